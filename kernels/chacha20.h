@@ -1,0 +1,74 @@
+// The ChaCha20 block function (RFC 8439, section 2.3), for host and device code.
+//
+// One template serves every caller: `Word` is std::uint32_t for one block, or a SIMD vector of them
+// for one block per lane. Nothing here branches on, or indexes by, the data.
+#pragma once
+
+#include <cstdint>
+
+// A macro, since no constexpr can carry a function specifier. Host code is forced inline because
+// these headers are compiled once per instruction set: an out-of-line copy that was built for
+// AVX-512 could be picked by the linker for all of them.
+#if defined(__CUDACC__)
+#define MORPHOGEN_FN __host__ __device__ __forceinline__
+#else
+#define MORPHOGEN_FN inline __attribute__((always_inline))
+#endif
+
+namespace morphogen {
+namespace {
+
+constexpr int kChaChaWords = 16;
+constexpr int kChaChaDoubleRounds = 10;
+
+// "expand 32-byte k", the constant words of RFC 8439.
+constexpr std::uint32_t kChaChaConstant0 = 0x61707865u;
+constexpr std::uint32_t kChaChaConstant1 = 0x3320646eu;
+constexpr std::uint32_t kChaChaConstant2 = 0x79622d32u;
+constexpr std::uint32_t kChaChaConstant3 = 0x6b206574u;
+
+template <int Bits, class Word>
+MORPHOGEN_FN Word rotate_left(Word x) {
+  return (x << Bits) | (x >> (32 - Bits));
+}
+
+template <class Word>
+MORPHOGEN_FN void chacha20_quarter_round(Word& a, Word& b, Word& c, Word& d) {
+  a += b;
+  d = rotate_left<16>(d ^ a);
+  c += d;
+  b = rotate_left<12>(b ^ c);
+  a += b;
+  d = rotate_left<8>(d ^ a);
+  c += d;
+  b = rotate_left<7>(b ^ c);
+}
+
+// The 20 rounds, in place, without the final addition of the input.
+template <class Word>
+MORPHOGEN_FN void chacha20_rounds(Word (&x)[kChaChaWords]) {
+#if defined(__CUDACC__)
+#pragma unroll
+#endif
+  for (int round = 0; round < kChaChaDoubleRounds; ++round) {
+    chacha20_quarter_round(x[0], x[4], x[8], x[12]);
+    chacha20_quarter_round(x[1], x[5], x[9], x[13]);
+    chacha20_quarter_round(x[2], x[6], x[10], x[14]);
+    chacha20_quarter_round(x[3], x[7], x[11], x[15]);
+    chacha20_quarter_round(x[0], x[5], x[10], x[15]);
+    chacha20_quarter_round(x[1], x[6], x[11], x[12]);
+    chacha20_quarter_round(x[2], x[7], x[8], x[13]);
+    chacha20_quarter_round(x[3], x[4], x[9], x[14]);
+  }
+}
+
+// out = the block of the state `in` (constants, key, counter, nonce as 16 little-endian words).
+template <class Word>
+MORPHOGEN_FN void chacha20_block(const Word (&in)[kChaChaWords], Word (&out)[kChaChaWords]) {
+  for (int i = 0; i < kChaChaWords; ++i) out[i] = in[i];
+  chacha20_rounds(out);
+  for (int i = 0; i < kChaChaWords; ++i) out[i] += in[i];
+}
+
+}  // namespace
+}  // namespace morphogen

@@ -1,0 +1,284 @@
+// The distributed point function of key format v1, for host and device code: key layout, node and
+// leaf steps, the walk from the root to one leaf, and Gen. docs/protocol.md is the specification.
+//
+// Construction: Boyle, Gilboa, Ishai, "Function Secret Sharing: Improvements and Extensions",
+// CCS 2016, with early termination at 512-bit leaves.
+//
+// Nothing here branches on, or indexes by, seeds, control bits or the hidden index; the direction of
+// a walk towards a leaf that the caller names is public.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "chacha20.h"
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "morphogen reads keys as little-endian words: this machine's byte order is not supported"
+#endif
+
+namespace morphogen {
+namespace {
+
+constexpr int kMaxLogPages = 40;
+constexpr int kLeafLogBits = 9;
+constexpr int kLeafBits = 1 << kLeafLogBits;
+constexpr int kLeafBytes = kLeafBits / 8;
+constexpr int kLeafWords = kChaChaWords;
+constexpr int kSeedWords = 4;
+constexpr int kSeedBytes = 16;
+constexpr int kEntropyBytes = 3 * kSeedBytes;  // seed0 | seed1 | salt
+
+// Byte offsets of the key's fields.
+constexpr int kPartyOffset = 4;
+constexpr int kLogPagesOffset = 5;
+constexpr int kReservedOffset = 6;
+constexpr int kControlLeftOffset = 8;
+constexpr int kControlRightOffset = 12;
+constexpr int kSaltOffset = 16;
+constexpr int kRootSeedOffset = 32;
+constexpr int kSeedCorrectionOffset = 48;
+
+// "MGK1" and the nonce "morphogen/v1", as little-endian words.
+constexpr std::uint32_t kMagicWord = 0x314b474du;
+constexpr std::uint32_t kNonceWord0 = 0x70726f6du;
+constexpr std::uint32_t kNonceWord1 = 0x65676f68u;
+constexpr std::uint32_t kNonceWord2 = 0x31762f6eu;
+
+constexpr std::uint32_t kCounterInner = 0;
+constexpr std::uint32_t kCounterLeaf = 1;
+
+// n = ceil(log2(num_pages)) for num_pages in 1..2^40.
+MORPHOGEN_FN int log_pages(std::uint64_t num_pages) {
+  int n = 0;
+  while ((std::uint64_t{1} << n) < num_pages) ++n;
+  return n;
+}
+
+MORPHOGEN_FN int tree_depth(int log_num_pages) {
+  return log_num_pages > kLeafLogBits ? log_num_pages - kLeafLogBits : 0;
+}
+
+MORPHOGEN_FN int key_bytes(int log_num_pages) {
+  return kSeedCorrectionOffset + kSeedBytes * tree_depth(log_num_pages) + kLeafBytes;
+}
+
+MORPHOGEN_FN int leaf_correction_offset(int depth) {
+  return kSeedCorrectionOffset + kSeedBytes * depth;
+}
+
+MORPHOGEN_FN std::uint32_t load_word(const std::uint8_t* bytes) {
+#if defined(__CUDA_ARCH__)
+  return *reinterpret_cast<const std::uint32_t*>(bytes);
+#else
+  std::uint32_t word;
+  std::memcpy(&word, bytes, sizeof word);
+  return word;
+#endif
+}
+
+MORPHOGEN_FN void store_word(std::uint8_t* bytes, std::uint32_t word) {
+  std::memcpy(bytes, &word, sizeof word);
+}
+
+// One tree node, or one a lane where Word is a SIMD vector. `control` holds 0 or 1.
+template <class Word>
+struct Node {
+  Word seed[kSeedWords];
+  Word control;
+};
+
+template <class Word>
+struct Children {
+  Node<Word> left, right;
+};
+
+// The PRG: the ChaCha20 block under key seed | salt.
+template <class Word>
+MORPHOGEN_FN void expand_seed(const Word (&seed)[kSeedWords], const std::uint8_t* key,
+                              std::uint32_t counter, Word (&block)[kChaChaWords]) {
+  const Word zero{};
+  const Word state[kChaChaWords] = {
+      zero + kChaChaConstant0,
+      zero + kChaChaConstant1,
+      zero + kChaChaConstant2,
+      zero + kChaChaConstant3,
+      seed[0],
+      seed[1],
+      seed[2],
+      seed[3],
+      zero + load_word(key + kSaltOffset),
+      zero + load_word(key + kSaltOffset + 4),
+      zero + load_word(key + kSaltOffset + 8),
+      zero + load_word(key + kSaltOffset + 12),
+      zero + counter,
+      zero + kNonceWord0,
+      zero + kNonceWord1,
+      zero + kNonceWord2,
+  };
+  chacha20_block(state, block);
+}
+
+// An inner node's block, before any correction.
+template <class Word>
+MORPHOGEN_FN Children<Word> split_seed(const Word (&seed)[kSeedWords], const std::uint8_t* key) {
+  Word block[kChaChaWords];
+  expand_seed(seed, key, kCounterInner, block);
+  Children<Word> children;
+  for (int i = 0; i < kSeedWords; ++i) {
+    children.left.seed[i] = block[i];
+    children.right.seed[i] = block[kSeedWords + i];
+  }
+  children.left.control = block[8] & 1u;          // bit 0 of byte 32
+  children.right.control = (block[8] >> 8) & 1u;  // bit 0 of byte 33
+  return children;
+}
+
+template <class Word>
+MORPHOGEN_FN void correct_node(Node<Word>& child, Word parent_control, const std::uint8_t* key,
+                               int level, int control_offset) {
+  const Word mask = Word{} - parent_control;
+  const std::uint8_t* correction = key + kSeedCorrectionOffset + kSeedBytes * level;
+  for (int i = 0; i < kSeedWords; ++i) child.seed[i] ^= mask & load_word(correction + 4 * i);
+  child.control ^= parent_control & ((load_word(key + control_offset) >> level) & 1u);
+}
+
+// Both children of a node at `level`, as the key's party sees them.
+template <class Word>
+MORPHOGEN_FN Children<Word> expand_node(const Node<Word>& node, const std::uint8_t* key,
+                                        int level) {
+  Children<Word> children = split_seed(node.seed, key);
+  correct_node(children.left, node.control, key, level, kControlLeftOffset);
+  correct_node(children.right, node.control, key, level, kControlRightOffset);
+  return children;
+}
+
+// The 512 selection bits below a node at full depth.
+template <class Word>
+MORPHOGEN_FN void expand_leaf(const Node<Word>& node, const std::uint8_t* key, int depth,
+                              Word (&leaf)[kLeafWords]) {
+  expand_seed(node.seed, key, kCounterLeaf, leaf);
+  const Word mask = Word{} - node.control;
+  const std::uint8_t* correction = key + leaf_correction_offset(depth);
+  for (int i = 0; i < kLeafWords; ++i) leaf[i] ^= mask & load_word(correction + 4 * i);
+}
+
+MORPHOGEN_FN Node<std::uint32_t> root_node(const std::uint8_t* key) {
+  Node<std::uint32_t> root;
+  for (int i = 0; i < kSeedWords; ++i) root.seed[i] = load_word(key + kRootSeedOffset + 4 * i);
+  root.control = key[kPartyOffset];
+  return root;
+}
+
+// From `node` at `level` down to the node `target` at level `target_level` (numbered from the left).
+MORPHOGEN_FN Node<std::uint32_t> descend(Node<std::uint32_t> node, const std::uint8_t* key,
+                                         int level, int target_level, std::uint64_t target) {
+  for (; level < target_level; ++level) {
+    const Children<std::uint32_t> children = expand_node(node, key, level);
+    node = ((target >> (target_level - 1 - level)) & 1u) ? children.right : children.left;
+  }
+  return node;
+}
+
+// Eval: the selection bit of one page, which is not secret.
+MORPHOGEN_FN std::uint32_t eval_at(const std::uint8_t* key, std::uint64_t index) {
+  const int depth = tree_depth(key[kLogPagesOffset]);
+  const Node<std::uint32_t> node =
+      descend(root_node(key), key, 0, depth, index >> kLeafLogBits);
+  std::uint32_t leaf[kLeafWords];
+  expand_leaf(node, key, depth, leaf);
+  const std::uint32_t position = static_cast<std::uint32_t>(index) & (kLeafBits - 1);
+  return (leaf[position >> 5] >> (position & 31u)) & 1u;
+}
+
+// All ones where a == b, else zero, for values below 2^31, without a comparison to branch on.
+MORPHOGEN_FN std::uint32_t equal_mask(std::uint32_t a, std::uint32_t b) {
+  return 0u - (((a ^ b) - 1u) >> 31);
+}
+
+// Gen: writes both parties' keys (key_bytes(log_num_pages) each) for page `index`, from
+// entropy = seed0 | seed1 | salt. The caller has checked index < 2^log_num_pages and seed0 != seed1.
+inline void generate_keys(std::uint64_t index, int log_num_pages, const std::uint8_t* entropy,
+                          std::uint8_t* key0, std::uint8_t* key1) {
+  const int depth = tree_depth(log_num_pages);
+  const std::uint64_t leaf_index = index >> kLeafLogBits;
+
+  std::memset(key0, 0, kSaltOffset);
+  store_word(key0, kMagicWord);
+  key0[kLogPagesOffset] = static_cast<std::uint8_t>(log_num_pages);
+  std::memcpy(key0 + kSaltOffset, entropy + 2 * kSeedBytes, kSeedBytes);
+  std::memcpy(key0 + kRootSeedOffset, entropy, kSeedBytes);
+
+  Node<std::uint32_t> node0 = root_node(key0);
+  Node<std::uint32_t> node1;
+  for (int i = 0; i < kSeedWords; ++i) node1.seed[i] = load_word(entropy + kSeedBytes + 4 * i);
+  node1.control = 1;
+
+  std::uint32_t controls_left = 0, controls_right = 0;
+  for (int level = 0; level < depth; ++level) {
+    const std::uint32_t direction =
+        static_cast<std::uint32_t>(leaf_index >> (depth - 1 - level)) & 1u;
+    const std::uint32_t go_right = 0u - direction;
+    const Children<std::uint32_t> c0 = split_seed(node0.seed, key0);
+    const Children<std::uint32_t> c1 = split_seed(node1.seed, key0);
+
+    const std::uint32_t left = c0.left.control ^ c1.left.control ^ direction ^ 1u;
+    const std::uint32_t right = c0.right.control ^ c1.right.control ^ direction;
+    controls_left |= left << level;
+    controls_right |= right << level;
+    const std::uint32_t kept = (right & go_right) | (left & ~go_right);
+
+    const std::uint32_t mask0 = 0u - node0.control, mask1 = 0u - node1.control;
+    for (int i = 0; i < kSeedWords; ++i) {
+      // The losing side is the left one when the path goes right.
+      const std::uint32_t lost_left = c0.left.seed[i] ^ c1.left.seed[i];
+      const std::uint32_t lost_right = c0.right.seed[i] ^ c1.right.seed[i];
+      const std::uint32_t correction = (lost_left & go_right) | (lost_right & ~go_right);
+      store_word(key0 + kSeedCorrectionOffset + kSeedBytes * level + 4 * i, correction);
+      node0.seed[i] = ((c0.right.seed[i] & go_right) | (c0.left.seed[i] & ~go_right)) ^
+                      (correction & mask0);
+      node1.seed[i] = ((c1.right.seed[i] & go_right) | (c1.left.seed[i] & ~go_right)) ^
+                      (correction & mask1);
+    }
+    node0.control = ((c0.right.control & go_right) | (c0.left.control & ~go_right)) ^
+                    (kept & node0.control);
+    node1.control = ((c1.right.control & go_right) | (c1.left.control & ~go_right)) ^
+                    (kept & node1.control);
+  }
+  store_word(key0 + kControlLeftOffset, controls_left);
+  store_word(key0 + kControlRightOffset, controls_right);
+
+  std::uint32_t leaf0[kLeafWords], leaf1[kLeafWords];
+  expand_seed(node0.seed, key0, kCounterLeaf, leaf0);
+  expand_seed(node1.seed, key0, kCounterLeaf, leaf1);
+  const std::uint32_t position = static_cast<std::uint32_t>(index) & (kLeafBits - 1);
+  for (std::uint32_t i = 0; i < kLeafWords; ++i) {
+    const std::uint32_t unit = equal_mask(position >> 5, i) & (1u << (position & 31u));
+    store_word(key0 + leaf_correction_offset(depth) + 4 * i, leaf0[i] ^ leaf1[i] ^ unit);
+  }
+
+  std::memcpy(key1, key0, static_cast<std::size_t>(key_bytes(log_num_pages)));
+  key1[kPartyOffset] = 1;
+  std::memcpy(key1 + kRootSeedOffset, entropy + kSeedBytes, kSeedBytes);
+}
+
+// What a strict parser finds wrong with a key, in the order in which it looks.
+enum class KeyFault { none, length, magic, party, log_pages, reserved, control_bits };
+
+inline KeyFault find_key_fault(const std::uint8_t* key, std::size_t size) {
+  if (size < static_cast<std::size_t>(key_bytes(0))) return KeyFault::length;
+  if (load_word(key) != kMagicWord) return KeyFault::magic;
+  if (key[kPartyOffset] > 1) return KeyFault::party;
+  if (key[kLogPagesOffset] > kMaxLogPages) return KeyFault::log_pages;
+  if (size != static_cast<std::size_t>(key_bytes(key[kLogPagesOffset]))) return KeyFault::length;
+  if (key[kReservedOffset] != 0 || key[kReservedOffset + 1] != 0) return KeyFault::reserved;
+  const std::uint32_t controls =
+      load_word(key + kControlLeftOffset) | load_word(key + kControlRightOffset);
+  // A tree of full depth has 31 levels, so the shift stays below 32.
+  if ((controls >> tree_depth(key[kLogPagesOffset])) != 0) return KeyFault::control_bits;
+  return KeyFault::none;
+}
+
+}  // namespace
+}  // namespace morphogen

@@ -1,0 +1,72 @@
+// Runs page scans on a team of threads that live as long as the scanner.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "host_kernels.h"
+
+namespace morphogen {
+
+// A fixed number of threads, of which the caller is one. Not for several callers at once.
+class ThreadTeam {
+ public:
+  explicit ThreadTeam(std::size_t size);
+  ~ThreadTeam();
+  ThreadTeam(const ThreadTeam&) = delete;
+  ThreadTeam& operator=(const ThreadTeam&) = delete;
+
+  std::size_t size() const { return threads_.size() + 1; }
+
+  // Calls task(0), ..., task(count - 1), count at most size(), each on a thread of its own; returns
+  // when all have returned. A task must not throw.
+  void run(std::size_t count, const std::function<void(std::size_t)>& task);
+
+ private:
+  void work(std::size_t member);
+  void stop();
+
+  std::mutex mutex_;
+  std::condition_variable start_, done_;
+  const std::function<void(std::size_t)>* task_ = nullptr;
+  std::size_t count_ = 0, pending_ = 0;
+  std::uint64_t round_ = 0;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+class HostScanner {
+ public:
+  HostScanner(const HostKernels& kernels, std::size_t threads);
+
+  const HostKernels& kernels() const { return kernels_; }
+  std::size_t threads() const { return team_.size(); }
+
+  // One pass: writes one page a key, page_size apart. Allocates only when a job needs more scratch
+  // than any before it.
+  void answer(const ScanJob& job, std::uint8_t* out);
+
+  // The XOR of the bytes as 64-bit words, read by as many threads as a pass would use.
+  std::uint64_t read(const std::uint8_t* data, std::size_t bytes);
+
+ private:
+  struct Free {
+    void operator()(std::uint8_t* bytes) const;
+  };
+
+  std::size_t team_for(std::uint64_t bytes) const;
+
+  const HostKernels& kernels_;
+  ThreadTeam team_;
+  std::size_t scratch_bytes_ = 0;
+  std::vector<std::unique_ptr<std::uint8_t, Free>> scratch_;
+  std::vector<std::uint8_t*> scratch_views_;
+};
+
+}  // namespace morphogen

@@ -1,0 +1,119 @@
+// The page scan on the host: one pass over a run of pages XORs, for every key of a chunk, the pages
+// that the key selects into the key's accumulator.
+//
+// A page is cut into columns of 64 bytes (narrower ones where the page is). A method (scan_tables.h,
+// scan_gfni.h) adds one column of a tile of pages to the accumulators of all keys. Accumulators lie
+// column by column, all keys of a column side by side: page by page, 4,096 bytes apart, they would
+// share one cache set with each other and with the pages.
+//
+// Tiles are few pages high, so that the reads stay close to memory order, and each step prefetches
+// as much as it uses, in memory order and a fixed distance ahead. docs/performance.md has the
+// measurements behind both choices.
+#pragma once
+
+#include "simd.h"
+
+namespace morphogen {
+namespace {
+
+constexpr std::size_t kCacheLine = 64;
+constexpr std::size_t kOctet = 8;  // pages of one selection byte
+// Rows of the selection matrix are padded to whole 8-byte words; the spare bytes are zero.
+constexpr std::size_t kKeyAlign = 8;
+// Pages wider than this are taken in strips, so that a tile stays in the second-level cache.
+constexpr std::size_t kStripBytes = 4096;
+// How far ahead of its use a line is asked for: far enough to cover a memory access at full rate,
+// near enough to still be in the second-level cache (1 MiB on the machine measured) when used.
+constexpr std::size_t kPrefetchBytes = 128 << 10;
+
+struct PageRun {
+  const std::uint8_t* pages;  // the first page of the run
+  std::size_t page_size;
+  std::size_t page_count;
+  const std::uint8_t* selection;  // bit i of byte [o * key_stride + key] selects page 8 * o + i
+  std::size_t key_count;
+  std::size_t key_stride;      // key_count rounded up to kKeyAlign
+  std::uint8_t* accumulators;  // [column][key_stride] columns, arranged as the method likes
+};
+
+// The widest column that a page of this size holds. A last column that does not fit overlaps the
+// one before it: both then hold the same bytes where they overlap.
+MORPHOGEN_FN std::size_t column_bytes(std::size_t page_size) {
+  std::size_t bytes = 64;
+  while (bytes > page_size) bytes /= 2;
+  return bytes;
+}
+
+MORPHOGEN_FN std::size_t column_count(std::size_t page_size, std::size_t bytes) {
+  return (page_size + bytes - 1) / bytes;
+}
+
+MORPHOGEN_FN std::size_t column_offset(std::size_t column, std::size_t page_size,
+                                       std::size_t bytes) {
+  const std::size_t offset = column * bytes;
+  return offset + bytes <= page_size ? offset : page_size - bytes;
+}
+
+// Asks for the lines of a strip in memory order, row by row. It may ask for a few lines more than
+// there are, or for addresses past the last page: a prefetch never faults.
+class Prefetcher {
+ public:
+  MORPHOGEN_FN Prefetcher(const std::uint8_t* base, std::size_t offset, std::size_t row_bytes,
+                          std::size_t row_step)
+      : row_(reinterpret_cast<std::uintptr_t>(base) + offset),
+        row_bytes_(row_bytes),
+        row_step_(row_step) {}
+
+  template <std::size_t Lines>
+  MORPHOGEN_FN void advance() {
+    for (std::size_t i = 0; i < Lines; ++i)
+      __builtin_prefetch(reinterpret_cast<const void*>(row_ + column_ + i * kCacheLine), 0, 2);
+    column_ += Lines * kCacheLine;
+    if (column_ >= row_bytes_) {
+      column_ = 0;
+      row_ += row_step_;
+    }
+  }
+
+ private:
+  std::uintptr_t row_;
+  std::size_t row_bytes_, row_step_, column_ = 0;
+};
+
+template <class Method>
+inline void scan_run(const PageRun& run) {
+  constexpr std::size_t kBytes = Method::kColumnBytes;
+  constexpr std::size_t kTilePages = Method::kOctets * kOctet;
+  constexpr std::size_t kStripColumns = kStripBytes / kBytes;
+  Method method;
+  const std::size_t columns = column_count(run.page_size, kBytes);
+  const std::size_t strips = (columns + kStripColumns - 1) / kStripColumns;
+  // Strips ahead where pages are cut into several; else pages are one contiguous stretch.
+  const std::size_t strips_ahead = kPrefetchBytes / (kTilePages * kStripBytes);
+
+  for (std::size_t tile = 0; tile < run.page_count; tile += kTilePages) {
+    const std::size_t left = run.page_count - tile;
+    const std::size_t tile_pages = left < kTilePages ? left : kTilePages;
+    const std::uint8_t* selection = run.selection + tile / kOctet * run.key_stride;
+    for (std::size_t strip = 0; strip < strips; ++strip) {
+      const std::size_t ahead = strip + strips_ahead;
+      Prefetcher prefetcher =
+          strips == 1
+              ? Prefetcher(run.pages, tile * run.page_size + kPrefetchBytes, ~std::size_t{0}, 0)
+              : Prefetcher(run.pages,
+                           (tile + ahead / strips * kTilePages) * run.page_size +
+                               ahead % strips * kStripBytes,
+                           kStripBytes, run.page_size);
+      const std::size_t first = strip * kStripColumns;
+      const std::size_t end = first + kStripColumns < columns ? first + kStripColumns : columns;
+      for (std::size_t column = first; column < end; ++column)
+        method.add_column(
+            run.pages + tile * run.page_size + column_offset(column, run.page_size, kBytes),
+            run.page_size, tile_pages, selection, run.key_count, run.key_stride, prefetcher,
+            run.accumulators + column * run.key_stride * kBytes);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace morphogen

@@ -1,0 +1,102 @@
+"""Two-server private page retrieval: a page is read, and neither server learns which.
+
+Every name below is imported when it is first used, so that ``import morphogen`` costs next to
+nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from morphogen import dpf as dpf
+    from morphogen import instruction_set as instruction_set
+    from morphogen import planner as planner
+    from morphogen.engine import open_engine as open_engine
+    from morphogen.engine.base import Engine as Engine
+    from morphogen.errors import (
+        DeviceError as DeviceError,
+    )
+    from morphogen.errors import (
+        DeviceOutOfMemoryError as DeviceOutOfMemoryError,
+    )
+    from morphogen.errors import (
+        DeviceUnavailableError as DeviceUnavailableError,
+    )
+    from morphogen.errors import (
+        DomainMismatchError as DomainMismatchError,
+    )
+    from morphogen.errors import (
+        EngineClosedError as EngineClosedError,
+    )
+    from morphogen.errors import (
+        EpochMismatchError as EpochMismatchError,
+    )
+    from morphogen.errors import (
+        InvalidKeyError as InvalidKeyError,
+    )
+    from morphogen.errors import (
+        KeyDomainError as KeyDomainError,
+    )
+    from morphogen.errors import (
+        MorphogenError as MorphogenError,
+    )
+    from morphogen.errors import (
+        OverloadedError as OverloadedError,
+    )
+    from morphogen.pages import PageMatrix as PageMatrix
+    from morphogen.query import (
+        Answer as Answer,
+    )
+    from morphogen.query import (
+        Query as Query,
+    )
+    from morphogen.query import (
+        make_queries as make_queries,
+    )
+    from morphogen.query import (
+        make_query as make_query,
+    )
+    from morphogen.query import (
+        reconstruct as reconstruct,
+    )
+
+__version__ = "0.1.0"
+
+_MODULES = ("dpf", "instruction_set", "planner")
+_NAMES = {
+    "engine": ("open_engine",),
+    "engine.base": ("Engine",),
+    "errors": (
+        "DeviceError",
+        "DeviceOutOfMemoryError",
+        "DeviceUnavailableError",
+        "DomainMismatchError",
+        "EngineClosedError",
+        "EpochMismatchError",
+        "InvalidKeyError",
+        "KeyDomainError",
+        "MorphogenError",
+        "OverloadedError",
+    ),
+    "pages": ("PageMatrix",),
+    "query": ("Answer", "Query", "make_queries", "make_query", "reconstruct"),
+}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
+
+__all__ = sorted([*_MODULES, *_HOMES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"morphogen.{name}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"morphogen.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'morphogen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,288 @@
+"""Distributed point functions: Gen, Eval and EvalFull of key format v1 (docs/protocol.md).
+
+The construction is that of Boyle, Gilboa and Ishai, "Function Secret Sharing: Improvements and
+Extensions" (CCS 2016), with early termination at leaves of 512 bits. The pseudo-random generator is
+the ChaCha20 block function of RFC 8439.
+"""
+
+import operator
+import os
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint64_t
+
+import numpy as np
+
+from morphogen cimport instruction_set as _instruction_set
+from morphogen.errors import DomainMismatchError, InvalidKeyError, KeyDomainError
+from morphogen.kernels cimport (
+    HostKernels,
+    KeyFault,
+    eval_at as _eval_at,
+    find_key_fault,
+    generate_keys,
+    kEntropyBytes,
+    kLeafBits,
+    kLeafBytes,
+    kLogPagesOffset,
+    kMaxLogPages,
+    kPartyOffset,
+    kSeedBytes,
+    key_bytes,
+    log_pages,
+)
+
+MAX_PAGES = 2 ** 40
+
+
+def gen(index, num_pages, *, entropy=None):
+    """Make the pair of keys that selects one page (Gen).
+
+    Parameters
+    ----------
+    index : int
+        The page to select, 0 <= index < num_pages. Neither key alone tells anything about it.
+    num_pages : int
+        Pages in the table, 1 to 2**40.
+    entropy : bytes-like of 48 bytes, optional
+        seed0 | seed1 | salt, for tests with known results. By default it comes from the operating
+        system. Never use the same bytes for two pairs.
+
+    Returns
+    -------
+    tuple of (bytes, bytes)
+        The keys of party 0 and party 1, ``key_size(num_pages)`` bytes each. Whoever sees both knows
+        the index.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of the type above.
+    ValueError
+        If a number is out of range, or entropy has another length or two equal seeds.
+
+    Notes
+    -----
+    Neither branches on nor indexes by the index or the entropy, once their range has been checked.
+    """
+    cdef uint64_t pages = check_num_pages(num_pages)
+    cdef int n = log_pages(pages)
+    cdef uint64_t page = check_index(index, pages)
+    cdef bytes secret = _entropy(entropy)
+    cdef bytes key0 = PyBytes_FromStringAndSize(NULL, key_bytes(n))
+    cdef bytes key1 = PyBytes_FromStringAndSize(NULL, key_bytes(n))
+    generate_keys(page, n, <const uint8_t*>PyBytes_AS_STRING(secret),
+                  <uint8_t*>PyBytes_AS_STRING(key0), <uint8_t*>PyBytes_AS_STRING(key1))
+    return key0, key1
+
+
+def key_size(num_pages):
+    """Size of one key for a table of ``num_pages`` pages.
+
+    Parameters
+    ----------
+    num_pages : int
+        1 to 2**40.
+
+    Returns
+    -------
+    int
+        Bytes: 112 + 16 * max(0, ceil(log2(num_pages)) - 9).
+    """
+    return key_bytes(log_pages(check_num_pages(num_pages)))
+
+
+def eval_full(key, num_pages, *, instruction_set=None):
+    """The selection bits of all pages under one key (EvalFull).
+
+    Parameters
+    ----------
+    key : bytes-like
+        A key of either party, made for ``num_pages`` pages.
+    num_pages : int
+        1 to 2**40.
+    instruction_set : str, optional
+        One of ``morphogen.instruction_set.supported()``; by default the widest.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 of shape (ceil(num_pages / 8),). Page i is bit ``i % 8`` of byte ``i // 8``, counted
+        from the least significant; bits past the last page are zero.
+
+    Raises
+    ------
+    InvalidKeyError
+        If the key does not have the form of key format v1.
+    KeyDomainError
+        If the key was made for another number of pages.
+    """
+    cdef uint64_t pages = check_num_pages(num_pages)
+    cdef bytes held = check_key(key, pages)
+    cdef const HostKernels* kernels = _instruction_set.select(instruction_set)
+    cdef uint64_t leaves = (pages + kLeafBits - 1) // kLeafBits
+    bits = np.empty(leaves * kLeafBytes, dtype=np.uint8)
+    cdef uint8_t[::1] view = bits
+    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(held)
+    with nogil:
+        kernels.expand(data, 0, leaves, &view[0])
+    bits = bits[:(pages + 7) // 8]
+    if pages % 8:
+        bits[pages // 8] &= (1 << (pages % 8)) - 1
+    return bits
+
+
+def eval_at(key, index, num_pages):
+    """The selection bit of one page under one key (Eval).
+
+    Parameters
+    ----------
+    key : bytes-like
+        A key of either party, made for ``num_pages`` pages.
+    index : int
+        The page to look at, 0 <= index < num_pages; not secret.
+    num_pages : int
+        1 to 2**40.
+
+    Returns
+    -------
+    int
+        0 or 1.
+
+    Raises
+    ------
+    InvalidKeyError
+        If the key does not have the form of key format v1.
+    KeyDomainError
+        If the key was made for another number of pages.
+    """
+    cdef uint64_t pages = check_num_pages(num_pages)
+    cdef bytes held = check_key(key, pages)
+    cdef uint64_t page = check_index(index, pages)
+    return _eval_at(<const uint8_t*>PyBytes_AS_STRING(held), page)
+
+
+def parse_key(key):
+    """Check a key's form and read its public fields.
+
+    Parameters
+    ----------
+    key : bytes-like
+
+    Returns
+    -------
+    tuple of (bytes, int, int)
+        The key's bytes, its party (0 or 1) and its n = ceil(log2(num_pages)).
+
+    Raises
+    ------
+    InvalidKeyError
+        If the key does not have the form of key format v1.
+    TypeError
+        If it is not bytes-like.
+    """
+    cdef bytes held = as_key_bytes(key)
+    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(held)
+    cdef KeyFault fault = find_key_fault(data, len(held))
+    if fault != KeyFault.none:
+        raise_key_fault(held, fault)
+    return held, data[kPartyOffset], data[kLogPagesOffset]
+
+
+cdef bytes as_key_bytes(key):
+    if type(key) is bytes:
+        return <bytes>key
+    try:
+        with memoryview(key) as view:
+            return view.tobytes()
+    except TypeError:
+        raise TypeError(f"a key must be bytes-like, not {type(key).__name__}") from None
+
+
+cdef bytes check_key(key, uint64_t num_pages):
+    cdef bytes held
+    held, _, n = parse_key(key)
+    if n != log_pages(num_pages):
+        raise_key_domain(n, num_pages)
+    return held
+
+
+cdef int raise_key_domain(int n, uint64_t num_pages) except -1:
+    raise KeyDomainError(
+        f"the key is for n = {n}, that is {_page_range(n)} pages, but the table has {num_pages} "
+        f"pages, n = {log_pages(num_pages)}"
+    )
+
+
+cdef str _page_range(n):
+    # n is a Python int: 2**40 does not fit a C one.
+    return "1" if n == 0 else "2" if n == 1 else f"{(1 << (n - 1)) + 1} to {1 << n}"
+
+
+cdef int raise_key_fault(bytes key, KeyFault fault) except -1:
+    """Say what is wrong with a key. Shows public header fields only, never seeds or corrections."""
+    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(key)
+    cdef int n
+    if fault == KeyFault.length:
+        if len(key) < key_bytes(0):
+            raise InvalidKeyError(f"a key has at least {key_bytes(0)} bytes, this one {len(key)}")
+        n = data[kLogPagesOffset]
+        raise InvalidKeyError(
+            f"a key with n = {n} has {key_bytes(n)} bytes, this one {len(key)}"
+        )
+    if fault == KeyFault.magic:
+        raise InvalidKeyError(f"a key starts with b'MGK1', this one with {key[:4]!r}")
+    if fault == KeyFault.party:
+        raise InvalidKeyError(f"a key's party is 0 or 1, this one's {data[kPartyOffset]}")
+    if fault == KeyFault.log_pages:
+        raise InvalidKeyError(
+            f"a key's n is at most {kMaxLogPages}, this one's {data[kLogPagesOffset]}"
+        )
+    if fault == KeyFault.reserved:
+        raise InvalidKeyError(
+            f"a key's reserved bytes are 00 00, this one's {key[6:8].hex(' ')}"
+        )
+    raise InvalidKeyError(
+        f"a key with n = {data[kLogPagesOffset]} has control corrections for "
+        f"{max(0, data[kLogPagesOffset] - 9)} levels, this one has bits beyond them"
+    )
+
+
+cdef bytes _entropy(entropy):
+    cdef bytes secret
+    if entropy is None:
+        secret = os.urandom(kEntropyBytes)
+    else:
+        try:
+            with memoryview(entropy) as view:
+                secret = view.tobytes()
+        except TypeError:
+            raise TypeError(
+                f"entropy must be bytes-like, not {type(entropy).__name__}"
+            ) from None
+        if len(secret) != kEntropyBytes:
+            raise ValueError(f"entropy must have {kEntropyBytes} bytes, not {len(secret)}")
+    if secret[:kSeedBytes] == secret[kSeedBytes:2 * kSeedBytes]:
+        # Both parties' trees would be equal, and the leaf correction the bare index.
+        raise ValueError("entropy must have two different seeds, not two equal ones")
+    return secret
+
+
+cdef uint64_t check_num_pages(num_pages) except 0:
+    try:
+        value = operator.index(num_pages)
+    except TypeError:
+        raise TypeError(f"num_pages must be an int, not {type(num_pages).__name__}") from None
+    if not 1 <= value <= MAX_PAGES:
+        raise ValueError(f"num_pages must be in 1..2**{kMaxLogPages}, not {value}")
+    return value
+
+
+cdef uint64_t check_index(index, uint64_t num_pages) except? 0:
+    try:
+        value = operator.index(index)
+    except TypeError:
+        raise TypeError(f"index must be an int, not {type(index).__name__}") from None
+    if not 0 <= value < num_pages:
+        raise ValueError(f"index must be in 0..{num_pages - 1}, not {value}")
+    return value

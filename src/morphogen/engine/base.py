@@ -1,0 +1,183 @@
+"""What every engine does alike: check a batch, cut it into chunks, answer in request order."""
+
+from __future__ import annotations
+
+import operator
+import os
+import threading
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from morphogen.errors import EngineClosedError
+from morphogen.pages import PageMatrix
+from morphogen.planner import KeyPacker, micro_batch_ranges
+from morphogen.query import Answer, Query
+
+
+class Engine(ABC):
+    """Answers batches of queries over one page matrix. Made by `morphogen.open_engine`.
+
+    An engine may be used from many threads; calls run one after the other. It works with ``with``,
+    and `close` waits for the call that runs. It cannot be used in a forked child: open one there.
+    """
+
+    def __init__(self, pages: PageMatrix, device: str, max_micro_batch: int) -> None:
+        if not isinstance(pages, PageMatrix):
+            raise TypeError(f"pages must be a PageMatrix, not {type(pages).__name__}")
+        self._pages = pages
+        self._device = device
+        self._max_micro_batch = max_micro_batch
+        self._packer = KeyPacker(pages.num_pages)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._owner = os.getpid()
+
+    @property
+    def pages(self) -> PageMatrix:
+        """The table that is answered from."""
+        return self._pages
+
+    @property
+    def device(self) -> str:
+        """Where the work is done: "cpu", "cuda:0"."""
+        return self._device
+
+    @property
+    def max_micro_batch(self) -> int:
+        """The most queries that share one pass over the pages."""
+        return self._max_micro_batch
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def answer(
+        self,
+        queries: list[Query],
+        *,
+        out: npt.NDArray[np.uint8] | None = None,
+        max_micro_batch: int | None = None,
+    ) -> Answer:
+        """Answer a batch.
+
+        Parameters
+        ----------
+        queries : list of Query
+            Any number, all with the same number of keys and all for this table.
+        out : numpy.ndarray, optional
+            Where to write the pages: uint8 of shape (queries, keys per query, page_size),
+            C-contiguous and writeable. By default a new array.
+        max_micro_batch : int, optional
+            The most queries that may share one pass, 1 to `max_micro_batch`. 1 gives the
+            single-query loop, the baseline of every speed-up.
+
+        Returns
+        -------
+        Answer
+            In request order, byte for byte the same whatever the chunks.
+
+        Raises
+        ------
+        InvalidKeyError, KeyDomainError
+            If a key is malformed, or made for another number of pages.
+        EngineClosedError
+            If the engine is closed, or belongs to the parent of this process.
+        TypeError, ValueError
+            If an argument has the wrong type, shape or range.
+
+        Notes
+        -----
+        All is checked before any work is done.
+        """
+        width = self._check_width(max_micro_batch)
+        if self._owner != os.getpid():
+            # Before the lock: the fork may have copied it locked.
+            raise EngineClosedError(
+                f"this engine belongs to process {self._owner}, not to its fork {os.getpid()}: "
+                "open an engine in each process"
+            )
+        with self._lock:
+            if self._closed:
+                raise EngineClosedError("this engine is closed")
+            self._packer.pack(queries)
+            total = len(queries)
+            shape = (total, self._packer.keys_per_query, self._pages.page_size)
+            pages = np.empty(shape, dtype=np.uint8) if out is None else self._check_out(out, shape)
+            ranges = micro_batch_ranges(total, width)
+            self._run(ranges, pages)
+        return Answer(
+            pages=pages,
+            epoch=self._pages.epoch,
+            num_pages=self._pages.num_pages,
+            micro_batch_sizes=tuple(stop - start for start, stop in ranges),
+        )
+
+    def close(self) -> None:
+        """Wait for the call that runs, then free what the engine holds. May be called again."""
+        if self._owner != os.getpid():
+            return
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._closed else ""
+        return f"{type(self).__name__}({self._pages!r} on {self._device}{state})"
+
+    @abstractmethod
+    def _run(self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8]) -> None:
+        """Answer the packed batch, chunk by chunk, into out."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Free threads, memory and device."""
+
+    def _check_width(self, max_micro_batch: int | None) -> int:
+        if max_micro_batch is None:
+            return self._max_micro_batch
+        try:
+            width = operator.index(max_micro_batch)
+        except TypeError:
+            raise TypeError(
+                f"max_micro_batch must be an int, not {type(max_micro_batch).__name__}"
+            ) from None
+        if not 1 <= width <= self._max_micro_batch:
+            raise ValueError(
+                f"max_micro_batch must be in 1..{self._max_micro_batch} on {self._device}, "
+                f"not {width}"
+            )
+        return width
+
+    def _check_out(
+        self, out: npt.NDArray[np.uint8], shape: tuple[int, int, int]
+    ) -> npt.NDArray[np.uint8]:
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out must be a numpy.ndarray, not {type(out).__name__}")
+        if out.dtype != np.uint8:
+            raise TypeError(f"out must have dtype uint8, not {out.dtype}")
+        if out.shape != shape:
+            raise ValueError(f"out must have shape {shape}, not {out.shape}")
+        if not out.flags.c_contiguous:
+            raise ValueError(f"out must be C-contiguous, not strided by {out.strides}")
+        if not out.flags.writeable:
+            raise ValueError("out must be writeable, not read-only")
+        if np.may_share_memory(out, self._pages.body):
+            raise ValueError("out must not lie in the memory of the pages")
+        return out

@@ -1,0 +1,44 @@
+"""Which SIMD instruction sets the host kernels were built for, and which this machine runs."""
+
+from morphogen.kernels cimport HostKernels, compiled_kernels, is_supported
+
+
+def compiled():
+    """Names of the instruction sets in this build, the widest first.
+
+    Returns
+    -------
+    tuple of str
+    """
+    return tuple(kernels.decode() for kernels in _names(False))
+
+
+def supported():
+    """Names of the instruction sets that this machine can run, the widest first.
+
+    Returns
+    -------
+    tuple of str
+        The first is the one that is used unless another is asked for. Never empty.
+    """
+    return tuple(kernels.decode() for kernels in _names(True))
+
+
+cdef list _names(bint supported_only):
+    cdef const HostKernels* const* table = compiled_kernels()
+    names = []
+    while table[0] != NULL:
+        if not supported_only or is_supported(table[0][0]):
+            names.append(<bytes>table[0].name)
+        table += 1
+    return names
+
+
+cdef const HostKernels* select(str name) except NULL:
+    """The kernels of a set by name, or, where it is None, the widest set that this machine runs."""
+    cdef const HostKernels* const* table = compiled_kernels()
+    while table[0] != NULL:
+        if is_supported(table[0][0]) and (name is None or name == (<bytes>table[0].name).decode()):
+            return table[0]
+        table += 1
+    raise ValueError(f"instruction_set must be one of {supported()} here, not {name!r}")

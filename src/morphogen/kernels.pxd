@@ -1,0 +1,60 @@
+# The C++ of kernels/ that Cython modules use.
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef extern from "dpf.h" namespace "morphogen" nogil:
+    cdef enum:
+        kMaxLogPages
+        kLeafLogBits
+        kLeafBits
+        kLeafBytes
+        kEntropyBytes
+        kSeedBytes
+        kSeedCorrectionOffset
+        kPartyOffset
+        kLogPagesOffset
+
+    cdef cppclass Node[Word]:
+        Word control
+
+    cdef enum class KeyFault(int):
+        none
+        length
+        magic
+        party
+        log_pages
+        reserved
+        control_bits
+
+    int log_pages(uint64_t num_pages)
+    int tree_depth(int log_num_pages)
+    int key_bytes(int log_num_pages)
+    void generate_keys(uint64_t index, int log_num_pages, const uint8_t* entropy,
+                       uint8_t* key0, uint8_t* key1)
+    uint32_t eval_at(const uint8_t* key, uint64_t index)
+    KeyFault find_key_fault(const uint8_t* key, size_t size)
+
+cdef extern from "host_kernels.h" namespace "morphogen" nogil:
+    cdef cppclass ScanJob:
+        const uint8_t* keys
+        size_t key_bytes
+        size_t key_count
+        const uint8_t* body
+        const uint8_t* tail
+        uint64_t page_count
+        size_t page_size
+
+    cdef cppclass HostKernels:
+        const char* name
+        void (*expand)(const uint8_t* key, uint64_t first_leaf, uint64_t count,
+                       uint8_t* out) noexcept nogil
+
+    const HostKernels* const* compiled_kernels()
+    bint is_supported(const HostKernels& kernels)
+
+cdef extern from "host_scanner.h" namespace "morphogen" nogil:
+    cdef cppclass HostScanner:
+        HostScanner(const HostKernels& kernels, size_t threads) except +
+        size_t threads() const
+        void answer(const ScanJob& job, uint8_t* out) except +
+        uint64_t read(const uint8_t* data, size_t bytes) except +

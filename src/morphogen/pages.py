@@ -1,0 +1,181 @@
+"""The page matrix: a table of equal pages, in memory or mapped from a file."""
+
+from __future__ import annotations
+
+import mmap
+import operator
+import os
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from morphogen import dpf
+
+
+class PageMatrix:
+    """A table of pages over an existing array, without a copy.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        uint8 of shape (num_pages, page_size), C-contiguous, with at least one page and one byte a
+        page. It is not copied: do not change it while an engine uses it.
+    epoch : int, optional
+        Version of the table. Equal epochs must mean equal bytes on both servers.
+
+    Raises
+    ------
+    TypeError
+        If array is not an array of uint8.
+    ValueError
+        If its shape or its memory layout does not fit.
+    """
+
+    __slots__ = ("_body", "_epoch", "_mapping", "_num_pages", "_page_size", "_tail")
+
+    def __init__(self, array: npt.NDArray[np.uint8], epoch: int = 0) -> None:
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"array must be a numpy.ndarray, not {type(array).__name__}")
+        if array.dtype != np.uint8:
+            raise TypeError(f"array must have dtype uint8, not {array.dtype}")
+        if array.ndim != 2:
+            raise ValueError(f"array must have 2 dimensions, not {array.ndim}")
+        if array.shape[0] < 1 or array.shape[1] < 1:
+            raise ValueError(
+                f"array must have at least one page of at least one byte, not shape {array.shape}"
+            )
+        if not array.flags.c_contiguous:
+            raise ValueError(f"array must be C-contiguous, not strided by {array.strides}")
+        self._set(array, None, None, epoch)
+
+    def _set(
+        self,
+        body: npt.NDArray[np.uint8],
+        tail: npt.NDArray[np.uint8] | None,
+        mapping: mmap.mmap | None,
+        epoch: int,
+    ) -> None:
+        num_pages = body.shape[0] + (tail is not None)
+        if num_pages > dpf.MAX_PAGES:
+            raise ValueError(f"a table has at most {dpf.MAX_PAGES} pages, not {num_pages}")
+        try:
+            self._epoch = operator.index(epoch)
+        except TypeError:
+            raise TypeError(f"epoch must be an int, not {type(epoch).__name__}") from None
+        self._body = body.view()
+        self._body.flags.writeable = False
+        self._tail = tail
+        self._mapping = mapping
+        self._num_pages = num_pages
+        self._page_size = int(body.shape[1])
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], page_size: int = 4096, epoch: int = 0
+    ) -> PageMatrix:
+        """Map a file as a table, without reading it into memory.
+
+        Parameters
+        ----------
+        path : path-like
+            A file of at least one byte. A short last page is copied aside and padded with zeros; the
+            file is not changed.
+        page_size : int, optional
+            Bytes a page, 1 or more.
+        epoch : int, optional
+            Version of the table.
+
+        Returns
+        -------
+        PageMatrix
+
+        Raises
+        ------
+        OSError
+            If the file cannot be opened or mapped.
+        ValueError
+            If it is empty, or page_size is less than 1.
+
+        Notes
+        -----
+        A file that somebody truncates while it is mapped makes the operating system end the process
+        with SIGBUS at the next access; no library can turn that into an exception. The file may be
+        larger than memory.
+        """
+        try:
+            size = operator.index(page_size)
+        except TypeError:
+            raise TypeError(f"page_size must be an int, not {type(page_size).__name__}") from None
+        if size < 1:
+            raise ValueError(f"page_size must be at least 1, not {size}")
+        with Path(path).open("rb") as file:
+            length = os.fstat(file.fileno()).st_size
+            if length == 0:
+                raise ValueError(f"a table needs at least one byte: {os.fspath(path)} has 0")
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        whole, rest = divmod(len(mapping), size)
+        body = np.frombuffer(mapping, dtype=np.uint8, count=whole * size).reshape(whole, size)
+        tail = None
+        if rest:
+            tail = np.zeros(size, dtype=np.uint8)
+            tail[:rest] = np.frombuffer(mapping, dtype=np.uint8, offset=whole * size)
+            tail.flags.writeable = False
+        matrix = cls.__new__(cls)
+        matrix._set(body, tail, mapping, epoch)
+        return matrix
+
+    @property
+    def num_pages(self) -> int:
+        """Pages in the table, with a padded last one."""
+        return self._num_pages
+
+    @property
+    def page_size(self) -> int:
+        """Bytes a page."""
+        return self._page_size
+
+    @property
+    def epoch(self) -> int:
+        """Version of the table."""
+        return self._epoch
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pages, with the padding of the last."""
+        return self._num_pages * self._page_size
+
+    @property
+    def body(self) -> npt.NDArray[np.uint8]:
+        """The pages that lie contiguously: uint8 of shape (pages, page_size), read-only."""
+        return self._body
+
+    @property
+    def tail(self) -> npt.NDArray[np.uint8] | None:
+        """The last page where it was copied aside: uint8 of shape (page_size,), else None."""
+        return self._tail
+
+    def __len__(self) -> int:
+        return self._num_pages
+
+    def __getitem__(self, index: SupportsIndex) -> npt.NDArray[np.uint8]:
+        """One page: uint8 of shape (page_size,), read-only."""
+        position = operator.index(index)
+        if not 0 <= position < self._num_pages:
+            raise IndexError(f"a page's index must be in 0..{self._num_pages - 1}, not {position}")
+        if position == self._body.shape[0]:
+            assert self._tail is not None
+            return self._tail
+        page: npt.NDArray[np.uint8] = self._body[position]
+        return page
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a PageMatrix cannot be pickled: open it where it is used")
+
+    def __repr__(self) -> str:
+        kind = "mapped" if self._mapping is not None else "in memory"
+        return (
+            f"PageMatrix({self._num_pages} pages of {self._page_size} bytes, epoch {self._epoch}, "
+            f"{kind})"
+        )

@@ -1,0 +1,182 @@
+"""Micro-batch planning, and packing of a batch's keys into one aligned buffer.
+
+Knows nothing of devices: an engine takes ranges from here and reads keys where they were packed.
+"""
+
+import operator
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+from morphogen.dpf cimport as_key_bytes, check_num_pages, raise_key_domain, raise_key_fault
+from morphogen.kernels cimport (
+    KeyFault,
+    find_key_fault,
+    kLogPagesOffset,
+    key_bytes,
+    log_pages,
+)
+
+from morphogen.query import Query
+
+cdef extern from "stdlib.h" nogil:
+    void* aligned_alloc(size_t alignment, size_t size)
+
+cdef enum:
+    # A whole cache line; kernels ask for 16.
+    KEY_ALIGN = 64
+
+DEFAULT_MICRO_BATCH = 2
+MAX_KEYS_PER_QUERY = 3
+
+
+def micro_batch_ranges(total_queries, max_micro_batch=DEFAULT_MICRO_BATCH):
+    """Cut a batch into ordered chunks of at most ``max_micro_batch`` queries.
+
+    Parameters
+    ----------
+    total_queries : int
+        Queries in the batch, 0 or more.
+    max_micro_batch : int, optional
+        The largest chunk, 1 or more; 2 by default, the most a GPU is given in one launch.
+
+    Returns
+    -------
+    list of (int, int)
+        Half-open ranges that cover 0..total_queries in order. All have the full width but the last,
+        which may be shorter.
+    """
+    cdef Py_ssize_t total = _at_least("total_queries", total_queries, 0)
+    cdef Py_ssize_t cap = _at_least("max_micro_batch", max_micro_batch, 1)
+    cdef Py_ssize_t start = 0, stop
+    ranges = []
+    while start < total:
+        stop = chunk_stop(start, total, cap)
+        ranges.append((start, stop))
+        start = stop
+    return ranges
+
+
+cdef Py_ssize_t chunk_stop(Py_ssize_t start, Py_ssize_t total, Py_ssize_t cap) noexcept nogil:
+    """Where the chunk that begins at ``start`` ends."""
+    return total if total - start < cap else start + cap
+
+
+cdef Py_ssize_t _at_least(str name, value, Py_ssize_t least) except -1:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    return number
+
+
+cdef class KeyPacker:
+    """Checks the keys of a batch and lays them side by side, ready for a kernel.
+
+    Keys stand in request order, ``key_size`` bytes apart, from a 64-byte aligned address on. The
+    buffer grows to the largest batch seen and is used again for every batch.
+
+    Parameters
+    ----------
+    num_pages : int
+        Pages in the table that the keys must be for.
+    """
+
+    def __cinit__(self, num_pages):
+        self.num_pages = check_num_pages(num_pages)
+        self._log_pages = log_pages(self.num_pages)
+        self.key_size = key_bytes(self._log_pages)
+
+    def __dealloc__(self):
+        free(self._keys)
+
+    def pack(self, queries):
+        """Check and pack a batch.
+
+        Parameters
+        ----------
+        queries : list of Query
+            All with the same number of keys.
+
+        Raises
+        ------
+        InvalidKeyError, KeyDomainError
+            If a key is malformed, or made for another number of pages.
+        TypeError, ValueError
+            If queries is not a list of Query, or they differ in their number of keys.
+        """
+        if not isinstance(queries, list):
+            raise TypeError(f"queries must be a list of Query, not {type(queries).__name__}")
+        self.pack_batch(queries)
+
+    def packed(self):
+        """The packed keys of the last batch.
+
+        Returns
+        -------
+        bytes
+            A copy, ``query_count * keys_per_query * key_size`` bytes.
+        """
+        cdef Py_ssize_t size = self.query_count * self.keys_per_query * self.key_size
+        return (<const char*>self._keys)[:size] if size else b""
+
+    cdef int _reserve(self, Py_ssize_t size) except -1:
+        cdef Py_ssize_t capacity = (size + KEY_ALIGN - 1) // KEY_ALIGN * KEY_ALIGN
+        if size <= self._capacity:
+            return 0
+        free(self._keys)
+        self._capacity = 0
+        self._keys = <uint8_t*>aligned_alloc(KEY_ALIGN, capacity)
+        if self._keys == NULL:
+            raise MemoryError(f"no memory for {capacity} bytes of keys")
+        self._capacity = capacity
+        return 0
+
+    cdef int pack_batch(self, list queries) except -1:
+        cdef Py_ssize_t total = len(queries), per_query = 0, position = 0, size
+        cdef tuple keys
+        cdef bytes key
+        cdef const uint8_t* data
+        cdef KeyFault fault
+        self.query_count = 0
+        self.keys_per_query = MAX_KEYS_PER_QUERY
+        for position in range(total):
+            query = queries[position]
+            if type(query) is not Query and not isinstance(query, Query):
+                raise TypeError(
+                    f"queries[{position}] must be a Query, not {type(query).__name__}"
+                )
+            keys = query.keys
+            if position == 0:
+                per_query = len(keys)
+                self._reserve(total * per_query * self.key_size)
+            elif len(keys) != per_query:
+                raise ValueError(
+                    f"all queries of a batch have the same number of keys: queries[0] has "
+                    f"{per_query}, queries[{position}] has {len(keys)}"
+                )
+            out = self._keys + position * per_query * self.key_size
+            for item in keys:
+                key = as_key_bytes(item)
+                data = <const uint8_t*>PyBytes_AS_STRING(key)
+                size = PyBytes_GET_SIZE(key)
+                fault = find_key_fault(data, size)
+                if fault != KeyFault.none:
+                    raise_key_fault(key, fault)
+                if data[kLogPagesOffset] != self._log_pages:
+                    raise_key_domain(data[kLogPagesOffset], self.num_pages)
+                memcpy(out, data, self.key_size)
+                out += self.key_size
+        self.query_count = total
+        if total:
+            self.keys_per_query = per_query
+        return 0
+
+    cdef const uint8_t* chunk_keys(self, Py_ssize_t first_query) noexcept nogil:
+        """The packed keys of the chunk that begins at a query."""
+        return self._keys + first_query * self.keys_per_query * self.key_size

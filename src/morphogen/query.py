@@ -1,0 +1,218 @@
+"""What a client sends, what it gets back, and how two answers become pages."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from morphogen import dpf
+from morphogen.errors import DomainMismatchError, EpochMismatchError
+
+MAX_KEYS_PER_QUERY = 3
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Query:
+    """One party's keys of one query.
+
+    Parameters
+    ----------
+    keys : iterable of bytes-like
+        One to three keys, all for the same table. They are checked and copied.
+
+    Raises
+    ------
+    InvalidKeyError
+        If a key does not have the form of key format v1.
+    DomainMismatchError
+        If the keys are for tables of different sizes.
+    ValueError
+        If there are none, or more than three.
+    TypeError
+        If the keys are not bytes-like.
+    """
+
+    keys: tuple[bytes, ...]
+
+    def __init__(self, keys: Iterable[Any]) -> None:
+        if isinstance(keys, (bytes, bytearray, memoryview, str)):
+            raise TypeError(f"keys must be a sequence of keys, not one {type(keys).__name__}")
+        parsed = [dpf.parse_key(key) for key in keys]
+        if not 1 <= len(parsed) <= MAX_KEYS_PER_QUERY:
+            raise ValueError(f"a query has 1 to {MAX_KEYS_PER_QUERY} keys, not {len(parsed)}")
+        for _, _, n in parsed:
+            if n != parsed[0][2]:
+                raise DomainMismatchError(
+                    f"the keys of a query are for one table: the first has n = {parsed[0][2]}, "
+                    f"another n = {n}"
+                )
+        object.__setattr__(self, "keys", tuple(key for key, _, _ in parsed))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __repr__(self) -> str:
+        # Keys are secrets of the client: a log line must not carry them.
+        return f"Query({len(self.keys)} keys of {len(self.keys[0])} bytes)"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Answer:
+    """One party's answer to a batch.
+
+    Attributes
+    ----------
+    pages : numpy.ndarray
+        uint8 of shape (queries, keys per query, page_size), in request order. ``np.asarray(answer)``
+        gives the same array.
+    epoch : int
+        Version of the table that answered.
+    num_pages : int
+        Pages in that table.
+    micro_batch_sizes : tuple of int
+        Queries in each chunk that ran, in order.
+    """
+
+    pages: npt.NDArray[np.uint8]
+    epoch: int
+    num_pages: int
+    micro_batch_sizes: tuple[int, ...]
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        if dtype is not None and np.dtype(dtype) != self.pages.dtype:
+            if copy is False:
+                raise ValueError(f"a copy is needed to convert uint8 to {np.dtype(dtype)}")
+            return self.pages.astype(dtype)
+        return self.pages.copy() if copy else self.pages
+
+    def __repr__(self) -> str:
+        return (
+            f"Answer(pages=uint8{list(self.pages.shape)}, epoch={self.epoch}, "
+            f"num_pages={self.num_pages}, micro_batch_sizes={self.micro_batch_sizes})"
+        )
+
+
+def make_query(indices: Sequence[SupportsIndex], num_pages: int) -> tuple[Query, Query]:
+    """Make the queries that fetch one to three pages.
+
+    Parameters
+    ----------
+    indices : sequence of int
+        The pages to fetch, each 0 <= index < num_pages. They may repeat.
+    num_pages : int
+        Pages in the table, 1 to 2**40.
+
+    Returns
+    -------
+    tuple of (Query, Query)
+        For party 0 and party 1. Send each to its own server only: both together give the indices
+        away.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
+    """
+    rows = [_index_row(indices, "indices")]
+    (query0,), (query1,) = _queries(rows, num_pages)
+    return query0, query1
+
+
+def make_queries(
+    rows: npt.ArrayLike | Sequence[Sequence[SupportsIndex]], num_pages: int
+) -> tuple[list[Query], list[Query]]:
+    """Make the queries of a whole batch.
+
+    Parameters
+    ----------
+    rows : array_like of int, shape (queries, 1..3)
+        The pages that each query fetches.
+    num_pages : int
+        Pages in the table, 1 to 2**40.
+
+    Returns
+    -------
+    tuple of (list of Query, list of Query)
+        For party 0 and party 1, in the order of the rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, shape or range.
+    """
+    table = np.asarray(rows)
+    if table.ndim == 1 and table.size == 0:
+        return [], []
+    if table.ndim != 2:
+        raise ValueError(f"rows must have 2 dimensions, not {table.ndim}")
+    if table.dtype.kind not in "iu" and table.size:
+        raise TypeError(f"rows must be integers, not {table.dtype}")
+    return _queries([_index_row(row, "a row") for row in table.tolist()], num_pages)
+
+
+def _index_row(indices: Sequence[SupportsIndex], what: str) -> list[int]:
+    try:
+        row = [operator.index(index) for index in indices]
+    except TypeError as error:
+        raise TypeError(f"{what} must be a sequence of ints: {error}") from None
+    if not 1 <= len(row) <= MAX_KEYS_PER_QUERY:
+        raise ValueError(f"{what} must have 1 to {MAX_KEYS_PER_QUERY} entries, not {len(row)}")
+    return row
+
+
+def _queries(rows: list[list[int]], num_pages: int) -> tuple[list[Query], list[Query]]:
+    pairs = [[dpf.gen(index, num_pages) for index in row] for row in rows]
+    return (
+        [Query(key0 for key0, _ in row) for row in pairs],
+        [Query(key1 for _, key1 in row) for row in pairs],
+    )
+
+
+def reconstruct(answer0: Answer, answer1: Answer) -> npt.NDArray[np.uint8]:
+    """Add both servers' answers up to the pages that were asked for (Reconstruct).
+
+    Parameters
+    ----------
+    answer0, answer1 : Answer
+        The answers of party 0 and party 1 to the two halves of the same batch.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 of shape (queries, keys per query, page_size), in request order.
+
+    Raises
+    ------
+    EpochMismatchError
+        If the tables that answered have different epochs.
+    DomainMismatchError
+        If they differ in num_pages, or the answers in shape.
+
+    Notes
+    -----
+    A server that answers falsely is not caught here: see docs/protocol.md.
+    """
+    for answer in (answer0, answer1):
+        if not isinstance(answer, Answer):
+            raise TypeError(f"an answer must be an Answer, not {type(answer).__name__}")
+    if answer0.epoch != answer1.epoch:
+        raise EpochMismatchError(
+            f"the answers are of different epochs: {answer0.epoch} and {answer1.epoch}"
+        )
+    if answer0.num_pages != answer1.num_pages:
+        raise DomainMismatchError(
+            f"the answers are of tables of different sizes: {answer0.num_pages} and "
+            f"{answer1.num_pages} pages"
+        )
+    if answer0.pages.shape != answer1.pages.shape:
+        raise DomainMismatchError(
+            f"the answers differ in shape: {answer0.pages.shape} and {answer1.pages.shape}"
+        )
+    return np.bitwise_xor(answer0.pages, answer1.pages)
