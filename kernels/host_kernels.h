@@ -27,7 +27,7 @@ struct HostKernels {
                  std::uint8_t* out);
 
   // How many bytes of 64-byte aligned scratch `scan` needs.
-  std::size_t (*scratch_bytes)(std::size_t page_size, std::size_t key_count);
+  std::size_t (*scratch_bytes)(const ScanJob& job);
 
   // One pass over pages [first, last), first a multiple of 8: leaves each key's XOR in the scratch.
   void (*scan)(const ScanJob& job, std::uint64_t first, std::uint64_t last, std::uint8_t* scratch);

@@ -87,7 +87,7 @@ std::size_t HostScanner::team_for(std::uint64_t bytes) const {
 
 void HostScanner::answer(const ScanJob& job, std::uint8_t* out) {
   const std::size_t count = team_for(job.page_count * job.page_size);
-  const std::size_t needed = kernels_.scratch_bytes(job.page_size, job.key_count);
+  const std::size_t needed = kernels_.scratch_bytes(job);
   if (needed > scratch_bytes_) {
     scratch_.clear();
     scratch_bytes_ = 0;

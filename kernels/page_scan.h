@@ -1,8 +1,8 @@
 // The page scan on the host: one pass over a run of pages XORs, for every key of a chunk, the pages
 // that the key selects into the key's accumulator.
 //
-// A page is cut into columns of 64 bytes (narrower ones where the page is). A method (scan_tables.h,
-// scan_gfni.h) adds one column of a tile of pages to the accumulators of all keys. Accumulators lie
+// A page is cut into columns of 64 bytes (narrower ones where the page is). A method (scan_masks.h,
+// scan_gfni.h, scan_tables.h) adds one column of a tile of pages to the sums of all keys. Sums lie
 // column by column, all keys of a column side by side: page by page, 4,096 bytes apart, they would
 // share one cache set with each other and with the pages.
 //
@@ -24,35 +24,38 @@ constexpr std::size_t kKeyAlign = 8;
 constexpr std::size_t kStripBytes = 4096;
 // How far ahead of its use a line is asked for: far enough to cover a memory access at full rate,
 // near enough to still be in the second-level cache (1 MiB on the machine measured) when used.
-constexpr std::size_t kPrefetchBytes = 128 << 10;
+constexpr std::size_t kPrefetchBytes = 96 << 10;
+
+// How a page is cut into columns: the widest that it holds, laid on cache lines where all pages lie
+// alike. Where that leaves a rest, the first or the last column overlaps its neighbour: both then
+// hold the same bytes where they overlap.
+struct Columns {
+  std::size_t page_size, bytes, head, count;
+
+  Columns(const std::uint8_t* pages, std::size_t size) : page_size(size), bytes(kCacheLine), head(0) {
+    while (bytes > page_size) bytes /= 2;
+    if (page_size % kCacheLine == 0)
+      head = (0 - reinterpret_cast<std::uintptr_t>(pages)) % kCacheLine;
+    count = (page_size - head + bytes - 1) / bytes + (head != 0);
+  }
+
+  MORPHOGEN_FN std::size_t offset(std::size_t column) const {
+    if (head != 0 && column == 0) return 0;
+    const std::size_t start = head + (column - (head != 0)) * bytes;
+    return start + bytes <= page_size ? start : page_size - bytes;
+  }
+};
 
 struct PageRun {
   const std::uint8_t* pages;  // the first page of the run
-  std::size_t page_size;
   std::size_t page_count;
   const std::uint8_t* selection;  // bit i of byte [o * key_stride + key] selects page 8 * o + i
   std::size_t key_count;
-  std::size_t key_stride;      // key_count rounded up to kKeyAlign
-  std::uint8_t* accumulators;  // [column][key_stride] columns, arranged as the method likes
+  std::size_t key_stride;  // key_count rounded up to kKeyAlign
+  const Columns* columns;
+  std::uint8_t* sums;      // [column][sum_stride] columns, arranged as the method likes
+  std::size_t sum_stride;
 };
-
-// The widest column that a page of this size holds. A last column that does not fit overlaps the
-// one before it: both then hold the same bytes where they overlap.
-MORPHOGEN_FN std::size_t column_bytes(std::size_t page_size) {
-  std::size_t bytes = 64;
-  while (bytes > page_size) bytes /= 2;
-  return bytes;
-}
-
-MORPHOGEN_FN std::size_t column_count(std::size_t page_size, std::size_t bytes) {
-  return (page_size + bytes - 1) / bytes;
-}
-
-MORPHOGEN_FN std::size_t column_offset(std::size_t column, std::size_t page_size,
-                                       std::size_t bytes) {
-  const std::size_t offset = column * bytes;
-  return offset + bytes <= page_size ? offset : page_size - bytes;
-}
 
 // Asks for the lines of a strip in memory order, row by row. It may ask for a few lines more than
 // there are, or for addresses past the last page: a prefetch never faults.
@@ -85,32 +88,34 @@ inline void scan_run(const PageRun& run) {
   constexpr std::size_t kBytes = Method::kColumnBytes;
   constexpr std::size_t kTilePages = Method::kOctets * kOctet;
   constexpr std::size_t kStripColumns = kStripBytes / kBytes;
-  Method method;
-  const std::size_t columns = column_count(run.page_size, kBytes);
-  const std::size_t strips = (columns + kStripColumns - 1) / kStripColumns;
+  Method method(run.key_count);
+  const Columns& columns = *run.columns;
+  const std::size_t page_size = columns.page_size;
+  const std::size_t strips = (page_size + kStripBytes - 1) / kStripBytes;
   // Strips ahead where pages are cut into several; else pages are one contiguous stretch.
-  const std::size_t strips_ahead = kPrefetchBytes / (kTilePages * kStripBytes);
+  const std::size_t strips_ahead = kPrefetchBytes / (kTilePages * kStripBytes) + 1;
 
   for (std::size_t tile = 0; tile < run.page_count; tile += kTilePages) {
     const std::size_t left = run.page_count - tile;
     const std::size_t tile_pages = left < kTilePages ? left : kTilePages;
-    const std::uint8_t* selection = run.selection + tile / kOctet * run.key_stride;
+    method.select(run.selection + tile / kOctet * run.key_stride, run.key_stride);
     for (std::size_t strip = 0; strip < strips; ++strip) {
       const std::size_t ahead = strip + strips_ahead;
       Prefetcher prefetcher =
           strips == 1
-              ? Prefetcher(run.pages, tile * run.page_size + kPrefetchBytes, ~std::size_t{0}, 0)
+              ? Prefetcher(run.pages, tile * page_size + kPrefetchBytes, ~std::size_t{0}, 0)
               : Prefetcher(run.pages,
-                           (tile + ahead / strips * kTilePages) * run.page_size +
+                           (tile + ahead / strips * kTilePages) * page_size +
                                ahead % strips * kStripBytes,
-                           kStripBytes, run.page_size);
+                           kStripBytes, page_size);
       const std::size_t first = strip * kStripColumns;
-      const std::size_t end = first + kStripColumns < columns ? first + kStripColumns : columns;
+      // The last strip may have a column more, where columns overlap.
+      const std::size_t end = strip + 1 < strips ? first + kStripColumns : columns.count;
       for (std::size_t column = first; column < end; ++column)
         method.add_column(
-            run.pages + tile * run.page_size + column_offset(column, run.page_size, kBytes),
-            run.page_size, tile_pages, selection, run.key_count, run.key_stride, prefetcher,
-            run.accumulators + column * run.key_stride * kBytes);
+            run.pages + tile * page_size + columns.offset(column),
+            page_size, tile_pages, prefetcher,
+            run.sums + column * run.sum_stride * kBytes);
     }
   }
 }

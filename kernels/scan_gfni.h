@@ -27,30 +27,45 @@ MORPHOGEN_FN void unpack_level(const __m512i (&in)[kGfniVectors], __m512i (&out)
   }
 }
 
+MORPHOGEN_FN __m512i xor3(__m512i a, __m512i b, __m512i c) {
+  constexpr int kXorOfThree = 0x96;  // the truth table of a ^ b ^ c
+  return _mm512_ternarylogic_epi64(a, b, c, kXorOfThree);
+}
+
+// Octets is 1 or 2: the data of 2 octets still fits the registers.
 template <std::size_t Octets>
 class GfniMethod {
+  static_assert(Octets == 1 || Octets == 2);
+
  public:
   static constexpr std::size_t kColumnBytes = 64;
   static constexpr std::size_t kOctets = Octets;
 
+  explicit GfniMethod(std::size_t) {}
+
+  MORPHOGEN_FN void select(const std::uint8_t* selection, std::size_t key_stride) {
+    selection_ = selection;
+    key_stride_ = key_stride;
+  }
+
   MORPHOGEN_FN void add_column(const std::uint8_t* column, std::size_t page_size,
-                               std::size_t count, const std::uint8_t* selection, std::size_t,
-                               std::size_t key_stride, Prefetcher& prefetcher,
-                               std::uint8_t* accumulators) {
+                               std::size_t count, Prefetcher& prefetcher, std::uint8_t* sums) {
+    __m512i data[Octets][kGfniVectors];
     if (count >= Octets * kOctet) {
+#pragma GCC unroll 2
       for (std::size_t octet = 0; octet < Octets; ++octet) {
         prefetcher.template advance<kOctet * kColumnBytes / kCacheLine>();
-        transpose<true>(column + octet * kOctet * page_size, page_size, kOctet, data_[octet]);
+        transpose<true>(column + octet * kOctet * page_size, page_size, kOctet, data[octet]);
       }
-      for (std::size_t group = 0; group < key_stride; group += kOctet)
-        add_group<Octets>(selection + group, key_stride, accumulators + group * kColumnBytes);
+      for (std::size_t group = 0; group < key_stride_; group += kOctet)
+        add_group<Octets>(data, selection_ + group, sums + group * kColumnBytes);
     } else {
       for (std::size_t octet = 0; octet * kOctet < count; ++octet) {
+        __m512i last[1][kGfniVectors];
         transpose<false>(column + octet * kOctet * page_size, page_size, count - octet * kOctet,
-                         data_[0]);
-        for (std::size_t group = 0; group < key_stride; group += kOctet)
-          add_group<1>(selection + octet * key_stride + group, key_stride,
-                       accumulators + group * kColumnBytes);
+                         last[0]);
+        for (std::size_t group = 0; group < key_stride_; group += kOctet)
+          add_group<1>(last, selection_ + octet * key_stride_ + group, sums + group * kColumnBytes);
       }
     }
   }
@@ -79,25 +94,28 @@ class GfniMethod {
 
   // Adds the pages of `Count` octets to the accumulators of 8 keys.
   template <std::size_t Count>
-  MORPHOGEN_FN void add_group(const std::uint8_t* selection, std::size_t key_stride,
-                              std::uint8_t* accumulators) const {
+  MORPHOGEN_FN void add_group(const __m512i (&data)[Count][kGfniVectors],
+                              const std::uint8_t* selection, std::uint8_t* sums) const {
     __m512i matrix[Count];
+#pragma GCC unroll 2
     for (std::size_t octet = 0; octet < Count; ++octet) {
       long long row;
-      std::memcpy(&row, selection + octet * key_stride, sizeof row);
+      std::memcpy(&row, selection + octet * key_stride_, sizeof row);
       matrix[octet] = _mm512_set1_epi64(row);
     }
-    __m512i* sums = reinterpret_cast<__m512i*>(accumulators);
+    __m512i* out = reinterpret_cast<__m512i*>(sums);
+#pragma GCC unroll 8
     for (int i = 0; i < kGfniVectors; ++i) {
-      __m512i sum = sums[i];
-      for (std::size_t octet = 0; octet < Count; ++octet)
-        sum = _mm512_xor_si512(sum,
-                               _mm512_gf2p8affine_epi64_epi8(matrix[octet], data_[octet][i], 0));
-      sums[i] = sum;
+      const __m512i first = _mm512_gf2p8affine_epi64_epi8(matrix[0], data[0][i], 0);
+      if constexpr (Count == 1)
+        out[i] = _mm512_xor_si512(out[i], first);
+      else
+        out[i] = xor3(out[i], first, _mm512_gf2p8affine_epi64_epi8(matrix[1], data[1][i], 0));
     }
   }
 
-  __m512i data_[Octets][kGfniVectors];
+  const std::uint8_t* selection_ = nullptr;
+  std::size_t key_stride_ = 0;
 };
 
 // Turns the accumulators of 8 keys (8 vectors as add_group left them) into one 64-byte column a key.
@@ -107,10 +125,10 @@ class GfniMethod {
 // levels so turned vector p2 p1 p0, byte b3 b2 b1 b0 (p the page) into vector b3 b2 b1, byte
 // b0 p2 p1 p0, and the product put a key k in the place of the page. Four more levels end at vector
 // k0 k2 k1, byte b3 b2 b1 b0.
-MORPHOGEN_FN void gather_keys(const std::uint8_t* accumulators, __m512i (&out)[kGfniVectors]) {
+MORPHOGEN_FN void gather_keys(const std::uint8_t* sums, __m512i (&out)[kGfniVectors]) {
   __m512i v[kGfniVectors], w[kGfniVectors];
   for (int i = 0; i < kGfniVectors; ++i)
-    v[i] = _mm512_load_si512(accumulators + i * sizeof(__m512i));
+    v[i] = _mm512_load_si512(sums + i * sizeof(__m512i));
   unpack_level<4>(v, w);
   unpack_level<2>(w, v);
   unpack_level<1>(v, w);

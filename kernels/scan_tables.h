@@ -15,28 +15,31 @@ class TableMethod {
   static constexpr std::size_t kColumnBytes = Bytes;
   static constexpr std::size_t kOctets = Octets;
 
-  TableMethod() {
+  explicit TableMethod(std::size_t key_count) : key_count_(key_count) {
     for (auto& octet : tables_)
       for (auto& table : octet) table[0] = C{};
   }
 
+  MORPHOGEN_FN void select(const std::uint8_t* selection, std::size_t key_stride) {
+    selection_ = selection;
+    key_stride_ = key_stride;
+  }
+
   MORPHOGEN_FN void add_column(const std::uint8_t* column, std::size_t page_size,
-                               std::size_t count, const std::uint8_t* selection,
-                               std::size_t key_count, std::size_t key_stride,
-                               Prefetcher& prefetcher, std::uint8_t* accumulators) {
-    C* sums = reinterpret_cast<C*>(accumulators);
+                               std::size_t count, Prefetcher& prefetcher, std::uint8_t* sums) {
+    C* out = reinterpret_cast<C*>(sums);
     if (count >= Octets * kOctet) {
       for (std::size_t octet = 0; octet < Octets; ++octet) {
         // As many lines as an octet of columns; a column under 8 bytes leaves it to the hardware.
         prefetcher.template advance<kOctet * Bytes / kCacheLine>();
         tabulate<true>(tables_[octet], column + octet * kOctet * page_size, page_size, kOctet);
       }
-      add_entries<Octets>(selection, key_count, key_stride, sums);
+      add_entries<Octets>(selection_, out);
     } else {
       for (std::size_t octet = 0; octet * kOctet < count; ++octet) {
         tabulate<false>(tables_[0], column + octet * kOctet * page_size, page_size,
                         count - octet * kOctet);
-        add_entries<1>(selection + octet * key_stride, key_count, key_stride, sums);
+        add_entries<1>(selection_ + octet * key_stride_, out);
       }
     }
   }
@@ -78,18 +81,19 @@ class TableMethod {
   }
 
   template <std::size_t Count>
-  MORPHOGEN_FN void add_entries(const std::uint8_t* selection, std::size_t key_count,
-                                std::size_t key_stride, C* sums) const {
-    for (std::size_t key = 0; key < key_count; ++key) {
+  MORPHOGEN_FN void add_entries(const std::uint8_t* selection, C* sums) const {
+    for (std::size_t key = 0; key < key_count_; ++key) {
       C sum = sums[key];
       for (std::size_t octet = 0; octet < Count; ++octet) {
-        const unsigned bits = selection[octet * key_stride + key];
+        const unsigned bits = selection[octet * key_stride_ + key];
         sum = sum ^ tables_[octet][0][bits & 15] ^ tables_[octet][1][bits >> 4];
       }
       sums[key] = sum;
     }
   }
 
+  std::size_t key_count_, key_stride_ = 0;
+  const std::uint8_t* selection_ = nullptr;
   alignas(64) Tables tables_[Octets];
 };
 

@@ -22,6 +22,9 @@ from morphogen.kernels cimport (
 
 from morphogen.query import Query
 
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+
 cdef extern from "stdlib.h" nogil:
     void* aligned_alloc(size_t alignment, size_t size)
 
@@ -72,6 +75,8 @@ cdef Py_ssize_t _at_least(str name, value, Py_ssize_t least) except -1:
         raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
     if number < least:
         raise ValueError(f"{name} must be at least {least}, not {number}")
+    if number > PY_SSIZE_T_MAX:
+        raise ValueError(f"{name} must be at most {PY_SSIZE_T_MAX}, not {number}")
     return number
 
 
@@ -139,6 +144,7 @@ cdef class KeyPacker:
 
     cdef int pack_batch(self, list queries) except -1:
         cdef Py_ssize_t total = len(queries), per_query = 0, position = 0, size
+        cdef Py_ssize_t offset = 0
         cdef tuple keys
         cdef bytes key
         cdef const uint8_t* data
@@ -146,6 +152,12 @@ cdef class KeyPacker:
         self.query_count = 0
         self.keys_per_query = MAX_KEYS_PER_QUERY
         for position in range(total):
+            if len(queries) != total:
+                # The `keys` of a subclass of Query may be code that does anything.
+                raise ValueError(
+                    f"queries had {total} entries and has {len(queries)} now: it must not change "
+                    "while it is packed"
+                )
             query = queries[position]
             if type(query) is not Query and not isinstance(query, Query):
                 raise TypeError(
@@ -160,7 +172,6 @@ cdef class KeyPacker:
                     f"all queries of a batch have the same number of keys: queries[0] has "
                     f"{per_query}, queries[{position}] has {len(keys)}"
                 )
-            out = self._keys + position * per_query * self.key_size
             for item in keys:
                 key = as_key_bytes(item)
                 data = <const uint8_t*>PyBytes_AS_STRING(key)
@@ -170,8 +181,8 @@ cdef class KeyPacker:
                     raise_key_fault(key, fault)
                 if data[kLogPagesOffset] != self._log_pages:
                     raise_key_domain(data[kLogPagesOffset], self.num_pages)
-                memcpy(out, data, self.key_size)
-                out += self.key_size
+                memcpy(self._keys + offset, data, self.key_size)
+                offset += self.key_size
         self.query_count = total
         if total:
             self.keys_per_query = per_query

@@ -95,17 +95,12 @@ class Engine(ABC):
         All is checked before any work is done.
         """
         width = self._check_width(max_micro_batch)
-        if self._owner != os.getpid():
-            # Before the lock: the fork may have copied it locked.
-            raise EngineClosedError(
-                f"this engine belongs to process {self._owner}, not to its fork {os.getpid()}: "
-                "open an engine in each process"
-            )
+        self._check_owner()
         with self._lock:
             if self._closed:
                 raise EngineClosedError("this engine is closed")
             self._packer.pack(queries)
-            total = len(queries)
+            total = self._packer.query_count  # the list may have grown since
             shape = (total, self._packer.keys_per_query, self._pages.page_size)
             pages = np.empty(shape, dtype=np.uint8) if out is None else self._check_out(out, shape)
             ranges = micro_batch_ranges(total, width)
@@ -148,6 +143,14 @@ class Engine(ABC):
     @abstractmethod
     def _release(self) -> None:
         """Free threads, memory and device."""
+
+    def _check_owner(self) -> None:
+        # Call it before the lock is taken: a fork may have copied it locked.
+        if self._owner != os.getpid():
+            raise EngineClosedError(
+                f"this engine belongs to process {self._owner}, not to its fork {os.getpid()}: "
+                "open an engine in each process"
+            )
 
     def _check_width(self, max_micro_batch: int | None) -> int:
         if max_micro_batch is None:

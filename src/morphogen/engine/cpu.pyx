@@ -13,6 +13,9 @@ from morphogen.engine.base import Engine
 
 from morphogen cimport instruction_set as _instruction_set
 
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+
 # Widest chunk, by measurement (docs/performance.md): up to here a wider pass still costs less a
 # query, and its accumulators fit the second-level cache at 4 KiB pages.
 MAX_MICRO_BATCH = 32
@@ -125,6 +128,7 @@ class CpuEngine(Engine):
         int
             XOR of all bytes of contiguous pages, as little-endian 64-bit words.
         """
+        self._check_owner()
         with self._lock:
             return self._scanner_or_closed().read(self._pages.body)
 
@@ -155,4 +159,6 @@ def _thread_count(threads):
         raise TypeError(f"threads must be an int, not {type(threads).__name__}") from None
     if count < 1:
         raise ValueError(f"threads must be at least 1, not {count}")
+    if count > PY_SSIZE_T_MAX:
+        raise ValueError(f"threads must be at most {PY_SSIZE_T_MAX}, not {count}")
     return count

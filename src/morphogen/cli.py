@@ -1,0 +1,248 @@
+"""The command line: ``morphogen demo | bench | doctor``.
+
+What a command needs is imported when it runs, so that ``--help`` and errors come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import morphogen
+from morphogen.errors import MorphogenError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+OK, FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+_EPILOG = """\
+exit codes:
+  0    done, and every answer was right
+  1    an answer differed, or a check failed
+  2    wrong usage or bad input, with the reason on stderr
+  130  interrupted
+"""
+_PLAIN_WIDTH = 100
+_SILENT_SECONDS = 2.0
+
+
+class _UsageError(Exception):
+    pass
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # One clear line instead of the whole usage.
+        raise _UsageError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 0 done, 1 an answer differed or a check failed, 2 wrong usage or bad input,
+        130 interrupted.
+    """
+    try:
+        args = _parser().parse_args(argv)
+        code: int = args.command(args)
+        sys.stdout.flush()
+    except SystemExit as stop:  # --help and --version
+        return stop.code if isinstance(stop.code, int) else OK
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output has gone. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return _complain(f"{error.filename}: {reason}" if error.filename else reason, USAGE)
+    except (_UsageError, MorphogenError, ValueError, OverflowError) as error:
+        return _complain(str(error), USAGE)
+    except MemoryError as error:
+        return _complain(str(error) or "out of memory", USAGE)
+    return code
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"morphogen: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="morphogen",
+        description="Two-server private page retrieval: a page is read, and neither server learns "
+        "which.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"morphogen {morphogen.__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> _Parser:
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(command=command)
+        sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        return sub
+
+    demo = add("demo", _demo, "fetch pages of a file privately, three ways, and compare them")
+    demo.add_argument(
+        "file", nargs="?", metavar="FILE", help="default: a large file of the Python installation"
+    )
+    demo.add_argument(
+        "--fetch",
+        type=_int_list,
+        metavar="0,7,...",
+        help="pages to fetch, 3 a query (default: 24 spread over the file)",
+    )
+    demo.add_argument("--page-size", type=int, default=4096, metavar="BYTES", help="default: 4096")
+
+    bench = add("bench", _bench, "compare the batch with the single-query loop and a pure read")
+    bench.add_argument("--device", default="cpu", help="default: cpu")
+    for option, default, metavar, text in (
+        ("--pages", 65536, "N", "pages in the table, random"),
+        ("--page-size", 4096, "BYTES", "bytes a page"),
+        ("--keys-per-query", 3, "K", "keys in a query, 1 to 3"),
+        ("--iterations", 10, "I", "rounds that are timed"),
+        ("--warmup", 2, "W", "rounds before them that are not"),
+        ("--seed", 0, "S", "of pages, indices and keys"),
+    ):
+        bench.add_argument(
+            option, type=int, default=default, metavar=metavar, help=f"{text} (default: {default})"
+        )
+    bench.add_argument(
+        "--batch-sizes",
+        type=_int_list,
+        default=(1, 2, 4, 8, 16, 32),
+        metavar="Q,Q,...",
+        help="queries in a batch (default: 1,2,4,8,16,32)",
+    )
+    bench.add_argument(
+        "--threads", type=int, metavar="T", help="default: one for each core this process may use"
+    )
+    bench.add_argument(
+        "--instruction-set", metavar="NAME", help="default: the widest, see morphogen doctor"
+    )
+    bench.add_argument("--csv", type=Path, metavar="FILE", help="write the rows to a file too")
+
+    add("doctor", _doctor, "say what engine and instruction set will be used, why, and test them")
+    return parser
+
+
+def _int_list(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers with commas between, not {text!r}"
+        ) from None
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from morphogen import demo, tables
+
+    result = demo.run_demo(args.file, page_size=args.page_size, indices=args.fetch)
+    _print(args, result.as_dict(), lambda console: tables.show_demo(result, console))
+    return FAILED if result.differing else OK
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from morphogen import bench, tables
+
+    config = bench.BenchmarkConfig(
+        num_pages=args.pages,
+        page_size=args.page_size,
+        batch_sizes=args.batch_sizes,
+        keys_per_query=args.keys_per_query,
+        iterations=args.iterations,
+        warmup=args.warmup,
+        seed=args.seed,
+        device=args.device,
+        threads=args.threads,
+        instruction_set=args.instruction_set,
+    )
+    bar = _Bar()
+    try:
+        result = bench.run_benchmark(config, csv_path=args.csv, progress=bar.update)
+    finally:
+        bar.close()
+    _print(args, result.as_dict(), lambda console: tables.show_benchmark(result, console))
+    for failure in result.failures:
+        _complain(failure, FAILED)
+    return FAILED if result.failures else OK
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from morphogen import doctor, tables
+
+    diagnosis = doctor.examine()
+    _print(args, diagnosis.as_dict(), lambda console: tables.show_diagnosis(diagnosis, console))
+    return OK if diagnosis.ok else FAILED
+
+
+def _print(args: argparse.Namespace, data: dict[str, Any], show: Callable[[Console], None]) -> None:
+    if args.json:
+        print(json.dumps(data, indent=2))
+        return
+    from rich.console import Console
+
+    # Names of files and words of pages are printed: they must not be read as markup.
+    console = Console(
+        markup=False,
+        highlight=False,
+        emoji=False,
+        width=None if sys.stdout.isatty() else _PLAIN_WIDTH,
+    )
+    # Captured, because rich turns a broken pipe into exit code 1, which means something else here.
+    with console.capture() as captured:
+        show(console)
+    sys.stdout.write(captured.get())
+
+
+class _Bar:
+    """A progress bar on a terminal, once there has been something to wait for."""
+
+    def __init__(self) -> None:
+        self._started = monotonic()
+        self._progress: Progress | None = None
+
+    def update(self, done: int, total: int) -> None:
+        if self._progress is None:
+            if not sys.stderr.isatty() or monotonic() - self._started < _SILENT_SECONDS:
+                return
+            from rich.console import Console
+            from rich.progress import Progress
+
+            # auto_refresh would draw from a thread of its own while something is being timed.
+            self._progress = Progress(
+                console=Console(stderr=True), transient=True, auto_refresh=False
+            )
+            self._progress.start()
+            self._progress.add_task("measuring", total=total)
+        self._progress.update(self._progress.task_ids[0], completed=done, refresh=True)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()

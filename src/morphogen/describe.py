@@ -1,0 +1,43 @@
+"""Sizes and chunks in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+
+def describe_chunks(sizes: Iterable[int]) -> str:
+    """Sizes of chunks in short: "8", "4x2", "3x2+1".
+
+    Parameters
+    ----------
+    sizes : iterable of int
+
+    Returns
+    -------
+    str
+    """
+    parts = []
+    for size, run in groupby(sizes):
+        count = sum(1 for _ in run)
+        parts.append(str(size) if count == 1 else f"{count}x{size}")
+    return "+".join(parts)
+
+
+def describe_size(size: int) -> str:
+    """A number of bytes for people: "740 bytes", "739.3 KiB".
+
+    Parameters
+    ----------
+    size : int
+
+    Returns
+    -------
+    str
+    """
+    value, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{size} bytes" if unit == "bytes" else f"{value:,.1f} {unit}"

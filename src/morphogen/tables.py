@@ -1,0 +1,192 @@
+"""What commands print for people. Imports rich, so that only a command that prints loads it."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from morphogen.bench import BenchmarkResult
+from morphogen.demo import KEYS_PER_QUERY, DemoResult, first_words
+from morphogen.describe import describe_chunks, describe_size
+from morphogen.doctor import Diagnosis
+
+# A table below this size lies in the processor's caches, where a pass costs little.
+_SMALL_TABLE = 32 << 20
+
+
+def show_demo(result: DemoResult, console: Console) -> None:
+    """Print what the demo did.
+
+    Parameters
+    ----------
+    result : DemoResult
+    console : rich.console.Console
+    """
+    nbytes = result.num_pages * result.page_size
+    fetched = sum(len(row) for row in result.rows)
+    padded = ", the last filled up with zeros" if nbytes != result.file_bytes else ""
+    console.print(f"File   {result.path}", soft_wrap=True)
+    console.print(
+        f"       {result.file_bytes:,} bytes = {result.num_pages:,} pages of "
+        f"{result.page_size:,} bytes{padded}"
+    )
+    console.print(
+        f"Fetch  {fetched} pages from two servers ({result.device}): "
+        f"{len(result.rows)} queries of {KEYS_PER_QUERY} keys in one batch\n"
+    )
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("strategy")
+    for heading in ("chunks", "ms per server", "speed-up"):
+        table.add_column(heading, justify="right")
+    for strategy in result.strategies:
+        table.add_row(
+            strategy.name,
+            describe_chunks(strategy.micro_batch_sizes),
+            f"{strategy.median_ms:.3f}",
+            f"{strategy.speedup:.2f}x",
+        )
+    console.print(table)
+    console.print(
+        f"Medians of {2 * result.rounds} runs, {result.rounds} on each server. "
+        "4x2 is four chunks of two queries; a chunk is one pass over the pages."
+    )
+    if nbytes < _SMALL_TABLE:
+        console.print(
+            f"This table is small ({describe_size(nbytes)}) and lies in the processor's caches: "
+            "the times are short and noisy. `morphogen bench` measures a large one."
+        )
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("bytes")
+    for heading in ("per server", "both servers"):
+        table.add_column(heading, justify="right")
+    for label, size in (
+        ("sent (keys)", result.sent_per_server),
+        ("received (pages)", result.received_per_server),
+    ):
+        table.add_row(label, f"{size:,}", f"{2 * size:,}")
+    table.add_row("to download the whole table instead", f"{nbytes:,}", "")
+    console.print(table)
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("key as seen by", "header", "seed"):
+        table.add_column(heading)
+    for server, (header, seed) in enumerate(result.seen):
+        table.add_row(f"server {server}", header.hex(" ", 4), seed.hex(" ", 4))
+    console.print(table)
+    console.print(
+        "The header is public: the format, the party (0 or 1) and the size of the table. The seed "
+        "is fresh random bytes, and what follows it looks as random: nothing in one key depends "
+        "on the page in a way that its server can see."
+    )
+    console.print(
+        "Privacy is computational, and holds as long as the two servers do not collude: whoever "
+        "has both keys knows the page.\n"
+    )
+
+    row = len(result.rows) // 2
+    console.print(f"Page {result.rows[row][0]} begins: {first_words(result.pages[row, 0])}")
+    if result.differing:
+        for name, index in result.differing:
+            console.print(f"WRONG  page {index}, {name}", style="bold red")
+        console.print("Fetched pages differ from the file.", style="bold red")
+    else:
+        console.print(
+            f"All {fetched} pages equal the file byte for byte, in all {len(result.strategies)} "
+            "strategies.",
+            style="green",
+        )
+
+
+def show_benchmark(result: BenchmarkResult, console: Console) -> None:
+    """Print a run as a table.
+
+    Parameters
+    ----------
+    result : BenchmarkResult
+    console : rich.console.Console
+    """
+    config = result.config
+    table = Table(
+        title=(
+            f"{config.num_pages:,} pages of {config.page_size:,} bytes "
+            f"({describe_size(config.num_pages * config.page_size)}), {config.keys_per_query} keys "
+            f"a query\n{result.device}, {result.instruction_set}, threads: {result.threads}, "
+            f"median of {config.iterations} rounds"
+        ),
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # nine columns fit a terminal of 80
+        title_justify="left",
+    )
+    for heading in (
+        "queries",
+        "single\nms",
+        "batch\nms",
+        "speed-\nup",
+        "read\nms",
+        "batch\n/ read",
+        "queries\n/ s",
+        "chunks",
+        "checked",
+    ):
+        table.add_column(heading, justify="right")
+    for row in result.rows:
+        table.add_row(
+            str(row.q),
+            _ms(row.single_ms_per_batch),
+            _ms(row.batch_ms_per_batch),
+            f"{row.batch_vs_single_speedup:.2f}x",
+            _ms(row.read_ms),
+            f"{row.batch_vs_read:.2f}",
+            f"{row.batch_qps:,.0f}",
+            describe_chunks(row.micro_batch_sizes),
+            "equal" if row.correct else "DIFFERS",
+            style=None if row.correct else "bold red",
+        )
+    console.print(table)
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3f}" if value < 100 else f"{value:,.1f}"
+
+
+def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
+    """Print a diagnosis.
+
+    Parameters
+    ----------
+    diagnosis : Diagnosis
+    console : rich.console.Console
+    """
+    chosen, supported = diagnosis.instruction_set, diagnosis.supported
+    missing = [name for name in diagnosis.compiled if name not in supported]
+    lacks = f"; this machine lacks {', '.join(missing)}" if missing else ""
+    table = Table.grid(padding=(0, 2))
+    for label, value in (
+        ("morphogen", f"{diagnosis.morphogen}, {diagnosis.python}, numpy {diagnosis.numpy}"),
+        ("machine", diagnosis.machine),
+        ("device", f"{diagnosis.device}: this version has no GPU engine"),
+        ("instruction set", f"{chosen}: the widest of the compiled that runs here{lacks}"),
+        ("compiled", ", ".join(diagnosis.compiled)),
+        ("supported", ", ".join(supported)),
+        (
+            "threads",
+            f"{diagnosis.threads}: one for each core this process may use "
+            f"(the machine has {diagnosis.cores})",
+        ),
+        ("chunks", f"up to {diagnosis.max_micro_batch} queries share a pass over the pages"),
+    ):
+        table.add_row(label, value)
+    for check in diagnosis.checks:
+        table.add_row(
+            f"self test, {check.instruction_set}",
+            f"FAILED: {check.fault}" if check.fault else "passed",
+            style="bold red" if check.fault else None,
+        )
+    console.print(table)
+    if diagnosis.ok:
+        console.print("All well.", style="green")
+    else:
+        console.print("This installation gives wrong results here. Do not use it.", style="red")
