@@ -39,8 +39,10 @@ struct Plan {
         method(Method::tables),
         key_stride(round_up(key_count, kKeyAlign)),
         sum_stride(key_count) {
-    // A mask for columns under 16 bytes is as much work as the column.
-    if (key_count <= kTwoQueryKeys && columns.bytes >= 16) {
+    // A mask for columns under 16 bytes is as much work as the column; and in 16-byte registers a
+    // second query's masks cost more than tables.
+    constexpr std::size_t kMaskKeys = kVectorBytes > 16 ? kTwoQueryKeys : kOneQueryKeys;
+    if (key_count <= kMaskKeys && columns.bytes >= 16) {
       method = Method::masks;
       sum_stride = key_count <= kOneQueryKeys ? kOneQueryKeys : kTwoQueryKeys;
 #if defined(__AVX512BW__) && defined(__GFNI__)

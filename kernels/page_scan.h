@@ -1,5 +1,5 @@
 // The page scan on the host: one pass over a run of pages XORs, for every key of a chunk, the pages
-// that the key selects into the key's accumulator.
+// that the key selects into the key's sum.
 //
 // A page is cut into columns of 64 bytes (narrower ones where the page is). A method (scan_masks.h,
 // scan_gfni.h, scan_tables.h) adds one column of a tile of pages to the sums of all keys. Sums lie
@@ -24,7 +24,7 @@ constexpr std::size_t kKeyAlign = 8;
 constexpr std::size_t kStripBytes = 4096;
 // How far ahead of its use a line is asked for: far enough to cover a memory access at full rate,
 // near enough to still be in the second-level cache (1 MiB on the machine measured) when used.
-constexpr std::size_t kPrefetchBytes = 96 << 10;
+constexpr std::size_t kPrefetchBytes = 128 << 10;
 
 // How a page is cut into columns: the widest that it holds, laid on cache lines where all pages lie
 // alike. Where that leaves a rest, the first or the last column overlaps its neighbour: both then

@@ -15,7 +15,7 @@
 namespace morphogen {
 namespace {
 
-constexpr int kGfniVectors = 8;  // a 64-byte column of 8 pages, or of 8 keys' accumulators
+constexpr int kGfniVectors = 8;  // a 64-byte column of 8 pages, or of 8 keys' sums
 
 // One level of a byte transpose: interleaves vectors `Distance` apart.
 template <int Distance>
@@ -92,7 +92,7 @@ class GfniMethod {
       out[i] = _mm512_gf2p8affine_epi64_epi8(reversed_identity, w[i], 0);
   }
 
-  // Adds the pages of `Count` octets to the accumulators of 8 keys.
+  // Adds the pages of `Count` octets to the sums of 8 keys.
   template <std::size_t Count>
   MORPHOGEN_FN void add_group(const __m512i (&data)[Count][kGfniVectors],
                               const std::uint8_t* selection, std::uint8_t* sums) const {
@@ -118,7 +118,7 @@ class GfniMethod {
   std::size_t key_stride_ = 0;
 };
 
-// Turns the accumulators of 8 keys (8 vectors as add_group left them) into one 64-byte column a key.
+// Turns the sums of 8 keys (8 vectors as add_group left them) into one 64-byte column a key.
 //
 // One level of unpacking moves the top bit of a byte's number within its 16-byte lane into the
 // vector's number, and a bit of the vector's number to the other end of the byte's. The scan's three

@@ -1,6 +1,6 @@
 // Scan method for few keys, for any instruction set: for every key each page is ANDed with a mask of
 // all ones or all zeros. That takes one three-input logic instruction a key and vector where there is
-// such a thing, two elsewhere, and the fewest accumulators of all methods.
+// such a thing, two elsewhere, and the fewest sums of all methods.
 #pragma once
 
 #include "page_scan.h"

@@ -36,7 +36,7 @@ def describe_size(size: int) -> str:
     str
     """
     value, unit = float(size), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
         if value < 1024:
             break
         value, unit = value / 1024, larger

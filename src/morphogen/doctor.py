@@ -128,7 +128,7 @@ def _known_answer_fault(name: str) -> str:
     with open_engine(table, "cpu", instruction_set=name) as engine:
         for party, key in enumerate(keys):
             bits = dpf.eval_full(key, _NUM_PAGES, instruction_set=name)
-            if hashlib.sha256(bits).hexdigest() != _BITS_SHA256[party]:
+            if hashlib.sha256(bits.tobytes()).hexdigest() != _BITS_SHA256[party]:
                 return f"party {party}'s selection bits differ from the protocol's example"
             answer = engine.answer([Query([key])]).pages.tobytes().hex()
             if answer != _ANSWERS[party]:

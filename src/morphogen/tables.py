@@ -67,6 +67,8 @@ def show_demo(result: DemoResult, console: Console) -> None:
         ("received (pages)", result.received_per_server),
     ):
         table.add_row(label, f"{size:,}", f"{2 * size:,}")
+    total = result.sent_per_server + result.received_per_server
+    table.add_row("in all", f"{total:,}", f"{2 * total:,}")
     table.add_row("to download the whole table instead", f"{nbytes:,}", "")
     console.print(table)
 
