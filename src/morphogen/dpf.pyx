@@ -35,7 +35,9 @@ from morphogen.kernels cimport (
 MAX_PAGES = 2 ** 40
 
 
-def gen(index, num_pages, *, entropy=None):
+def gen(
+    index: SupportsIndex, num_pages: SupportsIndex, *, entropy: Buffer | None = None
+) -> tuple[bytes, bytes]:
     """Make the pair of keys that selects one page (Gen).
 
     Parameters
@@ -76,7 +78,7 @@ def gen(index, num_pages, *, entropy=None):
     return key0, key1
 
 
-def key_size(num_pages):
+def key_size(num_pages: SupportsIndex) -> int:
     """Size of one key for a table of ``num_pages`` pages.
 
     Parameters
@@ -92,7 +94,9 @@ def key_size(num_pages):
     return key_bytes(log_pages(check_num_pages(num_pages)))
 
 
-def eval_full(key, num_pages, *, instruction_set=None):
+def eval_full(
+    key: Buffer, num_pages: SupportsIndex, *, instruction_set: str | None = None
+) -> npt.NDArray[np.uint8]:
     """The selection bits of all pages under one key (EvalFull).
 
     Parameters
@@ -132,7 +136,7 @@ def eval_full(key, num_pages, *, instruction_set=None):
     return bits
 
 
-def eval_at(key, index, num_pages):
+def eval_at(key: Buffer, index: SupportsIndex, num_pages: SupportsIndex) -> int:
     """The selection bit of one page under one key (Eval).
 
     Parameters
@@ -162,7 +166,7 @@ def eval_at(key, index, num_pages):
     return _eval_at(<const uint8_t*>PyBytes_AS_STRING(held), page)
 
 
-def parse_key(key):
+def parse_key(key: Buffer) -> tuple[bytes, int, int]:
     """Check a key's form and read its public fields.
 
     Parameters

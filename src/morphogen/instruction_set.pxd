@@ -1,3 +1,3 @@
 from morphogen.kernels cimport HostKernels
 
-cdef const HostKernels* select(str name) except NULL
+cdef const HostKernels* select(name) except NULL

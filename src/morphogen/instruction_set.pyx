@@ -3,7 +3,7 @@
 from morphogen.kernels cimport HostKernels, compiled_kernels, is_supported
 
 
-def compiled():
+def compiled() -> tuple[str, ...]:
     """Names of the instruction sets in this build, the widest first.
 
     Returns
@@ -13,7 +13,7 @@ def compiled():
     return tuple(kernels.decode() for kernels in _names(False))
 
 
-def supported():
+def supported() -> tuple[str, ...]:
     """Names of the instruction sets that this machine can run, the widest first.
 
     Returns
@@ -34,9 +34,11 @@ cdef list _names(bint supported_only):
     return names
 
 
-cdef const HostKernels* select(str name) except NULL:
+cdef const HostKernels* select(name) except NULL:
     """The kernels of a set by name, or, where it is None, the widest set that this machine runs."""
     cdef const HostKernels* const* table = compiled_kernels()
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"instruction_set must be a str, not {type(name).__name__}")
     while table[0] != NULL:
         if is_supported(table[0][0]) and (name is None or name == (<bytes>table[0].name).decode()):
             return table[0]

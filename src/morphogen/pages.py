@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from morphogen import dpf
 
+MAX_PAGE_SIZE = 2**40
+
 
 class PageMatrix:
     """A table of pages over an existing array, without a copy.
@@ -34,6 +36,13 @@ class PageMatrix:
     """
 
     __slots__ = ("_body", "_epoch", "_mapping", "_num_pages", "_page_size", "_tail")
+
+    _body: npt.NDArray[np.uint8]
+    _epoch: int
+    _mapping: mmap.mmap | None
+    _num_pages: int
+    _page_size: int
+    _tail: npt.NDArray[np.uint8] | None
 
     def __init__(self, array: npt.NDArray[np.uint8], epoch: int = 0) -> None:
         if not isinstance(array, np.ndarray):
@@ -64,7 +73,7 @@ class PageMatrix:
             self._epoch = operator.index(epoch)
         except TypeError:
             raise TypeError(f"epoch must be an int, not {type(epoch).__name__}") from None
-        self._body = body.view()
+        self._body = body.view(np.ndarray)
         self._body.flags.writeable = False
         self._tail = tail
         self._mapping = mapping
@@ -80,8 +89,8 @@ class PageMatrix:
         Parameters
         ----------
         path : path-like
-            A file of at least one byte. A short last page is copied aside and padded with zeros; the
-            file is not changed.
+            A file of at least one byte. A short last page is copied aside and padded with zeros;
+            the file is not changed.
         page_size : int, optional
             Bytes a page, 1 or more.
         epoch : int, optional
@@ -96,7 +105,7 @@ class PageMatrix:
         OSError
             If the file cannot be opened or mapped.
         ValueError
-            If it is empty, or page_size is less than 1.
+            If it is empty, or page_size is not in 1..2**40.
 
         Notes
         -----
@@ -108,8 +117,8 @@ class PageMatrix:
             size = operator.index(page_size)
         except TypeError:
             raise TypeError(f"page_size must be an int, not {type(page_size).__name__}") from None
-        if size < 1:
-            raise ValueError(f"page_size must be at least 1, not {size}")
+        if not 1 <= size <= MAX_PAGE_SIZE:
+            raise ValueError(f"page_size must be in 1..2**40, not {size}")
         with Path(path).open("rb") as file:
             length = os.fstat(file.fileno()).st_size
             if length == 0:

@@ -20,7 +20,7 @@ from morphogen.kernels cimport (
     log_pages,
 )
 
-from morphogen.query import Query
+from morphogen.query import MAX_KEYS_PER_QUERY, Query
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -33,10 +33,11 @@ cdef enum:
     KEY_ALIGN = 64
 
 DEFAULT_MICRO_BATCH = 2
-MAX_KEYS_PER_QUERY = 3
 
 
-def micro_batch_ranges(total_queries, max_micro_batch=DEFAULT_MICRO_BATCH):
+def micro_batch_ranges(
+    total_queries: SupportsIndex, max_micro_batch: SupportsIndex = DEFAULT_MICRO_BATCH
+) -> list[tuple[int, int]]:
     """Cut a batch into ordered chunks of at most ``max_micro_batch`` queries.
 
     Parameters
@@ -92,7 +93,7 @@ cdef class KeyPacker:
         Pages in the table that the keys must be for.
     """
 
-    def __cinit__(self, num_pages):
+    def __cinit__(self, num_pages: SupportsIndex) -> None:
         self.num_pages = check_num_pages(num_pages)
         self._log_pages = log_pages(self.num_pages)
         self.key_size = key_bytes(self._log_pages)
@@ -100,7 +101,7 @@ cdef class KeyPacker:
     def __dealloc__(self):
         free(self._keys)
 
-    def pack(self, queries):
+    def pack(self, queries: list[Query]) -> None:
         """Check and pack a batch.
 
         Parameters
@@ -119,7 +120,7 @@ cdef class KeyPacker:
             raise TypeError(f"queries must be a list of Query, not {type(queries).__name__}")
         self.pack_batch(queries)
 
-    def packed(self):
+    def packed(self) -> bytes:
         """The packed keys of the last batch.
 
         Returns
@@ -166,6 +167,10 @@ cdef class KeyPacker:
             keys = query.keys
             if position == 0:
                 per_query = len(keys)
+                if not 1 <= per_query <= MAX_KEYS_PER_QUERY:
+                    raise ValueError(
+                        f"a query has 1 to {MAX_KEYS_PER_QUERY} keys, not {per_query}"
+                    )
                 self._reserve(total * per_query * self.key_size)
             elif len(keys) != per_query:
                 raise ValueError(

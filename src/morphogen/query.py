@@ -68,8 +68,8 @@ class Answer:
     Attributes
     ----------
     pages : numpy.ndarray
-        uint8 of shape (queries, keys per query, page_size), in request order. ``np.asarray(answer)``
-        gives the same array.
+        uint8 of shape (queries, keys per query, page_size), in request order.
+        ``np.asarray(answer)`` gives the same array.
     epoch : int
         Version of the table that answered.
     num_pages : int

@@ -6,6 +6,8 @@ import operator
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -95,10 +97,7 @@ class Engine(ABC):
         All is checked before any work is done.
         """
         width = self._check_width(max_micro_batch)
-        self._check_owner()
-        with self._lock:
-            if self._closed:
-                raise EngineClosedError("this engine is closed")
+        with self._working():
             self._packer.pack(queries)
             total = self._packer.query_count  # the list may have grown since
             shape = (total, self._packer.keys_per_query, self._pages.page_size)
@@ -136,6 +135,37 @@ class Engine(ABC):
         state = ", closed" if self._closed else ""
         return f"{type(self).__name__}({self._pages!r} on {self._device}{state})"
 
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Hold the engine for one call, or refuse."""
+        if self._owner != os.getpid():
+            # Before the lock: the fork may have copied it locked.
+            raise EngineClosedError(
+                f"this engine belongs to process {self._owner}, not to its fork {os.getpid()}: "
+                "open an engine in each process"
+            )
+        with self._lock:
+            if self._closed:
+                raise EngineClosedError("this engine is closed")
+            yield
+
+    @abstractmethod
+    def read_pages(self) -> int:
+        """Read every page once, as a pass does, and do nothing else.
+
+        The time it takes is what no pass over the same pages can beat.
+
+        Returns
+        -------
+        int
+            XOR of the pages' bytes, taken as little-endian 64-bit words.
+
+        Raises
+        ------
+        EngineClosedError
+            If the engine is closed, or belongs to the parent of this process.
+        """
+
     @abstractmethod
     def _run(self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8]) -> None:
         """Answer the packed batch, chunk by chunk, into out."""
@@ -143,14 +173,6 @@ class Engine(ABC):
     @abstractmethod
     def _release(self) -> None:
         """Free threads, memory and device."""
-
-    def _check_owner(self) -> None:
-        # Call it before the lock is taken: a fork may have copied it locked.
-        if self._owner != os.getpid():
-            raise EngineClosedError(
-                f"this engine belongs to process {self._owner}, not to its fork {os.getpid()}: "
-                "open an engine in each process"
-            )
 
     def _check_width(self, max_micro_batch: int | None) -> int:
         if max_micro_batch is None:

@@ -3,7 +3,8 @@
 import operator
 import os
 
-from libc.stdint cimport uint8_t
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from morphogen.errors import DeviceError
 from morphogen.kernels cimport HostKernels, HostScanner, ScanJob
@@ -13,21 +14,27 @@ from morphogen.engine.base import Engine
 
 from morphogen cimport instruction_set as _instruction_set
 
-cdef extern from "Python.h":
-    const Py_ssize_t PY_SSIZE_T_MAX
 
 # Widest chunk, by measurement (docs/performance.md): up to here a wider pass still costs less a
 # query, and its accumulators fit the second-level cache at 4 KiB pages.
 MAX_MICRO_BATCH = 32
+MAX_THREADS = 1024
 
 
-cdef class Scanner:
+cdef class _Scanner:
     """Owns the threads and the scratch memory of one engine.
 
     Parameters
     ----------
     instruction_set : str or None
+        As `CpuEngine` takes it.
     threads : int
+        1 or more.
+
+    Raises
+    ------
+    DeviceError
+        If the operating system refuses to start that many threads.
     """
 
     cdef HostScanner* _scanner
@@ -35,7 +42,7 @@ cdef class Scanner:
     cdef readonly str instruction_set
     cdef readonly Py_ssize_t threads
 
-    def __cinit__(self, str instruction_set, Py_ssize_t threads):
+    def __cinit__(self, instruction_set, Py_ssize_t threads):
         cdef const HostKernels* kernels = _instruction_set.select(instruction_set)
         self.instruction_set = (<bytes>kernels.name).decode()
         self.threads = threads
@@ -71,22 +78,17 @@ cdef class Scanner:
                 self._scanner.answer(job, &out[start, 0, 0])
         return 0
 
-    def read(self, const uint8_t[:, ::1] pages):
-        """The XOR of all pages as 64-bit words, read as fast as these threads can.
-
-        Parameters
-        ----------
-        pages : uint8 array of shape (pages, page_size)
-
-        Returns
-        -------
-        int
-        """
-        cdef size_t size = pages.shape[0] * pages.shape[1]
-        if size == 0:
-            return 0
-        with nogil:
-            total = self._scanner.read(&pages[0, 0], size)
+    cdef uint64_t read(self, const uint8_t[:, ::1] body, const uint8_t[::1] tail) except? 0:
+        cdef uint64_t total = 0
+        cdef const uint8_t* first
+        cdef size_t size = body.shape[0] * body.shape[1]
+        if size:
+            first = &body[0, 0]
+            with nogil:
+                total = self._scanner.read(first, size)
+        if tail is not None:
+            first = &tail[0]
+            total ^= self._scanner.read(first, tail.shape[0])
         return total
 
 
@@ -102,63 +104,48 @@ class CpuEngine(Engine):
         One of ``morphogen.instruction_set.supported()``; by default the widest.
     """
 
-    def __init__(self, pages, *, threads=None, instruction_set=None):
+    def __init__(
+        self, pages: PageMatrix, *, threads: SupportsIndex | None = None,
+        instruction_set: str | None = None,
+    ) -> None:
         super().__init__(pages, "cpu", MAX_MICRO_BATCH)
-        if instruction_set is not None and not isinstance(instruction_set, str):
-            raise TypeError(
-                f"instruction_set must be a str, not {type(instruction_set).__name__}"
-            )
-        self._scanner = Scanner(instruction_set, _thread_count(threads))
+        self._scanner = _Scanner(instruction_set, _thread_count(threads))
 
     @property
-    def threads(self):
+    def threads(self) -> int:
         """Threads that share a pass, the caller's among them."""
-        return self._scanner_or_closed().threads
+        with self._working():
+            return self._scanner.threads
 
     @property
-    def instruction_set(self):
+    def instruction_set(self) -> str:
         """Name of the instruction set in use."""
-        return self._scanner_or_closed().instruction_set
+        with self._working():
+            return self._scanner.instruction_set
 
-    def read_pages(self):
-        """Read every page once and do nothing with it: the time a pass cannot beat.
+    def read_pages(self) -> int:
+        cdef _Scanner scanner
+        with self._working():
+            scanner = self._scanner
+            return scanner.read(self._pages.body, self._pages.tail)
 
-        Returns
-        -------
-        int
-            XOR of all bytes of contiguous pages, as little-endian 64-bit words.
-        """
-        self._check_owner()
-        with self._lock:
-            return self._scanner_or_closed().read(self._pages.body)
-
-    def _run(self, ranges, out):
-        cdef Scanner scanner = self._scanner
+    def _run(self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8]) -> None:
+        cdef _Scanner scanner = self._scanner
         cdef KeyPacker packer = self._packer
         scanner.answer(packer, ranges, self._pages.body, self._pages.tail, out)
 
-    def _release(self):
+    def _release(self) -> None:
         self._scanner = None
-
-    def _scanner_or_closed(self):
-        scanner = self._scanner
-        if scanner is None:
-            from morphogen.errors import EngineClosedError
-
-            raise EngineClosedError("this engine is closed")
-        return scanner
 
 
 def _thread_count(threads):
     if threads is None:
-        return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
-                   else os.cpu_count() or 1)
+        # Of the cores of the machine, those that this process may use.
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         count = operator.index(threads)
     except TypeError:
         raise TypeError(f"threads must be an int, not {type(threads).__name__}") from None
-    if count < 1:
-        raise ValueError(f"threads must be at least 1, not {count}")
-    if count > PY_SSIZE_T_MAX:
-        raise ValueError(f"threads must be at most {PY_SSIZE_T_MAX}, not {count}")
+    if not 1 <= count <= MAX_THREADS:
+        raise ValueError(f"threads must be in 1..{MAX_THREADS}, not {count}")
     return count

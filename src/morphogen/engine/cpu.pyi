@@ -1,0 +1,27 @@
+# Made by tools/make_stubs.py from the module's source.
+from typing import SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from morphogen.engine.base import Engine
+from morphogen.pages import PageMatrix
+
+MAX_MICRO_BATCH: int
+MAX_THREADS: int
+
+class CpuEngine(Engine):
+    def __init__(
+        self,
+        pages: PageMatrix,
+        *,
+        threads: SupportsIndex | None = None,
+        instruction_set: str | None = None,
+    ) -> None: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def instruction_set(self) -> str: ...
+    def read_pages(self) -> int: ...
+    def _run(self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8]) -> None: ...
+    def _release(self) -> None: ...

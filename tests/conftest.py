@@ -1,0 +1,73 @@
+"""What all tests share: the --slow option, instruction sets, random tables, the naive answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import morphogen as mg
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow: run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Count what was skipped, so that nobody takes a skipped test for a passed one."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    terminalreporter.section(f"tests skipped: {reasons.total()}")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:5} {reason}")
+
+
+@pytest.fixture(scope="session", params=mg.instruction_set.compiled())
+def instruction_set(request: pytest.FixtureRequest) -> str:
+    """Each instruction set of this build in turn."""
+    name: str = request.param
+    if name not in mg.instruction_set.supported():
+        pytest.skip(f"this machine cannot run the instruction set {name}")
+    return name
+
+
+def random_table(num_pages: int, page_size: int, seed: int = 0) -> Bytes:
+    """Random pages: uint8[num_pages, page_size]."""
+    rng = np.random.default_rng([seed, num_pages, page_size])
+    return rng.integers(0, 256, (num_pages, page_size), dtype=np.uint8)
+
+
+def unpack(bits: Bytes, num_pages: int) -> npt.NDArray[np.bool_]:
+    """Selection bits, one bool a page."""
+    return np.unpackbits(bits, count=num_pages, bitorder="little").astype(bool)
+
+
+def naive_answer(pages: Bytes, key: bytes) -> Bytes:
+    """XOR of the pages that a key selects."""
+    selected = unpack(mg.dpf.eval_full(key, len(pages)), len(pages))
+    return np.bitwise_xor.reduce(pages[selected], axis=0, initial=0, dtype=np.uint8)
+
+
+def naive_answers(pages: Bytes, queries: Sequence[mg.Query]) -> Bytes:
+    """The naive answer to a batch: uint8[queries, keys per query, page_size]."""
+    per_query = len(queries[0].keys) if queries else 3
+    answers = [naive_answer(pages, key) for query in queries for key in query.keys]
+    return np.array(answers, dtype=np.uint8).reshape(len(queries), per_query, pages.shape[1])

@@ -1,0 +1,334 @@
+"""The batch benchmark: what it writes, and that it notices wrong answers."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from morphogen.engine.cpu import CpuEngine
+
+from morphogen import Answer, PageMatrix, Query, bench, instruction_set, workload
+from morphogen.cli import main
+from morphogen.errors import DeviceUnavailableError
+
+COLUMNS = [
+    "q",
+    "single_ms_per_batch",
+    "batch_ms_per_batch",
+    "batch_vs_single_speedup",
+    "single_qps",
+    "batch_qps",
+    "checksum_single",
+    "checksum_batch",
+]
+SMALL = ["bench", "--pages", "70", "--page-size", "40", "--iterations", "2", "--warmup", "1"]
+
+Edit = Callable[[Answer, list[Query], int | None, int], Answer]
+
+
+def config(**changes: object) -> bench.BenchmarkConfig:
+    settings = {
+        "num_pages": 70,
+        "page_size": 40,
+        "batch_sizes": (1, 2, 5),
+        "keys_per_query": 3,
+        "iterations": 2,
+        "warmup": 1,
+        **changes,
+    }
+    return bench.BenchmarkConfig(**settings)
+
+
+def read_csv(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = [line for line in lines if line.startswith("# ")]
+    assert lines[: len(header)] == header, "header lines come first"
+    entries = dict(line[2:].split(": ", 1) for line in header)
+    return entries, list(csv.DictReader(lines[len(header) :]))
+
+
+class EditedEngine(CpuEngine):
+    """A CPU engine whose answers pass through a function before anybody sees them."""
+
+    def __init__(self, pages: PageMatrix, edit: Edit) -> None:
+        super().__init__(pages, threads=1)
+        self._edit = edit
+        self._calls = 0
+
+    def answer(self, queries: list[Query], *, max_micro_batch: int | None = None) -> Answer:
+        self._calls += 1
+        answer = super().answer(queries, max_micro_batch=max_micro_batch)
+        return self._edit(answer, queries, max_micro_batch, self._calls)
+
+
+def edited(answer: Answer, pages: np.ndarray, sizes: tuple[int, ...] | None = None) -> Answer:
+    sizes = answer.micro_batch_sizes if sizes is None else sizes
+    return Answer(pages, answer.epoch, answer.num_pages, sizes)
+
+
+def flip_batch(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    if width is None:
+        answer.pages[-1, -1, -1] ^= 1
+    return answer
+
+
+def flip_single(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    if width == 1:
+        answer.pages[0, 0, 0] ^= 128
+    return answer
+
+
+def flip_both(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    answer.pages[-1, 1, 7] ^= 16
+    return answer
+
+
+def swap_batch(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages[::-1].copy()) if width is None else answer
+
+
+def swap_both(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages[::-1].copy())
+
+
+def swap_keys(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages[:, ::-1].copy())
+
+
+def shorten_batch(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages[:-1].copy()) if width is None else answer
+
+
+def shorten_both(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages[:-1].copy())
+
+
+def flip_later(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    # The last call of all: every answer before it was right.
+    if calls == 18:
+        answer.pages[0, 0, 0] ^= 1
+    return answer
+
+
+def lose_a_chunk(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages, answer.micro_batch_sizes[:-1])
+
+
+def batch_the_loop(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages, (len(queries),))
+
+
+EDITS = {
+    flip_batch: "q = 5: the batch differs from the naive XOR of the pages in query 4",
+    flip_single: "q = 5: the batch differs from the single-query loop in queries [0]",
+    flip_both: "q = 5: the single differs from the naive XOR of the pages in query 4",
+    swap_batch: "q = 5: the batch differs from the single-query loop in queries [0, 1, 3, 4]",
+    swap_both: "q = 2: the batch differs from the naive XOR of the pages in query 0",
+    swap_keys: "q = 1: the single differs from the naive XOR of the pages in query 0",
+    shorten_batch: "q = 5: the batch answered shape (4, 3, 40), not (5, 3, 40)",
+    shorten_both: "q = 2: the single answered shape (1, 3, 40), not (2, 3, 40)",
+    flip_later: "changed in 1 rounds",
+    lose_a_chunk: "q = 5: the batch ran in chunks of (), not 5 queries",
+    batch_the_loop: "q = 2: the single-query loop ran in chunks of (2,)",
+}
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+def test_wrong_answers_are_noticed(edit, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(bench.OPENERS, "cpu", lambda pages, config: EditedEngine(pages, edit))
+    path = tmp_path / "rows.csv"
+    assert main([*SMALL, "--batch-sizes", "1,2,5", "--csv", str(path)]) == 1
+    output = capsys.readouterr()
+    assert EDITS[edit] in output.err
+    assert "DIFFERS" in output.out
+    rows = read_csv(path)[1]
+    assert [row["q"] for row in rows] == ["1", "2", "5"], (
+        "what was measured is written all the same"
+    )
+    assert "false" in {row["correct"] for row in rows}
+
+
+def test_an_untouched_answer_passes_the_same_checks():
+    result = bench.run_benchmark(
+        config(), opener=lambda pages, config: EditedEngine(pages, lambda answer, *_: answer)
+    )
+    assert result.failures == ()
+
+
+def test_rows_and_csv(tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    arguments = ["--batch-sizes", "1,2,40", "--threads", "2", "--seed", "7", "--csv", str(path)]
+    assert main([*SMALL, *arguments, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    header, rows = read_csv(path)
+
+    assert header["device"] == "cpu"
+    assert header["instruction_set"] == instruction_set.supported()[0]
+    expected = {
+        "threads": "2",
+        "pages": "70",
+        "page_size": "40",
+        "keys_per_query": "3",
+        "iterations": "2",
+        "warmup": "1",
+        "seed": "7",
+    }
+    assert expected.items() <= header.items()
+    assert list(rows[0])[: len(COLUMNS)] == COLUMNS
+    assert tuple(rows[0]) == bench.COLUMNS
+
+    assert data["ok"] is True
+    assert data["failures"] == []
+    assert data["config"]["batch_sizes"] == [1, 2, 40]
+    assert [row["micro_batch_sizes"] for row in rows] == ["1", "2", "32+8"]
+    pages = workload.random_pages(70, 40, 7)
+    queries = workload.random_queries(70, 40, 3, 8)
+    for row, entry in zip(rows, data["rows"], strict=True):
+        q = int(row["q"])
+        single, batch, read = (
+            float(row[name]) for name in ("single_ms_per_batch", "batch_ms_per_batch", "read_ms")
+        )
+        assert float(row["batch_vs_single_speedup"]) == pytest.approx(single / batch, rel=1e-4)
+        assert float(row["batch_vs_read"]) == pytest.approx(batch / read, rel=1e-4)
+        assert float(row["single_qps"]) == pytest.approx(1e3 * q / single, rel=1e-4)
+        assert float(row["batch_qps"]) == pytest.approx(1e3 * q / batch, rel=1e-4)
+        answer = b"".join(workload.naive_answer(pages, query).tobytes() for query in queries[:q])
+        wanted = hashlib.blake2b(answer, digest_size=16).hexdigest()
+        assert row["checksum_single"] == row["checksum_batch"] == wanted
+        assert row["correct"] == "true"
+        assert entry["q"] == q
+        assert entry["checksum_batch"] == wanted
+        assert entry["batch_ms_per_batch"] == pytest.approx(batch, rel=1e-4)
+
+
+def test_table_for_people(capsys):
+    assert main([*SMALL, "--batch-sizes", "2,8"]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert "70 pages of 40 bytes" in output.out
+    assert output.out.count("equal") == 2
+    assert "…" not in output.out, "no cell is cut short"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_pages": 1, "page_size": 1, "keys_per_query": 1},
+        {"num_pages": 513, "page_size": 65, "keys_per_query": 2, "threads": 3},
+        {"num_pages": 9, "page_size": 200_001, "batch_sizes": (3,), "warmup": 0, "iterations": 1},
+        *({"instruction_set": name} for name in instruction_set.supported()),
+    ],
+)
+def test_odd_tables(changes):
+    result = bench.run_benchmark(config(**changes))
+    assert result.failures == ()
+    assert all(row.correct for row in result.rows)
+    assert result.threads == changes.get("threads", result.threads)
+    assert result.instruction_set == changes.get("instruction_set", result.instruction_set)
+
+
+def test_the_seed_decides_the_answers():
+    first, again, other = (
+        [row.checksum_batch for row in bench.run_benchmark(config(seed=seed)).rows]
+        for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert not set(first) & set(other)
+
+
+def test_progress_ends_at_the_total():
+    calls: list[tuple[int, int]] = []
+    bench.run_benchmark(config(), progress=lambda done, total: calls.append((done, total)))
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert len(calls) == 9
+    assert calls[-1] == (24, 24)
+
+
+def test_an_interrupted_run_leaves_its_rows(tmp_path, monkeypatch, capsys):
+    def interrupt(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+        if len(queries) == 2:
+            raise KeyboardInterrupt
+        return answer
+
+    monkeypatch.setitem(bench.OPENERS, "cpu", lambda pages, config: EditedEngine(pages, interrupt))
+    path = tmp_path / "rows.csv"
+    assert main([*SMALL, "--batch-sizes", "1,2,4", "--csv", str(path)]) == 130
+    assert [row["q"] for row in read_csv(path)[1]] == ["1"]
+    assert capsys.readouterr().err == "morphogen: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--pages", "0"], "num_pages must be in 1..1099511627776, not 0"),
+        (["--page-size", "0"], "page_size must be at least 1, not 0"),
+        (["--keys-per-query", "4"], "keys_per_query must be in 1..3, not 4"),
+        (["--iterations", "0"], "iterations must be at least 1, not 0"),
+        (["--warmup", "-1"], "warmup must be at least 0, not -1"),
+        (["--seed", "-1"], "seed must be at least 0, not -1"),
+        (["--batch-sizes", "1,0"], "a batch size must be at least 1, not 0"),
+        (["--batch-sizes", "2,2"], "must all be different, not (2, 2)"),
+        (["--batch-sizes", "1,x"], "must be whole numbers with commas between, not '1,x'"),
+        (["--batch-sizes", ""], "must be whole numbers with commas between, not ''"),
+        (["--pages", "ten"], "invalid int value: 'ten'"),
+        (["--threads", "0"], "threads must be at least 1, not 0"),
+        (["--instruction-set", "abacus"], "not 'abacus'"),
+        (["--device", "cuda"], "device must be one of cpu, not 'cuda'"),
+        (["--csv", "no/such/folder.csv"], "no/such/folder.csv: No such file or directory"),
+        (["--csv", "."], ".: Is a directory"),
+        (["--pages", str(2**40), "--page-size", "4096"], "4.0 PiB of memory"),
+    ],
+)
+def test_bad_input(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*SMALL, *arguments]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert words in output.err
+    assert output.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "available_memory", lambda: 70 * 40)
+    path = tmp_path / "rows.csv"
+    assert main([*SMALL, "--batch-sizes", "1", "--csv", str(path)]) == 2
+    assert "need 3.2 KiB of memory, and only 2.7 KiB are available" in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_library_errors():
+    with pytest.raises(DeviceUnavailableError, match="must be one of cpu, not 'tpu'"):
+        bench.run_benchmark(config(device="tpu"))
+    with pytest.raises(ValueError, match="at least one entry, not 0"):
+        config(batch_sizes=())
+
+
+def test_random_pages():
+    pages = workload.random_pages(1000, 1237, 5)
+    assert pages.shape == (1000, 1237)
+    assert np.array_equal(pages, workload.random_pages(1000, 1237, 5))
+    # Bytes of every value, about equally often, and no page of zeros.
+    counts = np.bincount(pages.reshape(-1), minlength=256)
+    assert counts.min() > 0.9 * counts.mean()
+    assert pages.any(axis=1).all()
+    # The stream is the same on every machine, or checksums could not be compared.
+    assert workload.random_pages(1, 8, 0).tobytes().hex() == "32636ab95f9e9591"
+
+
+def test_naive_answer_against_the_reference():
+    pages = workload.random_pages(700, 3, 1)
+    (query,) = workload.random_queries(700, 1, 3, 2)
+    rows = [page.tobytes() for page in pages]
+    expected = [reference.answer(rows, key) for key in query.keys]
+    assert [page.tobytes() for page in workload.naive_answer(pages, query)] == expected
+
+
+def test_available_memory():
+    assert workload.available_memory() > 1 << 20

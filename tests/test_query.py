@@ -1,0 +1,297 @@
+"""Query, Answer, and what the client does: make_query, make_queries, reconstruct."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import morphogen as mg
+
+NUM_PAGES = 1000
+
+
+def hidden_index(query0: mg.Query, query1: mg.Query, position: int, num_pages: int) -> int:
+    """The page that a pair of keys fetches."""
+    shares = [mg.dpf.eval_full(query.keys[position], num_pages) for query in (query0, query1)]
+    (index,) = np.flatnonzero(np.unpackbits(shares[0] ^ shares[1], bitorder="little"))
+    return int(index)
+
+
+def answer(
+    pages: Any = None, *, epoch: int = 0, num_pages: int = NUM_PAGES, sizes: tuple[int, ...] = (2,)
+) -> mg.Answer:
+    if pages is None:
+        pages = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    return mg.Answer(pages=pages, epoch=epoch, num_pages=num_pages, micro_batch_sizes=sizes)
+
+
+# Query
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_query_holds_its_keys_as_bytes(count: int) -> None:
+    keys = [mg.dpf.gen(i, NUM_PAGES)[0] for i in range(count)]
+    for given in (keys, tuple(keys), iter(keys), [bytearray(key) for key in keys]):
+        query = mg.Query(given)
+        assert query.keys == tuple(keys)
+        assert type(query.keys) is tuple
+        assert {type(key) for key in query.keys} == {bytes}
+        assert len(query) == count
+
+
+def test_query_copies_its_keys() -> None:
+    key = bytearray(mg.dpf.gen(7, NUM_PAGES)[0])
+    query = mg.Query([key])
+    expected = bytes(key)
+    key[:] = bytes(len(key))
+    assert query.keys == (expected,)
+
+
+@pytest.mark.parametrize("count", [0, 4, 10])
+def test_query_of_another_number_of_keys(count: int) -> None:
+    keys = [mg.dpf.gen(0, NUM_PAGES)[0]] * count
+    with pytest.raises(ValueError, match=rf"1 to 3 keys, not {count}$"):
+        mg.Query(keys)
+
+
+def test_one_key_is_no_sequence_of_keys() -> None:
+    key = mg.dpf.gen(0, NUM_PAGES)[0]
+    for one in (key, bytearray(key), memoryview(key), "key"):
+        with pytest.raises(TypeError, match=rf"not one {type(one).__name__}$"):
+            mg.Query(one)
+
+
+@pytest.mark.parametrize("keys", [None, 5, [None], [5.0], ["key"], [["key"]]])
+def test_query_of_other_types(keys: Any) -> None:
+    with pytest.raises(TypeError):
+        mg.Query(keys)
+
+
+def test_keys_of_one_query_are_for_one_table() -> None:
+    keys = [mg.dpf.gen(0, num_pages)[0] for num_pages in (NUM_PAGES, NUM_PAGES, 100)]
+    with pytest.raises(mg.DomainMismatchError, match=r"n = 10, another n = 7$"):
+        mg.Query(keys)
+
+
+def test_query_is_a_value() -> None:
+    query, other = mg.make_query([1, 2], NUM_PAGES)
+    assert query == mg.Query(query.keys) == copy.deepcopy(query)
+    assert query == pickle.loads(pickle.dumps(query))
+    assert hash(query) == hash(mg.Query(query.keys))
+    assert query != other
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        query.keys = ()  # type: ignore[misc]
+
+
+def test_query_shows_no_key() -> None:
+    query = mg.make_query([1, 2], NUM_PAGES)[0]
+    for text in (repr(query), str(query), f"{query}", repr([query])):
+        assert "Query(2 keys of 128 bytes)" in text
+        for key in query.keys:
+            assert key.hex() not in text
+            assert repr(key)[2:-1] not in text
+
+
+# make_query, make_queries
+
+
+@pytest.mark.parametrize("indices", [[0], [999], [5, 5], [1, 2, 3], (7, 8), range(3)])
+def test_make_query_fetches_the_indices(indices: Any) -> None:
+    query0, query1 = mg.make_query(indices, NUM_PAGES)
+    assert len(query0.keys) == len(query1.keys) == len(indices)
+    for position, index in enumerate(indices):
+        assert hidden_index(query0, query1, position, NUM_PAGES) == index
+    assert {key[4] for key in query0.keys} == {0}
+    assert {key[4] for key in query1.keys} == {1}
+
+
+def test_equal_indices_get_fresh_keys() -> None:
+    query0, _ = mg.make_query([5, 5, 5], NUM_PAGES)
+    again, _ = mg.make_query([5, 5, 5], NUM_PAGES)
+    assert len({*query0.keys, *again.keys}) == 6
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint32, np.int64, np.uint64])
+def test_indices_may_be_numpy_integers(kind: type[np.integer[Any]]) -> None:
+    row = np.array([3, 200, 77], dtype=kind)
+    assert [
+        hidden_index(*mg.make_query(indices, kind(250)), position, 250)
+        for indices in (row, list(row))
+        for position in range(3)
+    ] == [3, 200, 77] * 2
+    queries0, queries1 = mg.make_queries(np.stack([row, row[::-1]]), kind(250))
+    assert hidden_index(queries0[1], queries1[1], 0, 250) == 77
+
+
+@pytest.mark.parametrize("keys", [1, 2, 3])
+def test_make_queries_keeps_the_order_of_the_rows(keys: int) -> None:
+    rows = np.random.default_rng(keys).integers(0, NUM_PAGES, (6, keys))
+    for given in (
+        rows,
+        rows.tolist(),
+        [tuple(row) for row in rows.tolist()],
+        np.asfortranarray(rows),
+    ):
+        queries0, queries1 = mg.make_queries(given, NUM_PAGES)
+        assert type(queries0) is type(queries1) is list
+        found = [
+            [hidden_index(*pair, position, NUM_PAGES) for position in range(keys)]
+            for pair in zip(queries0, queries1, strict=True)
+        ]
+        assert found == rows.tolist()
+
+
+@pytest.mark.parametrize("rows", [[], (), np.zeros((0, 3), dtype=int), np.zeros((0, 1))])
+def test_make_queries_of_no_rows(rows: Any) -> None:
+    assert mg.make_queries(rows, NUM_PAGES) == ([], [])
+
+
+@pytest.mark.parametrize("indices", [[], [1, 2, 3, 4], range(9)])
+def test_make_query_of_another_number_of_indices(indices: Any) -> None:
+    with pytest.raises(ValueError, match=rf"1 to 3 entries, not {len(indices)}$"):
+        mg.make_query(indices, NUM_PAGES)
+
+
+@pytest.mark.parametrize("indices", [5, None, "12", [1.0], ["1"], [None], [[1]], np.array([1.0])])
+def test_make_query_of_other_types(indices: Any) -> None:
+    with pytest.raises(TypeError, match=r"indices must be a sequence of ints"):
+        mg.make_query(indices, NUM_PAGES)
+
+
+@pytest.mark.parametrize("index", [-1, NUM_PAGES, 2**64])
+def test_index_outside_the_table(index: int) -> None:
+    message = rf"index must be in 0\.\.999, not {index}$"
+    with pytest.raises(ValueError, match=message):
+        mg.make_query([0, index], NUM_PAGES)
+    if index < 2**63:
+        with pytest.raises(ValueError, match=message):
+            mg.make_queries([[0, 1], [2, index]], NUM_PAGES)
+
+
+@pytest.mark.parametrize("num_pages", [0, -5, 2**40 + 1])
+def test_num_pages_out_of_range(num_pages: int) -> None:
+    with pytest.raises(ValueError, match=rf"num_pages must be in .* not {num_pages}$"):
+        mg.make_query([0], num_pages)
+    with pytest.raises(ValueError, match=rf"num_pages must be in .* not {num_pages}$"):
+        mg.make_queries([[0]], num_pages)
+
+
+@pytest.mark.parametrize(
+    ("rows", "given"),
+    [(5, "0"), ([1, 2, 3], "1"), (np.zeros((2, 2, 2), dtype=int), "3")],
+)
+def test_make_queries_of_another_dimension(rows: Any, given: str) -> None:
+    with pytest.raises(ValueError, match=rf"rows must have 2 dimensions, not {given}$"):
+        mg.make_queries(rows, NUM_PAGES)
+
+
+@pytest.mark.parametrize("width", [0, 4, 9])
+def test_make_queries_of_another_width(width: int) -> None:
+    with pytest.raises(ValueError, match=rf"1 to 3 entries, not {width}$"):
+        mg.make_queries(np.zeros((2, width), dtype=int), NUM_PAGES)
+
+
+def test_make_queries_of_ragged_rows() -> None:
+    with pytest.raises(ValueError, match=r"shape"):
+        mg.make_queries([[1, 2], [3]], NUM_PAGES)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.bool_, np.complex128, "U1", object])
+def test_make_queries_of_other_types(dtype: Any) -> None:
+    with pytest.raises(TypeError, match=rf"rows must be integers, not {np.dtype(dtype)}$"):
+        mg.make_queries(np.ones((2, 3)).astype(dtype), NUM_PAGES)
+
+
+# Answer
+
+
+def test_answer_is_an_array() -> None:
+    given = answer()
+    assert np.asarray(given) is given.pages
+    assert np.asarray(given, dtype=np.uint8) is given.pages
+    assert given.__array__(copy=False) is given.pages
+
+
+def test_answer_copies_on_request() -> None:
+    given = answer()
+    for copied in (np.array(given), np.array(given, copy=True), given.__array__(copy=True)):
+        assert copied.dtype == np.uint8
+        assert np.array_equal(copied, given.pages)
+        assert not np.shares_memory(copied, given.pages)
+
+
+def test_answer_converts_on_request() -> None:
+    given = answer()
+    converted = np.asarray(given, dtype=np.int64)
+    assert converted.dtype == np.int64
+    assert np.array_equal(converted, given.pages)
+    with pytest.raises(ValueError, match=r"convert uint8 to int64$"):
+        given.__array__(np.int64, copy=False)
+
+
+def test_answer_mixes_with_arrays() -> None:
+    given = answer()
+    assert np.array_equal(np.bitwise_xor(given, given), np.zeros_like(given.pages))
+    assert np.concatenate([given, given]).shape == (4, 3, 4)
+
+
+def test_answer_is_frozen_and_shows_its_shape() -> None:
+    given = answer(epoch=7)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        given.epoch = 8  # type: ignore[misc]
+    shown = "Answer(pages=uint8[2, 3, 4], epoch=7, num_pages=1000, micro_batch_sizes=(2,))"
+    assert repr(given) == shown
+
+
+# reconstruct
+
+
+def test_reconstruct_adds_up_both_answers() -> None:
+    rng = np.random.default_rng(5)
+    shares = rng.integers(0, 256, (2, 4, 3, 9), dtype=np.uint8)
+    before = shares.copy()
+    pages = mg.reconstruct(answer(shares[0]), answer(shares[1]))
+    assert pages.dtype == np.uint8
+    assert np.array_equal(pages, shares[0] ^ shares[1])
+    assert np.array_equal(shares, before)
+    assert not np.shares_memory(pages, shares)
+
+
+def test_reconstruct_of_no_queries() -> None:
+    nothing = answer(np.empty((0, 3, 4), dtype=np.uint8), sizes=())
+    assert mg.reconstruct(nothing, nothing).shape == (0, 3, 4)
+
+
+def test_chunks_of_the_servers_may_differ() -> None:
+    assert not mg.reconstruct(answer(sizes=(2,)), answer(sizes=(1, 1))).any()
+
+
+def test_different_epochs() -> None:
+    with pytest.raises(mg.EpochMismatchError, match=r"epochs: 3 and 4$"):
+        mg.reconstruct(answer(epoch=3), answer(epoch=4))
+
+
+def test_different_num_pages() -> None:
+    with pytest.raises(mg.DomainMismatchError, match=r"1000 and 999 pages$"):
+        mg.reconstruct(answer(), answer(num_pages=999))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4), (2, 1, 4), (2, 3, 1), (2, 3, 5), (0, 3, 4)])
+def test_different_shapes(shape: tuple[int, ...]) -> None:
+    other = answer(np.zeros(shape, dtype=np.uint8))
+    with pytest.raises(mg.DomainMismatchError) as caught:
+        mg.reconstruct(answer(), other)
+    assert str(caught.value).endswith(f"(2, 3, 4) and {shape}")
+
+
+@pytest.mark.parametrize("other", [None, np.zeros((2, 3, 4), dtype=np.uint8), b"", 0])
+def test_reconstruct_of_other_types(other: Any) -> None:
+    name = type(other).__name__
+    for pair in ((answer(), other), (other, answer())):
+        with pytest.raises(TypeError, match=rf"must be an Answer, not {name}$"):
+            mg.reconstruct(*pair)
