@@ -10,55 +10,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from morphogen import dpf as dpf
-    from morphogen import instruction_set as instruction_set
-    from morphogen import planner as planner
+    import morphogen.dpf as dpf
+    import morphogen.instruction_set as instruction_set
+    import morphogen.planner as planner
     from morphogen.engine import open_engine as open_engine
     from morphogen.engine.base import Engine as Engine
     from morphogen.errors import (
         DeviceError as DeviceError,
-    )
-    from morphogen.errors import (
         DeviceOutOfMemoryError as DeviceOutOfMemoryError,
-    )
-    from morphogen.errors import (
         DeviceUnavailableError as DeviceUnavailableError,
-    )
-    from morphogen.errors import (
         DomainMismatchError as DomainMismatchError,
-    )
-    from morphogen.errors import (
         EngineClosedError as EngineClosedError,
-    )
-    from morphogen.errors import (
         EpochMismatchError as EpochMismatchError,
-    )
-    from morphogen.errors import (
         InvalidKeyError as InvalidKeyError,
-    )
-    from morphogen.errors import (
         KeyDomainError as KeyDomainError,
-    )
-    from morphogen.errors import (
         MorphogenError as MorphogenError,
-    )
-    from morphogen.errors import (
         OverloadedError as OverloadedError,
     )
     from morphogen.pages import PageMatrix as PageMatrix
     from morphogen.query import (
         Answer as Answer,
-    )
-    from morphogen.query import (
         Query as Query,
-    )
-    from morphogen.query import (
         make_queries as make_queries,
-    )
-    from morphogen.query import (
         make_query as make_query,
-    )
-    from morphogen.query import (
         reconstruct as reconstruct,
     )
 
@@ -85,7 +59,29 @@ _NAMES = {
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
-__all__ = sorted([*_MODULES, *_HOMES])
+__all__ = [
+    "Answer",
+    "DeviceError",
+    "DeviceOutOfMemoryError",
+    "DeviceUnavailableError",
+    "DomainMismatchError",
+    "Engine",
+    "EngineClosedError",
+    "EpochMismatchError",
+    "InvalidKeyError",
+    "KeyDomainError",
+    "MorphogenError",
+    "OverloadedError",
+    "PageMatrix",
+    "Query",
+    "dpf",
+    "instruction_set",
+    "make_queries",
+    "make_query",
+    "open_engine",
+    "planner",
+    "reconstruct",
+]
 
 
 def __getattr__(name: str) -> Any:
