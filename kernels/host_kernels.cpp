@@ -39,10 +39,11 @@ struct Plan {
         method(Method::tables),
         key_stride(round_up(key_count, kKeyAlign)),
         sum_stride(key_count) {
-    // A mask for columns under 16 bytes is as much work as the column; and in 16-byte registers a
-    // second query's masks cost more than tables.
-    constexpr std::size_t kMaskKeys = kVectorBytes > 16 ? kTwoQueryKeys : kOneQueryKeys;
-    if (key_count <= kMaskKeys && columns.bytes >= 16) {
+    // Masks are made anew for every tile of pages. A second query's pay for themselves where a page
+    // has many columns and registers are wide; the first one's always, down to columns of 16 bytes.
+    constexpr std::size_t kManyColumns = 16;
+    const bool two_queries = kVectorBytes > 16 && columns.count >= kManyColumns;
+    if (key_count <= (two_queries ? kTwoQueryKeys : kOneQueryKeys) && columns.bytes >= 16) {
       method = Method::masks;
       sum_stride = key_count <= kOneQueryKeys ? kOneQueryKeys : kTwoQueryKeys;
 #if defined(__AVX512BW__) && defined(__GFNI__)
@@ -144,7 +145,11 @@ void scan(const ScanJob& job, std::uint64_t first, std::uint64_t last, std::uint
   NodeLevel& nodes = *reinterpret_cast<NodeLevel*>(scratch + plan.nodes_offset());
   const std::size_t batch_leaves = plan.batch_leaves();
   std::memset(scratch, 0, plan.sum_bytes());
-  std::memset(selection, 0, batch_leaves * kLeafBytes * stride);
+  // Spare places of a row select nothing.
+  if (stride != job.key_count) {
+    const std::uint64_t leaves = last == first ? 0 : (last - 1) / kLeafBits - first / kLeafBits + 1;
+    std::memset(selection, 0, (leaves < batch_leaves ? leaves : batch_leaves) * kLeafBytes * stride);
+  }
 
   const std::uint64_t body_pages = job.page_count - (job.tail != nullptr);
   const std::uint64_t batch_pages = batch_leaves * kLeafBits;

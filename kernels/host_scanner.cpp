@@ -38,18 +38,19 @@ void ThreadTeam::stop() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void ThreadTeam::run(std::size_t count, const std::function<void(std::size_t)>& task) {
+void ThreadTeam::run(std::size_t count, Function function, const void* context) {
   if (count > 1) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      task_ = &task;
+      function_ = function;
+      context_ = context;
       count_ = count;
       pending_ = count - 1;
       ++round_;
     }
     start_.notify_all();
   }
-  task(0);
+  function(context, 0);
   if (count > 1) {
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [this] { return pending_ == 0; });
@@ -64,9 +65,10 @@ void ThreadTeam::work(std::size_t member) {
     if (stopping_) return;
     seen = round_;
     if (member >= count_) continue;
-    const std::function<void(std::size_t)>& task = *task_;
+    const Function function = function_;
+    const void* const context = context_;
     lock.unlock();
-    task(member);
+    function(context, member);
     lock.lock();
     if (--pending_ == 0) done_.notify_one();
   }

@@ -4,7 +4,6 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -25,16 +24,25 @@ class ThreadTeam {
   std::size_t size() const { return threads_.size() + 1; }
 
   // Calls task(0), ..., task(count - 1), count at most size(), each on a thread of its own; returns
-  // when all have returned. A task must not throw.
-  void run(std::size_t count, const std::function<void(std::size_t)>& task);
+  // when all have returned. A task must not throw. Allocates nothing.
+  template <class Task>
+  void run(std::size_t count, const Task& task) {
+    run(count, [](const void* context, std::size_t member) {
+      (*static_cast<const Task*>(context))(member);
+    }, &task);
+  }
 
  private:
+  typedef void (*Function)(const void* context, std::size_t member);
+
+  void run(std::size_t count, Function function, const void* context);
   void work(std::size_t member);
   void stop();
 
   std::mutex mutex_;
   std::condition_variable start_, done_;
-  const std::function<void(std::size_t)>* task_ = nullptr;
+  Function function_ = nullptr;
+  const void* context_ = nullptr;
   std::size_t count_ = 0, pending_ = 0;
   std::uint64_t round_ = 0;
   bool stopping_ = false;

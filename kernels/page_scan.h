@@ -20,7 +20,7 @@ constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kOctet = 8;  // pages of one selection byte
 // Rows of the selection matrix are padded to whole 8-byte words; the spare bytes are zero.
 constexpr std::size_t kKeyAlign = 8;
-// Pages wider than this are taken in strips, so that a tile stays in the second-level cache.
+// Pages wider than this are taken in strips.
 constexpr std::size_t kStripBytes = 4096;
 // How far ahead of its use a line is asked for: far enough to cover a memory access at full rate,
 // near enough to still be in the second-level cache (1 MiB on the machine measured) when used.
@@ -61,9 +61,9 @@ struct PageRun {
 // there are, or for addresses past the last page: a prefetch never faults.
 class Prefetcher {
  public:
-  MORPHOGEN_FN Prefetcher(const std::uint8_t* base, std::size_t offset, std::size_t row_bytes,
+  MORPHOGEN_FN Prefetcher(const std::uint8_t* first, std::size_t distance, std::size_t row_bytes,
                           std::size_t row_step)
-      : row_(reinterpret_cast<std::uintptr_t>(base) + offset),
+      : row_(reinterpret_cast<std::uintptr_t>(first) + distance),
         row_bytes_(row_bytes),
         row_step_(row_step) {}
 
@@ -83,39 +83,37 @@ class Prefetcher {
   std::size_t row_bytes_, row_step_, column_ = 0;
 };
 
+// Wide pages are scanned strip by strip, so that the sums at work stay in the second-level cache.
 template <class Method>
 inline void scan_run(const PageRun& run) {
   constexpr std::size_t kBytes = Method::kColumnBytes;
   constexpr std::size_t kTilePages = Method::kOctets * kOctet;
   constexpr std::size_t kStripColumns = kStripBytes / kBytes;
+  // Whole tiles of a strip that make up the distance, at least one.
+  constexpr std::size_t kTilesAhead = (kPrefetchBytes - 1) / (kTilePages * kStripBytes) + 1;
   Method method(run.key_count);
   const Columns& columns = *run.columns;
   const std::size_t page_size = columns.page_size;
   const std::size_t strips = (page_size + kStripBytes - 1) / kStripBytes;
-  // Strips ahead where pages are cut into several; else pages are one contiguous stretch.
-  const std::size_t strips_ahead = kPrefetchBytes / (kTilePages * kStripBytes) + 1;
 
-  for (std::size_t tile = 0; tile < run.page_count; tile += kTilePages) {
-    const std::size_t left = run.page_count - tile;
-    const std::size_t tile_pages = left < kTilePages ? left : kTilePages;
-    method.select(run.selection + tile / kOctet * run.key_stride, run.key_stride);
-    for (std::size_t strip = 0; strip < strips; ++strip) {
-      const std::size_t ahead = strip + strips_ahead;
+  for (std::size_t strip = 0; strip < strips; ++strip) {
+    const std::size_t first = strip * kStripColumns;
+    // The last strip may have a column more, where columns overlap.
+    const std::size_t end = strip + 1 < strips ? first + kStripColumns : columns.count;
+    for (std::size_t tile = 0; tile < run.page_count; tile += kTilePages) {
+      const std::uint8_t* pages = run.pages + tile * page_size;
+      const std::size_t left = run.page_count - tile;
+      const std::size_t tile_pages = left < kTilePages ? left : kTilePages;
+      method.select(run.selection + tile / kOctet * run.key_stride, run.key_stride);
+      // Pages of one strip are one contiguous stretch.
       Prefetcher prefetcher =
           strips == 1
-              ? Prefetcher(run.pages, tile * page_size + kPrefetchBytes, ~std::size_t{0}, 0)
-              : Prefetcher(run.pages,
-                           (tile + ahead / strips * kTilePages) * page_size +
-                               ahead % strips * kStripBytes,
+              ? Prefetcher(pages, kPrefetchBytes, ~std::size_t{0}, 0)
+              : Prefetcher(pages, kTilesAhead * kTilePages * page_size + strip * kStripBytes,
                            kStripBytes, page_size);
-      const std::size_t first = strip * kStripColumns;
-      // The last strip may have a column more, where columns overlap.
-      const std::size_t end = strip + 1 < strips ? first + kStripColumns : columns.count;
       for (std::size_t column = first; column < end; ++column)
-        method.add_column(
-            run.pages + tile * page_size + columns.offset(column),
-            page_size, tile_pages, prefetcher,
-            run.sums + column * run.sum_stride * kBytes);
+        method.add_column(pages + columns.offset(column), page_size, tile_pages, prefetcher,
+                          run.sums + column * run.sum_stride * kBytes);
     }
   }
 }

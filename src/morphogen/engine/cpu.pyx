@@ -3,6 +3,7 @@
 import operator
 import os
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
@@ -76,6 +77,8 @@ cdef class _Scanner:
             job.key_count = (stop - start) * packer.keys_per_query
             with nogil:
                 self._scanner.answer(job, &out[start, 0, 0])
+            # A batch of many chunks must heed Ctrl-C.
+            PyErr_CheckSignals()
         return 0
 
     cdef uint64_t read(self, const uint8_t[:, ::1] body, const uint8_t[::1] tail) except? 0:
