@@ -277,7 +277,7 @@ def test_an_interrupted_run_leaves_its_rows(tmp_path, monkeypatch, capsys):
         (["--batch-sizes", "1,x"], "must be whole numbers with commas between, not '1,x'"),
         (["--batch-sizes", ""], "must be whole numbers with commas between, not ''"),
         (["--pages", "ten"], "invalid int value: 'ten'"),
-        (["--threads", "0"], "threads must be at least 1, not 0"),
+        (["--threads", "0"], "threads must be in 1..1024, not 0"),
         (["--instruction-set", "abacus"], "not 'abacus'"),
         (["--device", "cuda"], "device must be one of cpu, not 'cuda'"),
         (["--csv", "no/such/folder.csv"], "no/such/folder.csv: No such file or directory"),

@@ -281,7 +281,7 @@ def test_doctor_notices(capsys, monkeypatch, name, wrong, fault):
         (["demo", "text.txt", "--fetch", "1,,2"], "with commas between, not '1,,2'"),
         (["demo", "text.txt", "--fetch", "1;2"], "with commas between, not '1;2'"),
         (["demo", "text.txt", "--fetch", ""], "with commas between, not ''"),
-        (["demo", "text.txt", "--page-size", "0"], "page_size must be at least 1, not 0"),
+        (["demo", "text.txt", "--page-size", "0"], "page_size must be in 1..2**40, not 0"),
         (["demo", "text.txt", "--page-size", "big"], "invalid int value: 'big'"),
         (["demo", "text.txt", "--page-size", "9" * 30], "morphogen: "),
         (["demo", "a", "b"], "unrecognized arguments: b"),

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
+
 import reference as ref
 from conftest import unpack
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from morphogen import dpf
 
 VECTORS = json.loads(

@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Bytes, naive_answers, random_table
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import morphogen as mg
+from conftest import Bytes, naive_answers, random_table
 from morphogen.engine.base import Engine
 
 GUARD = 0xA5
 
 
 def guarded(shape: tuple[int, ...], offset: int = 3, content: Any = None) -> tuple[Bytes, Bytes]:
-    """An array at an odd address amid guard bytes, and the memory that it lies in."""
+    """An array at an offset from a cache line, amid guard bytes, and the memory it lies in."""
     size = int(np.prod(shape))
     memory = np.full(size + 256, GUARD, dtype=np.uint8)
-    array = memory[128 + offset :][:size].reshape(shape)
+    start = 64 - memory.ctypes.data % 64 + offset
+    array = memory[start:][:size].reshape(shape)
     if content is not None:
         array[...] = content
     return array, memory
@@ -89,12 +89,11 @@ def test_batches_equal_the_single_query_loop_and_numpy(
             assert np.array_equal(mg.reconstruct(*answers), PARITY_TABLE[rows[:total]])
 
 
+@pytest.mark.parametrize("page_size", [12, 24, 192, 200])
 @pytest.mark.parametrize("keys", [1, 2, 3])
-def test_every_width(instruction_set: str, keys: int) -> None:
-    """Each number of keys in a pass, up to the widest, with and without a rest."""
-    table = random_table(700, 200)
-    rows = random_rows(33, keys, len(table))
-    batch = mg.make_queries(rows, len(table))[1]
+def test_every_number_of_keys_in_a_pass(instruction_set: str, keys: int, page_size: int) -> None:
+    table = random_table(140, page_size)
+    batch = mg.make_queries(random_rows(33, keys, len(table)), len(table))[1]
     naive = naive_answers(table, batch)
     with open_engine(table, threads=1, instruction_set=instruction_set) as engine:
         for width in range(1, engine.max_micro_batch + 1):
@@ -158,14 +157,24 @@ WIDTHS = [
 
 @pytest.mark.parametrize("page_size", WIDTHS)
 def test_every_column_width(instruction_set: str, page_size: int) -> None:
-    table = random_table(75, page_size)
-    for keys, total in ((1, 1), (1, 9), (3, 2), (3, 5), (3, 17)):
+    content = random_table(75, page_size)
+    for keys, total, offset in (
+        (1, 1, 0),
+        (1, 9, 1),
+        (3, 2, 32),
+        (3, 5, 63),
+        (3, 17, 7),
+        (2, 1, 5),
+    ):
+        # At some offset from a cache line, to which wide pages' columns are laid.
+        table, table_memory = guarded(content.shape, offset, content)
         batch = mg.make_queries(random_rows(total, keys, 75), 75)[0]
         with open_engine(table, threads=1, instruction_set=instruction_set) as engine:
-            out, memory = guarded((total, keys, page_size))
+            out, out_memory = guarded((total, keys, page_size))
             engine.answer(batch, out=out)
-            assert np.array_equal(out, naive_answers(table, batch))
-            assert_guards(out, memory)
+            assert np.array_equal(out, naive_answers(content, batch))
+            assert_guards(out, out_memory)
+        assert_guards(table, table_memory)
 
 
 TAILS = [*range(1, 35), *(63, 64, 65, 127, 128, 129), *range(504, 523), 1023, 1024, 1025, 1537]
@@ -392,9 +401,9 @@ def test_pages_of_another_type(pages: Any) -> None:
         mg.open_engine(pages, device="cpu")
 
 
-@pytest.mark.parametrize("threads", [0, -1, -(2**70), 2**70])
+@pytest.mark.parametrize("threads", [0, -1, 1025, -(2**70), 2**70])
 def test_threads_out_of_range(threads: int) -> None:
-    with pytest.raises(ValueError, match=rf"threads must be at (least|most) \d+, not {threads}$"):
+    with pytest.raises(ValueError, match=rf"threads must be in 1\.\.1024, not {threads}$"):
         open_engine(random_table(4, 4), threads=threads)
 
 
@@ -404,9 +413,35 @@ def test_threads_of_another_type(threads: Any) -> None:
         open_engine(random_table(4, 4), threads=threads)
 
 
+TOO_MANY_THREADS = """
+import os, resource
+import numpy as np
+import morphogen as mg
+pages = mg.PageMatrix(np.ones((9, 9), np.uint8))
+mg.open_engine(pages, "cpu", threads=1).close()
+with open("/proc/self/statm") as statm:
+    used = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20), -1))
+try:
+    mg.open_engine(pages, "cpu", threads=1024)
+except mg.DeviceError as error:
+    print(error)
+with mg.open_engine(pages, "cpu", threads=2) as engine:
+    print(engine.answer([mg.make_query([3], 9)[0]]).pages.shape)
+"""
+
+
 def test_more_threads_than_can_be() -> None:
-    with pytest.raises(mg.DeviceError, match="cannot start 4611686018427387904 threads"):
-        open_engine(random_table(4, 4), threads=2**62)
+    """Where memory for their stacks runs out, those that were started end again."""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs /proc/self/statm")
+    result = subprocess.run(
+        [sys.executable, "-c", TOO_MANY_THREADS], capture_output=True, text=True, timeout=120
+    )
+    assert result.stderr == ""
+    message, shape = result.stdout.splitlines()
+    assert message.startswith("cannot start 1024 threads: ")
+    assert shape == "(1, 1, 9)"
 
 
 def test_unknown_instruction_set() -> None:
@@ -562,8 +597,6 @@ def test_use_after_close() -> None:
         lambda: engine.answer(batch),
         lambda: engine.answer([]),
         engine.read_pages,
-        lambda: engine.threads,
-        lambda: engine.instruction_set,
     ]
     for use in uses:
         with pytest.raises(mg.EngineClosedError, match="closed"):
@@ -602,6 +635,9 @@ class WaitingEngine(Engine):
 
     def _release(self) -> None:
         self.log.append("released")
+
+    def read_pages(self) -> int:
+        raise NotImplementedError
 
 
 def test_close_waits_for_the_call_that_runs() -> None:
@@ -832,3 +868,13 @@ def test_read_pages_reads_every_byte(instruction_set: str) -> None:
         for threads in (1, 3):
             with open_engine(table, threads=threads, instruction_set=instruction_set) as engine:
                 assert engine.read_pages() == np.bitwise_xor.reduce(padded.view("<u8"))
+
+
+def test_read_pages_reads_the_short_last_page(tmp_path: Path) -> None:
+    for length in (1, 16, 17, 4000, 4001):
+        data = bytes(random_table(1, length) | 1)
+        (tmp_path / "table").write_bytes(data)
+        words = np.frombuffer(data.ljust(-(-length // 8) * 8, b"\0"), dtype="<u8")
+        pages = mg.PageMatrix.open(tmp_path / "table", page_size=16)
+        with open_engine(pages, threads=2) as engine:
+            assert engine.read_pages() == np.bitwise_xor.reduce(words)

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import random_table
 
 import morphogen as mg
+from conftest import random_table
 
 # Over an array
 
@@ -233,17 +233,10 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     assert len(list(descriptors.iterdir())) == before
 
 
-@pytest.mark.parametrize("page_size", [0, -1, -(2**70)])
+@pytest.mark.parametrize("page_size", [0, -1, 2**40 + 1, -(2**70), 2**70])
 def test_page_size_out_of_range(tmp_path: Path, page_size: int) -> None:
-    with pytest.raises(ValueError, match=rf"page_size must be at least 1, not {page_size}$"):
+    with pytest.raises(ValueError, match=rf"page_size must be in 1\.\.2\*\*40, not {page_size}$"):
         mg.PageMatrix.open(tmp_path / "none", page_size=page_size)
-
-
-@pytest.mark.parametrize("page_size", [2**50, 2**62, 2**63, 2**70])
-def test_page_size_beyond_all_memory(tmp_path: Path, page_size: int) -> None:
-    (tmp_path / "table").write_bytes(b"page")
-    with pytest.raises((ValueError, MemoryError)):
-        mg.PageMatrix.open(tmp_path / "table", page_size=page_size)
 
 
 @pytest.mark.parametrize("page_size", [1.0, "1", None])

@@ -58,8 +58,8 @@ __attribute__((noinline)) void leak(const Bytes& secret) {
 }
 #elif defined(LEAK_INDEX)
 __attribute__((noinline)) void leak(const Bytes& secret) {
-  static volatile std::uint8_t table[256];
-  table[secret.back()] = 1;
+  static const volatile std::uint8_t table[256] = {};
+  static_cast<void>(table[secret.back()]);
 }
 #else
 void leak(const Bytes&) {}

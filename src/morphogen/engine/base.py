@@ -6,8 +6,6 @@ import operator
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -97,13 +95,16 @@ class Engine(ABC):
         All is checked before any work is done.
         """
         width = self._check_width(max_micro_batch)
-        with self._working():
+        self._acquire()  # not a context manager: those take a microsecond
+        try:
             self._packer.pack(queries)
             total = self._packer.query_count  # the list may have grown since
             shape = (total, self._packer.keys_per_query, self._pages.page_size)
             pages = np.empty(shape, dtype=np.uint8) if out is None else self._check_out(out, shape)
             ranges = micro_batch_ranges(total, width)
             self._run(ranges, pages)
+        finally:
+            self._lock.release()
         return Answer(
             pages=pages,
             epoch=self._pages.epoch,
@@ -135,19 +136,18 @@ class Engine(ABC):
         state = ", closed" if self._closed else ""
         return f"{type(self).__name__}({self._pages!r} on {self._device}{state})"
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """Hold the engine for one call, or refuse."""
+    def _acquire(self) -> None:
+        """Take the engine for one call, or refuse. The caller releases the lock."""
         if self._owner != os.getpid():
             # Before the lock: the fork may have copied it locked.
             raise EngineClosedError(
                 f"this engine belongs to process {self._owner}, not to its fork {os.getpid()}: "
                 "open an engine in each process"
             )
-        with self._lock:
-            if self._closed:
-                raise EngineClosedError("this engine is closed")
-            yield
+        self._lock.acquire()
+        if self._closed:
+            self._lock.release()
+            raise EngineClosedError("this engine is closed")
 
     @abstractmethod
     def read_pages(self) -> int:

@@ -4,7 +4,6 @@ import operator
 import os
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
 from morphogen.errors import DeviceError
@@ -23,10 +22,11 @@ MAX_THREADS = 1024
 
 
 cdef class _Scanner:
-    """Owns the threads and the scratch memory of one engine.
+    """Owns the threads and the scratch memory of one engine, and holds on to its pages.
 
     Parameters
     ----------
+    body, tail : arrays of a PageMatrix
     instruction_set : str or None
         As `CpuEngine` takes it.
     threads : int
@@ -40,11 +40,15 @@ cdef class _Scanner:
 
     cdef HostScanner* _scanner
     cdef object _owner
+    cdef const uint8_t[:, ::1] _body
+    cdef const uint8_t[::1] _tail
     cdef readonly str instruction_set
     cdef readonly Py_ssize_t threads
 
-    def __cinit__(self, instruction_set, Py_ssize_t threads):
+    def __cinit__(self, body, tail, instruction_set, Py_ssize_t threads):
         cdef const HostKernels* kernels = _instruction_set.select(instruction_set)
+        self._body = body
+        self._tail = tail
         self.instruction_set = (<bytes>kernels.name).decode()
         self.threads = threads
         self._owner = os.getpid()
@@ -59,40 +63,46 @@ cdef class _Scanner:
         if self._scanner != NULL and self._owner == os.getpid():
             del self._scanner
 
-    cdef int answer(self, KeyPacker packer, list ranges, const uint8_t[:, ::1] body,
-                    const uint8_t[::1] tail, uint8_t[:, :, ::1] out) except -1:
+    cdef int answer(self, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out) except -1:
         cdef ScanJob job
         cdef Py_ssize_t start, stop
+        cdef uint8_t* pages
         job.key_bytes = packer.key_size
-        job.body = NULL
-        if body.shape[0]:
-            job.body = &body[0, 0]
-        job.tail = NULL
-        if tail is not None:
-            job.tail = &tail[0]
+        job.body = self._body_start()
+        job.tail = self._tail_start()
         job.page_count = packer.num_pages
         job.page_size = out.shape[2]
         for start, stop in ranges:
             job.keys = packer.chunk_keys(start)
             job.key_count = (stop - start) * packer.keys_per_query
+            pages = &out[start, 0, 0]
             with nogil:
-                self._scanner.answer(job, &out[start, 0, 0])
+                self._scanner.answer(job, pages)
             # A batch of many chunks must heed Ctrl-C.
             PyErr_CheckSignals()
         return 0
 
-    cdef uint64_t read(self, const uint8_t[:, ::1] body, const uint8_t[::1] tail) except? 0:
+    cdef uint64_t read(self) except? 0:
         cdef uint64_t total = 0
-        cdef const uint8_t* first
-        cdef size_t size = body.shape[0] * body.shape[1]
-        if size:
-            first = &body[0, 0]
-            with nogil:
-                total = self._scanner.read(first, size)
-        if tail is not None:
-            first = &tail[0]
-            total ^= self._scanner.read(first, tail.shape[0])
+        cdef const uint8_t* body = self._body_start()
+        cdef const uint8_t* tail = self._tail_start()
+        with nogil:
+            if body != NULL:
+                total = self._scanner.read(body, self._body.shape[0] * self._body.shape[1])
+            if tail != NULL:
+                total ^= self._scanner.read(tail, self._tail.shape[0])
         return total
+
+    cdef const uint8_t* _body_start(self) noexcept:
+        # A file shorter than one page has a tail only.
+        if self._body.shape[0] == 0:
+            return NULL
+        return &self._body[0, 0]
+
+    cdef const uint8_t* _tail_start(self) noexcept:
+        if self._tail is None:
+            return NULL
+        return &self._tail[0]
 
 
 class CpuEngine(Engine):
@@ -112,30 +122,33 @@ class CpuEngine(Engine):
         instruction_set: str | None = None,
     ) -> None:
         super().__init__(pages, "cpu", MAX_MICRO_BATCH)
-        self._scanner = _Scanner(instruction_set, _thread_count(threads))
+        self._scanner = _Scanner(pages.body, pages.tail, instruction_set, _thread_count(threads))
+        self._threads = self._scanner.threads
+        self._instruction_set = self._scanner.instruction_set
 
     @property
     def threads(self) -> int:
         """Threads that share a pass, the caller's among them."""
-        with self._working():
-            return self._scanner.threads
+        return self._threads
 
     @property
     def instruction_set(self) -> str:
         """Name of the instruction set in use."""
-        with self._working():
-            return self._scanner.instruction_set
+        return self._instruction_set
 
     def read_pages(self) -> int:
         cdef _Scanner scanner
-        with self._working():
+        self._acquire()
+        try:
             scanner = self._scanner
-            return scanner.read(self._pages.body, self._pages.tail)
+            return scanner.read()
+        finally:
+            self._lock.release()
 
     def _run(self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8]) -> None:
         cdef _Scanner scanner = self._scanner
         cdef KeyPacker packer = self._packer
-        scanner.answer(packer, ranges, self._pages.body, self._pages.tail, out)
+        scanner.answer(packer, ranges, out)
 
     def _release(self) -> None:
         self._scanner = None
