@@ -1,4 +1,8 @@
-"""What all tests share: the --slow option, instruction sets, random tables, the naive answer."""
+"""What all tests share: the tiers, instruction sets, random tables, the naive answer.
+
+By default slow tests are skipped, and tests whose tool is not there. ``--slow`` runs the slow ones;
+``--full`` too, and fails when anything at all is skipped but for what this processor cannot run.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,11 @@ Bytes = npt.NDArray[np.uint8]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--full", action="store_true", help="run all tests, and fail where one skips")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--slow"):
+    if config.getoption("--slow") or config.getoption("--full"):
         return
     skip = pytest.mark.skip(reason="slow: run with --slow")
     for item in items:
@@ -28,16 +33,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Count what was skipped, so that nobody takes a skipped test for a passed one."""
-    reasons = Counter(
+UNSUPPORTED = "this machine cannot run the instruction set"
+
+
+def skip_reasons(stats: dict[str, list[Any]]) -> Counter[str]:
+    """How many tests were skipped for each reason."""
+    return Counter(
         report.longrepr[2].removeprefix("Skipped: ")
-        for report in terminalreporter.stats.get("skipped", [])
+        for report in stats.get("skipped", [])
         if isinstance(report.longrepr, tuple)
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With --full, a skipped test is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not session.config.getoption("--full"):
+        return
+    if any(not reason.startswith(UNSUPPORTED) for reason in skip_reasons(reporter.stats)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Count what was skipped, so that nobody takes a skipped test for a passed one."""
+    reasons = skip_reasons(terminalreporter.stats)
     terminalreporter.section(f"tests skipped: {reasons.total()}")
     for reason, count in reasons.most_common():
-        terminalreporter.write_line(f"{count:5} {reason}")
+        fails = config.getoption("--full") and not reason.startswith(UNSUPPORTED)
+        mark = "  (--full allows no skipping)" if fails else ""
+        terminalreporter.write_line(f"{count:5} {reason}{mark}")
 
 
 @pytest.fixture(scope="session", params=mg.instruction_set.compiled())
@@ -45,7 +70,7 @@ def instruction_set(request: pytest.FixtureRequest) -> str:
     """Each instruction set of this build in turn."""
     name: str = request.param
     if name not in mg.instruction_set.supported():
-        pytest.skip(f"this machine cannot run the instruction set {name}")
+        pytest.skip(f"{UNSUPPORTED} {name}")
     return name
 
 

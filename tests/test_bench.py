@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
-from morphogen.engine.cpu import CpuEngine
 
+import reference
 from morphogen import Answer, PageMatrix, Query, bench, instruction_set, workload
 from morphogen.cli import main
+from morphogen.engine.cpu import CpuEngine
 from morphogen.errors import DeviceUnavailableError
 
 COLUMNS = [

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
-from morphogen.engine.cpu import CpuEngine
 
 import morphogen
+import reference
 from morphogen import PageMatrix, cli, demo, doctor, dpf, instruction_set
 from morphogen.cli import main
+from morphogen.engine.cpu import CpuEngine
 
 TEXT = "\n".join(f"line {number} of a file" for number in range(3000)).encode()
 

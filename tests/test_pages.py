@@ -344,7 +344,7 @@ print(grown)
 @pytest.mark.slow
 def test_a_file_larger_than_memory(tmp_path: Path) -> None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    num_pages = memory * 5 // 4 // 4096
+    num_pages = memory * 17 // 16 // 4096
     length = num_pages * 4096 - 100  # with a short last page
     written = [0, 7, 4095, num_pages // 3, num_pages // 2, num_pages - 2, num_pages - 1]
     path = tmp_path / "sparse"
