@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -688,21 +689,19 @@ TASKS = Path("/proc/self/task")
 needs_tasks = pytest.mark.skipif(not TASKS.is_dir(), reason="needs /proc/self/task")
 
 
-def wait_for_tasks(count: int) -> int:
-    """The number of threads of this process, once it is `count` or does not become it."""
-    for _ in range(100_000):  # a thread that was joined leaves the list a little later
-        if len(list(TASKS.iterdir())) == count:
-            break
-    return len(list(TASKS.iterdir()))
+def tasks() -> set[str]:
+    """The threads of this process."""
+    return {task.name for task in TASKS.iterdir()}
 
 
 @needs_tasks
 @pytest.mark.parametrize("end", ["close", "collect", "with"])
 def test_threads_end_with_their_engine(end: str) -> None:
-    before = len(list(TASKS.iterdir()))
+    before = tasks()
     engine = open_engine(random_table(900, 2500), threads=5)
     engine.answer([mg.make_query([1], 900)[0]])
-    assert wait_for_tasks(before + 4) == before + 4
+    started = tasks() - before
+    assert len(started) == 4
     if end == "close":
         engine.close()
     elif end == "with":
@@ -711,14 +710,18 @@ def test_threads_end_with_their_engine(end: str) -> None:
     else:
         del engine
         gc.collect()
-    assert wait_for_tasks(before) == before
+    # A thread that has been joined is still listed for a moment.
+    deadline = time.monotonic() + 60
+    while tasks() & started and time.monotonic() < deadline:
+        pass
+    assert not tasks() & started
 
 
 @needs_tasks
 def test_one_thread_needs_no_other() -> None:
-    before = len(list(TASKS.iterdir()))
+    before = tasks()
     with open_engine(random_table(900, 2500), threads=1):
-        assert len(list(TASKS.iterdir())) == before
+        assert not tasks() - before
 
 
 def test_an_engine_keeps_its_pages() -> None:

@@ -245,7 +245,7 @@ def test_forged_query_is_refused(engine: mg.Engine, keys: Any) -> None:
 
 def test_query_without_its_keys(engine: mg.Engine) -> None:
     empty = mg.Query.__new__(mg.Query)
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match=r"must be a Query with its keys, not Query$"):
         engine.answer([empty])
 
 

@@ -256,6 +256,13 @@ def test_directory(tmp_path: Path) -> None:
         mg.PageMatrix.open(tmp_path)
 
 
+def test_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=rf"a file to map: {re.escape(str(path))} is a pipe$"):
+        mg.PageMatrix.open(path)
+
+
 def test_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "empty"
     path.touch()

@@ -190,6 +190,11 @@ def test_make_queries_of_another_dimension(rows: Any, given: str) -> None:
         mg.make_queries(rows, NUM_PAGES)
 
 
+def test_no_rows_for_an_impossible_table() -> None:
+    with pytest.raises(ValueError, match=r"num_pages must be in 1\.\.2\*\*40, not 0$"):
+        mg.make_queries([], 0)
+
+
 @pytest.mark.parametrize("width", [0, 4, 9])
 def test_make_queries_of_another_width(width: int) -> None:
     with pytest.raises(ValueError, match=rf"1 to 3 entries, not {width}$"):

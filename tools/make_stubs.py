@@ -29,6 +29,7 @@ MODULES = (
 
 # Where the names that annotations use come from.
 IMPORTS = {
+    "Any": "from typing import Any",
     "SupportsIndex": "from typing import SupportsIndex",
     "np": "import numpy as np",
     "npt": "import numpy.typing as npt",
@@ -36,7 +37,6 @@ IMPORTS = {
     "Buffer": "from typing_extensions import Buffer",
     "Engine": "from morphogen.engine.base import Engine",
     "PageMatrix": "from morphogen.pages import PageMatrix",
-    "Query": "from morphogen.query import Query",
 }
 
 C_TYPES = {"Py_ssize_t": "int", "uint64_t": "int"}

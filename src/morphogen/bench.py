@@ -24,7 +24,8 @@ from morphogen.describe import describe_chunks, describe_size
 from morphogen.engine.cpu import CpuEngine
 from morphogen.errors import DeviceUnavailableError
 from morphogen.pages import PageMatrix
-from morphogen.query import MAX_KEYS_PER_QUERY, Answer, Query
+from morphogen.planner import MAX_KEYS_PER_QUERY
+from morphogen.query import Answer, Query
 from morphogen.workload import (
     Pages,
     available_memory,

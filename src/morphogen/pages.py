@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import operator
 import os
+import stat
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -105,7 +106,7 @@ class PageMatrix:
         OSError
             If the file cannot be opened or mapped.
         ValueError
-            If it is empty, or page_size is not in 1..2**40.
+            If it is empty or a pipe, or page_size is not in 1..2**40.
 
         Notes
         -----
@@ -119,6 +120,8 @@ class PageMatrix:
             raise TypeError(f"page_size must be an int, not {type(page_size).__name__}") from None
         if not 1 <= size <= MAX_PAGE_SIZE:
             raise ValueError(f"page_size must be in 1..2**40, not {size}")
+        if stat.S_ISFIFO(Path(path).stat().st_mode):
+            raise ValueError(f"a table needs a file to map: {os.fspath(path)} is a pipe")
         with Path(path).open("rb") as file:
             length = os.fstat(file.fileno()).st_size
             if length == 0:

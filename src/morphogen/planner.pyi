@@ -1,7 +1,5 @@
 # Made by tools/make_stubs.py from the module's source.
-from typing import SupportsIndex
-
-from morphogen.query import Query
+from typing import Any, SupportsIndex
 
 class KeyPacker:
     @property
@@ -13,11 +11,11 @@ class KeyPacker:
     @property
     def query_count(self) -> int: ...
     def __init__(self, num_pages: SupportsIndex) -> None: ...
-    def pack(self, queries: list[Query]) -> None: ...
+    def pack(self, queries: list[Any]) -> None: ...
     def packed(self) -> bytes: ...
 
-MAX_KEYS_PER_QUERY: int
 DEFAULT_MICRO_BATCH: int
+MAX_KEYS_PER_QUERY: int
 
 def micro_batch_ranges(
     total_queries: SupportsIndex, max_micro_batch: SupportsIndex = 2

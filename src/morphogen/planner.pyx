@@ -20,7 +20,6 @@ from morphogen.kernels cimport (
     log_pages,
 )
 
-from morphogen.query import MAX_KEYS_PER_QUERY, Query
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -33,6 +32,7 @@ cdef enum:
     KEY_ALIGN = 64
 
 DEFAULT_MICRO_BATCH = 2
+MAX_KEYS_PER_QUERY = 3
 
 
 def micro_batch_ranges(
@@ -101,7 +101,7 @@ cdef class KeyPacker:
     def __dealloc__(self):
         free(self._keys)
 
-    def pack(self, queries: list[Query]) -> None:
+    def pack(self, queries: list[Any]) -> None:
         """Check and pack a batch.
 
         Parameters
@@ -160,11 +160,14 @@ cdef class KeyPacker:
                     "while it is packed"
                 )
             query = queries[position]
-            if type(query) is not Query and not isinstance(query, Query):
+            # By what it holds, not by its class: the packer stands below Query.
+            held = getattr(query, "keys", None)
+            if type(held) is not tuple:
                 raise TypeError(
-                    f"queries[{position}] must be a Query, not {type(query).__name__}"
+                    f"queries[{position}] must be a Query with its keys, not "
+                    f"{type(query).__name__}"
                 )
-            keys = query.keys
+            keys = <tuple>held
             if position == 0:
                 per_query = len(keys)
                 if not 1 <= per_query <= MAX_KEYS_PER_QUERY:

@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from morphogen import dpf
 from morphogen.errors import DomainMismatchError, EpochMismatchError
-
-MAX_KEYS_PER_QUERY = 3
+from morphogen.planner import MAX_KEYS_PER_QUERY
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -147,6 +146,7 @@ def make_queries(
     TypeError, ValueError
         If an argument has the wrong type, shape or range.
     """
+    dpf.key_size(num_pages)  # so that an empty batch, too, is refused for an impossible table
     table = np.asarray(rows)
     if table.ndim == 1 and table.size == 0:
         return [], []

@@ -23,6 +23,7 @@ class Engine(ABC):
 
     An engine may be used from many threads; calls run one after the other. It works with ``with``,
     and `close` waits for the call that runs. It cannot be used in a forked child: open one there.
+    A signal handler must not call an engine that it may have interrupted.
     """
 
     def __init__(self, pages: PageMatrix, device: str, max_micro_batch: int) -> None:

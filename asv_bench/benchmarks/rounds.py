@@ -1,0 +1,59 @@
+"""Interleaved rounds: contenders take turns, so that what disturbs the machine hits all alike."""
+
+from __future__ import annotations
+
+import timeit
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Seconds = npt.NDArray[np.float64]
+
+# A round times as many calls as fill this, so that the clock's own time does not show.
+_ROUND_SECONDS = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median and the quartiles."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Seconds) -> Spread:
+        low, median, high = np.percentile(values, (25, 50, 75)).tolist()
+        return cls(low, median, high)
+
+
+def take_turns(clocks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Seconds]:
+    """What each clock says in each round. A clock does its work and returns the seconds."""
+    times = {name: np.empty(rounds) for name in clocks}
+    names = list(clocks)
+    for number in range(rounds):
+        # The order alternates: what ran before shapes caches and clocks of what runs next.
+        for name in names if number % 2 == 0 else reversed(names):
+            times[name][number] = clocks[name]()
+    return times
+
+
+def interleave(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Seconds]:
+    """Seconds a call of each contender in each round, after a warm-up."""
+    return take_turns({name: _clock(run) for name, run in contenders.items()}, rounds)
+
+
+def median_ratio(run: Callable[[], object], base: Callable[[], object], rounds: int) -> float:
+    """How many times as long as the base a call takes: the median over the rounds."""
+    times = interleave({"run": run, "base": base}, rounds)
+    return Spread.of(times["run"] / times["base"]).median
+
+
+def _clock(run: Callable[[], object]) -> Callable[[], float]:
+    timer = timeit.Timer(run)
+    calls = 1
+    while timer.timeit(calls) < _ROUND_SECONDS:
+        calls *= 2
+    return lambda: timer.timeit(calls) / calls
