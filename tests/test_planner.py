@@ -164,9 +164,7 @@ def test_not_a_list(batch: Any) -> None:
 @pytest.mark.parametrize("item", [None, b"MGK1", ("key",), 5])
 def test_not_a_query(item: Any) -> None:
     name = type(item).__name__
-    with pytest.raises(
-        TypeError, match=rf"queries\[1\] must be a Query with .*, not {name}$"
-    ):
+    with pytest.raises(TypeError, match=rf"queries\[1\] must be a Query with .*, not {name}$"):
         planner.KeyPacker(NUM_PAGES).pack([*queries(1, 1), item])
 
 
