@@ -15,8 +15,11 @@ import numpy.typing as npt
 import pytest
 
 import morphogen as mg
+from morphogen.engine.base import Engine
 
 Bytes = npt.NDArray[np.uint8]
+
+GUARD = 0xA5  # what guard bytes hold
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,3 +99,29 @@ def naive_answers(pages: Bytes, queries: Sequence[mg.Query]) -> Bytes:
     per_query = len(queries[0].keys) if queries else 3
     answers = [naive_answer(pages, key) for query in queries for key in query.keys]
     return np.array(answers, dtype=np.uint8).reshape(len(queries), per_query, pages.shape[1])
+
+
+def guarded(shape: tuple[int, ...], offset: int = 3, content: Any = None) -> tuple[Bytes, Bytes]:
+    """An array at an offset from a cache line, amid guard bytes, and the memory it lies in."""
+    size = int(np.prod(shape))
+    memory = np.full(size + 256, GUARD, dtype=np.uint8)
+    start = 64 - memory.ctypes.data % 64 + offset
+    array = memory[start:][:size].reshape(shape)
+    if content is not None:
+        array[...] = content
+    return array, memory
+
+
+def assert_guards(array: Bytes, memory: Bytes) -> None:
+    start = array.ctypes.data - memory.ctypes.data
+    assert (memory[:start] == GUARD).all()
+    assert (memory[start + array.size :] == GUARD).all()
+
+
+def open_engine(table: Bytes | mg.PageMatrix, **options: Any) -> Engine:
+    pages = table if isinstance(table, mg.PageMatrix) else mg.PageMatrix(table)
+    return mg.open_engine(pages, device="cpu", **options)
+
+
+def random_rows(total: int, keys: int, num_pages: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng([seed, total, keys]).integers(0, num_pages, (total, keys))
