@@ -344,6 +344,14 @@ def test_a_mistake_in_the_program_is_not_hidden(monkeypatch):
         main(["demo"])
 
 
+def test_the_demo_tells_how_far_it_is(file):
+    calls = []
+    demo.run_demo(file, progress=lambda done, total: calls.append((done, total)))
+    assert [done for done, _ in calls] == list(range(1, len(calls) + 1))
+    assert all(done <= total for done, total in calls)
+    assert calls[-1][0] >= 12  # a warm-up and three rounds, three ways
+
+
 def test_progress_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.0)

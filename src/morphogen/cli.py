@@ -163,7 +163,13 @@ def _int_list(text: str) -> tuple[int, ...]:
 def _demo(args: argparse.Namespace) -> int:
     from morphogen import demo, tables
 
-    result = demo.run_demo(args.file, page_size=args.page_size, indices=args.fetch)
+    bar = _Bar()
+    try:
+        result = demo.run_demo(
+            args.file, page_size=args.page_size, indices=args.fetch, progress=bar.update
+        )
+    finally:
+        bar.close()
     _print(args, result.as_dict(), lambda console: tables.show_demo(result, console))
     return FAILED if result.differing else OK
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,6 +212,7 @@ def run_demo(
     *,
     page_size: int = 4096,
     indices: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> DemoResult:
     """Fetch pages of a file privately, three ways, and compare them with the file.
 
@@ -222,6 +223,8 @@ def run_demo(
     page_size : int, optional
     indices : sequence of int, optional
         The pages to fetch; by default 24, spread over the file.
+    progress : callable, optional
+        Called after every fetch with the fetches done and those that there will be at least.
 
     Returns
     -------
@@ -254,7 +257,7 @@ def run_demo(
         differing: dict[tuple[str, int], None] = {}
         sizes: dict[str, tuple[int, ...]] = {}
         pages = expected
-        rounds = -1  # the first warms up
+        done, rounds = 0, -1  # the first round warms up
         started = perf_counter()
         while rounds < _MIN_ROUNDS or (
             rounds < _MAX_ROUNDS and perf_counter() - started < _SECONDS
@@ -265,6 +268,9 @@ def run_demo(
                     times[name] += elapsed
                 for row, position in np.argwhere((pages != expected).any(axis=2)).tolist():
                     differing[name, rows[row][position]] = None
+                done += 1
+                if progress is not None:
+                    progress(done, max(done, (1 + _MIN_ROUNDS) * len(widths)))
             rounds += 1
         medians = {name: 1e3 * median(samples) for name, samples in times.items()}
         single = medians["single-query loop"]

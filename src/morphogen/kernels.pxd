@@ -5,17 +5,12 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cdef extern from "dpf.h" namespace "morphogen" nogil:
     cdef enum:
         kMaxLogPages
-        kLeafLogBits
         kLeafBits
         kLeafBytes
         kEntropyBytes
         kSeedBytes
-        kSeedCorrectionOffset
         kPartyOffset
         kLogPagesOffset
-
-    cdef cppclass Node[Word]:
-        Word control
 
     cdef enum class KeyFault(int):
         none
@@ -27,7 +22,6 @@ cdef extern from "dpf.h" namespace "morphogen" nogil:
         control_bits
 
     int log_pages(uint64_t num_pages)
-    int tree_depth(int log_num_pages)
     int key_bytes(int log_num_pages)
     void generate_keys(uint64_t index, int log_num_pages, const uint8_t* entropy,
                        uint8_t* key0, uint8_t* key1)

@@ -1,8 +1,11 @@
 # Planning and packing for engines. Nothing here allocates once a packer has seen its largest batch.
+cimport cython
 from libc.stdint cimport uint8_t, uint64_t
 
 cdef Py_ssize_t chunk_stop(Py_ssize_t start, Py_ssize_t total, Py_ssize_t cap) noexcept nogil
 
+
+@cython.final
 cdef class KeyPacker:
     cdef readonly uint64_t num_pages
     cdef readonly Py_ssize_t key_size          # bytes, and the distance between packed keys

@@ -5,6 +5,8 @@ Knows nothing of devices: an engine takes ranges from here and reads keys where 
 
 import operator
 
+cimport cython
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
@@ -81,6 +83,7 @@ cdef Py_ssize_t _at_least(str name, value, Py_ssize_t least) except -1:
     return number
 
 
+@cython.final
 cdef class KeyPacker:
     """Checks the keys of a batch and lays them side by side, ready for a kernel.
 

@@ -3,6 +3,7 @@
 import operator
 import os
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t, uint64_t
 
@@ -16,11 +17,12 @@ from morphogen cimport instruction_set as _instruction_set
 
 
 # Widest chunk, by measurement (docs/performance.md): up to here a wider pass still costs less a
-# query, and its accumulators fit the second-level cache at 4 KiB pages.
+# query, and its sums fit the second-level cache at 4 KiB pages.
 MAX_MICRO_BATCH = 32
 MAX_THREADS = 1024
 
 
+@cython.final
 cdef class _Scanner:
     """Owns the threads and the scratch memory of one engine, and holds on to its pages.
 
