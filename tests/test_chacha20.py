@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 import morphogen as mg
+from conftest import UNSUPPORTED
 
 TESTS = Path(__file__).resolve().parent
 KERNELS = TESTS.parent / "kernels"
@@ -31,7 +32,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if compiler is None:
         pytest.skip("needs a C++ compiler")
     if request.param not in mg.instruction_set.supported():
-        pytest.skip(f"this machine cannot run the instruction set {request.param}")
+        pytest.skip(f"{UNSUPPORTED} {request.param}")
     path = tmp_path_factory.mktemp("chacha20") / request.param
     source = TESTS / "native" / "chacha20.cpp"
     options = ["-std=c++17", "-O2", "-Wno-psabi", f"-I{KERNELS}"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import morphogen as mg
+from conftest import UNSUPPORTED
 
 TESTS = Path(__file__).resolve().parent
 KERNELS = TESTS.parent / "kernels"
@@ -55,7 +56,7 @@ def checked(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("build", BUILDS)
 def test_nothing_depends_on_secrets(build: str, tmp_path: Path) -> None:
     if "avx2" in build and "avx2" not in mg.instruction_set.supported():
-        pytest.skip("this machine cannot run the instruction set avx2")
+        pytest.skip(f"{UNSUPPORTED} avx2")
     result = checked(tmp_path, *BUILDS[build])
     assert result.stderr == ""
     assert result.stdout == "under valgrind\ndone\n"
