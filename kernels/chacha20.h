@@ -48,7 +48,7 @@ MORPHOGEN_FN void chacha20_quarter_round(Word& a, Word& b, Word& c, Word& d) {
 template <class Word>
 MORPHOGEN_FN void chacha20_rounds(Word (&x)[kChaChaWords]) {
 #if defined(__CUDACC__)
-#pragma unroll
+#pragma unroll 1  // 10 times the code would fill a multiprocessor's instruction cache for nothing
 #endif
   for (int round = 0; round < kChaChaDoubleRounds; ++round) {
     chacha20_quarter_round(x[0], x[4], x[8], x[12]);

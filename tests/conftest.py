@@ -1,13 +1,14 @@
 """What all tests share: the tiers, instruction sets, random tables, the naive answer.
 
 By default slow tests are skipped, and tests whose tool is not there. ``--slow`` runs the slow ones;
-``--full`` too, and fails when anything at all is skipped but for what this processor cannot run.
+``--full`` too, and fails when anything at all is skipped but for what this machine has no hardware
+for: an instruction set, a GPU.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ import pytest
 
 import morphogen as mg
 from morphogen.engine.base import Engine
+from standin_driver import StandIn, standin, standin_directory, standin_library
+
+__all__ = ["standin", "standin_directory", "standin_library"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -28,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Asked for only where a test needs it: it loads the CUDA driver.
+    if any("gpu" in item.keywords for item in items) and not mg.driver_status().usable:
+        no_gpu = pytest.mark.skip(reason=f"{NO_GPU}: {mg.driver_status().reason}")
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(no_gpu)
     if config.getoption("--slow") or config.getoption("--full"):
         return
     skip = pytest.mark.skip(reason="slow: run with --slow")
@@ -37,6 +47,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 UNSUPPORTED = "this machine cannot run the instruction set"
+NO_GPU = "gpu: this machine has no GPU that can be used"
+
+
+def is_allowed(reason: str) -> bool:
+    """Whether a test may be skipped for this reason even with --full."""
+    return reason.startswith((UNSUPPORTED, NO_GPU))
 
 
 def skip_reasons(stats: dict[str, list[Any]]) -> Counter[str]:
@@ -54,7 +70,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not session.config.getoption("--full"):
         return
-    if any(not reason.startswith(UNSUPPORTED) for reason in skip_reasons(reporter.stats)):
+    if not all(is_allowed(reason) for reason in skip_reasons(reporter.stats)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -63,9 +79,17 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     reasons = skip_reasons(terminalreporter.stats)
     terminalreporter.section(f"tests skipped: {reasons.total()}")
     for reason, count in reasons.most_common():
-        fails = config.getoption("--full") and not reason.startswith(UNSUPPORTED)
+        fails = config.getoption("--full") and not is_allowed(reason)
         mark = "  (--full allows no skipping)" if fails else ""
         terminalreporter.write_line(f"{count:5} {reason}{mark}")
+
+
+@pytest.fixture
+def gpu(standin: StandIn) -> Iterator[StandIn]:
+    """A machine with one GPU, or what passes for one; checked afterwards for leaks and misuse."""
+    mg.driver_status.cache_clear()
+    yield standin
+    mg.driver_status.cache_clear()
 
 
 @pytest.fixture(scope="session", params=mg.instruction_set.compiled())

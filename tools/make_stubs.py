@@ -24,7 +24,11 @@ MODULES = (
     "morphogen.dpf",
     "morphogen.instruction_set",
     "morphogen.planner",
+    "morphogen.engine._driver",
     "morphogen.engine.cpu",
+    "morphogen.engine.cuda",
+    "morphogen.engine.device_pages",
+    "morphogen.engine.lane",
 )
 
 # Where the names that annotations use come from.
@@ -35,11 +39,19 @@ IMPORTS = {
     "npt": "import numpy.typing as npt",
     # In collections.abc from Python 3.12 on; type checkers know this one for all versions.
     "Buffer": "from typing_extensions import Buffer",
+    "Answer": "from morphogen.query import Answer",
+    "Callable": "from collections.abc import Callable",
+    "Context": "from morphogen.engine._driver import Context",
+    "DevicePages": "from morphogen.engine.device_pages import DevicePages",
     "Engine": "from morphogen.engine.base import Engine",
+    "Grid": "from morphogen.engine.grid import Grid",
+    "Kernel": "from morphogen.engine._driver import Kernel",
     "PageMatrix": "from morphogen.pages import PageMatrix",
+    "PhaseTimes": "from morphogen.engine.phases import PhaseTimes",
+    "Query": "from morphogen.query import Query",
 }
 
-C_TYPES = {"Py_ssize_t": "int", "uint64_t": "int"}
+C_TYPES = dict.fromkeys(("Py_ssize_t", "size_t", "uint64_t"), "int") | {"bint": "bool"}
 
 
 def read_source(module_name: str, suffix: str) -> str:
@@ -63,16 +75,25 @@ def class_lines(module_name: str, cls: type) -> list[str]:
     sources = read_source(module_name, ".pxd") + read_source(module_name, ".pyx")
     for body in re.findall(rf"^cdef class {cls.__name__}:\n((?:    .*\n|\n)+)", sources, re.M):
         for kind, attribute in re.findall(r"^    cdef readonly (\w+) (\w+)", body, re.M):
-            lines.append(f"    @property\n    def {attribute}(self) -> {C_TYPES[kind]}: ...")
-        for parameters in re.findall(r"^    def __cinit__(\(.*\) -> None):", body, re.M):
-            lines.append(f"    def __init__{parameters}: ...")
+            lines.append(
+                f"    @property\n    def {attribute}(self) -> {C_TYPES.get(kind, kind)}: ..."
+            )
+        for parameters in re.findall(r"^    def __cinit__(\([^)]*\) -> None):", body, re.M):
+            # Cython's "size_t size" is Python's "size: int".
+            python = re.sub(
+                r"\b(\w+) (\w+)(?=[,)])",
+                lambda match: f"{match[2]}: {C_TYPES.get(match[1], match[1])}",
+                parameters,
+            )
+            lines.append(f"    def __init__{python}: ...")
     for name, member in vars(cls).items():
         if isinstance(member, property):
             lines.append(f"    @property\n    def {name}{signature(member.fget)}: ...")
         elif getattr(member, "__annotations__", None) and name != "__cinit__":
             lines.append(f"    def {name}{signature(member)}: ...")
     bases = ", ".join(base.__name__ for base in cls.__bases__ if base is not object)
-    return [f"class {cls.__name__}({bases}):" if bases else f"class {cls.__name__}:", *lines]
+    head = f"class {cls.__name__}({bases}):" if bases else f"class {cls.__name__}:"
+    return [head, *(lines or ["    ..."])]
 
 
 def stub(module: ModuleType) -> str:
@@ -89,7 +110,11 @@ def stub(module: ModuleType) -> str:
         else:
             lines.append(f"def {name}{signature(value)}: ...")
     body = "\n".join(lines)
-    imports = [line for name, line in IMPORTS.items() if re.search(rf"\b{name}\b", body)]
+    imports = [
+        line
+        for name, line in IMPORTS.items()
+        if re.search(rf"\b{name}\b", body) and f"from {module.__name__} " not in line
+    ]
     return "\n".join(["# Made by tools/make_stubs.py from the module's source.", *imports, body])
 
 

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     import morphogen.planner as planner
     from morphogen.engine import open_engine as open_engine
     from morphogen.engine.base import Engine as Engine
+    from morphogen.engine.status import (
+        DeviceStatus as DeviceStatus,
+        DriverStatus as DriverStatus,
+        driver_status as driver_status,
+    )
     from morphogen.errors import (
         DeviceError as DeviceError,
         DeviceOutOfMemoryError as DeviceOutOfMemoryError,
@@ -42,6 +47,7 @@ _MODULES = ("dpf", "instruction_set", "planner")
 _NAMES = {
     "engine": ("open_engine",),
     "engine.base": ("Engine",),
+    "engine.status": ("DeviceStatus", "DriverStatus", "driver_status"),
     "errors": (
         "DeviceError",
         "DeviceOutOfMemoryError",
@@ -63,8 +69,10 @@ __all__ = [
     "Answer",
     "DeviceError",
     "DeviceOutOfMemoryError",
+    "DeviceStatus",
     "DeviceUnavailableError",
     "DomainMismatchError",
+    "DriverStatus",
     "Engine",
     "EngineClosedError",
     "EpochMismatchError",
@@ -75,6 +83,7 @@ __all__ = [
     "PageMatrix",
     "Query",
     "dpf",
+    "driver_status",
     "instruction_set",
     "make_queries",
     "make_query",

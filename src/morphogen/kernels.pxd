@@ -28,6 +28,41 @@ cdef extern from "dpf.h" namespace "morphogen" nogil:
     uint32_t eval_at(const uint8_t* key, uint64_t index)
     KeyFault find_key_fault(const uint8_t* key, size_t size)
 
+cdef extern from "page_jobs.h" namespace "morphogen" nogil:
+    cdef enum:
+        kVectorBytes
+        kMaxChunkKeys
+        kMaxKeyBytes
+        kBlockThreads
+        kTileVectors
+
+    cdef cppclass ChunkJob:
+        const void* pages
+        void* accumulators
+        unsigned int* finished
+        void* answers
+        uint64_t pages_per_run
+        unsigned int longer_runs
+        unsigned int runs
+        unsigned int tiles
+        unsigned int tile_vectors
+        unsigned int vectors
+        unsigned int key_bytes
+
+    cdef cppclass ReadJob:
+        const void* pages
+        uint64_t vectors
+        uint64_t* sum
+        unsigned int* finished
+        uint64_t* answer
+
+    cdef cppclass FillJob:
+        uint64_t* pages
+        uint64_t words
+        uint64_t page_words
+        uint64_t page_bytes
+        uint64_t seed
+
 cdef extern from "host_kernels.h" namespace "morphogen" nogil:
     cdef cppclass ScanJob:
         const uint8_t* keys

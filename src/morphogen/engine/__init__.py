@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from morphogen.errors import DeviceUnavailableError
+from morphogen.engine.status import driver_status
+from morphogen.errors import DeviceOutOfMemoryError, DeviceUnavailableError
 
 if TYPE_CHECKING:
     from morphogen.engine.base import Engine
@@ -18,20 +20,24 @@ def open_engine(
     *,
     threads: int | None = None,
     instruction_set: str | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Engine:
     """Open an engine over a page matrix.
 
     Parameters
     ----------
     pages : PageMatrix
-        The table to answer from.
+        The table to answer from. A GPU gets a copy.
     device : str, optional
-        "cpu"; or "auto", the best device that can be used here, which in this version is the CPU.
+        "cpu"; "cuda:N"; "cuda", the first GPU that can be used; or "auto", the first GPU that can be
+        used and has room for the table, else the CPU.
     threads : int, optional
         On the CPU, the threads that share a pass; by default one for each core this process may
         use.
     instruction_set : str, optional
         On the CPU, one of ``morphogen.instruction_set.supported()``; by default the widest.
+    progress : callable, optional
+        On a GPU, called while the pages are uploaded, with the bytes sent and the bytes in all.
 
     Returns
     -------
@@ -41,20 +47,60 @@ def open_engine(
     Raises
     ------
     DeviceUnavailableError
-        If the device cannot be used here.
+        If the device cannot be used here; the message says what is missing.
+    DeviceOutOfMemoryError
+        If the table does not fit the device.
     TypeError, ValueError
         If an argument has the wrong type or is out of range.
     """
     if not isinstance(device, str):
         raise TypeError(f"device must be a str, not {type(device).__name__}")
-    if re.fullmatch(r"cuda(:\d+)?", device):
-        raise DeviceUnavailableError(
-            f"device {device!r} needs the GPU engine, which this version does not have: "
-            "use 'cpu' or 'auto'"
-        )
-    if device not in ("auto", "cpu"):
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
+    if not match:
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not {device!r}")
+    if device.startswith("cuda"):
+        if threads is not None or instruction_set is not None:
+            raise ValueError(f"threads and instruction_set are the CPU's, not for {device!r}")
+        ordinal = _first_usable() if match[1] is None else _usable(int(match[1]))
+        return _open_cuda(pages, ordinal, progress)
+    if device == "auto" and threads is None and instruction_set is None:
+        for candidate in driver_status().devices:
+            if candidate.usable:
+                try:
+                    return _open_cuda(pages, candidate.ordinal, progress)
+                except DeviceOutOfMemoryError:
+                    continue
 
     from morphogen.engine.cpu import CpuEngine
 
     return CpuEngine(pages, threads=threads, instruction_set=instruction_set)
+
+
+def _open_cuda(
+    pages: PageMatrix, ordinal: int, progress: Callable[[int, int], object] | None
+) -> Engine:
+    from morphogen.engine.cuda import CudaEngine
+
+    return CudaEngine(pages, ordinal, progress=progress)
+
+
+def _first_usable() -> int:
+    status = driver_status()
+    if not status.usable:
+        raise DeviceUnavailableError(f"no GPU can be used: {status.reason}")
+    return next(device.ordinal for device in status.devices if device.usable)
+
+
+def _usable(ordinal: int) -> int:
+    status = driver_status()
+    if not status.devices:
+        raise DeviceUnavailableError(f"cuda:{ordinal} cannot be used: {status.reason}")
+    if ordinal >= len(status.devices):
+        raise DeviceUnavailableError(
+            f"cuda:{ordinal} is not there: the driver shows {len(status.devices)} devices"
+        )
+    if status.devices[ordinal].reason:
+        raise DeviceUnavailableError(
+            f"cuda:{ordinal} cannot be used: {status.devices[ordinal].reason}"
+        )
+    return ordinal

@@ -6,6 +6,7 @@ import operator
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +36,7 @@ class Engine(ABC):
         self._packer = KeyPacker(pages.num_pages)
         self._lock = threading.Lock()
         self._closed = False
+        self._why_closed = "this engine is closed"
         self._owner = os.getpid()
 
     @property
@@ -95,6 +97,15 @@ class Engine(ABC):
         -----
         All is checked before any work is done.
         """
+        return self._answer(queries, out, max_micro_batch, self._run)
+
+    def _answer(
+        self,
+        queries: list[Query],
+        out: npt.NDArray[np.uint8] | None,
+        max_micro_batch: int | None,
+        run: Callable[[list[tuple[int, int]], npt.NDArray[np.uint8]], None],
+    ) -> Answer:
         width = self._check_width(max_micro_batch)
         self._acquire()  # not a context manager: those take a microsecond
         try:
@@ -103,7 +114,7 @@ class Engine(ABC):
             shape = (total, self._packer.keys_per_query, self._pages.page_size)
             pages = np.empty(shape, dtype=np.uint8) if out is None else self._check_out(out, shape)
             ranges = micro_batch_ranges(total, width)
-            self._run(ranges, pages)
+            run(ranges, pages)
         finally:
             self._lock.release()
         return Answer(
@@ -148,7 +159,7 @@ class Engine(ABC):
         self._lock.acquire()
         if self._closed:
             self._lock.release()
-            raise EngineClosedError("this engine is closed")
+            raise EngineClosedError(self._why_closed)
 
     @abstractmethod
     def read_pages(self) -> int:

@@ -1,0 +1,279 @@
+"""The GPU engine: one launch of a page kernel for every chunk of at most two queries."""
+
+from time import perf_counter_ns
+
+import numpy as np
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint64_t
+
+from morphogen.errors import DeviceError, DeviceUnavailableError
+from morphogen.kernels cimport (
+    ReadJob,
+    kBlockThreads,
+    kMaxChunkKeys,
+    kTileVectors,
+    kVectorBytes,
+)
+from morphogen.planner cimport KeyPacker
+
+from morphogen.engine._driver import device_facts
+from morphogen.engine.base import Engine
+from morphogen.engine.device_pages import padded_size
+from morphogen.engine.grid import plan_grid
+from morphogen.engine.lane import sums_size
+from morphogen.engine.phases import ChunkTimes, PhaseTimes
+from morphogen.engine.ptx import FOLDER, choose
+
+from morphogen.engine._driver cimport Context, Kernel, Module
+from morphogen.engine.device_pages cimport DevicePages
+from morphogen.engine.lane cimport PHASES, Lane
+
+# The most queries that a launch may have. On an H100 an earlier system collapsed above it.
+MAX_MICRO_BATCH = 2
+# One chunk runs while the next is put into its lane: the device never waits for the host.
+LANES = 2
+
+
+@cython.final
+cdef class _Scanner:
+    """Owns what one engine has on a device: kernels, pages, lanes.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+    ordinal : int
+    key_size : int
+    progress, generate
+        As `CudaEngine` takes them.
+    """
+
+    cdef Context _context
+    cdef list _kernels       # by the number of keys
+    cdef Kernel _read
+    cdef int _read_blocks
+    cdef DevicePages _pages
+    cdef list _lanes
+    cdef bint _unclean       # whether a launch may have left sums behind
+    cdef readonly bint broken
+    cdef readonly object grid
+    cdef readonly str ptx
+
+    def __cinit__(self, pages, int ordinal, size_t key_size, progress, generate):
+        self._context = Context(ordinal)
+        with self._context:
+            self._open(pages, key_size, progress, generate)
+
+    def _open(self, pages, size_t key_size, progress, generate):
+        facts = device_facts(self._context.ordinal)
+        path = choose(facts["compute_capability"])
+        if path is None:
+            raise DeviceUnavailableError(
+                f"no PTX for compute capability {facts['compute_capability']} in {FOLDER}"
+            )
+        self.ptx = path.stem.partition(".")[2]
+        module = Module(self._context, path.read_bytes())
+        self._kernels = [None] + [
+            Kernel(module, b"morphogen_scan_%d" % keys) for keys in range(1, kMaxChunkKeys + 1)
+        ]
+        self._read = Kernel(module, b"morphogen_read")
+        self._read_blocks = facts["multiprocessors"] * self._read.resident_blocks(kBlockThreads)
+        # Of the kernel for the most keys, which leaves the least room for a second block.
+        resident = (<Kernel>self._kernels[kMaxChunkKeys]).resident_blocks(kBlockThreads)
+        stride = padded_size(pages.page_size)
+        self.grid = plan_grid(
+            pages.num_pages,
+            stride // kVectorBytes,
+            kTileVectors,
+            facts["multiprocessors"] * resident,
+        )
+        more = LANES * sums_size(stride, self.grid.tiles)
+        self._pages = DevicePages(self._context, pages.num_pages, pages.page_size, more)
+        self._lanes = [
+            Lane(self._context, self._pages, key_size, self.grid) for _ in range(LANES)
+        ]
+        if generate is None:
+            self._pages.upload(pages, progress)
+        else:
+            fill = Kernel(module, b"morphogen_fill")
+            self._pages.generate(fill, self._read_blocks, generate)
+
+    def read(self) -> int:
+        cdef Lane lane = self._lanes[0]
+        cdef ReadJob job
+        cdef void* parameters[1]
+        cdef Kernel kernel = self._read
+        job.pages = self._pages.address()
+        job.vectors = self._pages.num_pages * (self._pages.stride // kVectorBytes)
+        # What it needs to find zero, and leaves zero, is what a lane has for its chunks.
+        job.sum = <uint64_t*>lane.job.accumulators
+        job.finished = lane.job.finished
+        job.answer = <uint64_t*>lane.job.answers
+        parameters[0] = &job
+        with self._context:
+            self._clean()
+            try:
+                with nogil:
+                    kernel.launch(self._read_blocks, kBlockThreads, parameters, lane.stream)
+                    lane.stream.synchronize()
+            except DeviceError:
+                self._settle()
+                raise
+        return (<uint64_t*>lane.answers())[0]
+
+    cdef int answer(self, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out,
+                    double[:, ::1] times) except -1:
+        """Answer the packed batch. times: a row for each chunk, or None."""
+        cdef Py_ssize_t start, stop, chunk = 0, lanes = len(self._lanes)
+        cdef size_t keys
+        cdef Lane lane
+        cdef Kernel kernel
+        cdef double* row = NULL
+        if not ranges:
+            return 0
+        self._context.enter()
+        try:
+            self._clean()
+            for start, stop in ranges:
+                lane = self._lanes[chunk % lanes]
+                keys = (stop - start) * packer.keys_per_query
+                kernel = self._kernels[keys]
+                if times is not None:
+                    row = &times[chunk, 0]
+                with nogil:
+                    lane.finish()
+                    lane.submit(kernel, packer.chunk_keys(start), keys, &out[start, 0, 0], row)
+                chunk += 1
+                # A batch of many chunks must heed Ctrl-C.
+                PyErr_CheckSignals()
+            for chunk in range(chunk, chunk + lanes):
+                lane = self._lanes[chunk % lanes]
+                with nogil:
+                    lane.finish()
+        except BaseException:
+            self._settle()
+            raise
+        finally:
+            self._context.leave()
+        return 0
+
+    cdef int _clean(self) except -1:
+        if self._unclean:
+            for lane in self._lanes:
+                (<Lane>lane).clean()
+            self._unclean = False
+        return 0
+
+    cdef int _settle(self) except -1:
+        """Wait for what still runs after an error, and find out whether the device is lost."""
+        cdef Lane lane
+        self._unclean = True
+        for lane in self._lanes:
+            try:
+                lane.settle()
+            except DeviceError:
+                self.broken = True
+        return 0
+
+
+class CudaEngine(Engine):
+    """Answers on a GPU. Made by `morphogen.open_engine`.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+    ordinal : int
+        N of "cuda:N".
+    progress : callable, optional
+        Called while the pages are uploaded, with the bytes sent and the bytes in all.
+    generate : int, optional
+        Instead of uploading, let the device make random pages from this seed. For benchmarks:
+        the bytes of ``pages`` are not read.
+    """
+
+    def __init__(
+        self, pages: PageMatrix, ordinal: int = 0, *,
+        progress: Callable[[int, int], object] | None = None, generate: int | None = None,
+    ) -> None:
+        super().__init__(pages, f"cuda:{ordinal}", MAX_MICRO_BATCH)
+        self._scanner = _Scanner(pages, ordinal, self._packer.key_size, progress, generate)
+        self._ptx = self._scanner.ptx
+        self._grid = self._scanner.grid
+
+    @property
+    def ptx(self) -> str:
+        """What the kernels were compiled from: "compute_90"."""
+        return self._ptx
+
+    @property
+    def grid(self) -> Grid:
+        """How a launch cuts the table into blocks."""
+        return self._grid
+
+    def read_pages(self) -> int:
+        self._acquire()
+        try:
+            return self._scanner.read()
+        except DeviceError as error:
+            self._close_if_lost(error)
+            raise
+        finally:
+            self._lock.release()
+
+    def time_phases(
+        self, queries: list[Query], *, max_micro_batch: int | None = None
+    ) -> tuple[Answer, PhaseTimes]:
+        """Answer a batch, and tell where the time went.
+
+        Parameters
+        ----------
+        queries, max_micro_batch
+            As for `answer`.
+
+        Returns
+        -------
+        tuple of (Answer, PhaseTimes)
+
+        Notes
+        -----
+        The device's clock is asked twice a chunk, which `answer` does not do.
+        """
+        begun = []
+        rows = []
+
+        def run(ranges, out):
+            times = np.empty((len(ranges), PHASES))
+            begun.append(perf_counter_ns())
+            self._run(ranges, out, times)
+            rows.extend(times.tolist())
+
+        called = perf_counter_ns()
+        answer = self._answer(queries, None, max_micro_batch, run)
+        total = perf_counter_ns() - called
+        sizes = answer.micro_batch_sizes
+        chunks = tuple(ChunkTimes(size, *row) for size, row in zip(sizes, rows, strict=True))
+        return answer, PhaseTimes((begun[0] - called) / 1e3, chunks, total / 1e3)
+
+    def _run(
+        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8],
+        times: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        cdef _Scanner scanner = self._scanner
+        cdef KeyPacker packer = self._packer
+        try:
+            scanner.answer(packer, ranges, out, times)
+        except DeviceError as error:
+            self._close_if_lost(error)
+            raise
+
+    def _close_if_lost(self, error):
+        # Called with the lock held.
+        if self._scanner.broken:
+            self._closed = True
+            self._why_closed = f"this engine was closed when its device failed: {error}"
+            self._release()
+
+    def _release(self) -> None:
+        self._scanner = None

@@ -1,0 +1,36 @@
+# A lane: a stream of the device, with the buffers of the chunk that is in it.
+cimport cython
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t
+
+from morphogen.kernels cimport ChunkJob, kMaxChunkKeys, kMaxKeyBytes
+
+from morphogen.engine._driver cimport DeviceMemory, Event, HostMemory, Kernel, Stream
+
+
+cdef enum:
+    # Times of a chunk: see ChunkTimes.
+    PHASES = 4
+
+
+@cython.final
+cdef class Lane:
+    cdef Stream stream
+    cdef ChunkJob job
+    cdef DeviceMemory _sums
+    cdef HostMemory _answers
+    cdef Event _start
+    cdef Event _stop
+    cdef uint8_t _keys[kMaxChunkKeys * kMaxKeyBytes]
+    cdef size_t _page_size
+    cdef bint _pending
+    cdef size_t _pages       # of the pending answer
+    cdef uint8_t* _out       # where it goes
+    cdef double* _times      # of the pending chunk, or NULL
+
+    cdef uint8_t* answers(self) noexcept nogil
+    cdef int clean(self) except -1 nogil
+    cdef int submit(self, Kernel kernel, const uint8_t* keys, size_t key_count, uint8_t* out,
+                    double* times) except -1 nogil
+    cdef int settle(self) except -1 nogil
+    cdef int finish(self) except -1 nogil

@@ -1,0 +1,132 @@
+"""What GPU, driver and PTX can be used here, and if none, why."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+
+from morphogen.engine import ptx
+from morphogen.errors import DeviceError
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """One device.
+
+    Attributes
+    ----------
+    ordinal : int
+        N of "cuda:N".
+    name : str
+    compute_capability : tuple of (int, int)
+    multiprocessors : int
+    memory : int
+        Bytes.
+    ptx : str
+        Name of the file of PTX that it runs; empty if there is none for it.
+    reason : str
+        Why it cannot be used; empty if it can.
+    """
+
+    ordinal: int
+    name: str
+    compute_capability: tuple[int, int]
+    multiprocessors: int
+    memory: int
+    ptx: str
+    reason: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether an engine can be opened on it."""
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class DriverStatus:
+    """What there is of CUDA.
+
+    Attributes
+    ----------
+    driver_version : str
+        The newest CUDA version that the driver supports, such as "13.0"; empty without a driver.
+    devices : tuple of DeviceStatus
+        All that the driver shows to this process.
+    reason : str
+        In one line, why no device can be used; empty if one can.
+    """
+
+    driver_version: str
+    devices: tuple[DeviceStatus, ...]
+    reason: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether an engine can be opened on a GPU."""
+        return not self.reason
+
+
+@cache
+def driver_status() -> DriverStatus:
+    """Find out what GPU, driver and PTX can be used here, and if none, why.
+
+    Returns
+    -------
+    DriverStatus
+        The same object at every call: it is found out once a process.
+
+    Notes
+    -----
+    Nothing is allocated on a device. The first call loads the CUDA driver.
+    """
+    try:
+        driver = _load_driver()
+        version = driver.initialize()
+    except (ImportError, DeviceError) as error:
+        return DriverStatus("", (), str(error))
+    described = ptx.describe_version(version)
+    if version < ptx.DRIVER_VERSION:
+        return DriverStatus(
+            described,
+            (),
+            f"the NVIDIA driver supports CUDA {described}, and the page kernels need "
+            f"{ptx.describe_version(ptx.DRIVER_VERSION)} or newer: update the driver",
+        )
+    try:
+        devices = tuple(_examine(driver, ordinal) for ordinal in range(driver.count_devices()))
+    except DeviceError as error:
+        return DriverStatus(described, (), f"the NVIDIA driver shows no device: {error}")
+    if not devices:
+        return DriverStatus(described, (), "the NVIDIA driver shows no device to this process")
+    reason = "" if any(device.usable for device in devices) else devices[0].reason
+    return DriverStatus(described, devices, reason)
+
+
+def _load_driver() -> ModuleType:
+    try:
+        driver = importlib.import_module("morphogen.engine._driver")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"the CUDA bindings are not installed ({error}): install morphogen[cuda]"
+        ) from None
+    except ImportError as error:
+        raise ImportError(f"this build has no usable GPU engine: {error}") from None
+    return driver
+
+
+def _examine(driver: ModuleType, ordinal: int) -> DeviceStatus:
+    facts = driver.device_facts(ordinal)
+    path = ptx.choose(facts["compute_capability"])
+    reason = ""
+    if path is None:
+        major, minor = facts["compute_capability"]
+        least = min(ptx.targets(), default=None)
+        reason = (
+            f"cuda:{ordinal}, {facts['name']}, has compute capability {major}.{minor}, and the "
+            f"page kernels need {least[0]}.{least[1]} or more"
+            if least
+            else f"the package has no PTX in {ptx.FOLDER}"
+        )
+    return DeviceStatus(ordinal=ordinal, ptx=path.name if path else "", reason=reason, **facts)

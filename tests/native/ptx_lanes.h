@@ -1,0 +1,73 @@
+// Helpers for operations that treat all lanes alike.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "ptx_warp.h"
+
+namespace ptx {
+
+using u16 = std::uint16_t;
+using u32 = std::uint32_t;
+using u64 = std::uint64_t;
+using s16 = std::int16_t;
+using s32 = std::int32_t;
+using s64 = std::int64_t;
+
+// "u32"
+template <class T>
+std::string type_name(char kind = std::is_signed_v<T> ? 's' : 'u') {
+  return kind + std::to_string(8 * sizeof(T));
+}
+
+// A letter of an operation's signature.
+template <class T>
+constexpr char letter() {
+  return sizeof(T) == 2 ? 'h' : sizeof(T) == 4 ? 'w' : 'q';
+}
+
+template <class T>
+constexpr char written() {
+  return sizeof(T) == 2 ? 'H' : sizeof(T) == 4 ? 'W' : 'Q';
+}
+
+// Calls f with a zero of each type.
+template <class... T, class F>
+void for_types(F f) {
+  (f(T{}), ...);
+}
+
+// Applies F::of to each lane of the operands 1, 2... (of the types A) and writes operand 0. Lanes
+// that are not active are computed too: F must be defined for all values.
+template <class F, class R, class... A, std::size_t... I>
+inline void map_operands(Warp& warp, const Instruction& in, Mask active,
+                         std::index_sequence<I...>) {
+  R results[kLanes];
+  const auto apply = [&results](const A*... a) {
+    for (int i = 0; i < kLanes; ++i) results[i] = static_cast<R>(F::of(a[i]...));
+  };
+  apply(warp.lanes<A>(in.operand[I + 1])...);
+  warp.write(in.operand[0], results, active);
+  warp.define(in.operand[0], active, (warp.defined(in.operand[I + 1]) & ...));
+}
+
+template <class F, class R, class... A>
+void map(Warp& warp, const Instruction& in, Mask active) {
+  map_operands<F, R, A...>(warp, in, active, std::index_sequence_for<A...>{});
+}
+
+// One bit a lane, from a byte a lane that is 0 or 1.
+inline Mask to_mask(const std::uint8_t (&flags)[kLanes]) {
+  Mask mask = 0;
+  for (int i = 0; i < kLanes; i += 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, flags + i, 8);
+    mask |= static_cast<Mask>(eight * 0x0102040810204080u >> 56) << i;
+  }
+  return mask;
+}
+
+}  // namespace ptx

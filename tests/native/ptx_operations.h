@@ -1,0 +1,66 @@
+// The operations of the executor, by name.
+#pragma once
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "ptx_program.h"
+
+namespace ptx {
+
+// An instruction whose operands are all registers or immediates. The signature has a letter for each
+// operand: p a predicate, n one that may be negated with !, h 16 bits, w 32, q 64, i an immediate,
+// c the carry flag and _ a predicate that nobody reads, which the text leaves out; upper case is
+// written.
+struct Operation {
+  Handler handler;
+  std::string signature;
+};
+
+using Operations = std::unordered_map<std::string, Operation>;
+
+void add_arithmetic(Operations& operations);
+void add_comparisons(Operations& operations);
+void add_bit_operations(Operations& operations);
+void add_warp_operations(Operations& operations);
+
+// lop3.b32 with this table.
+Handler lop3(std::uint32_t table);
+
+// --- Loads, stores and atomics. Operand 0 is the address; the values follow.
+struct DataType {
+  char kind;  // 'u', 's' or 'b'
+  int bits;
+};
+
+// nullptr where there is no such instruction. `register_bits`: of the values' registers.
+Handler load(DataType type, int register_bits, int count);
+Handler store(DataType type, int register_bits, int count);
+// Operands: address, destination (or none, for red), value, for cas another.
+Handler atomic(const std::string& operation, DataType type);
+Handler prefetch();
+
+Handler to_generic();    // cvta.space: operands destination, source
+Handler from_generic();  // cvta.to.space
+Handler is_space();      // isspacep
+
+Widen widen(DataType type, int register_bits);
+Narrow narrow(DataType type, int register_bits);
+Handler convert();
+
+Handler pack(int parts, int bits);    // mov.b64 d, {a, b}
+Handler unpack(int parts, int bits);  // mov.b64 {d, e}, a
+
+// --- Control flow.
+Handler branch();
+Handler indexed_branch();
+Handler exit();
+Handler trap();
+Handler nothing();
+// Operands: number, thread count; where votes: destination, number, count, predicate.
+Handler barrier(bool waits, bool votes);
+Finish barrier_result(const std::string& operation);  // popc, and, or
+Handler clock(int bits);
+
+}  // namespace ptx

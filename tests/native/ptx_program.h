@@ -1,0 +1,114 @@
+// What the parser makes of a module, and the executor runs: decoded instructions whose operands are
+// places in a warp's registers.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ptx_emulator.h"
+
+namespace ptx {
+
+using Mask = std::uint32_t;  // one bit a lane
+
+constexpr int kLanes = 32;
+constexpr Mask kAllLanes = ~Mask{0};
+
+// Where the state spaces lie in the generic address space, far from what a Memory hands out. Within
+// shared memory an address is an offset, which starts above 0 so that a null pointer is an error;
+// what is dynamic lies far from what is static, so that an overrun from one to the other is too.
+constexpr std::uint64_t kWindowBytes = std::uint64_t{1} << 32;
+constexpr std::uint64_t kSharedWindow = 0x0100'0000'0000'0000;
+constexpr std::uint64_t kLocalWindow = 0x0200'0000'0000'0000;
+constexpr std::uint64_t kParamWindow = 0x0300'0000'0000'0000;
+constexpr std::uint64_t kConstWindow = 0x0400'0000'0000'0000;
+constexpr std::uint64_t kGlobalVariableWindow = 0x0500'0000'0000'0000;
+constexpr std::uint64_t kStaticSharedBase = 0x400;
+constexpr std::uint64_t kDynamicSharedBase = 0x100000;
+
+enum class Space : std::uint8_t { generic, global, shared, local, param, constant };
+
+// A register, an immediate or a special register: all have a place among a warp's registers.
+struct Operand {
+  std::uint32_t offset = 0;  // of its 32 lanes, in bytes; a predicate is one Mask
+  std::uint32_t index = 0;   // into the masks that say which lanes are defined
+};
+
+class Warp;
+struct Barrier;
+struct Instruction;
+using Handler = void (*)(Warp& warp, const Instruction& instruction, Mask lanes);
+
+// What is left to do for lanes that a barrier releases.
+using Finish = void (*)(Warp& warp, const Instruction& instruction, Mask lanes,
+                        const Barrier& barrier);
+
+// Stages of cvt: a register's lanes to int64, and back.
+using Widen = void (*)(Warp& warp, Operand from, std::int64_t* values);
+using Narrow = void (*)(Warp& warp, Operand to, const std::int64_t* values, Mask lanes);
+
+struct Instruction {
+  Handler handler = nullptr;
+  Finish finish = nullptr;
+  std::array<Operand, 6> operand{};  // destinations first, but for loads and stores: see there
+  Operand guard{};
+  bool guarded = false, guard_negated = false;
+  bool negated = false;            // the last source, a predicate
+  bool wide_address = true;        // the address is 64 bits
+  bool strong = false;             // volatile, relaxed or stronger: no data race with its like
+  bool aligned = false;            // a barrier for whole warps
+  bool counted = false;            // a barrier with a thread count
+  std::uint8_t operands = 0;
+  Space space = Space::generic;
+  std::uint32_t bytes = 0;         // that one lane accesses
+  std::uint32_t target = 0;        // of a branch
+  std::uint32_t line = 0;
+  std::int64_t immediate = 0;      // an address's offset, a table's size
+  std::vector<std::uint32_t> targets;  // of brx.idx
+  Widen widen = nullptr;
+  Narrow narrow = nullptr;
+};
+
+enum class Special : std::uint8_t {
+  tid_x, tid_y, tid_z, ntid_x, ntid_y, ntid_z, ctaid_x, ctaid_y, ctaid_z, nctaid_x, nctaid_y,
+  nctaid_z, laneid, warpid, nwarpid, smid, nsmid, lanemask_eq, lanemask_lt, lanemask_le,
+  lanemask_gt, lanemask_ge, dynamic_smem_size,
+};
+
+struct Constant {
+  Operand operand;
+  int width;  // in bits; 1 is a predicate
+  std::uint64_t value;
+};
+
+// A .global or .const variable: lives as long as its module, like a device's.
+struct Variable {
+  Space space;
+  std::uint64_t address;
+  std::vector<std::uint8_t> bytes;
+};
+
+struct Source {
+  std::vector<std::string> lines;
+  std::string line(std::uint32_t number) const;  // trimmed; counts from 1
+};
+
+class Kernel {
+ public:
+  KernelInfo info;
+  std::array<std::uint32_t, 3> required_threads{};  // .reqntid, or 0
+  std::vector<Instruction> code;                    // ends with an exit
+  std::uint32_t register_bytes = 0;
+  std::uint32_t register_count = 0;
+  std::vector<Constant> constants;
+  std::vector<std::pair<Operand, Special>> specials;
+  std::uint32_t local_bytes = 0;  // per thread
+  std::shared_ptr<std::vector<Variable>> variables;
+  std::shared_ptr<const Source> source;
+};
+
+}  // namespace ptx

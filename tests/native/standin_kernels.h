@@ -1,0 +1,34 @@
+// Modules and kernels: what the driver does with PTX and the emulator.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "standin_state.h"
+
+namespace standin {
+
+// Loads an image as a driver of a version does for a device of a compute capability (80 for 8.0).
+// Throws Failure, and then says why in `log`.
+std::shared_ptr<ptx::Module> load_image(const void* image, int driver_version, int capability,
+                                        std::string& log);
+
+int function_attribute(const LoadedFunction& function, CUfunction_attribute attribute);
+
+// How many blocks of a kernel a multiprocessor holds at once.
+int resident_blocks(const LoadedFunction& function, int threads, std::size_t dynamic_shared_bytes);
+
+// Throws INVALID_VALUE for a launch that no device takes.
+void check_launch(const LoadedFunction& function, ptx::Dim3 grid, ptx::Dim3 block,
+                  std::size_t dynamic_shared_bytes);
+
+// The bytes of the parameters at `values`.
+std::vector<std::uint8_t> copy_parameters(const LoadedFunction& function, void** values);
+
+// Runs a grid over all memory that the kernel may touch; throws Failure.
+void run_kernel(const LoadedFunction& function, ptx::Dim3 grid, ptx::Dim3 block,
+                std::size_t dynamic_shared_bytes, const std::vector<std::uint8_t>& parameters,
+                std::vector<std::shared_ptr<Allocation>> memory);
+
+}  // namespace standin

@@ -1,0 +1,266 @@
+// What the stand-in driver knows: its settings, devices, contexts and what lives in them, the work
+// that waits in streams, the faults to inject, and what it has seen so far.
+//
+// Nothing runs when it is queued. By default work is done as late as the API allows: when somebody
+// waits for it, on the thread that waits. So an engine that reads an answer too early, reuses a
+// staging buffer that a copy still needs, or forgets that one stream must wait for another gets wrong
+// bytes every time, and not once in a while.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "ptx_emulator.h"
+#include "standin_types.h"
+
+namespace standin {
+
+// Every function, as cuda.bindings calls it; the version since which it means `entry`; `entry`.
+#define STANDIN_FUNCTIONS(X) \
+  X(kGetErrorString, "cuGetErrorString", 6000, cuGetErrorString) \
+  X(kGetErrorName, "cuGetErrorName", 6000, cuGetErrorName) \
+  X(kInit, "cuInit", 2000, cuInit) \
+  X(kDriverGetVersion, "cuDriverGetVersion", 2020, cuDriverGetVersion) \
+  X(kDeviceGet, "cuDeviceGet", 2000, cuDeviceGet) \
+  X(kDeviceGetCount, "cuDeviceGetCount", 2000, cuDeviceGetCount) \
+  X(kDeviceGetName, "cuDeviceGetName", 2000, cuDeviceGetName) \
+  X(kDeviceGetUuid, "cuDeviceGetUuid", 11040, cuDeviceGetUuid_v2) \
+  X(kDeviceTotalMem, "cuDeviceTotalMem", 3020, cuDeviceTotalMem_v2) \
+  X(kDeviceGetAttribute, "cuDeviceGetAttribute", 2000, cuDeviceGetAttribute) \
+  X(kDevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", 7000, cuDevicePrimaryCtxRetain) \
+  X(kDevicePrimaryCtxRelease, "cuDevicePrimaryCtxRelease", 11000, cuDevicePrimaryCtxRelease_v2) \
+  X(kDevicePrimaryCtxGetState, "cuDevicePrimaryCtxGetState", 7000, cuDevicePrimaryCtxGetState) \
+  X(kCtxPushCurrent, "cuCtxPushCurrent", 4000, cuCtxPushCurrent_v2) \
+  X(kCtxPopCurrent, "cuCtxPopCurrent", 4000, cuCtxPopCurrent_v2) \
+  X(kCtxSetCurrent, "cuCtxSetCurrent", 4000, cuCtxSetCurrent) \
+  X(kCtxGetCurrent, "cuCtxGetCurrent", 4000, cuCtxGetCurrent) \
+  X(kCtxSynchronize, "cuCtxSynchronize", 2000, cuCtxSynchronize) \
+  X(kModuleLoadData, "cuModuleLoadData", 2000, cuModuleLoadData) \
+  X(kModuleLoadDataEx, "cuModuleLoadDataEx", 2010, cuModuleLoadDataEx) \
+  X(kModuleUnload, "cuModuleUnload", 2000, cuModuleUnload) \
+  X(kModuleGetFunction, "cuModuleGetFunction", 2000, cuModuleGetFunction) \
+  X(kFuncGetAttribute, "cuFuncGetAttribute", 2020, cuFuncGetAttribute) \
+  X(kOccupancyMaxActiveBlocksPerMultiprocessor, "cuOccupancyMaxActiveBlocksPerMultiprocessor", \
+    6050, cuOccupancyMaxActiveBlocksPerMultiprocessor) \
+  X(kMemGetInfo, "cuMemGetInfo", 3020, cuMemGetInfo_v2) \
+  X(kMemAlloc, "cuMemAlloc", 3020, cuMemAlloc_v2) \
+  X(kMemFree, "cuMemFree", 3020, cuMemFree_v2) \
+  X(kMemHostAlloc, "cuMemHostAlloc", 2020, cuMemHostAlloc) \
+  X(kMemHostGetDevicePointer, "cuMemHostGetDevicePointer", 3020, cuMemHostGetDevicePointer_v2) \
+  X(kMemFreeHost, "cuMemFreeHost", 2000, cuMemFreeHost) \
+  X(kMemcpyHtoD, "cuMemcpyHtoD", 3020, cuMemcpyHtoD_v2) \
+  X(kMemcpyDtoH, "cuMemcpyDtoH", 3020, cuMemcpyDtoH_v2) \
+  X(kMemcpyHtoDAsync, "cuMemcpyHtoDAsync", 3020, cuMemcpyHtoDAsync_v2) \
+  X(kMemcpyDtoHAsync, "cuMemcpyDtoHAsync", 3020, cuMemcpyDtoHAsync_v2) \
+  X(kMemsetD8Async, "cuMemsetD8Async", 3020, cuMemsetD8Async) \
+  X(kMemsetD32Async, "cuMemsetD32Async", 3020, cuMemsetD32Async) \
+  X(kStreamCreate, "cuStreamCreate", 2000, cuStreamCreate) \
+  X(kStreamDestroy, "cuStreamDestroy", 4000, cuStreamDestroy_v2) \
+  X(kStreamSynchronize, "cuStreamSynchronize", 2000, cuStreamSynchronize) \
+  X(kStreamQuery, "cuStreamQuery", 2000, cuStreamQuery) \
+  X(kStreamWaitEvent, "cuStreamWaitEvent", 3020, cuStreamWaitEvent) \
+  X(kEventCreate, "cuEventCreate", 2000, cuEventCreate) \
+  X(kEventRecord, "cuEventRecord", 2000, cuEventRecord) \
+  X(kEventQuery, "cuEventQuery", 2000, cuEventQuery) \
+  X(kEventSynchronize, "cuEventSynchronize", 2000, cuEventSynchronize) \
+  X(kEventElapsedTime, "cuEventElapsedTime", 2000, cuEventElapsedTime_v2) \
+  X(kEventDestroy, "cuEventDestroy", 4000, cuEventDestroy_v2) \
+  X(kLaunchKernel, "cuLaunchKernel", 4000, cuLaunchKernel)
+
+enum Function {
+#define X(id, name, since, entry) id,
+  STANDIN_FUNCTIONS(X)
+#undef X
+  kFunctions
+};
+extern const char* const kFunctionNames[kFunctions];
+
+// Settings: identifier, name, initial value. The environment variable STANDIN_<NAME> overrides it.
+#define STANDIN_SETTINGS(X) \
+  X(kDevices, "devices", 1) \
+  X(kComputeCapability, "compute_capability", 80) \
+  X(kMultiprocessors, "multiprocessors", 4) \
+  X(kComputeMode, "compute_mode", 0) \
+  X(kTotalMemory, "total_memory", 1 << 30) \
+  X(kFreeMemory, "free_memory", 1 << 30)  /* of each device, while nothing is allocated */ \
+  X(kHostMemory, "host_memory", 1 << 30)  /* that can be pinned */ \
+  X(kDriverVersion, "driver_version", 13000) \
+  X(kInitError, "init_error", 0)          /* what cuInit returns */ \
+  X(kRegisters, "registers", 64)          /* of each thread of any kernel */ \
+  X(kSchedule, "schedule", 0)             /* when work is done, see Schedule */ \
+  X(kSeed, "seed", 0)                     /* of Schedule::kRandom, and of the order of blocks */ \
+  X(kInstructionLimit, "instruction_limit", 0)  /* of each launch, see ptx_emulator.h; 0: none */ \
+  X(kNull, "null", 0)                     /* kernels, copies, events and waits do nothing */ \
+  X(kLog, "log", 1)                       /* keep calls and launches, not only their number */
+
+enum Setting {
+#define X(id, name, initial) id,
+  STANDIN_SETTINGS(X)
+#undef X
+  kSettings
+};
+extern const char* const kSettingNames[kSettings];
+
+// kLate: when somebody waits for it. kEager: at once. kRandom: any part of it at any call.
+enum Schedule { kLate, kEager, kRandom };
+
+constexpr int kMaxDevices = 4;
+constexpr std::uint8_t kPoison = 0xA5;  // fresh memory
+
+// A call's result other than success. With a reason it is the caller's own fault.
+struct Failure {
+  CUresult result;
+  std::string reason;
+};
+
+// Memory of a device, or pinned memory of the host.
+struct Allocation {
+  Allocation(std::uint64_t address, std::size_t bytes, bool poisoned);
+  ~Allocation();
+  Allocation(const Allocation&) = delete;
+  Allocation& operator=(const Allocation&) = delete;
+
+  bool holds(std::uint64_t from, std::size_t count) const {
+    return from >= address && from - address <= bytes && count <= bytes - (from - address);
+  }
+
+  std::uint64_t address;  // on the device; 0 for host memory that it cannot see
+  std::size_t bytes;
+  std::uint8_t* host;
+};
+
+struct Stream;
+
+// The end of a piece of work: it is done when `position` pieces of the stream are.
+struct Point {
+  std::shared_ptr<Stream> stream;
+  std::uint64_t position = 0;
+};
+
+struct Work {
+  std::vector<Point> after;
+  std::function<void()> run;
+};
+
+struct Context;  // destroy() undoes the ring of streams and their context
+
+struct Stream {
+  std::shared_ptr<Context> context;
+  bool blocking;         // waits for the legacy default stream, and it for this one
+  bool running = false;  // a thread does its work
+  std::deque<Work> queue;
+  std::uint64_t queued = 0, done = 0;
+};
+
+struct Event {
+  bool timed;
+  Point point;  // of the last record; without a stream: never recorded
+  std::shared_ptr<std::int64_t> time_ns;
+};
+
+struct LoadedFunction {
+  std::shared_ptr<ptx::Module> module;
+  const ptx::Kernel* kernel;
+};
+
+struct LoadedModule {
+  std::shared_ptr<ptx::Module> module;
+  std::vector<std::uint64_t> functions;  // handles given out
+};
+
+template <class T>
+using Handles = std::map<std::uint64_t, std::shared_ptr<T>>;
+
+struct Context {
+  int device = 0;
+  unsigned retains = 1;
+  CUresult failed = CUDA_SUCCESS;  // sticky
+  std::shared_ptr<Stream> legacy;
+  Handles<Stream> streams;
+  Handles<Event> events;
+  Handles<LoadedModule> modules;
+  Handles<LoadedFunction> functions;
+  Handles<Allocation> device_memory;  // by device address
+  Handles<Allocation> host_memory;    // by host address
+};
+
+struct Device {
+  CUresult lost = CUDA_SUCCESS;
+  std::uint64_t primary = 0;  // handle of its context, or 0
+  std::uint64_t next_address = 0;
+  std::size_t used = 0;
+};
+
+// How much fails with an injected fault.
+enum class Scope { kCall, kContext, kDevice };
+
+struct Fault {
+  Function function;
+  std::uint64_t calls;  // the one that fails, counted from 1
+  CUresult result;
+  Scope scope;
+  bool late;  // the call succeeds; the work that it queues fails
+};
+
+struct Launch {
+  std::string kernel;
+  ptx::Dim3 grid, block;
+};
+
+struct LogEntry {
+  Function function;
+  CUresult result;
+  int thread;
+};
+
+// All state; everything that is not atomic is guarded by `mutex`.
+struct Driver {
+  Driver();
+  static Driver& get();  // never destroyed: threads may still call when the process exits
+
+  void reset();
+  void restore_settings();
+  void destroy(std::uint64_t context);
+  std::uint64_t handle() { return next_handle += 16; }
+
+  std::atomic<std::int64_t> settings[kSettings];
+  std::atomic<std::uint64_t> counts[kFunctions];
+  std::atomic<std::int64_t> last_launch_ns{0};
+  std::atomic<std::uint64_t> epoch{0};  // of reset(), which empties all threads' context stacks
+
+  std::mutex mutex;
+  std::condition_variable progress;  // of the work in any stream
+  bool initialized = false;
+  Device devices[kMaxDevices];
+  Handles<Context> contexts;
+  std::uint64_t next_handle, next_mapped_address, random;
+  std::size_t pinned = 0;
+  std::vector<Fault> faults;
+  std::vector<LogEntry> log;
+  std::vector<Launch> launches;
+  std::vector<std::string> misuse, leaks, failures;
+};
+
+inline std::int64_t setting(Setting which) {
+  return Driver::get().settings[which].load(std::memory_order_relaxed);
+}
+
+std::int64_t now_ns();
+
+constexpr std::uint64_t kAll = ~std::uint64_t{0};
+
+// Does a stream's work up to a position, or waits while another thread does it. With a number of
+// pieces does at most that many, and waits for no other thread. Without the driver's mutex.
+void work(const Point& until, std::uint64_t pieces = kAll);
+// All work of a context. Without the driver's mutex.
+void work_all(Context& context);
+
+}  // namespace standin
