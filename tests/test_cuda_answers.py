@@ -33,8 +33,8 @@ def queries_for(
     return mg.make_queries(random_rows(total, keys, num_pages, seed), num_pages)
 
 
-# Each page size with a number of pages that no unit of work divides, over one leaf of the tree where
-# the pages are small enough to be emulated quickly.
+# Each page size with a number of pages that no unit of work divides, over one leaf of the tree
+# where the pages are small enough to be emulated quickly.
 SHAPES = [
     (1, 1300),
     (16, 1537),
@@ -121,11 +121,9 @@ def test_a_launch_never_has_more_than_two_queries(gpu: StandIn, total: int) -> N
 def test_no_wider_chunk_can_be_asked_for(gpu: StandIn) -> None:
     table = random_table(100, 32)
     batch = queries_for(100, 4, 1)[0]
-    with open_gpu(table) as engine:
-        with pytest.raises(
-            ValueError, match=r"^max_micro_batch must be in 1\.\.2 on cuda:0, not 3"
-        ):
-            engine.answer(batch, max_micro_batch=3)
+    message = r"^max_micro_batch must be in 1\.\.2 on cuda:0, not 3$"
+    with open_gpu(table) as engine, pytest.raises(ValueError, match=message):
+        engine.answer(batch, max_micro_batch=3)
     assert gpu.launches() == []
 
 
@@ -207,7 +205,7 @@ def test_a_table_travels_in_pieces(
     for schedule in ("late", "eager", "random"):
         gpu.set(schedule=schedule)
         seen: list[tuple[int, int]] = []
-        with open_gpu(table, progress=lambda *at: seen.append(at)) as engine:  # noqa: B023
+        with open_gpu(table, progress=lambda *at, seen=seen: seen.append(at)) as engine:
             assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
         assert seen == [(min(at, total), total) for at in range(piece, total + piece, piece)]
 
@@ -232,7 +230,7 @@ def test_progress_that_fails_ends_the_upload(gpu: StandIn, monkeypatch: pytest.M
         if done > 128:
             raise RuntimeError("enough")
 
-    with pytest.raises(RuntimeError, match="^enough$"):
+    with pytest.raises(RuntimeError, match=r"^enough$"):
         open_gpu(random_table(77, 16), progress=fail)
 
 
@@ -275,9 +273,8 @@ def test_phases_are_timed_on_request(gpu: StandIn) -> None:
             for phase in (chunk.submit, chunk.device, chunk.wait, chunk.copy):
                 assert 0 <= phase <= times.total
         assert 0 < times.prepare < times.total
-        assert [c.queries for c in engine.time_phases(batch, max_micro_batch=1)[1].chunks] == [
-            1
-        ] * 5
+        _, single = engine.time_phases(batch, max_micro_batch=1)
+        assert [chunk.queries for chunk in single.chunks] == [1] * 5
         empty, nothing = engine.time_phases([])
         assert empty.pages.shape == (0, 3, 64)
         assert nothing.chunks == ()

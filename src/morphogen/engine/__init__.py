@@ -29,8 +29,8 @@ def open_engine(
     pages : PageMatrix
         The table to answer from. A GPU gets a copy.
     device : str, optional
-        "cpu"; "cuda:N"; "cuda", the first GPU that can be used; or "auto", the first GPU that can be
-        used and has room for the table, else the CPU.
+        "cpu"; "cuda:N"; "cuda", the first GPU that can be used; or "auto", the first GPU that can
+        be used and has room for the table, else the CPU.
     threads : int, optional
         On the CPU, the threads that share a pass; by default one for each core this process may
         use.
@@ -53,54 +53,71 @@ def open_engine(
     TypeError, ValueError
         If an argument has the wrong type or is out of range.
     """
-    if not isinstance(device, str):
-        raise TypeError(f"device must be a str, not {type(device).__name__}")
-    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
-    if not match:
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not {device!r}")
-    if device.startswith("cuda"):
-        if threads is not None or instruction_set is not None:
+    candidates = device_candidates(device)
+    if threads is not None or instruction_set is not None:
+        if candidates[-1] is not None:
             raise ValueError(f"threads and instruction_set are the CPU's, not for {device!r}")
-        ordinal = _first_usable() if match[1] is None else _usable(int(match[1]))
-        return _open_cuda(pages, ordinal, progress)
-    if device == "auto" and threads is None and instruction_set is None:
-        for candidate in driver_status().devices:
-            if candidate.usable:
-                try:
-                    return _open_cuda(pages, candidate.ordinal, progress)
-                except DeviceOutOfMemoryError:
-                    continue
+        candidates = (None,)  # who asks for these means the CPU
+    for ordinal in candidates:
+        if ordinal is None:
+            break
+        from morphogen.engine.cuda import CudaEngine
+
+        try:
+            return CudaEngine(pages, ordinal, progress=progress)
+        except DeviceOutOfMemoryError:
+            if ordinal == candidates[-1]:
+                raise
 
     from morphogen.engine.cpu import CpuEngine
 
     return CpuEngine(pages, threads=threads, instruction_set=instruction_set)
 
 
-def _open_cuda(
-    pages: PageMatrix, ordinal: int, progress: Callable[[int, int], object] | None
-) -> Engine:
-    from morphogen.engine.cuda import CudaEngine
+def device_candidates(device: str) -> tuple[int | None, ...]:
+    """The devices that a name stands for, best first.
 
-    return CudaEngine(pages, ordinal, progress=progress)
+    Parameters
+    ----------
+    device : str
+        As `open_engine` takes it.
 
+    Returns
+    -------
+    tuple of (int or None)
+        N for "cuda:N", None for the CPU. At least one.
 
-def _first_usable() -> int:
+    Raises
+    ------
+    DeviceUnavailableError
+        If a GPU is asked for and cannot be used here; the message says what is missing.
+    TypeError, ValueError
+        If there is no such name.
+    """
+    if not isinstance(device, str):
+        raise TypeError(f"device must be a str, not {type(device).__name__}")
+    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
+    if not match:
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not {device!r}")
+    if device == "cpu":
+        return (None,)
     status = driver_status()
-    if not status.usable:
-        raise DeviceUnavailableError(f"no GPU can be used: {status.reason}")
-    return next(device.ordinal for device in status.devices if device.usable)
-
-
-def _usable(ordinal: int) -> int:
-    status = driver_status()
+    usable = tuple(found.ordinal for found in status.devices if found.usable)
+    if device == "auto":
+        return (*usable, None)
+    if match[1] is None:
+        if not usable:
+            raise DeviceUnavailableError(f"no GPU can be used: {status.reason}")
+        return usable[:1]
+    ordinal = int(match[1])
     if not status.devices:
         raise DeviceUnavailableError(f"cuda:{ordinal} cannot be used: {status.reason}")
     if ordinal >= len(status.devices):
         raise DeviceUnavailableError(
             f"cuda:{ordinal} is not there: the driver shows {len(status.devices)} devices"
         )
-    if status.devices[ordinal].reason:
+    if not status.devices[ordinal].usable:
         raise DeviceUnavailableError(
             f"cuda:{ordinal} cannot be used: {status.devices[ordinal].reason}"
         )
-    return ordinal
+    return (ordinal,)

@@ -182,6 +182,13 @@ cdef bint begin_free(Context context):
     return cu.cuCtxPushCurrent(context._handle) == cu.CUDA_SUCCESS
 
 
+cdef int end_free() except -1:
+    # What fails here fails where nobody could be told.
+    cdef cu.CUcontext left
+    cu.cuCtxPopCurrent(&left)
+    return 0
+
+
 @cython.final
 cdef class DeviceMemory:
     """Memory of a device.
@@ -201,7 +208,7 @@ cdef class DeviceMemory:
     def __dealloc__(self):
         if begin_free(self._context):
             cu.cuMemFree(self._address)
-            self._context.leave()
+            end_free()
 
     cdef void* address(self) noexcept nogil:
         return <void*><uintptr_t>self._address
@@ -250,7 +257,7 @@ cdef class HostMemory:
     def __dealloc__(self):
         if begin_free(self._context):
             cu.cuMemFreeHost(self._pointer)
-            self._context.leave()
+            end_free()
 
     cdef uint8_t* pointer(self) noexcept nogil:
         return <uint8_t*>self._pointer
@@ -275,7 +282,7 @@ cdef class Stream:
     def __dealloc__(self):
         if begin_free(self._context):
             cu.cuStreamDestroy(self._handle)
-            self._context.leave()
+            end_free()
 
     cdef int synchronize(self) except -1 nogil:
         """Wait for all that was put into the stream."""
@@ -306,7 +313,7 @@ cdef class Event:
     def __dealloc__(self):
         if begin_free(self._context):
             cu.cuEventDestroy(self._handle)
-            self._context.leave()
+            end_free()
 
     cdef int record(self, Stream stream) except -1 nogil:
         return check(cu.cuEventRecord(self._handle, stream._handle), b"cuEventRecord")
@@ -351,7 +358,7 @@ cdef class Module:
     def __dealloc__(self):
         if begin_free(self._context):
             cu.cuModuleUnload(self._handle)
-            self._context.leave()
+            end_free()
 
 
 @cython.final

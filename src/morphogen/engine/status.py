@@ -85,7 +85,7 @@ def driver_status() -> DriverStatus:
         driver = _load_driver()
         version = driver.initialize()
     except (ImportError, DeviceError) as error:
-        return DriverStatus("", (), str(error))
+        return DriverStatus("", (), " ".join(str(error).split()))
     described = ptx.describe_version(version)
     if version < ptx.DRIVER_VERSION:
         return DriverStatus(
@@ -107,11 +107,11 @@ def driver_status() -> DriverStatus:
 def _load_driver() -> ModuleType:
     try:
         driver = importlib.import_module("morphogen.engine._driver")
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"the CUDA bindings are not installed ({error}): install morphogen[cuda]"
-        ) from None
     except ImportError as error:
+        if (error.name or "").partition(".")[0] == "cuda":
+            raise ImportError(
+                f"the CUDA bindings are not installed ({error}): install morphogen[cuda]"
+            ) from None
         raise ImportError(f"this build has no usable GPU engine: {error}") from None
     return driver
 
@@ -130,3 +130,21 @@ def _examine(driver: ModuleType, ordinal: int) -> DeviceStatus:
             else f"the package has no PTX in {ptx.FOLDER}"
         )
     return DeviceStatus(ordinal=ordinal, ptx=path.name if path else "", reason=reason, **facts)
+
+
+def free_memory(ordinal: int) -> int:
+    """Bytes of a device's memory that are free now.
+
+    Parameters
+    ----------
+    ordinal : int
+        N of "cuda:N", a device that can be used.
+
+    Returns
+    -------
+    int
+    """
+    driver = _load_driver()
+    with driver.Context(ordinal) as context:
+        free: int = context.free_memory()
+    return free
