@@ -38,19 +38,35 @@ struct FunnelRight {
   }
 };
 
-struct Permute {
-  static u32 of(u32 a, u32 b, u32 selector) {
-    const u64 source = u64{b} << 32 | a;
-    u32 result = 0;
-    for (int i = 0; i < 4; ++i) {
-      const u32 pick = selector >> (4 * i) & 15;
-      u32 byte = static_cast<u32>(source >> (8 * (pick & 7))) & 0xff;
-      if (pick & 8) byte = byte & 0x80 ? 0xff : 0;  // its sign, eight times
-      result |= byte << (8 * i);
+// The bytes of b:a that the selector's nibbles name; with a nibble's top bit, a byte's sign instead,
+// eight times.
+void permute(Warp& warp, const Instruction& in, Mask active) {
+  const u32 *a = warp.lanes<u32>(in.operand[1]), *b = warp.lanes<u32>(in.operand[2]);
+  const u32* selectors = warp.lanes<u32>(in.operand[3]);
+  u32 differences = 0;
+  for (int i = 0; i < kLanes; ++i) differences |= selectors[i] ^ selectors[0];
+  u32 results[kLanes] = {};
+  for (u32 to = 0; to < 32; to += 8) {
+    if (!differences) {  // mostly the selector is an immediate
+      const u32 pick = selectors[0] >> (to / 2), shift = 8 * (pick & 3);
+      const u32* from = pick & 4 ? b : a;
+      if (pick & 8) {
+        for (int i = 0; i < kLanes; ++i) results[i] |= ((0 - (from[i] >> shift >> 7 & 1)) & 0xff) << to;
+      } else {
+        for (int i = 0; i < kLanes; ++i) results[i] |= (from[i] >> shift & 0xff) << to;
+      }
+      continue;
     }
-    return result;
+    for (int i = 0; i < kLanes; ++i) {
+      const u32 pick = selectors[i] >> (to / 2);
+      const u32 byte = (pick & 4 ? b : a)[i] >> (8 * (pick & 3)) & 0xff;
+      results[i] |= (pick & 8 ? (0 - (byte >> 7)) & 0xff : byte) << to;
+    }
   }
-};
+  warp.write(in.operand[0], results, active);
+  warp.define(in.operand[0], active, warp.defined(in.operand[1]) & warp.defined(in.operand[2]) &
+                                         warp.defined(in.operand[3]));
+}
 
 struct ExtractField {
   template <class T>
@@ -140,7 +156,7 @@ void add_bit_operations(Operations& operations) {
   operations["shf.l.clamp.b32"] = {map<FunnelLeft<false>, u32, u32, u32, u32>, "Wwww"};
   operations["shf.r.wrap.b32"] = {map<FunnelRight<true>, u32, u32, u32, u32>, "Wwww"};
   operations["shf.r.clamp.b32"] = {map<FunnelRight<false>, u32, u32, u32, u32>, "Wwww"};
-  operations["prmt.b32"] = {map<Permute, u32, u32, u32, u32>, "Wwww"};
+  operations["prmt.b32"] = {permute, "Wwww"};
 }
 
 }  // namespace ptx

@@ -146,9 +146,15 @@ Operand Builder::place(int bits) {
   return operand;
 }
 
-Operand Builder::constant(int bits, std::uint64_t value) {
+Operand Builder::constant(std::uint32_t line, int bits, std::uint64_t value) {
   if (bits == 1) value = value != 0;
-  if (bits < 64) value &= (std::uint64_t{1} << bits) - 1;
+  if (bits < 64) {
+    const std::uint64_t high = value >> bits, all_ones = ~std::uint64_t{0} >> bits;
+    if (high != 0 && high != all_ones) {
+      refuse(line, "a number of more than " + std::to_string(bits) + " bits");
+    }
+    value &= (std::uint64_t{1} << bits) - 1;
+  }
   const auto [entry, is_new] = constants_.insert({{bits, value}, {}});
   if (is_new) {
     entry->second = place(bits);
@@ -204,7 +210,7 @@ int Builder::register_bits(const Statement& statement, const Term& term) {
 
 // An operand of exactly that many bits, as PTX wants it (but of loads, stores and cvt).
 Operand Builder::source(const Statement& statement, const Term& term, int bits) {
-  if (term.kind == Term::Kind::number) return constant(bits, term.value);
+  if (term.kind == Term::Kind::number) return constant(statement.line, bits, term.value);
   if (term.kind != Term::Kind::name) refuse(statement.line, "an operand is not a register or number");
   if (const Register* known = find_register(term.name)) {
     if (known->bits != bits) {
@@ -213,13 +219,13 @@ Operand Builder::source(const Statement& statement, const Term& term, int bits) 
     }
     return known->operand;
   }
-  if (term.name == "WARP_SZ") return constant(bits, kLanes);
+  if (term.name == "WARP_SZ") return constant(statement.line, bits, kLanes);
   if (const std::optional<Symbol> known = symbol(term.name)) {
     if (bits != 64 && !(bits == 32 && known->space == Space::shared)) {
       refuse(statement.line, "the address of '" + term.name + "' is not " + std::to_string(bits) +
                                  " bits");
     }
-    return constant(bits, known->address);
+    return constant(statement.line, bits, known->address);
   }
   const Operand operand = special(statement, term.name);
   if (bits != 32) refuse(statement.line, "'" + term.name + "' has 32 bits");

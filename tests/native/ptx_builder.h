@@ -93,7 +93,7 @@ class Builder {
 
   Register* find_register(const std::string& name);
   Operand place(int bits);
-  Operand constant(int bits, std::uint64_t value);
+  Operand constant(std::uint32_t line, int bits, std::uint64_t value);
   Operand special(const Statement& statement, const std::string& name);
 
   Operand source(const Statement& statement, const Term& term, int bits);

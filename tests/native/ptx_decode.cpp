@@ -65,6 +65,15 @@ void want_terms(const Statement& statement, std::size_t least, std::size_t most)
   }
 }
 
+// Whether mov takes vectors apart or together, or reads a clock.
+bool is_special_move(const Statement& statement) {
+  return statement.opcode.rfind("mov.", 0) == 0 &&
+         std::any_of(statement.terms.begin(), statement.terms.end(), [](const Term& term) {
+           return term.kind == Term::Kind::vector ||
+                  is_one_of(term.name, {"%clock", "%clock64", "%globaltimer"});
+         });
+}
+
 }  // namespace
 
 void Builder::add(const Statement& statement) {
@@ -93,53 +102,40 @@ void Builder::add_exit(std::uint32_t line) {
 bool Builder::add_operation(const Statement& statement, Instruction& in) {
   const std::vector<Term>& terms = statement.terms;
   const bool paired = terms.size() > 1 && terms[1].paired;
-  std::string signature;
-  if (statement.opcode == "lop3.b32") {
-    want_terms(statement, 5, 5);
-    if (terms[4].kind != Term::Kind::number || terms[4].value > 0xff) {
-      refuse(statement.line, "lop3's table is not a number below 256");
-    }
-    in.handler = lop3(static_cast<std::uint32_t>(terms[4].value));
-    signature = "Wwwwi";
-  } else {
-    const auto found = operations().find(statement.opcode + (paired ? "|" : ""));
-    if (found == operations().end()) return false;
-    // mov also takes a vector apart or together: that is add_move's.
-    for (const Term& term : terms) {
-      if (term.kind == Term::Kind::vector) return false;
-      if (statement.opcode.rfind("mov.", 0) == 0 && term.name.rfind("%clock", 0) == 0) return false;
-      if (statement.opcode.rfind("mov.", 0) == 0 && term.name.rfind("%globaltimer", 0) == 0) return false;
-    }
-    in.handler = found->second.handler;
-    signature = found->second.signature;
-  }
+  const auto found = operations().find(statement.opcode + (paired ? "|" : ""));
+  if (found == operations().end()) return false;
+  if (is_special_move(statement)) return false;
+  const Operation& operation = found->second;
+  in.handler = operation.handler;
+  in.immediate = operation.immediate;
   std::size_t next = 0;
-  for (const char letter : signature) {
-    Operand& operand = in.operand[in.operands];
-    if (letter == 'i') {
-      ++next;
-      continue;
-    }
-    ++in.operands;
+  for (const char letter : operation.signature) {
     if (letter == '_') {
-      operand = place(1);
+      in.operand[in.operands++] = place(1);
       continue;
     }
     if (letter == 'c') {
       if (!has_carry_) carry_ = place(1);
       has_carry_ = true;
-      operand = carry_;
+      in.operand[in.operands++] = carry_;
       continue;
     }
     if (next == terms.size()) want_terms(statement, next + 1, next + 1);
     const Term& term = terms[next++];
+    if (letter == 'i') {
+      if (term.kind != Term::Kind::number || term.value > 0xff) {
+        refuse(statement.line, "an operand is not a number below 256");
+      }
+      in.immediate = static_cast<std::int64_t>(term.value);
+      continue;
+    }
     if (term.negated) {
       if (letter != 'n') refuse(statement.line, "'!' is not known here");
       in.negated = true;
     }
-    operand = std::isupper(static_cast<unsigned char>(letter))
-                  ? destination(statement, term, letter_bits(letter))
-                  : source(statement, term, letter_bits(letter));
+    in.operand[in.operands++] = std::isupper(static_cast<unsigned char>(letter))
+                                    ? destination(statement, term, letter_bits(letter))
+                                    : source(statement, term, letter_bits(letter));
   }
   want_terms(statement, next, next);
   return true;
@@ -236,7 +232,7 @@ void Builder::decode_address(const Statement& statement, const Term& term, Instr
   if (term.kind != Term::Kind::address) refuse(statement.line, "an address in [] is missing");
   in.immediate = static_cast<std::int64_t>(term.value);
   if (term.name.empty()) {
-    in.operand[0] = constant(64, 0);
+    in.operand[0] = constant(statement.line, 64, 0);
     return;
   }
   const Term base{Term::Kind::name, term.name, 0, false, false, {}};

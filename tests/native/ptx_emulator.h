@@ -4,8 +4,12 @@
 // It knows the integer subset that nvcc makes of kernels/page_scan.cu, and it is strict: an
 // instruction, modifier or special register that it does not know, an access outside of known
 // memory or not aligned to its size, a read of a register or of shared memory that nothing wrote, a
-// barrier that not all threads reach: each is an Error that names the kernel, the line of PTX and the
-// thread, never a guess.
+// barrier that not all threads reach, two warps that use the same shared memory with no barrier
+// between: each is an Error that names the kernel, the line of PTX and the thread, never a guess.
+//
+// What it cannot find: missing fences (memory is sequentially consistent here) and races in global
+// memory or between the lanes of a warp, which run in lockstep. A lane that spins until another lane
+// of its warp comes may spin until the instruction limit.
 #pragma once
 
 #include <cstddef>

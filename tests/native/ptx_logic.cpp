@@ -18,7 +18,6 @@ struct LessEqual { template <class T> static bool of(T a, T b) { return a <= b; 
 struct Greater { template <class T> static bool of(T a, T b) { return a > b; } };
 struct GreaterEqual { template <class T> static bool of(T a, T b) { return a >= b; } };
 
-struct First { static Mask of(Mask a, Mask) { return a; } };
 struct And { template <class T> static T of(T a, T b) { return a & b; } };
 struct Or { template <class T> static T of(T a, T b) { return a | b; } };
 struct Xor { template <class T> static T of(T a, T b) { return a ^ b; } };
@@ -31,59 +30,60 @@ Mask compare(Warp& warp, Operand a, Operand b) {
   return to_mask(flags);
 }
 
-// setp and set: kDestinations predicates, or a register of type R, and perhaps a third source.
-template <class Compare, class T, class Combine, int kDestinations>
-void set_predicate(Warp& warp, const Instruction& in, Mask active) {
-  const Operand a = in.operand[kDestinations], b = in.operand[kDestinations + 1];
+// How setp and set combine a comparison with a predicate; an Operation's immediate.
+enum Combine : std::int64_t { kAlone, kAnd, kOr, kXor };
+
+struct Outcome {
+  Mask value, complement, defined;
+};
+
+// The comparison of two operands, from number `first` on, and the predicate after them.
+template <class Compare, class T>
+Outcome compare_and_combine(Warp& warp, const Instruction& in, std::size_t first) {
+  const Operand a = in.operand[first], b = in.operand[first + 1], c = in.operand[first + 2];
   const Mask result = compare<Compare, T>(warp, a, b);
-  Mask defined = warp.defined(a) & warp.defined(b), combined = kAllLanes;
-  if (!std::is_same_v<Combine, First>) {
-    combined = negatable(warp, in, in.operand[kDestinations + 2]);
-    defined &= warp.defined(in.operand[kDestinations + 2]);
-  }
-  warp.write_predicate(in.operand[0], Combine::of(result, combined), active);
-  warp.define(in.operand[0], active, defined);
-  if (kDestinations == 2) {
-    warp.write_predicate(in.operand[1], Combine::of(~result, combined), active);
-    warp.define(in.operand[1], active, defined);
-  }
+  const Mask defined = warp.defined(a) & warp.defined(b);
+  if (in.immediate == kAlone) return {result, ~result, defined};
+  const Mask with = negatable(warp, in, c);
+  if (in.immediate == kAnd) return {result & with, ~result & with, defined & warp.defined(c)};
+  if (in.immediate == kOr) return {result | with, ~result | with, defined & warp.defined(c)};
+  return {result ^ with, ~result ^ with, defined & warp.defined(c)};
 }
 
-template <class Compare, class T, class Combine>
+template <class Compare, class T>
+void set_predicate(Warp& warp, const Instruction& in, Mask active) {
+  const Outcome outcome = compare_and_combine<Compare, T>(warp, in, 2);
+  warp.write_predicate(in.operand[0], outcome.value, active);
+  warp.define(in.operand[0], active, outcome.defined);
+  warp.write_predicate(in.operand[1], outcome.complement, active);
+  warp.define(in.operand[1], active, outcome.defined);
+}
+
+template <class Compare, class T>
 void set_register(Warp& warp, const Instruction& in, Mask active) {
-  Mask result = compare<Compare, T>(warp, in.operand[1], in.operand[2]);
-  Mask defined = warp.defined(in.operand[1]) & warp.defined(in.operand[2]);
-  if (!std::is_same_v<Combine, First>) {
-    result = Combine::of(result, negatable(warp, in, in.operand[3]));
-    defined &= warp.defined(in.operand[3]);
-  }
+  const Outcome outcome = compare_and_combine<Compare, T>(warp, in, 1);
   u32 values[kLanes];
-  for (int i = 0; i < kLanes; ++i) values[i] = result >> i & 1 ? ~u32{0} : 0;
+  for (int i = 0; i < kLanes; ++i) values[i] = outcome.value >> i & 1 ? ~u32{0} : 0;
   warp.write(in.operand[0], values, active);
-  warp.define(in.operand[0], active, defined);
+  warp.define(in.operand[0], active, outcome.defined);
 }
 
 template <class Compare, class T>
 void add_comparison(Operations& operations, const std::string& name, char kind) {
-  const std::string type = "." + type_name<T>(kind), ab(2, letter<T>());
-  operations["setp." + name + type] = {set_predicate<Compare, T, First, 1>, "P" + ab};
-  operations["setp." + name + type + "|"] = {set_predicate<Compare, T, First, 2>, "PP" + ab};
-  const auto combined = [&](auto combine, const std::string& op) {
-    using Combine = decltype(combine);
-    const std::string full = name + op + type;
-    operations["setp." + full] = {set_predicate<Compare, T, Combine, 1>, "P" + ab + "n"};
-    operations["setp." + full + "|"] = {set_predicate<Compare, T, Combine, 2>, "PP" + ab + "n"};
+  const std::string type = "." + type_name<T>(kind);
+  const auto add = [&](const std::string& combine, Combine immediate, const std::string& third) {
+    const std::string sources = std::string(2, letter<T>()) + third;
+    const std::string full = name + combine;
+    operations["setp." + full + type] = {set_predicate<Compare, T>, "P_" + sources, immediate};
+    operations["setp." + full + type + "|"] = {set_predicate<Compare, T>, "PP" + sources, immediate};
     for (const char* to : {".u32", ".s32"}) {
-      operations["set." + name + op + to + type] = {set_register<Compare, T, Combine>,
-                                                    "W" + ab + "n"};
+      operations["set." + full + to + type] = {set_register<Compare, T>, "W" + sources, immediate};
     }
   };
-  combined(And{}, ".and");
-  combined(Or{}, ".or");
-  combined(Xor{}, ".xor");
-  for (const char* to : {".u32", ".s32"}) {
-    operations["set." + name + to + type] = {set_register<Compare, T, First>, "W" + ab};
-  }
+  add("", kAlone, "");
+  add(".and", kAnd, "n");
+  add(".or", kOr, "n");
+  add(".xor", kXor, "n");
 }
 
 // --- Selections.
@@ -109,34 +109,25 @@ struct SelectBySign {
 struct Not { template <class T> static T of(T a) { return ~a; } };
 struct LogicalNot { template <class T> static T of(T a) { return a == 0; } };
 
-// The table as a polynomial over GF(2): at most 8 terms, and mostly 1 to 4.
-template <u32 kTable>
-struct Lop3 {
-  static constexpr u32 coefficients() {
-    u32 table = kTable;  // bit 4a + 2b + c: the value at a, b, c
-    table ^= table << 1 & 0xaa;
-    table ^= table << 2 & 0xcc;
-    table ^= table << 4 & 0xf0;
-    return table;
+// Any function of three bits, as a polynomial over GF(2).
+void any_logic(Warp& warp, const Instruction& in, Mask active) {
+  auto table = static_cast<u32>(in.immediate);  // bit 4a + 2b + c: the value at a, b, c
+  table ^= table << 1 & 0xaa;
+  table ^= table << 2 & 0xcc;
+  table ^= table << 4 & 0xf0;  // now the coefficient of the product of those
+  u32 k[8];
+  for (int i = 0; i < 8; ++i) k[i] = 0 - (table >> i & 1);
+  const u32 *a = warp.lanes<u32>(in.operand[1]), *b = warp.lanes<u32>(in.operand[2]);
+  const u32* c = warp.lanes<u32>(in.operand[3]);
+  u32 results[kLanes];
+  for (int i = 0; i < kLanes; ++i) {
+    const u32 without_a = k[0] ^ (k[1] & c[i]) ^ (b[i] & (k[2] ^ (k[3] & c[i])));
+    const u32 with_a = k[4] ^ (k[5] & c[i]) ^ (b[i] & (k[6] ^ (k[7] & c[i])));
+    results[i] = without_a ^ (a[i] & with_a);
   }
-  static u32 of(u32 a, u32 b, u32 c) {
-    constexpr u32 k = coefficients();
-    u32 r = k & 1 ? ~u32{0} : 0;
-    if constexpr (k >> 1 & 1) r ^= c;
-    if constexpr (k >> 2 & 1) r ^= b;
-    if constexpr (k >> 3 & 1) r ^= b & c;
-    if constexpr (k >> 4 & 1) r ^= a;
-    if constexpr (k >> 5 & 1) r ^= a & c;
-    if constexpr (k >> 6 & 1) r ^= a & b;
-    if constexpr (k >> 7 & 1) r ^= a & b & c;
-    return r;
-  }
-};
-
-template <std::size_t... I>
-Handler lop3_with(u32 table, std::index_sequence<I...>) {
-  static constexpr Handler handlers[] = {map<Lop3<I>, u32, u32, u32, u32>...};
-  return handlers[table & 0xff];
+  warp.write(in.operand[0], results, active);
+  warp.define(in.operand[0], active, warp.defined(in.operand[1]) & warp.defined(in.operand[2]) &
+                                         warp.defined(in.operand[3]));
 }
 
 template <class F>
@@ -253,15 +244,14 @@ Handler unpack(int parts, int bits) {
   return parts == 4 && bits == 16 ? unpack_parts<u64, u16> : nullptr;
 }
 
-Handler lop3(u32 table) { return lop3_with(table, std::make_index_sequence<256>{}); }
-
 void add_comparisons(Operations& operations) {
   for_types<u16, s16, u32, s32, u64, s64>([&](auto zero) {
     using T = decltype(zero);
     const char kind = std::is_signed_v<T> ? 's' : 'u';
     const auto equality = [&](char k) {
-      add_comparison<Equal, T>(operations, "eq", k);
-      add_comparison<NotEqual, T>(operations, "ne", k);
+      using U = std::make_unsigned_t<T>;
+      add_comparison<Equal, U>(operations, "eq", k);
+      add_comparison<NotEqual, U>(operations, "ne", k);
     };
     equality(kind);
     add_comparison<Less, T>(operations, "lt", kind);
@@ -292,6 +282,7 @@ void add_comparisons(Operations& operations) {
       operations["xor" + type] = {map<Xor, T, T, T>, unary + letter<T>()};
     }
   });
+  operations["lop3.b32"] = {any_logic, "Wwwwi"};
   operations["and.pred"] = {predicate_logic<And>, "Ppp"};
   operations["or.pred"] = {predicate_logic<Or>, "Ppp"};
   operations["xor.pred"] = {predicate_logic<Xor>, "Ppp"};

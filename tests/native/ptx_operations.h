@@ -14,8 +14,9 @@ namespace ptx {
 // c the carry flag and _ a predicate that nobody reads, which the text leaves out; upper case is
 // written.
 struct Operation {
-  Handler handler;
+  Handler handler = nullptr;
   std::string signature;
+  std::int64_t immediate = 0;  // where there is no operand i
 };
 
 using Operations = std::unordered_map<std::string, Operation>;
@@ -24,9 +25,6 @@ void add_arithmetic(Operations& operations);
 void add_comparisons(Operations& operations);
 void add_bit_operations(Operations& operations);
 void add_warp_operations(Operations& operations);
-
-// lop3.b32 with this table.
-Handler lop3(std::uint32_t table);
 
 // --- Loads, stores and atomics. Operand 0 is the address; the values follow.
 struct DataType {

@@ -299,17 +299,16 @@ bool Block::step() {
 
 void Block::fail_at_barrier() const {
   std::string message;
-  std::uint32_t exited = 0;
+  int exited = 0;
   for (const Warp& warp : warps) {
-    exited += static_cast<std::uint32_t>(__builtin_popcount(warp.exited));
+    exited += __builtin_popcount(warp.exited);
     for (const Group& group : warp.others) {
-      if (message.empty()) {
-        message = warp.describe(*group.instruction) + ", " +
-                  warp.describe(__builtin_ctz(group.lanes)) + ": waits at a barrier that not all reach; ";
-      }
+      if (!message.empty() || group.wait != Wait::barrier) continue;
+      message = warp.describe(*group.instruction) + ", " +
+                warp.describe(__builtin_ctz(group.lanes)) + ": waits at a barrier that not all reach";
     }
   }
-  throw Error(message + std::to_string(exited) + " of " + std::to_string(threads()) +
+  throw Error(message + "; " + std::to_string(exited) + " of " + std::to_string(threads()) +
               " threads have exited");
 }
 

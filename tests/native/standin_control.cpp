@@ -4,7 +4,7 @@
 #include <cstring>
 #include <string>
 
-#include "standin_state.h"
+#include "standin_call.h"
 
 using namespace standin;
 
@@ -77,9 +77,9 @@ std::string size(ptx::Dim3 size) {
 }
 
 std::vector<Count> live(const Driver& driver) {
-  std::vector<Count> sums = {{"retains", 0},      {"device_memory", 0}, {"device_bytes", 0},
-                             {"host_memory", 0},  {"host_bytes", 0},    {"modules", 0},
-                             {"streams", 0},      {"events", 0}};
+  std::vector<Count> sums = {{"retains", 0}, {"device_memory", 0}, {"device_bytes", 0},
+                             {"host_memory", 0}, {"host_bytes", 0}, {"modules", 0},
+                             {"streams", 0}, {"events", 0}, {"current", 0}};
   for (const auto& [id, context] : driver.contexts) {
     sums[0].value += context->retains;
     sums[1].value += static_cast<std::int64_t>(context->device_memory.size());
@@ -90,6 +90,7 @@ std::vector<Count> live(const Driver& driver) {
     sums[7].value += static_cast<std::int64_t>(context->events.size());
   }
   sums[4].value = static_cast<std::int64_t>(driver.pinned);
+  sums[8].value = static_cast<std::int64_t>(context_stack().size());
   return sums;
 }
 
