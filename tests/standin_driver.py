@@ -201,7 +201,10 @@ class StandIn:
         return launched
 
     def live(self) -> dict[str, int]:
-        """How many there are of each kind: contexts retained, allocations, bytes, streams, ..."""
+        """How many there are of each kind: contexts retained, allocations, bytes, streams, ...
+
+        "current" is how many contexts are on the calling thread's stack.
+        """
         counts: dict[str, int] = self.report("live")
         return counts
 
@@ -221,10 +224,13 @@ class StandIn:
         return found
 
     def assert_clean(self) -> None:
-        """Everything was given back, and no call was a wrong one."""
+        """Everything was given back, and no call was a wrong one.
+
+        A context may be left current: where popping it failed, nobody can do better.
+        """
         assert self.misuse() == []
         assert self.leaks() == []
-        assert +Counter(self.live()) == Counter()
+        assert {kind: n for kind, n in self.live().items() if n > 0 and kind != "current"} == {}
 
     def reset_log(self) -> None:
         self._library.standin_reset_log()

@@ -5,17 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-import reference
-from morphogen import Answer, PageMatrix, Query, bench, instruction_set, workload
+from morphogen import Answer, Query, bench, instruction_set, workload
 from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
-from morphogen.errors import DeviceUnavailableError
+from wrong_answers import EDITS, Edit, edited_engine
 
 COLUMNS = [
     "q",
@@ -28,8 +25,6 @@ COLUMNS = [
     "checksum_batch",
 ]
 SMALL = ["bench", "--pages", "70", "--page-size", "40", "--iterations", "2", "--warmup", "1"]
-
-Edit = Callable[[Answer, list[Query], int | None, int], Answer]
 
 
 def config(**changes: object) -> bench.BenchmarkConfig:
@@ -53,95 +48,14 @@ def read_csv(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
     return entries, list(csv.DictReader(lines[len(header) :]))
 
 
-class EditedEngine(CpuEngine):
-    """A CPU engine whose answers pass through a function before anybody sees them."""
-
-    def __init__(self, pages: PageMatrix, edit: Edit) -> None:
-        super().__init__(pages, threads=1)
-        self._edit = edit
-        self._calls = 0
-
-    def answer(self, queries: list[Query], *, max_micro_batch: int | None = None) -> Answer:
-        self._calls += 1
-        answer = super().answer(queries, max_micro_batch=max_micro_batch)
-        return self._edit(answer, queries, max_micro_batch, self._calls)
-
-
-def edited(answer: Answer, pages: np.ndarray, sizes: tuple[int, ...] | None = None) -> Answer:
-    sizes = answer.micro_batch_sizes if sizes is None else sizes
-    return Answer(pages, answer.epoch, answer.num_pages, sizes)
-
-
-def flip_batch(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    if width is None:
-        answer.pages[-1, -1, -1] ^= 1
-    return answer
-
-
-def flip_single(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    if width == 1:
-        answer.pages[0, 0, 0] ^= 128
-    return answer
-
-
-def flip_both(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    answer.pages[-1, 1, 7] ^= 16
-    return answer
-
-
-def swap_batch(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    return edited(answer, answer.pages[::-1].copy()) if width is None else answer
-
-
-def swap_both(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    return edited(answer, answer.pages[::-1].copy())
-
-
-def swap_keys(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    return edited(answer, answer.pages[:, ::-1].copy())
-
-
-def shorten_batch(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    return edited(answer, answer.pages[:-1].copy()) if width is None else answer
-
-
-def shorten_both(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    return edited(answer, answer.pages[:-1].copy())
-
-
-def flip_later(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    # The last call of all: every answer before it was right.
-    if calls == 18:
-        answer.pages[0, 0, 0] ^= 1
-    return answer
-
-
-def lose_a_chunk(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    return edited(answer, answer.pages, answer.micro_batch_sizes[:-1])
-
-
-def batch_the_loop(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    return edited(answer, answer.pages, (len(queries),))
-
-
-EDITS = {
-    flip_batch: "q = 5: the batch differs from the naive XOR of the pages in query 4",
-    flip_single: "q = 5: the batch differs from the single-query loop in queries [0]",
-    flip_both: "q = 5: the single differs from the naive XOR of the pages in query 4",
-    swap_batch: "q = 5: the batch differs from the single-query loop in queries [0, 1, 3, 4]",
-    swap_both: "q = 2: the batch differs from the naive XOR of the pages in query 0",
-    swap_keys: "q = 1: the single differs from the naive XOR of the pages in query 0",
-    shorten_batch: "q = 5: the batch answered shape (4, 3, 40), not (5, 3, 40)",
-    shorten_both: "q = 2: the single answered shape (1, 3, 40), not (2, 3, 40)",
-    flip_later: "changed in 1 rounds",
-    lose_a_chunk: "q = 5: the batch ran in chunks of (), not 5 queries",
-    batch_the_loop: "q = 2: the single-query loop ran in chunks of (2,)",
-}
+def opener_of(edit: Edit) -> bench.Opener:
+    engine = edited_engine(CpuEngine, edit)
+    return lambda pages, config, upload: engine(pages, threads=1)
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
 def test_wrong_answers_are_noticed(edit, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(bench.OPENERS, "cpu", lambda pages, config: EditedEngine(pages, edit))
+    monkeypatch.setitem(bench.OPENERS, "cpu", opener_of(edit))
     path = tmp_path / "rows.csv"
     assert main([*SMALL, "--batch-sizes", "1,2,5", "--csv", str(path)]) == 1
     output = capsys.readouterr()
@@ -154,10 +68,23 @@ def test_wrong_answers_are_noticed(edit, tmp_path, monkeypatch, capsys):
     assert "false" in {row["correct"] for row in rows}
 
 
+@pytest.mark.parametrize("change", [lambda total, calls: 1, lambda total, calls: total ^ calls])
+def test_wrong_reads_are_noticed(change, monkeypatch):
+    class LazyReader(CpuEngine):
+        calls = 0
+
+        def read_pages(self) -> int:
+            self.calls += 1
+            return change(super().read_pages(), self.calls)
+
+    result = bench.run_benchmark(config(), opener=lambda pages, *_: LazyReader(pages))
+    assert any("the read gave 0x" in fault for fault in result.failures)
+    changed = any("the answer of the read changed" in fault for fault in result.failures)
+    assert changed == (change(0, 2) != change(0, 1))
+
+
 def test_an_untouched_answer_passes_the_same_checks():
-    result = bench.run_benchmark(
-        config(), opener=lambda pages, config: EditedEngine(pages, lambda answer, *_: answer)
-    )
+    result = bench.run_benchmark(config(), opener=opener_of(lambda answer, *_: answer))
     assert result.failures == ()
 
 
@@ -182,6 +109,7 @@ def test_rows_and_csv(tmp_path, capsys):
     assert expected.items() <= header.items()
     assert list(rows[0])[: len(COLUMNS)] == COLUMNS
     assert tuple(rows[0]) == bench.COLUMNS
+    assert "sync_ms_per_batch" not in rows[0], "a single-query loop on the CPU is synchronous"
 
     assert data["ok"] is True
     assert data["failures"] == []
@@ -256,7 +184,7 @@ def test_an_interrupted_run_leaves_its_rows(tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return answer
 
-    monkeypatch.setitem(bench.OPENERS, "cpu", lambda pages, config: EditedEngine(pages, interrupt))
+    monkeypatch.setitem(bench.OPENERS, "cpu", opener_of(interrupt))
     path = tmp_path / "rows.csv"
     assert main([*SMALL, "--batch-sizes", "1,2,4", "--csv", str(path)]) == 130
     assert [row["q"] for row in read_csv(path)[1]] == ["1"]
@@ -276,10 +204,16 @@ def test_an_interrupted_run_leaves_its_rows(tmp_path, monkeypatch, capsys):
         (["--batch-sizes", "2,2"], "must all be different, not (2, 2)"),
         (["--batch-sizes", "1,x"], "must be whole numbers with commas between, not '1,x'"),
         (["--batch-sizes", ""], "must be whole numbers with commas between, not ''"),
-        (["--pages", "ten"], "invalid int value: 'ten'"),
+        (["--pages", "ten"], "must be a whole number or max, not 'ten'"),
+        (["--pages", "max"], "as many pages as fit are measured only on a GPU"),
+        (["--pages-on", "device"], "pages are made on the device only where that is a GPU"),
+        (["--pages-on", "paper"], "invalid choice: 'paper'"),
+        (["--phases"], "phases are measured only on a GPU"),
         (["--threads", "0"], "threads must be in 1..1024, not 0"),
         (["--instruction-set", "abacus"], "not 'abacus'"),
-        (["--device", "cuda"], "device must be one of cpu, not 'cuda'"),
+        (["--device", "tpu"], "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not 'tpu'"),
+        (["--device", "cuda:"], "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not 'cuda:'"),
+        (["--device", "cuda:99"], "cuda:99 "),
         (["--csv", "no/such/folder.csv"], "no/such/folder.csv: No such file or directory"),
         (["--csv", "."], ".: Is a directory"),
         (["--pages", str(2**40), "--page-size", "4096"], "4.0 PiB of memory"),
@@ -304,31 +238,10 @@ def test_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
 
 
 def test_library_errors():
-    with pytest.raises(DeviceUnavailableError, match="must be one of cpu, not 'tpu'"):
-        bench.run_benchmark(config(device="tpu"))
+    for device in ("tpu", "auto", "cuda", "cuda:x"):
+        with pytest.raises(ValueError, match=f"must be 'cpu' or 'cuda:N', not '{device}'"):
+            config(device=device)
+    with pytest.raises(ValueError, match="must be 'host' or 'device', not 'moon'"):
+        config(pages_on="moon")
     with pytest.raises(ValueError, match="at least one entry, not 0"):
         config(batch_sizes=())
-
-
-def test_random_pages():
-    pages = workload.random_pages(1000, 1237, 5)
-    assert pages.shape == (1000, 1237)
-    assert np.array_equal(pages, workload.random_pages(1000, 1237, 5))
-    # Bytes of every value, about equally often, and no page of zeros.
-    counts = np.bincount(pages.reshape(-1), minlength=256)
-    assert counts.min() > 0.9 * counts.mean()
-    assert pages.any(axis=1).all()
-    # The stream is the same on every machine, or checksums could not be compared.
-    assert workload.random_pages(1, 8, 0).tobytes().hex() == "32636ab95f9e9591"
-
-
-def test_naive_answer_against_the_reference():
-    pages = workload.random_pages(700, 3, 1)
-    (query,) = workload.random_queries(700, 1, 3, 2)
-    rows = [page.tobytes() for page in pages]
-    expected = [reference.answer(rows, key) for key in query.keys]
-    assert [page.tobytes() for page in workload.naive_answer(pages, query)] == expected
-
-
-def test_available_memory():
-    assert workload.available_memory() > 1 << 20

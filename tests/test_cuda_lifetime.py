@@ -197,6 +197,18 @@ def test_a_table_too_large_for_the_gpu_stays_on_the_cpu_unless_a_gpu_was_asked_f
             open_gpu(device)
 
 
+def test_a_gpu_that_refuses_the_kernels_leaves_the_cpu(gpu: StandIn) -> None:
+    gpu.set(devices=2)
+    gpu.inject("cuModuleLoadDataEx", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION")
+    with mg.open_engine(PAGES) as engine:
+        assert engine.device == "cuda:1"
+    gpu.set(devices=1)
+    mg.driver_status.cache_clear()
+    gpu.inject("cuModuleLoadDataEx", "CUDA_ERROR_UNSUPPORTED_PTX_VERSION")
+    with mg.open_engine(PAGES) as engine:
+        assert engine.device == "cpu"
+
+
 def test_a_device_that_is_not_there(gpu: StandIn) -> None:
     message = "^cuda:1 is not there: the driver shows 1 devices$"
     with pytest.raises(mg.DeviceUnavailableError, match=message):

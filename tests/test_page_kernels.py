@@ -160,6 +160,16 @@ def test_launches_into_the_same_buffers(kernels: ptx_emulator.Module, seed: int)
         device.assert_clean()
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_blocks_and_warps_in_any_order(kernels: ptx_emulator.Module, seed: int) -> None:
+    # The last block to finish must see every block's sums, whichever that is.
+    table = random_table(24, 4096)
+    keys = keys_for(24, 6)
+    device = Device(table, 6, Cut(runs=12))
+    assert np.array_equal(device.launch(kernels, keys, seed=seed), expected(table, keys))
+    device.assert_clean()
+
+
 def test_keys_of_the_deepest_tree(kernels: ptx_emulator.Module) -> None:
     # Keys for 2^40 pages, of which the table has the first: a kernel goes by the key's own depth.
     table = random_table(600, 32)

@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
         return sub
 
-    demo = add("demo", _demo, "fetch pages of a file privately, three ways, and compare them")
+    demo = add("demo", _demo, "fetch pages of a file privately, several ways, and compare them")
     demo.add_argument(
         "file", nargs="?", metavar="FILE", help="default: a large file of the Python installation"
     )
@@ -118,11 +118,23 @@ def _parser() -> argparse.ArgumentParser:
         help="pages to fetch, 3 a query (default: 24 spread over the file)",
     )
     demo.add_argument("--page-size", type=int, default=4096, metavar="BYTES", help="default: 4096")
+    _add_device(demo, "auto")
 
     bench = add("bench", _bench, "compare the batch with the single-query loop and a pure read")
-    bench.add_argument("--device", default="cpu", help="default: cpu")
+    _add_device(bench, "cpu")
+    bench.add_argument(
+        "--pages",
+        type=_page_count,
+        default=65536,
+        metavar="N",
+        help="pages in the table, random; on a GPU also: max, as many as fit (default: 65536)",
+    )
+    bench.add_argument(
+        "--pages-on",
+        choices=("host", "device"),
+        help="made on the host and uploaded, or made on the GPU (default on a GPU: device)",
+    )
     for option, default, metavar, text in (
-        ("--pages", 65536, "N", "pages in the table, random"),
         ("--page-size", 4096, "BYTES", "bytes a page"),
         ("--keys-per-query", 3, "K", "keys in a query, 1 to 3"),
         ("--iterations", 10, "I", "rounds that are timed"),
@@ -140,15 +152,39 @@ def _parser() -> argparse.ArgumentParser:
         help="queries in a batch (default: 1,2,4,8,16,32)",
     )
     bench.add_argument(
-        "--threads", type=int, metavar="T", help="default: one for each core this process may use"
+        "--threads",
+        type=int,
+        metavar="T",
+        help="on the CPU (default: one for each core this process may use)",
     )
     bench.add_argument(
-        "--instruction-set", metavar="NAME", help="default: the widest, see morphogen doctor"
+        "--instruction-set",
+        metavar="NAME",
+        help="on the CPU (default: the widest, see morphogen doctor)",
+    )
+    bench.add_argument(
+        "--phases", action="store_true", help="on a GPU: measure the phases of a batch too"
     )
     bench.add_argument("--csv", type=Path, metavar="FILE", help="write the rows to a file too")
 
     add("doctor", _doctor, "say what engine and instruction set will be used, why, and test them")
     return parser
+
+
+def _add_device(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--device",
+        default=default,
+        help=f"cpu, cuda (the first GPU that can be used), cuda:N or auto (default: {default})",
+    )
+
+
+def _page_count(text: str) -> int | None:
+    """A number of pages; None for as many as fit."""
+    try:
+        return None if text == "max" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number or max, not {text!r}") from None
 
 
 def _int_list(text: str) -> tuple[int, ...]:
@@ -166,7 +202,12 @@ def _demo(args: argparse.Namespace) -> int:
     bar = _Bar()
     try:
         result = demo.run_demo(
-            args.file, page_size=args.page_size, indices=args.fetch, progress=bar.update
+            args.file,
+            page_size=args.page_size,
+            indices=args.fetch,
+            device=args.device,
+            progress=bar.update,
+            upload=bar.upload,
         )
     finally:
         bar.close()
@@ -176,22 +217,29 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     from morphogen import bench, tables
+    from morphogen.bench_config import BenchmarkConfig, choose_device, most_pages
 
-    config = bench.BenchmarkConfig(
-        num_pages=args.pages,
+    cpu_only = args.threads is not None or args.instruction_set is not None
+    device = "cpu" if cpu_only and args.device == "auto" else choose_device(args.device)
+    config = BenchmarkConfig(
+        num_pages=most_pages(device, args.page_size) if args.pages is None else args.pages,
         page_size=args.page_size,
         batch_sizes=args.batch_sizes,
         keys_per_query=args.keys_per_query,
         iterations=args.iterations,
         warmup=args.warmup,
         seed=args.seed,
-        device=args.device,
+        device=device,
         threads=args.threads,
         instruction_set=args.instruction_set,
+        pages_on=args.pages_on,
+        phases=args.phases,
     )
     bar = _Bar()
     try:
-        result = bench.run_benchmark(config, csv_path=args.csv, progress=bar.update)
+        result = bench.run_benchmark(
+            config, csv_path=args.csv, progress=bar.update, upload=bar.upload
+        )
     finally:
         bar.close()
     _print(args, result.as_dict(), lambda console: tables.show_benchmark(result, console))
@@ -234,7 +282,11 @@ class _Bar:
         self._started = monotonic()
         self._progress: Progress | None = None
 
-    def update(self, done: int, total: int) -> None:
+    def upload(self, done: int, total: int) -> None:
+        """Pages go to a GPU: done and total are bytes."""
+        self.update(done, total, "uploading")
+
+    def update(self, done: int, total: int, what: str = "measuring") -> None:
         if self._progress is None:
             if not sys.stderr.isatty() or monotonic() - self._started < _SILENT_SECONDS:
                 return
@@ -246,8 +298,9 @@ class _Bar:
                 console=Console(stderr=True), transient=True, auto_refresh=False
             )
             self._progress.start()
-            self._progress.add_task("measuring", total=total)
-        self._progress.update(self._progress.task_ids[0], completed=done, refresh=True)
+            self._progress.add_task(what)
+        task = self._progress.task_ids[0]
+        self._progress.update(task, description=what, total=total, completed=done, refresh=True)
 
     def close(self) -> None:
         if self._progress is not None:

@@ -1,4 +1,4 @@
-"""The demo: a real file as a table, two servers in one process, a batch fetched three ways."""
+"""The demo: a real file as a table, two servers in one process, a batch fetched several ways."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ from morphogen.query import Query, make_queries, reconstruct
 
 QUERIES = 8
 KEYS_PER_QUERY = 3
+
+Progress = Callable[[int, int], None]
+
 _MIN_ROUNDS, _MAX_ROUNDS, _SECONDS = 3, 51, 0.5
 # Key format v1: what is public at the front of a key, and where its random seed lies.
 _HEADER, _SEED = slice(0, 8), slice(32, 48)
@@ -212,9 +215,11 @@ def run_demo(
     *,
     page_size: int = 4096,
     indices: Sequence[int] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    upload: Progress | None = None,
 ) -> DemoResult:
-    """Fetch pages of a file privately, three ways, and compare them with the file.
+    """Fetch pages of a file privately, in chunks of several widths, and compare them with the file.
 
     Parameters
     ----------
@@ -223,8 +228,12 @@ def run_demo(
     page_size : int, optional
     indices : sequence of int, optional
         The pages to fetch; by default 24, spread over the file.
+    device : str, optional
+        Of both servers, as `morphogen.open_engine` takes it. On a GPU each has a copy of the table.
     progress : callable, optional
         Called after every fetch with the fetches done and those that there will be at least.
+    upload : callable, optional
+        Called while a server's table goes to a GPU with the bytes sent and the bytes in all.
 
     Returns
     -------
@@ -235,24 +244,27 @@ def run_demo(
     OSError
         If the file cannot be read.
     ValueError
-        If it is empty, or does not have a page that was asked for.
+        If it is empty, does not have a page that was asked for, or there is no such device.
+    DeviceError
+        If the device cannot be used, or has no room.
     """
     file = default_file() if path is None else Path(path)
     with ExitStack() as stack:
         # Two servers: each has its own table and engine, and gets its own party's keys alone.
         servers = [
-            stack.enter_context(open_engine(PageMatrix.open(file, page_size))) for _ in range(2)
+            stack.enter_context(
+                open_engine(PageMatrix.open(file, page_size), device, progress=upload)
+            )
+            for _ in range(2)
         ]
         num_pages = servers[0].pages.num_pages
         rows = lay_out(indices, num_pages)
         batches = make_queries(rows, num_pages)
         expected = read_pages(file, page_size, rows)
         own_width = servers[0].max_micro_batch
-        widths = {
-            "single-query loop": 1,
-            "chunks of at most 2": min(2, own_width),
-            "engine's own width": own_width,
-        }
+        widths = {"single-query loop": 1, "chunks of at most 2": min(2, own_width)}
+        if own_width != 2:  # else the same again: a GPU has no other
+            widths["engine's own width"] = own_width
         times: dict[str, list[float]] = {name: [] for name in widths}
         differing: dict[tuple[str, int], None] = {}
         sizes: dict[str, tuple[int, ...]] = {}

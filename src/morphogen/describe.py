@@ -1,9 +1,11 @@
-"""Sizes and chunks in words."""
+"""Sizes, chunks and grids in words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
+
+from morphogen.engine.grid import Grid
 
 
 def describe_chunks(sizes: Iterable[int]) -> str:
@@ -22,6 +24,24 @@ def describe_chunks(sizes: Iterable[int]) -> str:
         count = sum(1 for _ in run)
         parts.append(str(size) if count == 1 else f"{count}x{size}")
     return "+".join(parts)
+
+
+def describe_grid(grid: Grid) -> str:
+    """A GPU's grid in short: "132 blocks: 1 tile x 132 runs".
+
+    Parameters
+    ----------
+    grid : Grid
+
+    Returns
+    -------
+    str
+    """
+
+    def many(count: int, word: str) -> str:
+        return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+    return f"{many(grid.blocks, 'block')}: {many(grid.tiles, 'tile')} x {many(grid.runs, 'run')}"
 
 
 def describe_size(size: int) -> str:

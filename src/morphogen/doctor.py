@@ -14,6 +14,8 @@ import morphogen
 from morphogen import dpf, instruction_set
 from morphogen.engine import open_engine
 from morphogen.engine.cpu import CpuEngine
+from morphogen.engine.status import DriverStatus, driver_status
+from morphogen.errors import DeviceError, DeviceOutOfMemoryError, DeviceUnavailableError
 from morphogen.pages import PageMatrix
 from morphogen.query import Query, make_queries, reconstruct
 
@@ -43,6 +45,25 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuCheck:
+    """The self test of one GPU.
+
+    Attributes
+    ----------
+    device : str
+        "cuda:N".
+    fault : str
+        What went wrong; empty if nothing did.
+    refused : str
+        Why it was not tested: an engine cannot be opened on it now. Empty if it was.
+    """
+
+    device: str
+    fault: str
+    refused: str
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """What was found.
 
@@ -51,7 +72,9 @@ class Diagnosis:
     morphogen, python, numpy, machine : str
         Versions, and the kind of machine.
     device : str
-        What ``open_engine(pages)`` uses.
+        What ``open_engine(pages)`` uses; "none" if it fails.
+    driver : DriverStatus
+        What there is of CUDA, and if no GPU can be used, why.
     compiled, supported : tuple of str
         Instruction sets in this build, and those that this machine runs; the widest first.
     instruction_set : str
@@ -61,9 +84,11 @@ class Diagnosis:
     cores : int
         Cores of the machine.
     max_micro_batch : int
-        The most queries that share a pass.
+        The most queries that share a pass on the CPU.
     checks : tuple of Check
         One for each supported instruction set.
+    gpu_checks : tuple of GpuCheck
+        One for each GPU that can be used.
     """
 
     morphogen: str
@@ -71,6 +96,7 @@ class Diagnosis:
     numpy: str
     machine: str
     device: str
+    driver: DriverStatus
     compiled: tuple[str, ...]
     supported: tuple[str, ...]
     instruction_set: str
@@ -78,15 +104,17 @@ class Diagnosis:
     cores: int
     max_micro_batch: int
     checks: tuple[Check, ...]
+    gpu_checks: tuple[GpuCheck, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether every check passed."""
-        return not any(check.fault for check in self.checks)
+        """Whether every check passed. A GPU that is missing, or full, is none that failed."""
+        faults = [check.fault for check in self.checks]
+        return not any(faults + [check.fault for check in self.gpu_checks])
 
     def as_dict(self) -> dict[str, Any]:
         """All of it in types that JSON has."""
-        return {**asdict(self), "gpu_engine": False, "ok": self.ok}
+        return {**asdict(self), "gpu_engine": self.driver.usable, "ok": self.ok}
 
 
 def examine() -> Diagnosis:
@@ -97,13 +125,15 @@ def examine() -> Diagnosis:
     Diagnosis
     """
     pages = PageMatrix(np.zeros((1, 1), dtype=np.uint8))
-    with open_engine(pages) as chosen, CpuEngine(pages) as engine:
+    driver = driver_status()
+    with CpuEngine(pages) as engine:
         return Diagnosis(
             morphogen=morphogen.__version__,
             python=f"{platform.python_implementation()} {platform.python_version()}",
             numpy=np.__version__,
             machine=f"{platform.system()} {platform.machine()}",
-            device=chosen.device,
+            device=_default_device(pages),
+            driver=driver,
             compiled=instruction_set.compiled(),
             supported=instruction_set.supported(),
             instruction_set=engine.instruction_set,
@@ -111,21 +141,41 @@ def examine() -> Diagnosis:
             cores=os.cpu_count() or 1,
             max_micro_batch=engine.max_micro_batch,
             checks=tuple(_check(name) for name in instruction_set.supported()),
+            gpu_checks=tuple(
+                _check_gpu(f"cuda:{found.ordinal}") for found in driver.devices if found.usable
+            ),
         )
+
+
+def _default_device(pages: PageMatrix) -> str:
+    try:
+        with open_engine(pages) as engine:
+            return engine.device
+    except DeviceError:  # the check of that GPU says what it is
+        return "none"
 
 
 def _check(name: str) -> Check:
     try:
-        return Check(name, _known_answer_fault(name) or _fetch_fault(name))
+        return Check(name, _known_answer_fault("cpu", name) or _fetch_fault("cpu", name))
     except Exception as error:  # a test that breaks down has failed, whatever broke it
         return Check(name, f"{type(error).__name__}: {error}")
 
 
-def _known_answer_fault(name: str) -> str:
+def _check_gpu(device: str) -> GpuCheck:
+    try:
+        return GpuCheck(device, _known_answer_fault(device) or _fetch_fault(device), "")
+    except (DeviceOutOfMemoryError, DeviceUnavailableError) as error:
+        return GpuCheck(device, "", str(error))
+    except Exception as error:  # as above
+        return GpuCheck(device, f"{type(error).__name__}: {error}", "")
+
+
+def _known_answer_fault(device: str, name: str | None = None) -> str:
     """Compare keys, selection bits and answers with docs/protocol.md."""
     table = PageMatrix(np.arange(_NUM_PAGES, dtype="<u4").view(np.uint8).reshape(_NUM_PAGES, 4))
     keys = dpf.gen(_INDEX, _NUM_PAGES, entropy=_ENTROPY)
-    with open_engine(table, "cpu", instruction_set=name) as engine:
+    with open_engine(table, device, instruction_set=name) as engine:
         for party, key in enumerate(keys):
             bits = dpf.eval_full(key, _NUM_PAGES, instruction_set=name)
             if hashlib.sha256(bits.tobytes()).hexdigest() != _BITS_SHA256[party]:
@@ -136,15 +186,15 @@ def _known_answer_fault(name: str) -> str:
     return ""
 
 
-def _fetch_fault(name: str) -> str:
+def _fetch_fault(device: str, name: str | None = None) -> str:
     """Fetch pages privately and compare them, in every chunk width that takes another path."""
     # Sizes that are no multiple of anything, so that every tail is met.
     array = np.random.default_rng(0).integers(256, size=(1201, 331), dtype=np.uint8)
     table = PageMatrix(array)
     rows = np.array([[0, 1200, 600], [511, 512, 1199], [1, 1, 1], [7, 1024, 1023]])
     batches = make_queries(rows, table.num_pages)
-    with open_engine(table, "cpu", instruction_set=name) as engine:
-        for width in (1, 2, engine.max_micro_batch):
+    with open_engine(table, device, instruction_set=name) as engine:
+        for width in sorted({1, 2, engine.max_micro_batch}):
             answers = [engine.answer(batch, max_micro_batch=width) for batch in batches]
             if not np.array_equal(reconstruct(*answers), array[rows]):
                 return f"a private fetch in chunks of at most {width} gave wrong pages"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from morphogen.bench import BenchmarkResult
+from morphogen.bench_phases import PhaseRow
 from morphogen.demo import KEYS_PER_QUERY, DemoResult, first_words
 from morphogen.describe import describe_chunks, describe_size
 from morphogen.doctor import Diagnosis
+from morphogen.engine.status import DeviceStatus
 
 # A table below this size lies in the processor's caches, where a pass costs little.
 _SMALL_TABLE = 32 << 20
@@ -96,8 +100,7 @@ def show_demo(result: DemoResult, console: Console) -> None:
         console.print("Fetched pages differ from the file.", style="bold red")
     else:
         console.print(
-            f"All {fetched} pages equal the file byte for byte, in all {len(result.strategies)} "
-            "strategies.",
+            f"All {fetched} pages equal the file byte for byte, whatever the strategy.",
             style="green",
         )
 
@@ -111,19 +114,25 @@ def show_benchmark(result: BenchmarkResult, console: Console) -> None:
     console : rich.console.Console
     """
     config = result.config
+    device = f"{result.device}, {result.instruction_set}, threads: {result.threads}"
+    if config.on_gpu:
+        device = (
+            f"{result.device} ({result.device_name}), {result.instruction_set}, {result.grid}\n"
+            f"pages made on the {'device' if config.generated else 'host'}"
+        )
     table = Table(
         title=(
             f"{config.num_pages:,} pages of {config.page_size:,} bytes "
             f"({describe_size(config.num_pages * config.page_size)}), {config.keys_per_query} keys "
-            f"a query\n{result.device}, {result.instruction_set}, threads: {result.threads}, "
-            f"median of {config.iterations} rounds"
+            f"a query\n{device}, median of {config.iterations} rounds"
         ),
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),  # nine columns fit a terminal of 80
+        padding=(0, 1, 0, 0),  # ten columns fit a terminal of 80
         title_justify="left",
     )
     for heading in (
         "queries",
+        *(["sync\nms"] if config.on_gpu else []),
         "single\nms",
         "batch\nms",
         "speed-\nup",
@@ -137,6 +146,7 @@ def show_benchmark(result: BenchmarkResult, console: Console) -> None:
     for row in result.rows:
         table.add_row(
             str(row.q),
+            *([] if row.sync_ms_per_batch is None else [_ms(row.sync_ms_per_batch)]),
             _ms(row.single_ms_per_batch),
             _ms(row.batch_ms_per_batch),
             f"{row.batch_vs_single_speedup:.2f}x",
@@ -148,6 +158,45 @@ def show_benchmark(result: BenchmarkResult, console: Console) -> None:
             style=None if row.correct else "bold red",
         )
     console.print(table)
+    if config.on_gpu:
+        console.print(
+            "sync: one call for each query, which waits for its answer; single: the same queries "
+            "in one call, so that the device never waits for the host."
+        )
+    if result.phases:
+        _show_phases(result.phases, console)
+
+
+def _show_phases(rows: Sequence[PhaseRow], console: Console) -> None:
+    table = Table(
+        title="Phases of a batch and of its chunks: medians in us",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title_justify="left",
+    )
+    for heading in (
+        "queries",
+        "chunks",
+        "prepare",
+        "total",
+        "submit\na chunk",
+        "device\na chunk",
+        "wait\na chunk",
+        "copy\na chunk",
+    ):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        times = (
+            *(row.prepare_us, row.total_us, row.submit_us, row.device_us),
+            *(row.wait_us, row.copy_us),
+        )
+        table.add_row(
+            str(row.q),
+            describe_chunks(row.micro_batch_sizes),
+            *(f"{time:,.1f}" for time in times),
+        )
+    console.print(table)
+    console.print("Chunks overlap: what they take does not add up to the batch's total.")
 
 
 def _ms(value: float) -> str:
@@ -165,11 +214,19 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     chosen, supported = diagnosis.instruction_set, diagnosis.supported
     missing = [name for name in diagnosis.compiled if name not in supported]
     lacks = f"; this machine lacks {', '.join(missing)}" if missing else ""
+    driver = diagnosis.driver
+    if not driver.usable:
+        why = f"no GPU: {driver.reason}"
+    elif diagnosis.device.startswith("cuda"):
+        why = f"the first GPU that can be used; the driver supports CUDA {driver.driver_version}"
+    else:
+        why = "the GPU is refused, see its self test"
     table = Table.grid(padding=(0, 2))
     for label, value in (
         ("morphogen", f"{diagnosis.morphogen}, {diagnosis.python}, numpy {diagnosis.numpy}"),
         ("machine", diagnosis.machine),
-        ("device", f"{diagnosis.device}: this version has no GPU engine"),
+        ("device", f"{diagnosis.device}: {why}"),
+        *((f"cuda:{found.ordinal}", _describe_gpu(found)) for found in driver.devices),
         ("instruction set", f"{chosen}: the widest of the compiled that runs here{lacks}"),
         ("compiled", ", ".join(diagnosis.compiled)),
         ("supported", ", ".join(supported)),
@@ -181,14 +238,28 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         ("chunks", f"up to {diagnosis.max_micro_batch} queries share a pass over the pages"),
     ):
         table.add_row(label, value)
-    for check in diagnosis.checks:
+    for name, fault, refused in (
+        *((check.instruction_set, check.fault, "") for check in diagnosis.checks),
+        *((check.device, check.fault, check.refused) for check in diagnosis.gpu_checks),
+    ):
+        outcome = f"FAILED: {fault}" if fault else "passed"
         table.add_row(
-            f"self test, {check.instruction_set}",
-            f"FAILED: {check.fault}" if check.fault else "passed",
-            style="bold red" if check.fault else None,
+            f"self test, {name}",
+            f"not possible: {refused}" if refused else outcome,
+            style="bold red" if fault else None,
         )
     console.print(table)
     if diagnosis.ok:
         console.print("All well.", style="green")
     else:
         console.print("This installation gives wrong results here. Do not use it.", style="red")
+
+
+def _describe_gpu(device: DeviceStatus) -> str:
+    if not device.usable:
+        return device.reason
+    major, minor = device.compute_capability
+    return (
+        f"{device.name}, compute capability {major}.{minor}, {device.multiprocessors} "
+        f"multiprocessors, {describe_size(device.memory)}, runs {device.ptx}"
+    )

@@ -65,7 +65,7 @@ def open_engine(
 
         try:
             return CudaEngine(pages, ordinal, progress=progress)
-        except DeviceOutOfMemoryError:
+        except (DeviceOutOfMemoryError, DeviceUnavailableError):
             if ordinal == candidates[-1]:
                 raise
 

@@ -1,0 +1,166 @@
+"""What to measure: the settings of a benchmark, and what follows from them."""
+
+from __future__ import annotations
+
+import operator
+import re
+from dataclasses import dataclass
+
+from morphogen import dpf
+from morphogen.engine import device_candidates
+from morphogen.engine.status import free_memory
+from morphogen.planner import MAX_KEYS_PER_QUERY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkConfig:
+    """What to measure.
+
+    Attributes
+    ----------
+    num_pages, page_size : int
+        The table. Its pages are random.
+    batch_sizes : tuple of int
+        Queries a batch, one row of the result for each, all different.
+    keys_per_query : int
+        1 to 3.
+    iterations : int
+        Rounds that are timed.
+    warmup : int
+        Rounds before them that are not.
+    seed : int
+        Of pages, indices and keys: the same seed gives the same answers on every device that gets
+        its pages from the host, and on every GPU that makes them.
+    device : str
+        "cpu" or "cuda:N"; `choose_device` gives it for other names.
+    threads : int or None
+        On the CPU; None for one for each core this process may use.
+    instruction_set : str or None
+        On the CPU; None for the widest.
+    pages_on : str or None
+        Where the pages are made: "host" or, on a GPU, "device", which needs no memory of the host's
+        for them and no upload. None for "device" on a GPU.
+    phases : bool
+        On a GPU: whether to measure the phases of a batch too.
+    """
+
+    num_pages: int
+    page_size: int
+    batch_sizes: tuple[int, ...]
+    keys_per_query: int
+    iterations: int
+    warmup: int
+    seed: int = 0
+    device: str = "cpu"
+    threads: int | None = None
+    instruction_set: str | None = None
+    pages_on: str | None = None
+    phases: bool = False
+
+    def __post_init__(self) -> None:
+        _check_range("num_pages", self.num_pages, 1, dpf.MAX_PAGES)
+        _check_range("page_size", self.page_size, 1)
+        _check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
+        _check_range("iterations", self.iterations, 1)
+        _check_range("warmup", self.warmup, 0)
+        _check_range("seed", self.seed, 0)
+        if not self.batch_sizes:
+            raise ValueError("batch_sizes must have at least one entry, not 0")
+        for size in self.batch_sizes:
+            _check_range("a batch size", size, 1)
+        if len(set(self.batch_sizes)) != len(self.batch_sizes):
+            raise ValueError(f"batch_sizes must all be different, not {self.batch_sizes}")
+        if not re.fullmatch(r"cpu|cuda:\d+", self.device):
+            raise ValueError(f"device must be 'cpu' or 'cuda:N', not {self.device!r}")
+        if self.pages_on not in (None, "host", "device"):
+            raise ValueError(f"pages_on must be 'host' or 'device', not {self.pages_on!r}")
+        if self.on_gpu:
+            if self.threads is not None or self.instruction_set is not None:
+                raise ValueError(
+                    f"threads and instruction_set are the CPU's, not for {self.device!r}"
+                )
+        elif self.pages_on == "device":
+            raise ValueError("pages are made on the device only where that is a GPU")
+        elif self.phases:
+            raise ValueError("phases are measured only on a GPU")
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU is measured."""
+        return self.device != "cpu"
+
+    @property
+    def ordinal(self) -> int:
+        """N of "cuda:N"."""
+        return _ordinal(self.device)
+
+    @property
+    def generated(self) -> bool:
+        """Whether the device makes the pages."""
+        return self.on_gpu and self.pages_on != "host"
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the host's that a run needs: the pages, and answers of the largest batch."""
+        answers = (8 if self.on_gpu else 4) * max(self.batch_sizes) * self.keys_per_query
+        return (answers + (0 if self.generated else self.num_pages)) * self.page_size
+
+
+def choose_device(device: str) -> str:
+    """Choose the device that a name means: for "auto" and "cuda", the first GPU that can be used.
+
+    Parameters
+    ----------
+    device : str
+        As `morphogen.open_engine` takes it.
+
+    Returns
+    -------
+    str
+        "cpu" or "cuda:N".
+
+    Raises
+    ------
+    DeviceUnavailableError, ValueError
+        If it cannot be used here, or there is no such name.
+    """
+    ordinal = device_candidates(device)[0]
+    return "cpu" if ordinal is None else f"cuda:{ordinal}"
+
+
+def most_pages(device: str, page_size: int) -> int:
+    """As many pages as fit the free memory of a GPU.
+
+    Parameters
+    ----------
+    device : str
+        "cuda:N".
+    page_size : int
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If the device is the CPU, whose memory others need too.
+    """
+    _check_range("page_size", page_size, 1)
+    if device == "cpu":
+        raise ValueError("as many pages as fit are measured only on a GPU")
+    stride = -(-page_size // 16) * 16  # a page as the device has it
+    free = free_memory(_ordinal(device))
+    # Left over: the sums of two lanes, of 6 pages each, and what the driver takes for itself.
+    return max(1, min((free - free // 64) // stride - 16, dpf.MAX_PAGES))
+
+
+def _ordinal(device: str) -> int:
+    return int(device.removeprefix("cuda:"))
+
+
+def _check_range(name: str, value: int, low: int, high: int | None = None) -> None:
+    number = operator.index(value)
+    if number < low or (high is not None and number > high):
+        wanted = f"at least {low}" if high is None else f"in {low}..{high}"
+        raise ValueError(f"{name} must be {wanted}, not {number}")

@@ -1,0 +1,100 @@
+"""Ways for an engine to answer wrongly, each with what the benchmark must say of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from morphogen import Answer, Query
+
+# Answer, queries, width, and which call with as many queries in this width it is: 1, 2, ...
+Edit = Callable[[Answer, list[Query], int | None, int], Answer]
+
+
+def edited_engine(base: type[Any], edit: Edit) -> type[Any]:
+    """An engine class whose answers pass through a function before anybody sees them."""
+    calls: Counter[tuple[int, int | None]] = Counter()
+
+    class EditedEngine(base):  # type: ignore[misc]
+        def answer(self, queries: list[Query], *, max_micro_batch: int | None = None) -> Answer:
+            calls[len(queries), max_micro_batch] += 1
+            answer = super().answer(queries, max_micro_batch=max_micro_batch)
+            return edit(answer, queries, max_micro_batch, calls[len(queries), max_micro_batch])
+
+    return EditedEngine
+
+
+def edited(answer: Answer, pages: np.ndarray, sizes: tuple[int, ...] | None = None) -> Answer:
+    sizes = answer.micro_batch_sizes if sizes is None else sizes
+    return Answer(pages, answer.epoch, answer.num_pages, sizes)
+
+
+def flip_batch(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    if width is None:
+        answer.pages[-1, -1, -1] ^= 1
+    return answer
+
+
+def flip_single(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    if width == 1:
+        answer.pages[0, 0, 0] ^= 128
+    return answer
+
+
+def flip_both(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    answer.pages[-1, 1, 7] ^= 16
+    return answer
+
+
+def swap_batch(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages[::-1].copy()) if width is None else answer
+
+
+def swap_both(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages[::-1].copy())
+
+
+def swap_keys(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages[:, ::-1].copy())
+
+
+def shorten_batch(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages[:-1].copy()) if width is None else answer
+
+
+def shorten_both(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages[:-1].copy())
+
+
+def flip_later(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    # The last round: every answer before it was right.
+    if (len(queries), width, calls) == (5, 1, 3):
+        answer.pages[0, 0, 0] ^= 1
+    return answer
+
+
+def lose_a_chunk(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages, answer.micro_batch_sizes[:-1])
+
+
+def batch_the_loop(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
+    return edited(answer, answer.pages, (len(queries),))
+
+
+# In three rounds of batches of 1, 2 and 5 queries of three keys, pages of 40 bytes.
+EDITS: dict[Edit, str] = {
+    flip_batch: "q = 5: the batch differs from the naive XOR of the pages in query 4",
+    flip_single: "q = 5: the batch differs from the single-query loop in queries [0]",
+    flip_both: "q = 5: the single differs from the naive XOR of the pages in query 4",
+    swap_batch: "q = 5: the batch differs from the single-query loop in queries [0, 1, 3, 4]",
+    swap_both: "q = 2: the batch differs from the naive XOR of the pages in query 0",
+    swap_keys: "q = 1: the single differs from the naive XOR of the pages in query 0",
+    shorten_batch: "q = 5: the batch answered shape (4, 3, 40), not (5, 3, 40)",
+    shorten_both: "q = 2: the single answered shape (1, 3, 40), not (2, 3, 40)",
+    flip_later: "q = 5: the answer of the single changed in 1 rounds",
+    lose_a_chunk: "q = 5: the batch ran in chunks of (",
+    batch_the_loop: "q = 2: the single-query loop ran in chunks of (2,)",
+}
