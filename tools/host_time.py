@@ -1,0 +1,115 @@
+"""Measure the host's time of a chunk on the GPU path, over a driver that does nothing.
+
+    python tools/host_time.py [--json]
+
+The engine is the real one and so are the CUDA bindings; the driver is the stand-in of the tests,
+with kernels, copies and waits switched off. What is left, from the call of `answer` to the launch
+and to the answer, is what the library adds to a GPU's own time. Needs a C++ compiler and the extra
+`test`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import morphogen as mg
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from standin_driver import LIBRARY, StandIn, build, other_driver
+
+PAGE_SIZE = 4096
+CASES = ((65536, 1), (65536, 2), (1 << 18, 2))  # pages, queries; 3 keys a query
+TABLE_BYTES = 2 << 30  # the stand-in's device has room for the largest
+WARMUP = 500
+CALLS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class HostTime:
+    """Microseconds: medians, and the 95th percentile of the first.
+
+    Attributes
+    ----------
+    pages, queries : int
+    to_launch, to_launch_95 : float
+        From the call of ``answer`` to the driver's launch function.
+    call : float
+        The whole call.
+    """
+
+    pages: int
+    queries: int
+    to_launch: float
+    to_launch_95: float
+    call: float
+
+
+@contextmanager
+def null_driver(directory: Path) -> Iterator[StandIn]:
+    """The stand-in, with one device of enough memory."""
+    if other_driver():
+        raise SystemExit(
+            f"this process has loaded {other_driver()}: the stand-in cannot replace it"
+        )
+    with Console(stderr=True).status("Building the stand-in driver"):
+        driver = StandIn(build(directory) / LIBRARY)
+    driver.reset()
+    driver.set(total_memory=TABLE_BYTES, free_memory=TABLE_BYTES)
+    yield driver
+    driver.set_null(False)
+
+
+def measure(driver: StandIn, num_pages: int, queries: int) -> HostTime:
+    """Time single calls of `answer`, a chunk each."""
+    pages = mg.PageMatrix(np.zeros((num_pages, PAGE_SIZE), dtype=np.uint8))
+    rows = np.random.default_rng(0).integers(num_pages, size=(queries, 3))
+    batch, _ = mg.make_queries(rows, num_pages)
+    times = np.empty((WARMUP + CALLS, 2))
+    driver.set_null(True)  # the upload, too, does nothing
+    with mg.open_engine(pages, device="cuda:0") as engine:
+        for row in times:
+            called = time.monotonic_ns()
+            engine.answer(batch)
+            row[:] = driver.last_launch_ns() - called, time.monotonic_ns() - called
+    driver.set_null(False)
+    to_launch, call = times[WARMUP:].T / 1e3
+    return HostTime(
+        num_pages,
+        queries,
+        float(np.median(to_launch)),
+        float(np.percentile(to_launch, 95)),
+        float(np.median(call)),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the host's time of a chunk.")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    as_json = parser.parse_args().json
+    with tempfile.TemporaryDirectory() as folder, null_driver(Path(folder)) as driver:
+        rows = [measure(driver, *case) for case in CASES]
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    table = Table("pages", "queries", "to launch", "95%", "call", title="Host time of a chunk, us")
+    for row in rows:
+        figures = (row.to_launch, row.to_launch_95, row.call)
+        table.add_row(str(row.pages), str(row.queries), *(f"{figure:.2f}" for figure in figures))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
