@@ -15,8 +15,8 @@ constexpr int kMaxChunkKeys = 6;       // two queries of three keys
 // several blocks. The register file then leaves 64 registers a thread.
 constexpr unsigned kBlockThreads = 1024;
 
-// Columns of a tile: 4 KiB of each page. The sums of 6 keys then take 24 KiB of shared memory, which
-// with the rest stays under the 48 KiB that every device gives without asking.
+// Columns of a tile: 4 KiB of each page. The sums of 6 keys then take 24 KiB of shared memory, and
+// all that a block needs stays under the 48 KiB that every device gives without asking.
 constexpr unsigned kTileVectors = 256;
 
 constexpr unsigned kMaxKeyBytes =

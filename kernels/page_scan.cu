@@ -61,6 +61,12 @@ __device__ __forceinline__ BlockRange block_range(const ChunkJob& job) {
   return range;
 }
 
+// The tile's part of a page.
+__device__ __forceinline__ const Vector* tile_of(const ChunkJob& job, const BlockRange& range,
+                                                 std::uint64_t page) {
+  return static_cast<const Vector*>(job.pages) + page * job.vectors + range.first_vector;
+}
+
 // Where a thread stands in a block. Where a page is at least a warp wide, whole warps share a page.
 // Narrower pages lie side by side in a warp.
 struct Place {
@@ -154,11 +160,12 @@ __device__ __forceinline__ std::uint32_t top_bit_mask(std::uint32_t word) {
 
 constexpr unsigned kGroupPages = 32;  // what a word selects
 
-// XORs the selected pages of a group into `sums`. A step takes the pages whose bits are at the top of
-// the words' four bytes: they are 8 pages apart, the next step's are one before them.
+// XORs the selected pages of a group into `sums`. A step takes the pages whose bits are at the top
+// of the words' four bytes: they are 8 pages apart, and the next step's are one before them.
 template <int Keys, bool Whole>
-__device__ __forceinline__ void scan_group(const Vector* page, std::uint64_t vectors, unsigned count,
-                                           std::uint32_t (&selected)[Keys], Vector (&sums)[Keys]) {
+__device__ __forceinline__ void scan_group(const Vector* page, std::uint64_t vectors,
+                                           unsigned count, std::uint32_t (&selected)[Keys],
+                                           Vector (&sums)[Keys]) {
   constexpr int kSteps = kGroupPages / 4;
 #pragma unroll 1
   for (int step = kSteps - 1; step >= 0; --step) {
@@ -207,6 +214,7 @@ template <int Keys>
 __device__ __forceinline__ void scan_narrow_pages(
     const Vector* page, unsigned vectors, unsigned bit, unsigned count, const Place& place,
     const std::uint32_t (&bits)[Keys][kWindowWords + 1], Vector (&sums)[Keys]) {
+#pragma unroll 2  // loads in flight
   for (unsigned at = place.row; at < count; at += place.rows) {
     const Vector loaded = load_once(page + std::uint64_t{at} * vectors);
     const unsigned position = bit + at;
@@ -267,7 +275,7 @@ __device__ __forceinline__ void prefetch_first_pages(const ChunkJob& job, const 
   const unsigned last = window.row_start(place.row + 1, place.rows);
   const unsigned pages = kPrefetchBytes / kVectorBytes / (range.width * place.rows);
   const unsigned stop = min(last, first + pages);
-  const Vector* column = static_cast<const Vector*>(job.pages) + range.begin * job.vectors + range.first_vector + place.column;
+  const Vector* column = tile_of(job, range, range.begin) + place.column;
 #pragma unroll 1
   for (unsigned page = first; page < stop; ++page) {
     prefetch(column + std::uint64_t{page} * job.vectors);
@@ -307,8 +315,7 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Keys>&
     const Place place = place_in(range.width, read_thread_index());
     if (place.active) {
       const unsigned bit = static_cast<unsigned>(window.begin) & (kLeafBits - 1);
-      const Vector* column =
-          static_cast<const Vector*>(job.pages) + window.begin * job.vectors + range.first_vector + place.column;
+      const Vector* column = tile_of(job, range, window.begin) + place.column;
       if (is_narrow(range.width)) {
         scan_narrow_pages<Keys>(column, job.vectors, bit, window.pages(), place, bits, own);
       } else {
@@ -349,11 +356,12 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Keys>&
 
 }  // namespace
 
-#define MORPHOGEN_SCAN(KEYS)                                                                   \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads, 1)                                    \
-      morphogen_scan_##KEYS(const __grid_constant__ ChunkJob job,                               \
-                            const __grid_constant__ ChunkKeys<KEYS> keys) {                    \
-    scan<KEYS>(job, keys);                                                                     \
+// A macro, since a kernel's name must have no template argument for the driver to find it by.
+#define MORPHOGEN_SCAN(KEYS)                                                \
+  extern "C" __global__ void __launch_bounds__(kBlockThreads, 1)            \
+      morphogen_scan_##KEYS(const __grid_constant__ ChunkJob job,           \
+                            const __grid_constant__ ChunkKeys<KEYS> keys) { \
+    scan<KEYS>(job, keys);                                                  \
   }
 MORPHOGEN_SCAN(1)
 MORPHOGEN_SCAN(2)

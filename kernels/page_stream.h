@@ -56,8 +56,8 @@ __device__ __forceinline__ void read(const ReadJob& job) {
   }
 }
 
-// SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014): the
-// counter-th output, so that the host can compute any page alone.
+// SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014):
+// the counter-th output, so that the host can compute any page alone.
 __device__ __forceinline__ Word64 splitmix64(Word64 seed, Word64 counter) {
   Word64 z = seed + (counter + 1) * 0x9e3779b97f4a7c15ull;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -72,8 +72,8 @@ __device__ __forceinline__ void fill(const FillJob& job) {
     const std::uint64_t first = at % job.page_words * sizeof(Word64);
     Word64 word = splitmix64(job.seed, at);
     // What is beyond the page's end is padding, and zero.
-    if (first >= job.page_bytes) word = 0;
-    else if (job.page_bytes - first < sizeof(Word64)) word &= (1ull << 8 * (job.page_bytes - first)) - 1;
+    const std::uint64_t left = first < job.page_bytes ? job.page_bytes - first : 0;
+    if (left < sizeof(Word64)) word &= (Word64{1} << 8 * left) - 1;
     job.pages[at] = word;
   }
 }
