@@ -124,7 +124,7 @@ def test_numbers_are_those_of_the_driver(standin: StandIn) -> None:
     enums = {"results": cu.CUresult, "attributes": cu.CUdevice_attribute}
     for section, enum in enums.items():
         for name, number in standin.report(section).items():
-            assert enum[name] == number
+            assert getattr(enum, name) == number
     assert standin.report("settings").keys() == Settings.__annotations__.keys()
 
 
@@ -311,7 +311,9 @@ def test_device_properties(standin: StandIn) -> None:
     assert ok(cu.cuDeviceTotalMem(device)) == 1 << 30
     prefix = "CU_DEVICE_ATTRIBUTE_"
     attributes = {
-        name.removeprefix(prefix): ok(cu.cuDeviceGetAttribute(cu.CUdevice_attribute[name], device))
+        name.removeprefix(prefix): ok(
+            cu.cuDeviceGetAttribute(getattr(cu.CUdevice_attribute, name), device)
+        )
         for name in standin.report("attributes")
     }
     assert attributes["COMPUTE_CAPABILITY_MAJOR"] == 9
@@ -330,7 +332,9 @@ def test_properties_of_a_kernel(gpu: Gpu, standin: StandIn) -> None:
         "PTX_VERSION": 80,
         "BINARY_VERSION": 80,
     }.items():
-        found = ok(cu.cuFuncGetAttribute(attribute[f"CU_FUNC_ATTRIBUTE_{name}"], gpu.kernel))
+        found = ok(
+            cu.cuFuncGetAttribute(getattr(attribute, f"CU_FUNC_ATTRIBUTE_{name}"), gpu.kernel)
+        )
         assert (name, found) == (name, expected)
     assert ok(cu.cuOccupancyMaxActiveBlocksPerMultiprocessor(gpu.kernel, 256, 0)) == 4
     standin.set(registers=32)
