@@ -174,6 +174,13 @@ def test_ptx_that_the_driver_refuses(gpu: StandIn, code: str, error: type[Except
     assert type(caught.value) is error
 
 
+def test_a_device_that_cannot_hold_a_block(gpu: StandIn) -> None:
+    gpu.set(registers=255)
+    message = "^a multiprocessor of cuda:0 cannot hold a block of 1024 threads$"
+    with pytest.raises(mg.DeviceUnavailableError, match=message):
+        open_gpu()
+
+
 def test_a_table_that_does_not_fit(gpu: StandIn) -> None:
     gpu.set_free_memory(7000)
     message = r"^150 pages of 40 bytes need \d+ bytes of memory on cuda:0, and 7000 are free$"

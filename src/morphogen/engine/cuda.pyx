@@ -80,8 +80,15 @@ cdef class _Scanner:
         ]
         self._read = Kernel(module, b"morphogen_read")
         self._read_blocks = facts["multiprocessors"] * self._read.resident_blocks(kBlockThreads)
-        # Of the kernel for the most keys, which leaves the least room for a second block.
-        resident = (<Kernel>self._kernels[kMaxChunkKeys]).resident_blocks(kBlockThreads)
+        # All are asked, since a driver may load a kernel when it is first touched: not in a query.
+        resident = min(
+            (<Kernel>kernel).resident_blocks(kBlockThreads) for kernel in self._kernels[1:]
+        )
+        if resident < 1:
+            raise DeviceUnavailableError(
+                f"a multiprocessor of cuda:{self._context.ordinal} cannot hold a block of "
+                f"{kBlockThreads} threads"
+            )
         stride = padded_size(pages.page_size)
         self.grid = plan_grid(
             pages.num_pages,

@@ -1,0 +1,319 @@
+"""A GPU engine among threads, processes and errors, and what it leaves on the device."""
+
+from __future__ import annotations
+
+import gc
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cuda.bindings import driver  # type: ignore[import-untyped]
+
+import morphogen as mg
+from conftest import Bytes, naive_answers, open_engine, random_rows, random_table
+from morphogen.engine.cuda import CudaEngine
+
+pytestmark = pytest.mark.gpu
+
+
+def open_gpu(table: Bytes | mg.PageMatrix) -> CudaEngine:
+    pages = table if isinstance(table, mg.PageMatrix) else mg.PageMatrix(table)
+    engine = mg.open_engine(pages, device="cuda")
+    assert isinstance(engine, CudaEngine)
+    return engine
+
+
+def usable_device() -> mg.DeviceStatus:
+    return next(device for device in mg.driver_status().devices if device.usable)
+
+
+def test_the_first_usable_device_is_chosen() -> None:
+    name = f"cuda:{usable_device().ordinal}"
+    for device in ("auto", "cuda", name):
+        with mg.open_engine(mg.PageMatrix(random_table(9, 20)), device=device) as engine:
+            assert engine.device == name
+            assert engine.max_micro_batch == 2
+
+
+# Threads
+
+
+def test_callers_on_many_threads_get_their_own_answers() -> None:
+    table = random_table(900, 2500)
+
+    def call(caller: int) -> None:
+        for turn in range(8):
+            total = (caller + turn) % 5 + 1
+            batch = mg.make_queries(random_rows(total, caller % 3 + 1, 900, turn), 900)[turn % 2]
+            assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+
+    with open_gpu(table) as engine, ThreadPoolExecutor(6) as executor:
+        list(executor.map(call, range(6)))
+
+
+def test_engines_of_many_threads_on_one_device() -> None:
+    table = random_table(900, 2500)
+    pages = mg.PageMatrix(table)
+
+    def call(caller: int) -> None:
+        batch = list(mg.make_query([caller, 899 - caller], 900))
+        with open_gpu(pages) as engine:
+            for _ in range(5):
+                assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(call, range(8)))
+
+
+def test_an_engine_is_closed_by_another_thread() -> None:
+    """Each call has its right answer or says that the engine is closed."""
+    table = random_table(900, 2500)
+    batch = list(mg.make_query([1, 2, 3], 900))
+    expected = naive_answers(table, batch)
+
+    def call(engine: CudaEngine) -> None:
+        while True:
+            try:
+                answer = engine.answer(batch)
+            except mg.EngineClosedError:
+                return
+            assert np.array_equal(answer.pages, expected)
+
+    for _ in range(5):
+        engine = open_gpu(table)
+        engine.answer(batch)
+        with ThreadPoolExecutor(3) as executor:
+            results = [executor.submit(call, engine) for _ in range(3)]
+            engine.close()
+            for result in results:
+                result.result()
+
+
+# Processes
+
+FORK = """
+import os, sys
+import numpy as np
+import morphogen as mg
+
+table = np.random.default_rng(0).integers(0, 256, (900, 4001), dtype=np.uint8)
+pages = mg.PageMatrix(table)
+engine = mg.open_engine(pages, "cuda")
+queries = list(mg.make_query([1, 899], 900))
+
+def right(engine):
+    found = engine.answer(queries).pages
+    return np.array_equal(found[0] ^ found[1], table[[1, 899]])
+
+def in_child():
+    for use in (lambda: engine.answer(queries), lambda: engine.answer([]), engine.read_pages):
+        try:
+            use()
+        except mg.EngineClosedError as error:
+            assert f"to process {os.getppid()}, not to its fork {os.getpid()}" in str(error)
+        else:
+            return False
+    engine.close()
+    try:
+        # CUDA itself does not work in the child of a process that has used it.
+        with mg.open_engine(pages, "cuda") as own:
+            return right(own)
+    except mg.DeviceError:
+        return True
+
+assert right(engine)
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        sys.exit(0 if in_child() else 3)  # as a child does that ends on its own
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert right(engine)
+engine.close()
+print("done")
+"""
+
+EXIT = """
+import numpy as np
+import morphogen as mg
+engine = mg.open_engine(mg.PageMatrix(np.ones((900, 4001), np.uint8)), "cuda")
+engine.answer([mg.make_query([1], 900)[0]])
+print("done")
+"""
+
+
+@pytest.mark.parametrize("script", [FORK, EXIT], ids=["fork", "exit with an engine open"])
+def test_a_process_of_its_own(script: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (result.returncode, result.stderr, result.stdout) == (0, "", "done\n")
+
+
+# Memory
+
+TABLE = (16_384, 4096)  # 64 MiB
+SLACK = 16 << 20  # the driver keeps some memory for the next to ask, and others may use the device
+
+
+def check(result: tuple[Any, ...]) -> Any:
+    error, *values = result
+    assert error == driver.CUresult.CUDA_SUCCESS
+    return values[0] if len(values) == 1 else values
+
+
+@pytest.fixture
+def free_memory() -> Iterator[Callable[[], int]]:
+    """Asks for the free bytes on the device, whose context lives as long as the test."""
+    device = check(driver.cuDeviceGet(usable_device().ordinal))
+    context = check(driver.cuDevicePrimaryCtxRetain(device))
+
+    def ask() -> int:
+        gc.collect()
+        check(driver.cuCtxPushCurrent(context))
+        free, _ = check(driver.cuMemGetInfo())
+        check(driver.cuCtxPopCurrent())
+        return int(free)
+
+    # What the first engine of a process loads once stays.
+    open_gpu(random_table(9, 20)).close()
+    yield ask
+    check(driver.cuDevicePrimaryCtxRelease(device))
+
+
+@pytest.mark.parametrize("end", ["close", "with", "collect", "error"])
+def test_an_engine_gives_its_memory_back(free_memory: Callable[[], int], end: str) -> None:
+    table = random_table(*TABLE)
+    batch = mg.make_queries(random_rows(3, 3, len(table)), len(table))[0]
+    before = free_memory()
+    engine = open_gpu(table)
+    engine.answer(batch)
+    assert free_memory() <= before - table.nbytes + SLACK
+    if end == "close":
+        engine.close()
+        with pytest.raises(mg.EngineClosedError):
+            engine.answer(batch)
+    elif end == "with":
+        with engine:
+            pass
+    elif end == "error":
+        with pytest.raises(KeyError), engine:
+            raise KeyError
+    del engine
+    assert free_memory() >= before - SLACK
+
+
+def test_nothing_is_lost_in_many_rounds(free_memory: Callable[[], int]) -> None:
+    table = random_table(256, 4096)
+    batch = mg.make_queries(random_rows(3, 3, 256), 256)[0]
+    before = free_memory()
+    for _ in range(50):  # 50 MiB of tables
+        with open_gpu(table) as engine:
+            engine.answer(batch)
+    assert free_memory() >= before - SLACK
+
+
+def test_answering_takes_no_memory(free_memory: Callable[[], int]) -> None:
+    table = random_table(256, 4096)
+    batch = mg.make_queries(random_rows(5, 3, 256), 256)[0]
+    with open_gpu(table) as engine:
+        engine.answer(batch)
+        before = free_memory()
+        for _ in range(30):
+            engine.answer(batch)
+            engine.read_pages()
+        assert free_memory() >= before - SLACK
+
+
+def test_a_table_that_does_not_fit(tmp_path: Path, free_memory: Callable[[], int]) -> None:
+    # A file of holes: it takes no space, and mapping it no memory.
+    with (tmp_path / "table").open("wb") as file:
+        file.truncate(usable_device().memory + (1 << 30))
+    pages = mg.PageMatrix.open(tmp_path / "table", page_size=4096)
+    before = free_memory()
+    with pytest.raises(mg.DeviceOutOfMemoryError) as caught:
+        open_gpu(pages)
+    found = re.search(r"need (\d+) bytes .* (\d+) are free", str(caught.value))
+    assert found, caught.value
+    assert int(found[1]) > pages.nbytes
+    assert int(found[2]) == pytest.approx(before, abs=SLACK)
+    assert free_memory() >= before - SLACK
+    with mg.open_engine(pages, device="auto") as engine:
+        assert engine.device == "cpu"
+    with open_gpu(random_table(9, 20)) as engine:
+        assert len(engine.answer([]).pages) == 0
+
+
+# Bad input
+
+
+def hostile_batches() -> dict[str, Any]:
+    """What no engine takes. `Query` has refused malformed keys before it comes to one."""
+    good = mg.make_query([3, 4, 5], 900)[0]
+    larger = mg.make_query([3, 4, 5], 2**20)[0].keys
+    # In the last place of several chunks: all is checked before any work is done.
+    return {
+        "keys of a larger table": [good] * 4 + [mg.Query(larger)],
+        "fewer keys in one query": [good] * 4 + [mg.Query(good.keys[:2])],
+        "bytes": [good] * 4 + [b"".join(good.keys)],
+        "a query alone": good,
+        "None": [good] * 4 + [None],
+    }
+
+
+def test_bad_batches_raise_as_on_the_cpu_before_any_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = random_table(900, 100)
+    good = mg.make_queries(random_rows(5, 3, 900), 900)[0]
+    launches: list[object] = []
+
+    def raised_by(engine: Any, batch: Any) -> tuple[type[BaseException], str]:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            engine.answer(batch)
+        return caught.type, str(caught.value)
+
+    with open_gpu(table) as engine, open_engine(table) as reference:
+        run = engine._run
+
+        def spy(ranges: list[tuple[int, int]], out: Bytes) -> None:
+            launches.append(ranges)
+            run(ranges, out)
+
+        monkeypatch.setattr(engine, "_run", spy)
+        for name, batch in hostile_batches().items():
+            assert raised_by(engine, batch) == raised_by(reference, batch), name
+        with pytest.raises(ValueError, match=r"max_micro_batch must be in 1\.\.2 on cuda:\d+"):
+            engine.answer(good, max_micro_batch=3)
+        with pytest.raises(ValueError, match="out must have shape"):
+            engine.answer(good, out=np.empty((5, 3, 99), dtype=np.uint8))
+        assert not launches
+        assert np.array_equal(engine.answer(good).pages, naive_answers(table, good))
+        assert launches == [[(0, 2), (2, 4), (4, 5)]]
+
+
+# Times
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_phases(width: int) -> None:
+    table = random_table(2000, 4096)
+    batch = mg.make_queries(random_rows(5, 3, 2000), 2000)[0]
+    with open_gpu(table) as engine:
+        engine.answer(batch)
+        answer, times = engine.time_phases(batch, max_micro_batch=width)
+    assert np.array_equal(answer.pages, naive_answers(table, batch))
+    assert tuple(chunk.queries for chunk in times.chunks) == answer.micro_batch_sizes
+    for chunk in times.chunks:
+        assert 0 < chunk.submit < times.total
+        assert 0 < chunk.device < times.total
+        assert 0 <= chunk.wait < times.total
+        assert 0 < chunk.copy < times.total
+    host = times.prepare + sum(chunk.submit + chunk.wait + chunk.copy for chunk in times.chunks)
+    assert host <= times.total

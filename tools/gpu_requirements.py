@@ -1,0 +1,30 @@
+"""Print what pyproject.toml asks for to build, test and measure, a line each, for pip's -r."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+EXTRAS = ("test", "bench")
+
+
+def requirements(build_only: bool) -> list[str]:
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
+    found: list[str] = project["build-system"]["requires"]
+    if not build_only:
+        found += project["project"]["dependencies"]
+        for extra in EXTRAS:
+            found += project["project"]["optional-dependencies"][extra]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", action="store_true", help="only what the build asks for")
+    print(*requirements(parser.parse_args().build), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
