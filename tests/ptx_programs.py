@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+
+import ptx_emulator
 
 # A letter for each operand of an instruction: a register of so many bits; p is a predicate.
 BITS = {"p": 1, "h": 16, "w": 32, "q": 64}
@@ -17,6 +21,8 @@ HEADER = """
 .target sm_80
 .address_size 64
 """
+
+UNTOUCHED = 0xA5A5A5A5  # what run() finds where a thread stored nothing
 
 # What every body may use. %thread counts over the whole grid, if that has one dimension.
 REGISTERS = """
@@ -42,9 +48,8 @@ def kernel(
         kind, *_, name = parameter.split()
         if kind == ".u64":
             loads += f"    .reg .b64 %{name};\n    ld.param.u64 %{name}, [{name}];\n"
-    return (
-        f"{HEADER}{before}\n.visible .entry k({declared}) {directives} {{{REGISTERS}{loads}{body}\n}}"
-    )
+    entry = f".visible .entry k({declared}) {directives}"
+    return f"{HEADER}{before}\n{entry} {{{REGISTERS}{loads}{body}\n}}"
 
 
 def store(register: str = "%w0", bits: int = 32, out: str = "%out") -> str:
@@ -54,6 +59,21 @@ def store(register: str = "%w0", bits: int = 32, out: str = "%out") -> str:
     mad.wide.u32 %place, %thread, {bits // 8}, {out};
     st.global.u{bits} [%place], {register};
     """
+
+
+def run(
+    emulator: ctypes.CDLL, body: str, threads: int = 32, blocks: int = 1, seed: int = 0
+) -> list[int]:
+    """What each thread leaves in %w0."""
+    out = np.full(threads * blocks, UNTOUCHED, np.uint32)
+    module = ptx_emulator.Module(kernel(body + store()), emulator)
+    module.launch("k", blocks, threads, [out], seed=seed)
+    return [int(word) for word in out]
+
+
+def fails(emulator: ctypes.CDLL, body: str, message: str, threads: int = 32) -> None:
+    with pytest.raises(ptx_emulator.EmulatorError, match=message):
+        run(emulator, body, threads)
 
 
 def operation(opcode: str, signature: str, immediate: str = "") -> str:

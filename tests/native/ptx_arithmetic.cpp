@@ -1,6 +1,4 @@
 // Integer arithmetic. Signed types wrap: they are computed as unsigned ones.
-#include <limits>
-
 #include "ptx_lanes.h"
 #include "ptx_operations.h"
 
@@ -22,46 +20,48 @@ using Wide = std::conditional_t<
 template <class T>
 using Modular = std::conditional_t<sizeof(T) == 8, u64, u32>;
 
-struct Add {
-  template <class T>
-  static T of(T a, T b) { return static_cast<T>(Modular<T>(a) + Modular<T>(b)); }
-};
 struct Subtract {
   template <class T>
-  static T of(T a, T b) { return static_cast<T>(Modular<T>(a) - Modular<T>(b)); }
+  static T of(T a, T b) {
+    return static_cast<T>(Modular<T>(a) - Modular<T>(b));
+  }
 };
 struct MultiplyLow {
   template <class T>
-  static T of(T a, T b) { return static_cast<T>(Modular<T>(a) * Modular<T>(b)); }
+  static T of(T a, T b) {
+    return static_cast<T>(Modular<T>(a) * Modular<T>(b));
+  }
 };
 struct MultiplyHigh {
   template <class T>
-  static T of(T a, T b) { return static_cast<T>(Wide<T>(a) * Wide<T>(b) >> kBits<T>); }
+  static T of(T a, T b) {
+    return static_cast<T>(Wide<T>(a) * Wide<T>(b) >> kBits<T>);
+  }
 };
 struct MultiplyWide {
   template <class T>
-  static Wide<T> of(T a, T b) { return Wide<T>(a) * Wide<T>(b); }
+  static Wide<T> of(T a, T b) {
+    return Wide<T>(a) * Wide<T>(b);
+  }
 };
 template <class Multiply>
 struct MultiplyAdd {
   template <class T, class R>
-  static R of(T a, T b, R c) { return Add::of<R>(static_cast<R>(Multiply::of(a, b)), c); }
+  static R of(T a, T b, R c) {
+    return Add::of<R>(static_cast<R>(Multiply::of(a, b)), c);
+  }
 };
 struct Negate {
   template <class T>
-  static T of(T a) { return static_cast<T>(0 - Modular<T>(a)); }
+  static T of(T a) {
+    return static_cast<T>(0 - Modular<T>(a));
+  }
 };
 struct Absolute {
   template <class T>
-  static T of(T a) { return a < 0 ? Negate::of(a) : a; }
-};
-struct Minimum {
-  template <class T>
-  static T of(T a, T b) { return a < b ? a : b; }
-};
-struct Maximum {
-  template <class T>
-  static T of(T a, T b) { return a < b ? b : a; }
+  static T of(T a) {
+    return a < 0 ? Negate::of(a) : a;
+  }
 };
 struct SumOfDifferences {
   template <class T>

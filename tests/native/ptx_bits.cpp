@@ -1,6 +1,4 @@
 // Shifts, permutations, fields and counts of bits.
-#include <limits>
-
 #include "ptx_lanes.h"
 #include "ptx_operations.h"
 
@@ -13,7 +11,9 @@ constexpr u32 kBits = 8 * sizeof(T);
 // Amounts beyond the width shift everything out.
 struct ShiftLeft {
   template <class T>
-  static T of(T a, u32 n) { return n < kBits<T> ? static_cast<T>(a << n) : T{0}; }
+  static T of(T a, u32 n) {
+    return n < kBits<T> ? static_cast<T>(a << n) : T{0};
+  }
 };
 struct ShiftRight {
   template <class T>
@@ -38,8 +38,8 @@ struct FunnelRight {
   }
 };
 
-// The bytes of b:a that the selector's nibbles name; with a nibble's top bit, a byte's sign instead,
-// eight times.
+// The bytes of b:a that the selector's nibbles name; with a nibble's top bit, a byte's sign
+// instead, eight times.
 void permute(Warp& warp, const Instruction& in, Mask active) {
   const u32 *a = warp.lanes<u32>(in.operand[1]), *b = warp.lanes<u32>(in.operand[2]);
   const u32* selectors = warp.lanes<u32>(in.operand[3]);
@@ -51,7 +51,8 @@ void permute(Warp& warp, const Instruction& in, Mask active) {
       const u32 pick = selectors[0] >> (to / 2), shift = 8 * (pick & 3);
       const u32* from = pick & 4 ? b : a;
       if (pick & 8) {
-        for (int i = 0; i < kLanes; ++i) results[i] |= ((0 - (from[i] >> shift >> 7 & 1)) & 0xff) << to;
+        for (int i = 0; i < kLanes; ++i)
+          results[i] |= ((0 - (from[i] >> shift >> 7 & 1)) & 0xff) << to;
       } else {
         for (int i = 0; i < kLanes; ++i) results[i] |= (from[i] >> shift & 0xff) << to;
       }
@@ -64,8 +65,9 @@ void permute(Warp& warp, const Instruction& in, Mask active) {
     }
   }
   warp.write(in.operand[0], results, active);
-  warp.define(in.operand[0], active, warp.defined(in.operand[1]) & warp.defined(in.operand[2]) &
-                                         warp.defined(in.operand[3]));
+  warp.define(
+      in.operand[0], active,
+      warp.defined(in.operand[1]) & warp.defined(in.operand[2]) & warp.defined(in.operand[3]));
 }
 
 struct ExtractField {
@@ -78,7 +80,8 @@ struct ExtractField {
     T result = 0;
     for (u32 i = 0; i <= msb; ++i) {
       const bool bit = i < length && start + i <= msb ? (a >> (start + i) & 1) : sign;
-      result = static_cast<T>(result | static_cast<T>(static_cast<std::make_unsigned_t<T>>(bit) << i));
+      result =
+          static_cast<T>(result | static_cast<T>(static_cast<std::make_unsigned_t<T>>(bit) << i));
     }
     return result;
   }
@@ -105,7 +108,9 @@ struct Reverse {
 };
 struct CountOnes {
   template <class T>
-  static u32 of(T a) { return static_cast<u32>(__builtin_popcountll(a)); }
+  static u32 of(T a) {
+    return static_cast<u32>(__builtin_popcountll(a));
+  }
 };
 struct CountLeadingZeros {
   template <class T>

@@ -78,7 +78,7 @@ void Builder::declare_register(std::uint32_t line, const std::string& name, int 
                                std::uint64_t count) {
   Scope& scope = scopes_.back();
   if (count) {
-    if (!scope.ranges.insert({name, {line, bits, count}}).second) {
+    if (!scope.ranges.insert({name, {bits, count}}).second) {
       refuse(line, "'" + name + "' is declared twice");
     }
   } else if (!scope.registers.insert({name, {bits, {}, false}}).second) {
@@ -211,7 +211,8 @@ int Builder::register_bits(const Statement& statement, const Term& term) {
 // An operand of exactly that many bits, as PTX wants it (but of loads, stores and cvt).
 Operand Builder::source(const Statement& statement, const Term& term, int bits) {
   if (term.kind == Term::Kind::number) return constant(statement.line, bits, term.value);
-  if (term.kind != Term::Kind::name) refuse(statement.line, "an operand is not a register or number");
+  if (term.kind != Term::Kind::name)
+    refuse(statement.line, "an operand is not a register or number");
   if (const Register* known = find_register(term.name)) {
     if (known->bits != bits) {
       refuse(statement.line, "'" + term.name + "' has " + std::to_string(known->bits) +
@@ -222,8 +223,8 @@ Operand Builder::source(const Statement& statement, const Term& term, int bits) 
   if (term.name == "WARP_SZ") return constant(statement.line, bits, kLanes);
   if (const std::optional<Symbol> known = symbol(term.name)) {
     if (bits != 64 && !(bits == 32 && known->space == Space::shared)) {
-      refuse(statement.line, "the address of '" + term.name + "' is not " + std::to_string(bits) +
-                                 " bits");
+      refuse(statement.line,
+             "the address of '" + term.name + "' is not " + std::to_string(bits) + " bits");
     }
     return constant(statement.line, bits, known->address);
   }

@@ -54,7 +54,8 @@ class Builder {
   std::optional<Symbol> symbol(const std::string& name) const;
   // Branches find the labels of their own scope or of an outer one, before or after.
   void declare_label(std::uint32_t line, const std::string& name);
-  void declare_targets(std::uint32_t line, const std::string& name, std::vector<std::string> labels);
+  void declare_targets(std::uint32_t line, const std::string& name,
+                       std::vector<std::string> labels);
 
   std::uint64_t allocate_shared(std::uint64_t bytes, std::uint64_t alignment);
   std::uint64_t allocate_local(std::uint64_t bytes, std::uint64_t alignment);
@@ -71,8 +72,7 @@ class Builder {
     Operand operand;
     bool has_place = false;
   };
-  struct Declared {
-    std::uint32_t line;
+  struct Range {
     int bits;
     std::uint64_t count;
   };
@@ -83,11 +83,11 @@ class Builder {
   };
   struct Scope {
     std::map<std::string, Register> registers;
-    std::map<std::string, Declared> ranges;
+    std::map<std::string, Range> ranges;
     std::map<std::string, Symbol> symbols;
     std::map<std::string, std::uint32_t> labels;
     std::map<std::string, std::vector<std::string>> targets;
-    std::vector<Jump> jumps;           // to labels that may follow
+    std::vector<Jump> jumps;          // to labels that may follow
     std::vector<Jump> indexed_jumps;  // to tables that may follow
   };
 
@@ -101,14 +101,19 @@ class Builder {
   int register_bits(const Statement& statement, const Term& term);
 
   // Each returns false if the statement is not its own.
-  bool add_control(const Statement& statement, const std::vector<std::string>& parts, Instruction& in);
-  bool add_barrier(const Statement& statement, const std::vector<std::string>& parts, Instruction& in);
-  bool add_memory(const Statement& statement, const std::vector<std::string>& parts, Instruction& in);
+  bool add_control(const Statement& statement, const std::vector<std::string>& parts,
+                   Instruction& in);
+  bool add_barrier(const Statement& statement, const std::vector<std::string>& parts,
+                   Instruction& in);
+  bool add_memory(const Statement& statement, const std::vector<std::string>& parts,
+                  Instruction& in);
   bool add_move(const Statement& statement, const std::vector<std::string>& parts, Instruction& in);
   bool add_operation(const Statement& statement, Instruction& in);
 
-  void decode_access(const Statement& statement, const std::vector<std::string>& parts, Instruction& in);
-  void decode_atomic(const Statement& statement, const std::vector<std::string>& parts, Instruction& in);
+  void decode_access(const Statement& statement, const std::vector<std::string>& parts,
+                     Instruction& in);
+  void decode_atomic(const Statement& statement, const std::vector<std::string>& parts,
+                     Instruction& in);
   void decode_address(const Statement& statement, const Term& term, Instruction& in);
 
   std::shared_ptr<Kernel> kernel_;

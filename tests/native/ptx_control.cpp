@@ -7,7 +7,9 @@
 namespace ptx {
 namespace {
 
-void branch_lanes(Warp& warp, const Instruction& in, Mask active) { warp.branch(active, in.target); }
+void branch_lanes(Warp& warp, const Instruction& in, Mask active) {
+  warp.branch(active, in.target);
+}
 
 void indexed_branch_lanes(Warp& warp, const Instruction& in, Mask active) {
   warp.require(in.operand[0], active, "a branch index");
@@ -96,13 +98,19 @@ struct ShuffleIndex {
   }
 };
 struct ShuffleUp {
-  static bool source(int lane, int b, int, int limit, int& from) { return (from = lane - b) >= limit; }
+  static bool source(int lane, int b, int, int limit, int& from) {
+    return (from = lane - b) >= limit;
+  }
 };
 struct ShuffleDown {
-  static bool source(int lane, int b, int, int limit, int& from) { return (from = lane + b) <= limit; }
+  static bool source(int lane, int b, int, int limit, int& from) {
+    return (from = lane + b) <= limit;
+  }
 };
 struct ShuffleButterfly {
-  static bool source(int lane, int b, int, int limit, int& from) { return (from = lane ^ b) <= limit; }
+  static bool source(int lane, int b, int, int limit, int& from) {
+    return (from = lane ^ b) <= limit;
+  }
 };
 
 // Operands: destination, whether the source was in range, value, b, c, members. The value of a lane
@@ -155,13 +163,6 @@ void vote(Warp& warp, const Instruction& in, Mask active) {
     warp.define(in.operand[0], lanes, kAllLanes);
   });
 }
-
-struct ReduceAdd { template <class T> static T of(T a, T b) { return a + b; } };
-struct ReduceAnd { template <class T> static T of(T a, T b) { return a & b; } };
-struct ReduceOr { template <class T> static T of(T a, T b) { return a | b; } };
-struct ReduceXor { template <class T> static T of(T a, T b) { return a ^ b; } };
-struct ReduceMinimum { template <class T> static T of(T a, T b) { return b < a ? b : a; } };
-struct ReduceMaximum { template <class T> static T of(T a, T b) { return a < b ? b : a; } };
 
 template <class F, class T>
 void reduce(Warp& warp, const Instruction& in, Mask active) {
@@ -240,13 +241,13 @@ void add_warp_operations(Operations& operations) {
   for_types<u32, s32>([&](auto zero) {
     using T = decltype(zero);
     const std::string type = "." + type_name<T>();
-    operations["redux.sync.add" + type] = {reduce<ReduceAdd, u32>, "Www"};
-    operations["redux.sync.min" + type] = {reduce<ReduceMinimum, T>, "Www"};
-    operations["redux.sync.max" + type] = {reduce<ReduceMaximum, T>, "Www"};
+    operations["redux.sync.add" + type] = {reduce<Add, u32>, "Www"};
+    operations["redux.sync.min" + type] = {reduce<Minimum, T>, "Www"};
+    operations["redux.sync.max" + type] = {reduce<Maximum, T>, "Www"};
   });
-  operations["redux.sync.and.b32"] = {reduce<ReduceAnd, u32>, "Www"};
-  operations["redux.sync.or.b32"] = {reduce<ReduceOr, u32>, "Www"};
-  operations["redux.sync.xor.b32"] = {reduce<ReduceXor, u32>, "Www"};
+  operations["redux.sync.and.b32"] = {reduce<And, u32>, "Www"};
+  operations["redux.sync.or.b32"] = {reduce<Or, u32>, "Www"};
+  operations["redux.sync.xor.b32"] = {reduce<Xor, u32>, "Www"};
   operations["match.any.sync.b32"] = {match_any<u32>, "Www"};
   operations["match.any.sync.b64"] = {match_any<u64>, "Wqw"};
   operations["activemask.b32"] = {active_mask, "W"};

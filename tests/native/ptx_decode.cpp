@@ -154,7 +154,8 @@ bool Builder::add_control(const Statement& statement, const Parts& parts, Instru
     want_terms(statement, 2, 2);
     in.handler = indexed_branch();
     in.operand[0] = source(statement, statement.terms[0], 32);
-    scopes_.back().indexed_jumps.push_back({kernel_->code.size(), statement.terms[1].name, in.line});
+    scopes_.back().indexed_jumps.push_back(
+        {kernel_->code.size(), statement.terms[1].name, in.line});
     return true;
   }
   if (op == "ret" && plain && !returns_.empty()) {
@@ -306,10 +307,10 @@ void Builder::decode_access(const Statement& statement, const Parts& parts, Inst
       // Hints, which change no value.
       const bool cache = loads ? is_one_of(part, {"ca", "cg", "cs", "lu", "cv", "nc"})
                                : is_one_of(part, {"wb", "cg", "cs", "wt"});
-      const bool level = is_one_of(
-          part, {"L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last",
-                 "L1::no_allocate", "L2::64B", "L2::128B", "L2::256B", "L2::evict_first",
-                 "L2::evict_last", "L2::evict_normal"});
+      const bool level =
+          is_one_of(part, {"L1::evict_normal", "L1::evict_unchanged", "L1::evict_first",
+                           "L1::evict_last", "L1::no_allocate", "L2::64B", "L2::128B", "L2::256B",
+                           "L2::evict_first", "L2::evict_last", "L2::evict_normal"});
       if (!cache && !level && !is_scope(part) && part != "weak") refuse_modifier(statement, part);
     }
   }
@@ -333,12 +334,12 @@ void Builder::decode_access(const Statement& statement, const Parts& parts, Inst
   in.bytes = static_cast<std::uint32_t>(type->bits / 8 * count);
   in.handler = loads ? load(*type, bits, count) : store(*type, bits, count);
   if (!in.handler) {
-    refuse(statement.line, "'" + statement.opcode + "' with registers of " + std::to_string(bits) +
-                               " bits");
+    refuse(statement.line,
+           "'" + statement.opcode + "' with registers of " + std::to_string(bits) + " bits");
   }
   for (std::size_t i = 0; i < values.size(); ++i) {
-    in.operand[1 + i] = loads ? destination(statement, values[i], bits)
-                              : source(statement, values[i], bits);
+    in.operand[1 + i] =
+        loads ? destination(statement, values[i], bits) : source(statement, values[i], bits);
   }
 }
 
@@ -360,8 +361,8 @@ void Builder::decode_atomic(const Statement& statement, const Parts& parts, Inst
   in.strong = true;
   in.handler = type ? atomic(operation, *type) : nullptr;
   const bool swaps = operation == "cas" || operation == "exch";
-  const bool takes = in.space == Space::generic || in.space == Space::global ||
-                     in.space == Space::shared;
+  const bool takes =
+      in.space == Space::generic || in.space == Space::global || in.space == Space::shared;
   if (!in.handler || !takes || (swaps && !returns)) {
     refuse(statement.line, "instruction '" + statement.opcode + "' is not known here");
   }
@@ -410,12 +411,13 @@ bool Builder::add_move(const Statement& statement, const Parts& parts, Instructi
     std::size_t next = 0;
     if (packs) in.operand[next++] = destination(statement, to, type->bits);
     for (const Term& part : parts_of) {
-      in.operand[next++] = packs ? source(statement, part, bits) : destination(statement, part, bits);
+      in.operand[next++] =
+          packs ? source(statement, part, bits) : destination(statement, part, bits);
     }
     if (!packs) in.operand[next] = source(statement, from, type->bits);
     return true;
   }
-  const int clock_bits = from.name == "%clock" ? 32
+  const int clock_bits = from.name == "%clock"                                    ? 32
                          : from.name == "%clock64" || from.name == "%globaltimer" ? 64
                                                                                   : 0;
   if (!clock_bits || clock_bits != type->bits) return false;

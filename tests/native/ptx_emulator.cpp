@@ -81,8 +81,8 @@ Statistics launch(const Kernel& kernel, Dim3 grid, Dim3 block, std::size_t dynam
       std::swap(waiting[i], waiting[random.below(static_cast<std::uint32_t>(i + 1))]);
     }
   }
-  const std::uint32_t resident = std::min(static_cast<std::uint32_t>(waiting.size()),
-                                          1 + random.below(kMaxResident));
+  const std::uint32_t resident =
+      std::min(static_cast<std::uint32_t>(waiting.size()), 1 + random.below(kMaxResident));
   Launch state{kernel,
                grid,
                block,

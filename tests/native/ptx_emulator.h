@@ -8,8 +8,8 @@
 // between: each is an Error that names the kernel, the line of PTX and the thread, never a guess.
 //
 // What it cannot find: missing fences (memory is sequentially consistent here) and races in global
-// memory or between the lanes of a warp, which run in lockstep. A lane that spins until another lane
-// of its warp comes may spin until the instruction limit.
+// memory or between the lanes of a warp, which run in lockstep. A lane that spins until another
+// lane of its warp comes may spin until the instruction limit.
 #pragma once
 
 #include <cstddef>

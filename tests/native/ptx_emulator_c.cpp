@@ -54,7 +54,8 @@ class Arrays final : public ptx::Memory {
       if (address < array.address || address - array.address >= array.bytes) continue;
       const std::uint64_t offset = address - array.address;
       if (array.bytes - offset < bytes) break;
-      if (write && !array.writable) throw ptx::Error(describe("store to a read-only array", address));
+      if (write && !array.writable)
+        throw ptx::Error(describe("store to a read-only array", address));
       return static_cast<char*>(array.data) + offset;
     }
     throw ptx::Error(describe("global memory access outside of all arrays", address));
@@ -92,9 +93,13 @@ void* ptx_open(const char* text, std::uint64_t bytes, char* message, std::uint64
 
 void ptx_close(void* handle) { delete static_cast<Handle*>(handle); }
 
-const char* ptx_version(void* handle) { return static_cast<Handle*>(handle)->module.version().c_str(); }
+const char* ptx_version(void* handle) {
+  return static_cast<Handle*>(handle)->module.version().c_str();
+}
 
-const char* ptx_target(void* handle) { return static_cast<Handle*>(handle)->module.target().c_str(); }
+const char* ptx_target(void* handle) {
+  return static_cast<Handle*>(handle)->module.target().c_str();
+}
 
 std::uint64_t ptx_kernels(void* handle) { return static_cast<Handle*>(handle)->names.size(); }
 
@@ -103,7 +108,8 @@ const char* ptx_kernel_name(void* handle, std::uint64_t index) {
 }
 
 // `parameters` has room for info->parameters of them, or is null.
-void ptx_kernel_info(void* handle, const char* name, PtxKernelInfo* info, PtxParameter* parameters) {
+void ptx_kernel_info(void* handle, const char* name, PtxKernelInfo* info,
+                     PtxParameter* parameters) {
   const ptx::KernelInfo& known = ptx::info(*static_cast<Handle*>(handle)->module.find(name));
   *info = {known.parameters.size(), known.parameter_bytes, known.shared_bytes, known.max_threads};
   for (std::size_t i = 0; parameters && i < known.parameters.size(); ++i) {

@@ -34,6 +34,49 @@ constexpr char written() {
   return sizeof(T) == 2 ? 'H' : sizeof(T) == 4 ? 'W' : 'Q';
 }
 
+// --- Functions of a lane that several instructions share.
+
+struct Add {
+  // Unsigned, in a type that does not promote to int: overflow wraps.
+  template <class T>
+  static T of(T a, T b) {
+    using U = std::conditional_t<sizeof(T) == 8, u64, u32>;
+    return static_cast<T>(static_cast<U>(a) + static_cast<U>(b));
+  }
+};
+struct Minimum {
+  template <class T>
+  static T of(T a, T b) {
+    return a < b ? a : b;
+  }
+};
+struct Maximum {
+  template <class T>
+  static T of(T a, T b) {
+    return a < b ? b : a;
+  }
+};
+struct And {
+  template <class T>
+  static T of(T a, T b) {
+    return a & b;
+  }
+};
+struct Or {
+  template <class T>
+  static T of(T a, T b) {
+    return a | b;
+  }
+};
+struct Xor {
+  template <class T>
+  static T of(T a, T b) {
+    return a ^ b;
+  }
+};
+
+// --- All lanes.
+
 // Calls f with a zero of each type.
 template <class... T, class F>
 void for_types(F f) {

@@ -11,16 +11,42 @@ Mask negatable(Warp& warp, const Instruction& in, Operand operand) {
 
 // --- Comparisons.
 
-struct Equal { template <class T> static bool of(T a, T b) { return a == b; } };
-struct NotEqual { template <class T> static bool of(T a, T b) { return a != b; } };
-struct Less { template <class T> static bool of(T a, T b) { return a < b; } };
-struct LessEqual { template <class T> static bool of(T a, T b) { return a <= b; } };
-struct Greater { template <class T> static bool of(T a, T b) { return a > b; } };
-struct GreaterEqual { template <class T> static bool of(T a, T b) { return a >= b; } };
-
-struct And { template <class T> static T of(T a, T b) { return a & b; } };
-struct Or { template <class T> static T of(T a, T b) { return a | b; } };
-struct Xor { template <class T> static T of(T a, T b) { return a ^ b; } };
+struct Equal {
+  template <class T>
+  static bool of(T a, T b) {
+    return a == b;
+  }
+};
+struct NotEqual {
+  template <class T>
+  static bool of(T a, T b) {
+    return a != b;
+  }
+};
+struct Less {
+  template <class T>
+  static bool of(T a, T b) {
+    return a < b;
+  }
+};
+struct LessEqual {
+  template <class T>
+  static bool of(T a, T b) {
+    return a <= b;
+  }
+};
+struct Greater {
+  template <class T>
+  static bool of(T a, T b) {
+    return a > b;
+  }
+};
+struct GreaterEqual {
+  template <class T>
+  static bool of(T a, T b) {
+    return a >= b;
+  }
+};
 
 template <class Compare, class T>
 Mask compare(Warp& warp, Operand a, Operand b) {
@@ -75,7 +101,8 @@ void add_comparison(Operations& operations, const std::string& name, char kind) 
     const std::string sources = std::string(2, letter<T>()) + third;
     const std::string full = name + combine;
     operations["setp." + full + type] = {set_predicate<Compare, T>, "P_" + sources, immediate};
-    operations["setp." + full + type + "|"] = {set_predicate<Compare, T>, "PP" + sources, immediate};
+    operations["setp." + full + type + "|"] = {set_predicate<Compare, T>, "PP" + sources,
+                                               immediate};
     for (const char* to : {".u32", ".s32"}) {
       operations["set." + full + to + type] = {set_register<Compare, T>, "W" + sources, immediate};
     }
@@ -95,19 +122,32 @@ void select(Warp& warp, const Instruction& in, Mask active) {
   T results[kLanes];
   for (int i = 0; i < kLanes; ++i) results[i] = chosen >> i & 1 ? a[i] : b[i];
   warp.write(in.operand[0], results, active);
-  const Mask defined = (chosen & warp.defined(in.operand[1])) | (~chosen & warp.defined(in.operand[2]));
+  const Mask defined =
+      (chosen & warp.defined(in.operand[1])) | (~chosen & warp.defined(in.operand[2]));
   warp.define(in.operand[0], active, defined & warp.defined(in.operand[3]));
 }
 
 struct SelectBySign {
   template <class T>
-  static T of(T a, T b, s32 c) { return c >= 0 ? a : b; }
+  static T of(T a, T b, s32 c) {
+    return c >= 0 ? a : b;
+  }
 };
 
 // --- Logic.
 
-struct Not { template <class T> static T of(T a) { return ~a; } };
-struct LogicalNot { template <class T> static T of(T a) { return a == 0; } };
+struct Not {
+  template <class T>
+  static T of(T a) {
+    return ~a;
+  }
+};
+struct LogicalNot {
+  template <class T>
+  static T of(T a) {
+    return a == 0;
+  }
+};
 
 // Any function of three bits, as a polynomial over GF(2).
 void any_logic(Warp& warp, const Instruction& in, Mask active) {
@@ -126,8 +166,9 @@ void any_logic(Warp& warp, const Instruction& in, Mask active) {
     results[i] = without_a ^ (a[i] & with_a);
   }
   warp.write(in.operand[0], results, active);
-  warp.define(in.operand[0], active, warp.defined(in.operand[1]) & warp.defined(in.operand[2]) &
-                                         warp.defined(in.operand[3]));
+  warp.define(
+      in.operand[0], active,
+      warp.defined(in.operand[1]) & warp.defined(in.operand[2]) & warp.defined(in.operand[3]));
 }
 
 template <class F>
@@ -144,7 +185,12 @@ void predicate_copy(Warp& warp, const Instruction& in, Mask active) {
   warp.define(in.operand[0], active, warp.defined(in.operand[1]));
 }
 
-struct Copy { template <class T> static T of(T a) { return a; } };
+struct Copy {
+  template <class T>
+  static T of(T a) {
+    return a;
+  }
+};
 
 template <class Whole, class Part>
 void pack_parts(Warp& warp, const Instruction& in, Mask active) {
@@ -224,9 +270,13 @@ Result by_types(DataType type, int register_bits) {
 }
 
 template <class R, class T>
-struct WidenStage { static constexpr Widen handler = widen_lanes<R, T>; };
+struct WidenStage {
+  static constexpr Widen handler = widen_lanes<R, T>;
+};
 template <class R, class T>
-struct NarrowStage { static constexpr Narrow handler = narrow_lanes<R, T>; };
+struct NarrowStage {
+  static constexpr Narrow handler = narrow_lanes<R, T>;
+};
 
 Widen widen(DataType type, int bits) { return by_types<WidenStage, Widen>(type, bits); }
 Narrow narrow(DataType type, int bits) { return by_types<NarrowStage, Narrow>(type, bits); }
@@ -260,8 +310,8 @@ void add_comparisons(Operations& operations) {
     add_comparison<GreaterEqual, T>(operations, "ge", kind);
     const std::string selected = {written<T>(), letter<T>(), letter<T>(), 'p'};
     operations["selp." + type_name<T>()] = {select<std::make_unsigned_t<T>>, selected};
-    operations["slct." + type_name<T>() + ".s32"] = {
-        map<SelectBySign, T, T, T, s32>, {written<T>(), letter<T>(), letter<T>(), 'w'}};
+    operations["slct." + type_name<T>() + ".s32"] = {map<SelectBySign, T, T, T, s32>,
+                                                     {written<T>(), letter<T>(), letter<T>(), 'w'}};
     operations["mov." + type_name<T>()] = {map<Copy, T, T>, {written<T>(), letter<T>()}};
     if constexpr (!std::is_signed_v<T>) {
       equality('b');

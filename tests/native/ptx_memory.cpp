@@ -10,6 +10,8 @@ namespace {
 
 using Bytes = std::uint8_t;
 
+enum class Use { load, store, update };  // an update is what an atomic does
+
 // Where the lanes' accesses lie.
 struct Pointers {
   Bytes* lane[kLanes];
@@ -112,17 +114,21 @@ void find_global(Warp& warp, const Addresses& at, std::size_t bytes, bool write,
   });
 }
 
-void find_shared(Warp& warp, const Instruction& in, const Addresses& at, bool write, Pointers& to) {
+void find_shared(Warp& warp, const Instruction& in, const Addresses& at, Use use, Pointers& to) {
   Block& block = warp.block;
-  const Access access = write ? in.strong ? Access::strong_write : Access::weak_write
-                        : in.strong ? Access::strong_read : Access::weak_read;
+  const Access access = use == Use::update ? Access::update
+                        : use == Use::store
+                            ? (in.strong ? Access::strong_write : Access::weak_write)
+                        : in.strong ? Access::strong_read
+                                    : Access::weak_read;
   u64 previous = ~u64{0};
   Bytes* pointer = nullptr;
   for_lanes(at.active, [&](int i) {
     if (at.lane[i] != previous) {
       previous = at.lane[i];
       pointer = in_lane(i, [&] {
-        return block.shared.access(previous, in.bytes, access, warp.number, warp.clocks, block.time);
+        return block.shared.access(previous, in.bytes, access, warp.number, warp.clocks,
+                                   block.time);
       });
     }
     to.lane[i] = pointer;
@@ -133,9 +139,8 @@ void find_local(Warp& warp, const Instruction& in, const Addresses& at, bool wri
   const std::size_t size = warp.block.launch.kernel.local_bytes;
   for_lanes(at.active, [&](int i) {
     Bytes* start = warp.local.data() + static_cast<std::size_t>(i) * size;
-    to.lane[i] = in_lane(i, [&] {
-      return within(kLocalWindow, start, size, at.lane[i], in.bytes, "local");
-    });
+    to.lane[i] = in_lane(
+        i, [&] { return within(kLocalWindow, start, size, at.lane[i], in.bytes, "local"); });
     Bytes* flags = warp.local_defined.data() + (to.lane[i] - warp.local.data());
     if (write) {
       std::memset(flags, 1, in.bytes);
@@ -145,9 +150,10 @@ void find_local(Warp& warp, const Instruction& in, const Addresses& at, bool wri
   });
 }
 
-void find(Warp& warp, const Instruction& in, Space space, const Addresses& at, bool write,
+void find(Warp& warp, const Instruction& in, Space space, const Addresses& at, Use use,
           Pointers& to) {
   Launch& launch = warp.block.launch;
+  const bool write = use != Use::load;
   switch (space) {
     case Space::global:
       find_global(warp, at, in.bytes, write, to);
@@ -156,10 +162,9 @@ void find(Warp& warp, const Instruction& in, Space space, const Addresses& at, b
             static_cast<u64>(__builtin_popcount(at.active)) * in.bytes;
       }
       break;
-    case Space::shared:
-      find_shared(warp, in, at, write, to);
-      break;
+    case Space::shared: find_shared(warp, in, at, use, to); break;
     case Space::local:
+      if (use == Use::update) fault(at.active, "atomic on local memory");
       find_local(warp, in, at, write, to);
       break;
     case Space::param:
@@ -187,13 +192,13 @@ void find(Warp& warp, const Instruction& in, Space space, const Addresses& at, b
           if (first == Space::shared) part.lane[i] -= kSharedWindow;
         });
         rest &= ~part.active;
-        find(warp, in, first, part, write, to);
+        find(warp, in, first, part, use, to);
       }
       break;
   }
 }
 
-Pointers resolve(Warp& warp, const Instruction& in, Mask active, bool write) {
+Pointers resolve(Warp& warp, const Instruction& in, Mask active, Use use) {
   const Addresses at = addresses_of(warp, in, active);
   u64 misaligned = 0;
   for_lanes(active, [&](int i) { misaligned |= at.lane[i]; });
@@ -226,23 +231,23 @@ Pointers resolve(Warp& warp, const Instruction& in, Mask active, bool write) {
       const std::size_t total = std::size_t{in.bytes} * kLanes;
       try {
         to.lane[0] = static_cast<Bytes*>(
-            warp.block.launch.memory.access(at.lane[0], total, write));
+            warp.block.launch.memory.access(at.lane[0], total, use != Use::load));
         to.contiguous = true;
-        if (!write) warp.block.launch.statistics.global_load_bytes += total;
+        if (use == Use::load) warp.block.launch.statistics.global_load_bytes += total;
         return to;
       } catch (const Error&) {
         // find() says which lane is at fault.
       }
     }
   }
-  find(warp, in, space, at, write, to);
+  find(warp, in, space, at, use, to);
   return to;
 }
 
 // T is the type in memory, R the register's; operands are the address, then kCount values.
 template <class T, class R, int kCount>
 void load_lanes(Warp& warp, const Instruction& in, Mask active) {
-  const Pointers from = resolve(warp, in, active, false);
+  const Pointers from = resolve(warp, in, active, Use::load);
   R results[kCount][kLanes];
   if (from.contiguous) {
     T values[kLanes][kCount];
@@ -271,7 +276,7 @@ void store_lanes(Warp& warp, const Instruction& in, Mask active) {
     registers[k] = warp.lanes<R>(in.operand[1 + k]);
     defined &= warp.defined(in.operand[1 + k]);
   }
-  const Pointers to = resolve(warp, in, active, true);
+  const Pointers to = resolve(warp, in, active, Use::store);
   T values[kLanes][kCount];
   for (int k = 0; k < kCount; ++k) {
     for (int i = 0; i < kLanes; ++i) values[i][k] = static_cast<T>(registers[k][i]);
@@ -300,18 +305,30 @@ void store_lanes(Warp& warp, const Instruction& in, Mask active) {
 
 // --- Atomics.
 
-struct AtomicAdd { template <class T> static T of(T a, T b) { return a + b; } };
-struct AtomicAnd { template <class T> static T of(T a, T b) { return a & b; } };
-struct AtomicOr { template <class T> static T of(T a, T b) { return a | b; } };
-struct AtomicXor { template <class T> static T of(T a, T b) { return a ^ b; } };
-struct AtomicExchange { template <class T> static T of(T, T b) { return b; } };
-struct AtomicMinimum { template <class T> static T of(T a, T b) { return b < a ? b : a; } };
-struct AtomicMaximum { template <class T> static T of(T a, T b) { return a < b ? b : a; } };
-struct AtomicIncrement { template <class T> static T of(T a, T b) { return a >= b ? 0 : a + 1; } };
-struct AtomicDecrement {
-  template <class T> static T of(T a, T b) { return a == 0 || a > b ? b : a - 1; }
+struct Exchange {
+  template <class T>
+  static T of(T, T b) {
+    return b;
+  }
 };
-struct CompareAndSwap { template <class T> static T of(T a, T b, T c) { return a == b ? c : a; } };
+struct Increment {
+  template <class T>
+  static T of(T a, T b) {
+    return a >= b ? 0 : a + 1;
+  }
+};
+struct Decrement {
+  template <class T>
+  static T of(T a, T b) {
+    return a == 0 || a > b ? b : a - 1;
+  }
+};
+struct CompareAndSwap {
+  template <class T>
+  static T of(T a, T b, T c) {
+    return a == b ? c : a;
+  }
+};
 
 // Operands: address, destination, value, and for compare-and-swap another value. Lanes follow each
 // other in an order that differs each time. Other launches may use the memory at the same time.
@@ -320,16 +337,15 @@ void atomic_lanes(Warp& warp, const Instruction& in, Mask active) {
   using U = std::make_unsigned_t<T>;
   warp.require(in.operand[2], active, "an atomic's operand");
   if (kSwap) warp.require(in.operand[3], active, "an atomic's operand");
-  const Pointers to = resolve(warp, in, active, true);
-  for_lanes(active & ~to.defined, [](int i) { fault(Mask{1} << i, "atomic on undefined memory"); });
+  const Pointers to = resolve(warp, in, active, Use::update);
   const T *b = warp.lanes<T>(in.operand[2]), *c = warp.lanes<T>(in.operand[3]);
   const int first = static_cast<int>(warp.block.launch.random.below(kLanes));
   U results[kLanes] = {};
   for (int k = 0; k < kLanes; ++k) {
     const int i = (first + k) % kLanes;
     if (!(active >> i & 1)) continue;
-    U* place = reinterpret_cast<U*>(to.contiguous ? to.lane[0] + std::size_t(i) * sizeof(U)
-                                                  : to.lane[i]);
+    U* place =
+        reinterpret_cast<U*>(to.contiguous ? to.lane[0] + std::size_t(i) * sizeof(U) : to.lane[i]);
     U old = __atomic_load_n(place, __ATOMIC_SEQ_CST);
     U wanted;
     do {
@@ -421,20 +437,20 @@ Handler atomic_of(const std::string& operation, bool bits_only) {
   constexpr bool kSigned = std::is_signed_v<T>;
   if constexpr (!kSigned) {
     if (bits_only) {
-      if (operation == "and") return atomic_lanes<AtomicAnd, T, false>;
-      if (operation == "or") return atomic_lanes<AtomicOr, T, false>;
-      if (operation == "xor") return atomic_lanes<AtomicXor, T, false>;
-      if (operation == "exch") return atomic_lanes<AtomicExchange, T, false>;
+      if (operation == "and") return atomic_lanes<And, T, false>;
+      if (operation == "or") return atomic_lanes<Or, T, false>;
+      if (operation == "xor") return atomic_lanes<Xor, T, false>;
+      if (operation == "exch") return atomic_lanes<Exchange, T, false>;
       if (operation == "cas") return atomic_lanes<CompareAndSwap, T, true>;
       return nullptr;
     }
-    if (operation == "add") return atomic_lanes<AtomicAdd, T, false>;
-    if (operation == "inc" && sizeof(T) == 4) return atomic_lanes<AtomicIncrement, T, false>;
-    if (operation == "dec" && sizeof(T) == 4) return atomic_lanes<AtomicDecrement, T, false>;
+    if (operation == "add") return atomic_lanes<Add, T, false>;
+    if (operation == "inc" && sizeof(T) == 4) return atomic_lanes<Increment, T, false>;
+    if (operation == "dec" && sizeof(T) == 4) return atomic_lanes<Decrement, T, false>;
   }
   if (operation == "add" && sizeof(T) == 4) return atomic_of<u32>("add", false);
-  if (operation == "min") return atomic_lanes<AtomicMinimum, T, false>;
-  if (operation == "max") return atomic_lanes<AtomicMaximum, T, false>;
+  if (operation == "min") return atomic_lanes<Minimum, T, false>;
+  if (operation == "max") return atomic_lanes<Maximum, T, false>;
   return nullptr;
 }
 
@@ -442,9 +458,8 @@ Handler atomic_of(const std::string& operation, bool bits_only) {
 
 Handler load(DataType type, int register_bits, int count) {
   Handler handler = nullptr;
-  by_types(type, register_bits, [&](auto t, auto r) {
-    handler = load_of<decltype(t), decltype(r)>(count);
-  });
+  by_types(type, register_bits,
+           [&](auto t, auto r) { handler = load_of<decltype(t), decltype(r)>(count); });
   return handler;
 }
 

@@ -9,10 +9,10 @@
 
 namespace ptx {
 
-// An instruction whose operands are all registers or immediates. The signature has a letter for each
-// operand: p a predicate, n one that may be negated with !, h 16 bits, w 32, q 64, i an immediate,
-// c the carry flag and _ a predicate that nobody reads, which the text leaves out; upper case is
-// written.
+// An instruction whose operands are all registers or immediates. The signature has a letter for
+// each operand: p a predicate, n one that may be negated with !, h 16 bits, w 32, q 64, i an
+// immediate, c the carry flag and _ a predicate that nobody reads, which the text leaves out; upper
+// case is written.
 struct Operation {
   Handler handler = nullptr;
   std::string signature;

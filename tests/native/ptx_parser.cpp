@@ -119,6 +119,7 @@ void Parser::parse() {
     is_extern = false;
   }
   if (version.empty() || target.empty()) throw Error("PTX has no .version or no .target");
+  for (const Entry& entry : entries_) build(entry);
 }
 
 Declaration Parser::parse_declaration() {
@@ -255,6 +256,13 @@ void Parser::parse_entry() {
   kernel->info.name = expect_word();
   const std::vector<Declaration> parameters = parse_parameters();
   parse_directives(*kernel);
+  entries_.push_back({kernel, parameters, at_});
+  skip_block();
+}
+
+void Parser::build(const Entry& entry) {
+  const std::shared_ptr<Kernel>& kernel = entry.kernel;
+  at_ = entry.body;
   inlining_.clear();
   function_shared_.clear();
 
@@ -273,7 +281,7 @@ void Parser::parse_entry() {
                            : builder.allocate_shared(declared.bytes(), declared.alignment);
     builder.declare_symbol(declared.line, declared.name, {Space::shared, address});
   }
-  for (const Declaration& parameter : parameters) {
+  for (const Declaration& parameter : entry.parameters) {
     KernelInfo& info = kernel->info;
     const std::uint64_t offset = round_up(info.parameter_bytes, parameter.alignment);
     info.parameters.push_back({offset, parameter.bytes(), parameter.alignment});

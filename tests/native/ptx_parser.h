@@ -37,6 +37,12 @@ class Parser {
     std::vector<Declaration> results, parameters;
     std::size_t body = 0;  // its first token, after the {; 0 where only declared
   };
+  // Kernels are built when all functions are known.
+  struct Entry {
+    std::shared_ptr<Kernel> kernel;
+    std::vector<Declaration> parameters;
+    std::size_t body;
+  };
   struct Shared {
     Declaration declaration;
     bool is_extern;
@@ -59,6 +65,7 @@ class Parser {
   std::vector<Declaration> parse_parameters();
   void parse_function();
   void parse_entry();
+  void build(const Entry& entry);
   void parse_directives(Kernel& kernel);
   bool mentions(std::size_t begin, const std::string& name) const;
 
@@ -79,6 +86,7 @@ class Parser {
   std::map<std::string, Symbol> symbols_;  // of .global and .const variables
   std::vector<Shared> shared_;
   std::map<std::string, Function> functions_;
+  std::vector<Entry> entries_;
   std::uint64_t next_global_ = kGlobalVariableWindow, next_const_ = kConstWindow;
 
   // Of the kernel that is being built.

@@ -41,7 +41,7 @@ void Parser::parse_body(Builder& builder) {
 void Parser::parse_registers(Builder& builder) {
   const std::uint32_t line = peek().line;
   const std::string type = expect_word();
-  const int bits = type == ".pred" ? 1
+  const int bits = type == ".pred"                                      ? 1
                    : type == ".b16" || type == ".u16" || type == ".s16" ? 16
                    : type == ".b32" || type == ".u32" || type == ".s32" ? 32
                    : type == ".b64" || type == ".u64" || type == ".s64" ? 64
@@ -173,8 +173,7 @@ void Parser::parse_call(Builder& builder) {
     refuse(line, "function '" + name + "' is not defined here");
   }
   const Function& function = found->second;
-  if (results.size() != function.results.size() ||
-      arguments.size() != function.parameters.size()) {
+  if (results.size() != function.results.size() || arguments.size() != function.parameters.size()) {
     refuse(line, "call of '" + name + "' with a wrong number of arguments");
   }
   if (!inlining_.insert(name).second) refuse(line, "recursion of '" + name + "'");

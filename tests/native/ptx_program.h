@@ -54,29 +54,49 @@ using Narrow = void (*)(Warp& warp, Operand to, const std::int64_t* values, Mask
 struct Instruction {
   Handler handler = nullptr;
   Finish finish = nullptr;
-  std::array<Operand, 6> operand{};  // destinations first, but for loads and stores: see there
+  std::array<Operand, 6> operand{};  // see ptx_operations.h for their order
   Operand guard{};
   bool guarded = false, guard_negated = false;
-  bool negated = false;            // the last source, a predicate
-  bool wide_address = true;        // the address is 64 bits
-  bool strong = false;             // volatile, relaxed or stronger: no data race with its like
-  bool aligned = false;            // a barrier for whole warps
-  bool counted = false;            // a barrier with a thread count
+  bool negated = false;      // the last source, a predicate
+  bool wide_address = true;  // the address is 64 bits
+  bool strong = false;       // volatile, relaxed or stronger: no data race with its like
+  bool aligned = false;      // a barrier for whole warps
+  bool counted = false;      // a barrier with a thread count
   std::uint8_t operands = 0;
   Space space = Space::generic;
-  std::uint32_t bytes = 0;         // that one lane accesses
-  std::uint32_t target = 0;        // of a branch
+  std::uint32_t bytes = 0;   // that one lane accesses
+  std::uint32_t target = 0;  // of a branch
   std::uint32_t line = 0;
-  std::int64_t immediate = 0;      // an address's offset, a table's size
+  std::int64_t immediate = 0;          // an address's offset, or the operation's own
   std::vector<std::uint32_t> targets;  // of brx.idx
   Widen widen = nullptr;
   Narrow narrow = nullptr;
 };
 
 enum class Special : std::uint8_t {
-  tid_x, tid_y, tid_z, ntid_x, ntid_y, ntid_z, ctaid_x, ctaid_y, ctaid_z, nctaid_x, nctaid_y,
-  nctaid_z, laneid, warpid, nwarpid, smid, nsmid, lanemask_eq, lanemask_lt, lanemask_le,
-  lanemask_gt, lanemask_ge, dynamic_smem_size,
+  tid_x,
+  tid_y,
+  tid_z,
+  ntid_x,
+  ntid_y,
+  ntid_z,
+  ctaid_x,
+  ctaid_y,
+  ctaid_z,
+  nctaid_x,
+  nctaid_y,
+  nctaid_z,
+  laneid,
+  warpid,
+  nwarpid,
+  smid,
+  nsmid,
+  lanemask_eq,
+  lanemask_lt,
+  lanemask_le,
+  lanemask_gt,
+  lanemask_ge,
+  dynamic_smem_size
 };
 
 struct Constant {

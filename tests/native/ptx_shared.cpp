@@ -16,14 +16,7 @@ constexpr std::array<std::array<bool, 4>, 4> kConflicts = {{
 }};
 constexpr const char* kNames[] = {"store", "load", "atomic or strong store", "strong load"};
 
-// A warp other than `warp` among those of `warps` whose accesses up to `time` are not ordered before.
-int unordered(std::uint32_t warps, std::uint32_t time, int warp, const Clocks& clocks) {
-  for (warps &= ~(1u << warp); warps; warps &= warps - 1) {
-    const int other = __builtin_ctz(warps);
-    if (time >= clocks.before[static_cast<std::size_t>(other)]) return other;
-  }
-  return -1;
-}
+std::uint32_t bit(int warp) { return std::uint32_t{1} << warp; }
 
 }  // namespace
 
@@ -32,10 +25,35 @@ SharedMemory::SharedMemory(std::size_t static_bytes, std::size_t dynamic_bytes)
       bytes_(static_bytes + dynamic_bytes + 16),  // never empty
       cells_(static_bytes + dynamic_bytes) {}
 
-void SharedMemory::reset() { std::fill(cells_.begin(), cells_.end(), Cell{}); }
+void SharedMemory::reset() {
+  std::fill(cells_.begin(), cells_.end(), Cell{});
+  tables_.clear();
+}
 
-std::uint8_t* SharedMemory::access(std::uint64_t address, std::size_t bytes, Access access, int warp,
-                                   const Clocks& clocks, std::uint32_t now) {
+int SharedMemory::find_unordered(const Last& last, int warp, const Clocks& clocks) const {
+  for (std::uint32_t others = last.warps & ~bit(warp); others; others &= others - 1) {
+    const int other = __builtin_ctz(others);
+    const auto index = static_cast<std::size_t>(other);
+    const std::uint32_t time = last.table ? tables_[last.table - 1][index] : last.time;
+    if (time >= clocks.before[index]) return other;
+  }
+  return -1;
+}
+
+void SharedMemory::record(Last& last, int warp, const Clocks& clocks, std::uint32_t now) {
+  if (find_unordered(last, warp, clocks) < 0) {
+    last.warps = bit(warp);
+  } else if (!last.table) {
+    tables_.emplace_back().fill(last.time);
+    last.table = static_cast<std::uint32_t>(tables_.size());
+  }
+  last.warps |= bit(warp);
+  last.time = now;
+  if (last.table) tables_[last.table - 1][static_cast<std::size_t>(warp)] = now;
+}
+
+std::uint8_t* SharedMemory::access(std::uint64_t address, std::size_t bytes, Access access,
+                                   int warp, const Clocks& clocks, std::uint32_t now) {
   const bool dynamic = address >= kDynamicSharedBase;
   const std::uint64_t base = dynamic ? kDynamicSharedBase : kStaticSharedBase;
   const std::size_t size = dynamic ? cells_.size() - static_bytes_ : static_bytes_;
@@ -45,28 +63,26 @@ std::uint8_t* SharedMemory::access(std::uint64_t address, std::size_t bytes, Acc
                 " bytes from " + to_hex(base));
   }
   const std::size_t start = address - base + (dynamic ? static_bytes_ : 0);
-  const auto kind = static_cast<std::size_t>(access);
-  const bool write = access == Access::weak_write || access == Access::strong_write;
+  const bool updates = access == Access::update;
+  const auto kind = static_cast<std::size_t>(updates ? Access::strong_write : access);
+  const bool writes = access == Access::weak_write || access == Access::strong_write;
   for (Cell* cell = &cells_[start]; cell != cells_.data() + start + bytes; ++cell) {
-    if (write) {
+    if (writes) {
       cell->defined = true;
     } else if (!cell->defined) {
-      throw Error("load of shared memory that nothing wrote, address " + to_hex(address));
+      throw Error(std::string(updates ? "atomic on" : "load of") +
+                  " shared memory that nothing wrote, address " + to_hex(address));
     }
     for (std::size_t k = 0; k < 4; ++k) {
-      const Last& last = cell->last[k];
-      if (!kConflicts[kind][k] || !(last.warps & ~(1u << warp))) continue;
-      const int other = unordered(last.warps, last.time, warp, clocks);
+      if (!kConflicts[kind][k]) continue;
+      const int other = find_unordered(cell->last[k], warp, clocks);
       if (other >= 0) {
         throw Error(std::string("data race in shared memory: this ") + kNames[kind] +
                     " and an earlier " + kNames[k] + " by warp " + std::to_string(other) +
                     " have no barrier between, address " + to_hex(address));
       }
     }
-    Last& last = cell->last[kind];
-    const bool keep = unordered(last.warps, last.time, warp, clocks) >= 0;
-    last.warps = (keep ? last.warps : 0) | 1u << warp;
-    last.time = now;
+    record(cell->last[kind], warp, clocks, now);
   }
   return bytes_.data() + start;
 }

@@ -9,7 +9,8 @@ namespace ptx {
 namespace {
 
 bool is_word_character(char c) {
-  return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '$' || c == '%' || c == '.';
+  return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '$' || c == '%' ||
+         c == '.';
 }
 
 }  // namespace
@@ -88,7 +89,7 @@ std::uint64_t parse_integer(const Token& token, bool negative) {
   std::uint64_t value = 0;
   if (digits.empty()) refuse(token.line, "'" + token.text + "' is not an integer");
   for (const char c : digits) {
-    const int digit = c >= '0' && c <= '9' ? c - '0'
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
                       : c >= 'a' && c <= 'f' ? c - 'a' + 10
                       : c >= 'A' && c <= 'F' ? c - 'A' + 10
                                              : 99;

@@ -35,15 +35,15 @@ Warp::Warp(Block& block, int number)
   const std::uint32_t first = static_cast<std::uint32_t>(number) * kLanes;
   const std::uint32_t count = std::min<std::uint32_t>(block.threads() - first, kLanes);
   existing = count == kLanes ? kAllLanes : (Mask{1} << count) - 1;
-  for (const Constant& constant : block.launch.kernel.constants) {
-    const Operand operand = constant.operand;
-    const std::uint64_t value = constant.value;
-    if (constant.width == 1) predicate(operand) = value ? kAllLanes : 0;
-    for (int i = 0; i < kLanes; ++i) {
-      if (constant.width == 16) lanes<std::uint16_t>(operand)[i] = static_cast<std::uint16_t>(value);
-      if (constant.width == 32) lanes<std::uint32_t>(operand)[i] = static_cast<std::uint32_t>(value);
-      if (constant.width == 64) lanes<std::uint64_t>(operand)[i] = value;
-    }
+  for (const auto& [operand, width, value] : block.launch.kernel.constants) {
+    const auto fill = [this, operand = operand, value = value](auto zero) {
+      using T = decltype(zero);
+      std::fill_n(lanes<T>(operand), kLanes, static_cast<T>(value));
+    };
+    if (width == 1) predicate(operand) = value ? kAllLanes : 0;
+    if (width == 16) fill(std::uint16_t{});
+    if (width == 32) fill(std::uint32_t{});
+    if (width == 64) fill(std::uint64_t{});
   }
 }
 
@@ -67,9 +67,8 @@ void Warp::start() {
 }
 
 bool Warp::can_run() const {
-  return active || std::any_of(others.begin(), others.end(), [](const Group& group) {
-           return group.wait == Wait::nothing;
-         });
+  return active || std::any_of(others.begin(), others.end(),
+                               [](const Group& group) { return group.wait == Wait::nothing; });
 }
 
 void Warp::run(std::uint64_t budget) {
@@ -207,8 +206,7 @@ std::uint32_t Warp::uniform(Operand operand, Mask active_lanes, const char* use)
 
 std::uint64_t Warp::special(Special special, int lane) const {
   const Launch& launch = block.launch;
-  const Dim3 tid =
-      unflatten(static_cast<std::uint32_t>(number * kLanes + lane), launch.block);
+  const Dim3 tid = unflatten(static_cast<std::uint32_t>(number * kLanes + lane), launch.block);
   const Mask below = (Mask{1} << lane) - 1, self = Mask{1} << lane;
   switch (special) {
     case Special::tid_x: return tid.x;
@@ -305,7 +303,8 @@ void Block::fail_at_barrier() const {
     for (const Group& group : warp.others) {
       if (!message.empty() || group.wait != Wait::barrier) continue;
       message = warp.describe(*group.instruction) + ", " +
-                warp.describe(__builtin_ctz(group.lanes)) + ": waits at a barrier that not all reach";
+                warp.describe(__builtin_ctz(group.lanes)) +
+                ": waits at a barrier that not all reach";
     }
   }
   throw Error(message + "; " + std::to_string(exited) + " of " + std::to_string(threads()) +

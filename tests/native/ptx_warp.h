@@ -1,12 +1,12 @@
 // The state of a running grid: blocks, and their warps, which run in lockstep.
 //
-// Lanes that diverge become groups, each with its own program counter; the group with the lowest one
-// runs, and takes in the others as it reaches them. That serves any control flow. The .sync
+// Lanes that diverge become groups, each with its own program counter; the group with the lowest
+// one runs, and takes in the others as it reaches them. That serves any control flow. The .sync
 // instructions and barriers hold a group back until the lanes that they wait for have come.
 //
 // A lane of a register is undefined until something writes it. What is computed from undefined
-// values is undefined too (compilers leave such values where nobody looks at them); it is an error to
-// branch on one, to use one as an address or to store one anywhere but in local memory.
+// values is undefined too (compilers leave such values where nobody looks at them); it is an error
+// to branch on one, to use one as an address or to store one anywhere but in local memory.
 #pragma once
 
 #include <array>
@@ -133,7 +133,7 @@ class Warp {
   std::uint32_t pc = 0;
   std::vector<Group> others;
   Clocks clocks;
-  std::vector<std::uint8_t> local;  // memory of lane 0, of lane 1...
+  std::vector<std::uint8_t> local;          // memory of lane 0, of lane 1...
   std::vector<std::uint8_t> local_defined;  // a flag a byte
 
  private:
