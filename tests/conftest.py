@@ -17,9 +17,11 @@ import pytest
 
 import morphogen as mg
 from morphogen.engine.base import Engine
+from native_build import native_folder
+from ptx_emulator import emulator
 from standin_driver import StandIn, standin, standin_directory, standin_library
 
-__all__ = ["standin", "standin_directory", "standin_library"]
+__all__ = ["emulator", "native_folder", "standin", "standin_directory", "standin_library"]
 
 Bytes = npt.NDArray[np.uint8]
 

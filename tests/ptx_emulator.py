@@ -10,13 +10,7 @@ that only a struct points at are given by address: ``arrays={address: array}``, 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-NATIVE = Path(__file__).resolve().parent / "native"
-OPTIONS = ["-std=c++17", "-O2", "-fPIC", "-Wall", "-Wextra"]
+from native_build import build_library
 
 Array = npt.NDArray[Any]
 
@@ -104,29 +97,8 @@ class Statistics:
 
 
 def build(directory: Path) -> ctypes.CDLL:
-    """Compile the emulator into a directory, unless it is there, and load it."""
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None:
-        pytest.skip("needs a C++ compiler")
-    sources = sorted(NATIVE.glob("ptx_*.cpp"))
-    digest = hashlib.sha256(repr([compiler, OPTIONS]).encode())
-    for file in [*sources, *sorted(NATIVE.glob("ptx_*.h"))]:
-        digest.update(file.read_bytes())
-    library = directory / f"libptx_emulator-{digest.hexdigest()[:16]}.so"
-    if not library.exists():
-        with tempfile.TemporaryDirectory(dir=directory) as temporary:
-
-            def compiled(source: Path) -> Path:
-                target = Path(temporary) / f"{source.stem}.o"
-                subprocess.run([compiler, *OPTIONS, "-c", source, "-o", target], check=True)
-                return target
-
-            with ThreadPoolExecutor(os.cpu_count()) as threads:
-                objects = list(threads.map(compiled, sources))
-            linked = Path(temporary) / library.name
-            subprocess.run([compiler, "-shared", *objects, "-o", linked], check=True)
-            linked.replace(library)
-    loaded = ctypes.CDLL(str(library))
+    """Build the emulator in a directory, unless it is there, and load it."""
+    loaded = ctypes.CDLL(str(build_library("libptx_emulator.so", ("ptx_*.cpp",), directory)))
     loaded.ptx_open.restype = ctypes.c_void_p
     loaded.ptx_kernels.restype = ctypes.c_uint64
     for name in ("ptx_version", "ptx_target", "ptx_kernel_name"):
@@ -134,10 +106,10 @@ def build(directory: Path) -> ctypes.CDLL:
     return loaded
 
 
-def load(config: pytest.Config) -> ctypes.CDLL:
-    """The emulator, compiled into pytest's cache if its sources have changed."""
-    assert config.cache is not None
-    return build(config.cache.mkdir("ptx_emulator"))
+@pytest.fixture(scope="session")
+def emulator(native_folder: Path) -> ctypes.CDLL:
+    """The emulator's library, as `Module` takes it."""
+    return build(native_folder)
 
 
 def place(arrays: Iterable[Array], base: int = BASE_ADDRESS) -> dict[int, Array]:

@@ -27,17 +27,15 @@ import ctypes
 import gc
 import json
 import os
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import pytest
 
-NATIVE = Path(__file__).resolve().parent / "native"
+from native_build import build_library
+
 LIBRARY = "libcuda.so.1"
 SCHEDULES = ("late", "eager", "random")
 
@@ -74,30 +72,11 @@ class Launch(NamedTuple):
     block: tuple[int, int, int]
 
 
-def cxx() -> str:
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    if compiler is None:
-        pytest.skip("needs a C++ compiler")
-    return compiler
-
-
 def build(directory: Path) -> Path:
-    """Build the library into a directory, and return that."""
-    compiler = cxx()
-    options = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
-
-    def compiled(source: Path) -> Path:
-        target = directory / f"{source.stem}.o"
-        subprocess.run([compiler, *options, "-c", source, "-o", target], check=True)
-        return target
-
-    sources = [*NATIVE.glob("standin_*.cpp"), *NATIVE.glob("ptx_*.cpp")]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        objects = list(threads.map(compiled, sources))
+    """Build the library in a folder below a directory, unless it is there; return that folder."""
     # The name within the library is what the loader knows it by.
-    link = ["-shared", "-Wl,--no-undefined", f"-Wl,-soname,{LIBRARY}"]
-    subprocess.run([compiler, *objects, *link, "-o", directory / LIBRARY], check=True)
-    return directory
+    link = (f"-Wl,-soname,{LIBRARY}",)
+    return build_library(LIBRARY, ("standin_*.cpp", "ptx_*.cpp"), directory, link=link).parent
 
 
 def numbers(settings: Settings) -> dict[str, int]:
@@ -241,9 +220,9 @@ class StandIn:
 
 
 @pytest.fixture(scope="session")
-def standin_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def standin_directory(native_folder: Path) -> Path:
     """Where the library is, for processes of their own."""
-    return build(tmp_path_factory.mktemp("standin"))
+    return build(native_folder)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ what a launch leaves behind, and every access checked against the buffers' ends.
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,9 @@ COUNTER_BYTES = 4
 
 
 @pytest.fixture(scope="module", params=sorted(ptx.targets()), ids=lambda target: f"sm_{target[0]}0")
-def kernels(request: pytest.FixtureRequest) -> ptx_emulator.Module:
+def kernels(request: pytest.FixtureRequest, emulator: ctypes.CDLL) -> ptx_emulator.Module:
     text = ptx.targets()[request.param].read_text(encoding="ascii")
-    return ptx_emulator.Module(text, ptx_emulator.load(request.config))
+    return ptx_emulator.Module(text, emulator)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,6 @@ TESTS = Path(__file__).resolve().parent
 U32 = np.uint32
 
 
-@pytest.fixture(scope="module")
-def emulator(pytestconfig: pytest.Config) -> ctypes.CDLL:
-    return ptx_emulator.load(pytestconfig)
-
-
 def test_a_module_says_what_is_in_it(emulator: ctypes.CDLL) -> None:
     text = (
         HEADER

@@ -12,11 +12,6 @@ from ptx_emulator import EmulatorError, Module
 from ptx_programs import kernel, store
 
 
-@pytest.fixture(scope="module")
-def emulator(pytestconfig: pytest.Config) -> ctypes.CDLL:
-    return ptx_emulator.load(pytestconfig)
-
-
 def test_lanes_that_store_different_values_to_a_place_are_an_error(emulator: ctypes.CDLL) -> None:
     same = Module(kernel("st.global.u32 [%out], 7;"), emulator)
     out = np.zeros(1, np.uint32)

@@ -7,16 +7,10 @@ import ctypes
 import numpy as np
 import pytest
 
-import ptx_emulator
 from ptx_emulator import EmulatorError, Module
 from ptx_programs import fails, kernel, run, store
 
 U32 = np.uint32
-
-
-@pytest.fixture(scope="module")
-def emulator(pytestconfig: pytest.Config) -> ctypes.CDLL:
-    return ptx_emulator.load(pytestconfig)
 
 
 # Barriers

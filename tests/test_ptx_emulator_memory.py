@@ -11,12 +11,6 @@ import ptx_emulator
 from ptx_emulator import EmulatorError, Module
 from ptx_programs import kernel, store
 
-
-@pytest.fixture(scope="module")
-def emulator(pytestconfig: pytest.Config) -> ctypes.CDLL:
-    return ptx_emulator.load(pytestconfig)
-
-
 # Widths
 
 

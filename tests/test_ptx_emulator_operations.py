@@ -16,11 +16,6 @@ THREADS = 1024
 Reference = Callable[..., int]
 
 
-@pytest.fixture(scope="module")
-def emulator(pytestconfig: pytest.Config) -> ctypes.CDLL:
-    return ptx_emulator.load(pytestconfig)
-
-
 def signed(value: int, bits: int) -> int:
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value

@@ -8,16 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-import ptx_emulator
 from ptx_emulator import Module
 from ptx_programs import UNTOUCHED, fails, kernel, run, store
 
 U32 = np.uint32
-
-
-@pytest.fixture(scope="module")
-def emulator(pytestconfig: pytest.Config) -> ctypes.CDLL:
-    return ptx_emulator.load(pytestconfig)
 
 
 # Divergence

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from standin_driver import NATIVE, Settings, StandIn, cxx, environment, other_driver
+from native_build import NATIVE, cxx
+from standin_driver import Settings, StandIn, environment, other_driver
 
 cu = pytest.importorskip("cuda.bindings.driver", reason="needs cuda-bindings")
 

@@ -85,6 +85,7 @@ auto guarded(char* message, std::uint64_t size, F f) -> decltype(f()) {
 
 }  // namespace
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 void* ptx_open(const char* text, std::uint64_t bytes, char* message, std::uint64_t size) {
@@ -133,3 +134,4 @@ int ptx_launch(void* handle, const char* name, const PtxLaunch* how, const std::
 }
 
 }  // extern "C"
+#pragma GCC visibility pop
