@@ -337,13 +337,17 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Keys>&
     atomicXor(to, Word64{sum.y} << 32 | sum.x);
     atomicXor(to + 1, Word64{sum.w} << 32 | sum.z);
   }
-  __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0) is_last = atomicAdd(&job.finished[range.tile], 1u) == job.runs - 1;
+  if (threadIdx.x == 0) {
+    // After the barrier, so that they cover the whole block's sums: one releases them, the other
+    // acquires all other blocks'.
+    __threadfence();
+    is_last = atomicAdd(&job.finished[range.tile], 1u) == job.runs - 1;
+    __threadfence();
+  }
   __syncthreads();
   if (!is_last) return;
 
-  __threadfence();
 #pragma unroll 1
   for (unsigned i = threadIdx.x; i < Keys * range.width; i += kBlockThreads) {
     const std::uint64_t at = std::uint64_t{i / range.width} * job.vectors + range.first_vector +

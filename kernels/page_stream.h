@@ -46,9 +46,10 @@ __device__ __forceinline__ void read(const ReadJob& job) {
   const Word64 low = __reduce_xor_sync(kAllLanes, sum.x ^ sum.z);
   const Word64 high = __reduce_xor_sync(kAllLanes, sum.y ^ sum.w);
   if (threadIdx.x % kWarpThreads == 0) atomicXor(total, high << 32 | low);
-  __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0 && atomicAdd(job.finished, 1u) == gridDim.x - 1) {
+  if (threadIdx.x != 0) return;
+  __threadfence();
+  if (atomicAdd(job.finished, 1u) == gridDim.x - 1) {
     __threadfence();
     *job.answer = __ldcg(total);
     *total = 0;

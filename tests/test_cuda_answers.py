@@ -275,9 +275,23 @@ def test_phases_are_timed_on_request(gpu: StandIn) -> None:
         assert 0 < times.prepare < times.total
         _, single = engine.time_phases(batch, max_micro_batch=1)
         assert [chunk.queries for chunk in single.chunks] == [1] * 5
+        # One lane at a time, or a chunk's time would hold its wait for the other lane's.
+        gpu.reset_log()
+        engine.time_phases(batch)
+        steps = {"cuLaunchKernel", "cuStreamSynchronize"}
+        order = [entry.function for entry in gpu.log() if entry.function in steps]
+        assert order == ["cuLaunchKernel", "cuStreamSynchronize"] * 3
         empty, nothing = engine.time_phases([])
         assert empty.pages.shape == (0, 3, 64)
         assert nothing.chunks == ()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_out_of_range(gpu: StandIn, seed: int) -> None:
+    from morphogen.engine.cuda import CudaEngine
+
+    with pytest.raises(ValueError, match=r"^generate must be in 0\.\.2\*\*64 - 1, not"):
+        CudaEngine(mg.PageMatrix(random_table(5, 5)), generate=seed)
 
 
 def test_pages_made_on_the_device(gpu: StandIn) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import morphogen as mg
 from conftest import Bytes, naive_answers, random_rows, random_table
+from morphogen.engine import device_pages
 from standin_driver import StandIn
 
 TABLE = random_table(150, 40)
@@ -60,7 +61,9 @@ def fresh(gpu: StandIn) -> Iterator[StandIn]:
     gpu.reset()
 
 
-def test_every_call_that_fails_while_opening(gpu: StandIn) -> None:
+def test_every_call_that_fails_while_opening(gpu: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_pages, "PIECE_BYTES", 2000)  # four pieces, in two buffers
+
     def work() -> Any:
         mg.driver_status.cache_clear()
         return open_gpu()
@@ -73,6 +76,7 @@ def test_every_call_that_fails_while_opening(gpu: StandIn) -> None:
     ]
     calls.remove(("cuCtxPopCurrent", 1))
     assert len({function for function, _ in calls}) > 15
+    assert {"cuMemcpyHtoDAsync", "cuEventSynchronize"} <= dict(calls).keys()
     for function, number in calls:
         for code, error in [
             ("CUDA_ERROR_UNKNOWN", mg.DeviceError),
@@ -82,6 +86,8 @@ def test_every_call_that_fails_while_opening(gpu: StandIn) -> None:
             gpu.inject(function, code, call=number)
             with pytest.raises(error, match=f"{function}.* failed: {code}") as caught:
                 open_gpu().close()
+            if code == "CUDA_ERROR_UNKNOWN" and "cannot be used" not in str(caught.value):
+                assert type(caught.value) is mg.DeviceError
             if code == "CUDA_ERROR_OUT_OF_MEMORY" and "cannot be used" not in str(caught.value):
                 assert isinstance(caught.value, mg.DeviceOutOfMemoryError)
             del caught
@@ -193,7 +199,8 @@ def test_a_table_that_does_not_fit(gpu: StandIn) -> None:
 def test_memory_that_goes_while_the_engine_opens(gpu: StandIn) -> None:
     for number in (1, 2, 3):
         gpu.inject("cuMemAlloc", "CUDA_ERROR_OUT_OF_MEMORY", call=number)
-        with pytest.raises(mg.DeviceOutOfMemoryError, match=r"^cuMemAlloc failed"):
+        message = r"^cuMemAlloc failed: .*: \d+ bytes asked for, \d+ free$"
+        with pytest.raises(mg.DeviceOutOfMemoryError, match=message):
             open_gpu()
         gpu.assert_clean()
 

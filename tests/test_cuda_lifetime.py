@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 
 import morphogen as mg
 from conftest import naive_answers, random_rows, random_table
+from morphogen.engine import device_pages
 from standin_driver import StandIn, environment
 
 TABLE = random_table(150, 40)
@@ -147,6 +149,49 @@ def test_an_engine_collected_on_another_thread(gpu: StandIn) -> None:
     assert not live(gpu)
 
 
+def test_what_owns_driver_memory_is_not_cleared_by_the_collector(gpu: StandIn) -> None:
+    # Cleared in a cycle before its owner, it would no longer know the context to free itself in.
+    from morphogen.engine import _driver, device_pages, lane
+
+    tracked = 1 << 14  # Py_TPFLAGS_HAVE_GC
+    names = ("Context", "DeviceMemory", "HostMemory", "Stream", "Event", "Module", "Kernel")
+    owners = [getattr(_driver, name) for name in names]
+    for owner in [*owners, device_pages.DevicePages, lane.Lane]:
+        assert not owner.__flags__ & tracked, owner
+
+
+# Interrupts
+
+
+@pytest.mark.parametrize("work", ["answer", "upload"])
+def test_an_interrupt_ends_the_work_and_nothing_else(
+    gpu: StandIn, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    monkeypatch.setattr(device_pages, "PIECE_BYTES", 64)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def work_on() -> None:
+        while True:
+            if work == "answer":
+                engine.answer(BATCH * 40)
+            else:
+                open_gpu().close()
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    engine = open_gpu()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            work_on()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert_answers(engine)
+    engine.close()
+
+
 # Forks
 
 
@@ -168,6 +213,22 @@ def test_an_engine_in_a_forked_child(gpu: StandIn) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert_answers(engine)
     engine.close()
+
+
+def test_a_forked_child_finds_out_for_itself(gpu: StandIn) -> None:
+    assert mg.driver_status().usable
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            # What a real driver answers in the child of a process that has used it.
+            gpu.inject("cuInit", "CUDA_ERROR_NOT_INITIALIZED")
+            open_gpu()
+        except mg.DeviceUnavailableError as error:
+            status = 0 if "a process forked from one that has used CUDA" in str(error) else 2
+        os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert mg.driver_status().usable
 
 
 # Which device
@@ -210,9 +271,22 @@ def test_a_gpu_that_refuses_the_kernels_leaves_the_cpu(gpu: StandIn) -> None:
 
 
 def test_a_device_that_is_not_there(gpu: StandIn) -> None:
-    message = "^cuda:1 is not there: the driver shows 1 devices$"
+    message = r"^cuda:1 is not there: the driver shows 1 device\(s\)$"
     with pytest.raises(mg.DeviceUnavailableError, match=message):
         open_gpu("cuda:1")
+
+
+def test_a_device_that_cannot_be_examined_hides_no_other(gpu: StandIn) -> None:
+    gpu.set(devices=2)
+    gpu.inject("cuDeviceGetName", "CUDA_ERROR_UNKNOWN")
+    first, second = mg.driver_status().devices
+    assert not first.usable
+    assert "cuDeviceGetName failed" in first.reason
+    assert second.usable
+    with open_gpu("cuda") as engine:
+        assert engine.device == "cuda:1"
+    with pytest.raises(mg.DeviceUnavailableError, match=r"^cuda:0 cannot be used: .*DeviceGetName"):
+        open_gpu("cuda:0")
 
 
 def test_a_device_that_is_too_old(gpu: StandIn) -> None:

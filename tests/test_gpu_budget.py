@@ -199,6 +199,26 @@ def test_loads_of_four_bytes_exceed_the_budget() -> None:
     assert excesses(made) == ["morphogen_scan_1: a loop with loads of [32] bits"]
 
 
+@pytest.mark.parametrize("name", ["LDG.E.64", "LDG.E.U8", "LDG.E", "LD.E.64"])
+def test_narrow_loads_outside_of_loops_exceed_the_budget(name: str) -> None:
+    """Those of a scan; a pure read loads its accumulator so."""
+    before = "/*0010*/               @P0 EXIT ;"
+    code = MASKS.replace(before, f"{before}\n        /*0020*/  {name} R20, [R20.64] ;")
+    made = with_code(code)
+    bits = sass.Instruction(name, conditional=False).bits
+    assert made.other_load_bits == [bits]
+    assert [found.load_bits for found in made.loops] == [[128]]
+    narrow = f"morphogen_scan_2: loads of [{bits}] bits outside of loops"
+    assert narrow in excesses(made)
+    made.name = "morphogen_read"
+    assert excesses(made) == []
+
+
+def test_whole_vectors_outside_of_loops_are_within_the_budget() -> None:
+    made = kernel(loops=[loop()], other_load_bits=[128, 128])
+    assert excesses(made) == []
+
+
 def test_too_much_logic_exceeds_the_budget() -> None:
     made = with_code(MASKS)
     assert [found.load_bits for found in made.loops] == [[128]]
@@ -276,6 +296,7 @@ def test_a_kernel_within_its_budget() -> None:
         ({"registers": 72}, "0 threads fit a multiprocessor, 1024 needed"),
         ({"registers": 72, "block_threads": 512}, "512 threads fit a multiprocessor, 1024 needed"),
         ({"loops": []}, "no loop that loads pages"),
+        ({"other_load_bits": [64, 128]}, "loads of [64] bits outside of loops"),
         ({"loops": [loop(lop3=111)]}, "4.625 LOP3 per 16 bytes and key, 4.6 allowed"),
         ({"loops": [loop(instructions=148)]}, "37.0 instructions for a load, 36.75 allowed"),
     ],

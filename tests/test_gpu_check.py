@@ -84,7 +84,7 @@ def gpu_variables(standin_directory: Path) -> dict[str, str]:
 
 def read_csv(results: Path, name: str) -> tuple[dict[str, str], list[dict[str, str]]]:
     (path,) = results.glob(f"*-{name}.csv")
-    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d-stand-in-gpu-{name}\.csv", path.name)
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d-\d{{4}}-stand-in-gpu-{name}\.csv", path.name)
     lines = path.read_text(encoding="utf-8").splitlines()
     header = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
     return header, list(csv.DictReader(line for line in lines if not line.startswith("# ")))
@@ -199,6 +199,16 @@ def test_as_many_pages_as_fit(tmp_path: Path, gpu_variables: dict[str, str]) -> 
     assert row["correct"] == "true"
 
 
+def test_a_second_run_of_a_day_leaves_the_files_of_the_first(
+    tmp_path: Path, gpu_variables: dict[str, str]
+) -> None:
+    started = ("2026-11-23-1504", "2026-11-23-1505")
+    for time in started:
+        run(tmp_path, "--stage", "facts", **gpu_variables, STARTED=time)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"{time}-stand-in-gpu.txt" for time in started}
+
+
 # The whole
 
 
@@ -243,6 +253,10 @@ def test_a_failing_stage_stops_no_other(whole: Run) -> None:
     assert whole.table == expected, whole.output
     assert whole.code == 1
     (stages,) = whole.results.glob("*-stages.txt")
+    started = stages.name.removesuffix("-stand-in-gpu-stages.txt")
+    files = [path for path in whole.results.iterdir() if path.is_file()]
+    assert len(files) == 4
+    assert all(path.name.startswith(f"{started}-stand-in-gpu") for path in files)
     assert stages.read_text().splitlines() == whole.output.splitlines()[-len(STAGES) - 1 :]
 
 

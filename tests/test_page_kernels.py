@@ -1,8 +1,9 @@
-"""The shipped PTX, instruction by instruction: its answers are the CPU engine's, byte for byte.
+"""The shipped PTX, instruction by instruction: its answers, byte for byte.
 
-What the engine does with these kernels is tested in test_cuda_answers.py. Here launches are made by
-hand: cuts of the table that no engine would make, kernels for numbers of keys that no chunk has,
-what a launch leaves behind, and every access checked against the buffers' ends.
+They are compared with the naive XOR of the pages that `morphogen.dpf` selects; test_cuda_answers.py
+compares with the CPU engine, and tests what the engine does with these kernels. Here launches are
+made by hand: cuts of the table that no engine would make, kernels for numbers of keys that no chunk
+has, what a launch leaves behind, and every access checked against the buffers' ends.
 """
 
 from __future__ import annotations
@@ -143,6 +144,8 @@ def test_tiles_of_any_width(kernels: ptx_emulator.Module, tile_vectors: int) -> 
 
 
 def test_more_leaves_than_are_expanded_at_a_time(kernels: ptx_emulator.Module) -> None:
+    # A window has 20 leaves, 10,240 pages: a second one needs more than the 2,048 pages that the
+    # other cases stay under. Its pages are small for that.
     num_pages = 25 * 512 + 3
     table = random_table(num_pages, 16)
     keys = keys_for(num_pages, 6)

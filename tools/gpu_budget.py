@@ -176,8 +176,13 @@ def excesses(kernel: Kernel, limits: dict[str, float], recorded: dict[str, float
         narrow = sorted({bits for bits in loop.load_bits if bits != VECTOR_BITS})
         if narrow:
             found.append(f"{kernel.name}: a loop with loads of {narrow} bits")
-    if kernel.keys is not None and not kernel.loops:
-        found.append(f"{kernel.name}: no loop that loads pages")
+    if kernel.keys is not None:
+        if not kernel.loops:
+            found.append(f"{kernel.name}: no loop that loads pages")
+        # What scans loads nothing but pages, wherever it does: what follows an unrolled loop, too.
+        narrow = sorted({bits for bits in kernel.other_load_bits if bits != VECTOR_BITS})
+        if narrow:
+            found.append(f"{kernel.name}: loads of {narrow} bits outside of loops")
     if kernel.lop3_per_vector_and_key is not None:
         most = limits["lop3_per_vector_and_key"]
         limit("LOP3 per 16 bytes and key", kernel.lop3_per_vector_and_key, most)

@@ -16,6 +16,7 @@
 #   OUT      where the results go; by default docs/benchmarks, and those of asv asv_bench/results
 #   PYTHON   the interpreter to start from (python3)
 #   VENV     the environment that the stage build makes and the others use (build/gpu-check)
+#   STARTED  date and time in the names of the results; by default now, in UTC: 2026-11-23-1504
 #   COMMIT   hash of the commit that is measured; by default HEAD, where this is a clone
 # and to try this script with less work: GPU_CHECK_PAGES, GPU_CHECK_MAX_PAGES, GPU_CHECK_BATCHES and
 # GPU_CHECK_ITERATIONS of the benchmarks, GPU_CHECK_TEST_PAGES of the tests, GPU_CHECK_SECONDS.
@@ -137,7 +138,7 @@ print(re.sub("[^a-z0-9]+", "-", device.name.lower()).strip("-"))'
 
 result_file() {  # ENDING
   local slug
-  need_gpu && slug=$(device_slug) && mkdir -p "$RESULTS" && echo "$RESULTS/$(date +%F)-$slug$1"
+  need_gpu && slug=$(device_slug) && mkdir -p "$RESULTS" && echo "$RESULTS/$STARTED-$slug$1"
 }
 
 run_stage() {  # NAME; adds a row to the table
@@ -181,6 +182,8 @@ VENV=$(realpath -m "${VENV:-$root/build/gpu-check}")
 OUT=${OUT:+$(realpath -m "$OUT")}
 RESULTS=${OUT:-docs/benchmarks}
 ASV_RESULTS=${OUT:-asv_bench}/${OUT:+asv-}results
+# Once, so that all files of a run have the same.
+STARTED=${STARTED:-$(date --utc +%F-%H%M)}
 python=$VENV/bin/python
 cd "$root" || exit
 
@@ -200,7 +203,7 @@ set -m  # or what runs in the background would ignore Ctrl-C, and with it tests 
 trap 'kill $! 2>/dev/null; exit 130' INT TERM
 failed=0
 table=$(printf '%-10s  %-19s  %7s' stage result seconds)$'\n'
-export VENV OUT
+export VENV OUT STARTED
 for stage in "${stages[@]}"; do
   run_stage "$stage"
 done

@@ -1,6 +1,8 @@
 """Measure the host's time of a chunk on the GPU path, over a driver that does nothing.
 
-    python tools/host_time.py [--json]
+    python tools/host_time.py             prints a table
+    python tools/host_time.py --json      prints the same as JSON
+    python tools/host_time.py --check     exits with 1 where a median exceeds the target, too
 
 The engine is the real one and so are the CUDA bindings; the driver is the stand-in of the tests,
 with kernels, copies and waits switched off. What is left, from the call of `answer` to the launch
@@ -35,6 +37,7 @@ CASES = ((65536, 1), (65536, 2), (1 << 18, 2))  # pages, queries; 3 keys a query
 TABLE_BYTES = 2 << 30  # the stand-in's device has room for the largest
 WARMUP = 500
 CALLS = 10_000
+TARGET_TO_LAUNCH = 10.0  # microseconds, of the median
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +98,17 @@ def measure(driver: StandIn, num_pages: int, queries: int) -> HostTime:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure the host's time of a chunk.")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    as_json = parser.parse_args().json
-    with tempfile.TemporaryDirectory() as folder, null_driver(Path(folder)) as driver:
-        rows = [measure(driver, *case) for case in CASES]
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows]))
-        return
+def excesses(rows: list[HostTime]) -> list[str]:
+    """Where the host takes longer than it may."""
+    return [
+        f"{row.pages} pages, {row.queries} queries: {row.to_launch:.2f} us to the launch, "
+        f"{TARGET_TO_LAUNCH:.0f} allowed"
+        for row in rows
+        if row.to_launch > TARGET_TO_LAUNCH
+    ]
+
+
+def print_table(rows: list[HostTime]) -> None:
     table = Table("pages", "queries", "to launch", "95%", "call", title="Host time of a chunk, us")
     for row in rows:
         figures = (row.to_launch, row.to_launch_95, row.call)
@@ -111,5 +116,22 @@ def main() -> None:
     Console().print(table)
 
 
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure the host's time of a chunk.")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--check", action="store_true", help="compare with the target")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, null_driver(Path(folder)) as driver:
+        rows = [measure(driver, *case) for case in CASES]
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows]))
+    else:
+        print_table(rows)
+    found = excesses(rows) if options.check else []
+    for line in found:
+        print(line, file=sys.stderr)
+    return 1 if found else 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,6 +11,12 @@ from morphogen.engine import device_candidates
 from morphogen.engine.status import free_memory
 from morphogen.planner import MAX_KEYS_PER_QUERY
 
+_VECTOR_BYTES = 16  # a GPU has its pages padded to whole vectors of these
+# What `most_pages` leaves free: the sums of two lanes take 6 pages each, and their counters little
+# more; what the driver takes for itself while it works nobody says, so that it gets a 64th.
+_PAGES_LEFT = 16
+_DRIVER_SHARE = 64
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkConfig:
@@ -149,10 +155,10 @@ def most_pages(device: str, page_size: int) -> int:
     _check_range("page_size", page_size, 1)
     if device == "cpu":
         raise ValueError("as many pages as fit are measured only on a GPU")
-    stride = -(-page_size // 16) * 16  # a page as the device has it
+    stride = -(-page_size // _VECTOR_BYTES) * _VECTOR_BYTES  # a page as the device has it
     free = free_memory(_ordinal(device))
-    # Left over: the sums of two lanes, of 6 pages each, and what the driver takes for itself.
-    return max(1, min((free - free // 64) // stride - 16, dpf.MAX_PAGES))
+    pages = (free - free // _DRIVER_SHARE) // stride - _PAGES_LEFT
+    return max(1, min(pages, dpf.MAX_PAGES))
 
 
 def _ordinal(device: str) -> int:

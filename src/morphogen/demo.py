@@ -64,6 +64,7 @@ class DemoResult:
     file_bytes, page_size, num_pages : int
         The file, and the table that it makes.
     device : str
+        Of both servers; of each, with a comma between, where "auto" gave them different ones.
     rows : tuple of tuple of int
         The pages that each query fetched.
     pages : numpy.ndarray
@@ -291,7 +292,7 @@ def run_demo(
             file_bytes=file.stat().st_size,
             page_size=page_size,
             num_pages=num_pages,
-            device=servers[0].device,
+            device=", ".join(dict.fromkeys(server.device for server in servers)),
             rows=rows,
             pages=pages,
             strategies=tuple(

@@ -114,7 +114,7 @@ def device_candidates(device: str) -> tuple[int | None, ...]:
         raise DeviceUnavailableError(f"cuda:{ordinal} cannot be used: {status.reason}")
     if ordinal >= len(status.devices):
         raise DeviceUnavailableError(
-            f"cuda:{ordinal} is not there: the driver shows {len(status.devices)} devices"
+            f"cuda:{ordinal} is not there: the driver shows {len(status.devices)} device(s)"
         )
     if not status.devices[ordinal].usable:
         raise DeviceUnavailableError(

@@ -83,7 +83,9 @@ def initialize() -> int:
     try:
         check(cu.cuDriverGetVersion(&version), b"cuDriverGetVersion")
     except RuntimeError as error:  # what the bindings raise where there is no libcuda
-        raise DeviceUnavailableError(f"there is no NVIDIA driver: {error}") from None
+        raise DeviceUnavailableError(
+            "there is no NVIDIA driver: libcuda.so.1 cannot be loaded"
+        ) from error
     return version
 
 
@@ -92,11 +94,12 @@ def count_devices() -> int:
 
     Raises
     ------
-    DeviceUnavailableError
-        If there is none.
+    DeviceError
+        If the driver cannot be used.
     """
     cdef int count = 0
-    check(cu.cuInit(0), b"cuInit")
+    with nogil:
+        check(cu.cuInit(0), b"cuInit")
     check(cu.cuDeviceGetCount(&count), b"cuDeviceGetCount")
     return count
 
@@ -142,12 +145,17 @@ cdef class Context:
     def __cinit__(self, int ordinal) -> None:
         self._owner = getpid()
         self.ordinal = ordinal
-        check(cu.cuDeviceGet(&self._device, ordinal), b"cuDeviceGet")
-        check(cu.cuDevicePrimaryCtxRetain(&self._handle, self._device), b"cuDevicePrimaryCtxRetain")
+        with nogil:
+            check(cu.cuDeviceGet(&self._device, ordinal), b"cuDeviceGet")
+            check(
+                cu.cuDevicePrimaryCtxRetain(&self._handle, self._device),
+                b"cuDevicePrimaryCtxRetain",
+            )
 
     def __dealloc__(self):
         if self.is_usable():
-            cu.cuDevicePrimaryCtxRelease(self._device)
+            with nogil:
+                cu.cuDevicePrimaryCtxRelease(self._device)
 
     cdef bint is_usable(self) noexcept nogil:
         # A forked child has the handle, but not the context.
@@ -175,14 +183,12 @@ cdef class Context:
         return free
 
 
-cdef bint begin_free(Context context):
-    """Enter the context to free something; false where there is nothing to free it from."""
-    if context is None or not context.is_usable():
-        return False
-    return cu.cuCtxPushCurrent(context._handle) == cu.CUDA_SUCCESS
+cdef int begin_free(cu.CUcontext context) except? -1 nogil:
+    """Enter a context to free something in it; 0 where it cannot be entered."""
+    return cu.cuCtxPushCurrent(context) == cu.CUDA_SUCCESS
 
 
-cdef int end_free() except -1:
+cdef int end_free() except -1 nogil:
     # What fails here fails where nobody could be told.
     cdef cu.CUcontext left
     cu.cuCtxPopCurrent(&left)
@@ -190,25 +196,27 @@ cdef int end_free() except -1:
 
 
 @cython.final
+@cython.no_gc
 cdef class DeviceMemory:
-    """Memory of a device.
-
-    Parameters
-    ----------
-    context : Context
-    size : int
-        Bytes, 1 or more.
-    """
+    """Memory of a device."""
 
     def __cinit__(self, Context context, size_t size) -> None:
-        check(cu.cuMemAlloc(&self._address, size), b"cuMemAlloc")
+        cdef cu.CUresult result
+        with nogil:
+            result = cu.cuMemAlloc(&self._address, size)
+        if result == cu.CUDA_ERROR_OUT_OF_MEMORY:
+            free = context.free_memory()
+            raise_detailed_error(result, b"cuMemAlloc", f"{size} bytes asked for, {free} free")
+        check(result, b"cuMemAlloc")
         self._context = context
         self.size = size
 
     def __dealloc__(self):
-        if begin_free(self._context):
-            cu.cuMemFree(self._address)
-            end_free()
+        if self._context is not None and self._context.is_usable():
+            with nogil:
+                if begin_free(self._context._handle):
+                    cu.cuMemFree(self._address)
+                    end_free()
 
     cdef void* address(self) noexcept nogil:
         return <void*><uintptr_t>self._address
@@ -230,22 +238,18 @@ cdef class DeviceMemory:
 
 
 @cython.final
+@cython.no_gc
 cdef class HostMemory:
-    """Page-locked memory of the host, which the device can reach.
-
-    Parameters
-    ----------
-    context : Context
-    size : int
-        Bytes, 1 or more.
-    """
+    """Page-locked memory of the host, which the device can reach."""
 
     def __cinit__(self, Context context, size_t size) -> None:
         cdef cu.CUdeviceptr address
-        check(
-            cu.cuMemHostAlloc(&self._pointer, size, cu.CU_MEMHOSTALLOC_DEVICEMAP),
-            b"cuMemHostAlloc",
-        )
+        cdef cu.CUresult result
+        with nogil:
+            result = cu.cuMemHostAlloc(&self._pointer, size, cu.CU_MEMHOSTALLOC_DEVICEMAP)
+        if result != cu.CUDA_SUCCESS:
+            detail = f"{size} bytes of the host's page-locked memory asked for"
+            raise_detailed_error(result, b"cuMemHostAlloc", detail)
         self._context = context
         self.size = size
         check(
@@ -255,9 +259,11 @@ cdef class HostMemory:
         self._device_pointer = <void*><uintptr_t>address
 
     def __dealloc__(self):
-        if begin_free(self._context):
-            cu.cuMemFreeHost(self._pointer)
-            end_free()
+        if self._context is not None and self._context.is_usable():
+            with nogil:
+                if begin_free(self._context._handle):
+                    cu.cuMemFreeHost(self._pointer)
+                    end_free()
 
     cdef uint8_t* pointer(self) noexcept nogil:
         return <uint8_t*>self._pointer
@@ -267,22 +273,20 @@ cdef class HostMemory:
 
 
 @cython.final
+@cython.no_gc
 cdef class Stream:
-    """A queue of work that is done in order.
-
-    Parameters
-    ----------
-    context : Context
-    """
+    """A queue of work that is done in order."""
 
     def __cinit__(self, Context context) -> None:
         check(cu.cuStreamCreate(&self._handle, cu.CU_STREAM_NON_BLOCKING), b"cuStreamCreate")
         self._context = context
 
     def __dealloc__(self):
-        if begin_free(self._context):
-            cu.cuStreamDestroy(self._handle)
-            end_free()
+        if self._context is not None and self._context.is_usable():
+            with nogil:
+                if begin_free(self._context._handle):
+                    cu.cuStreamDestroy(self._handle)
+                    end_free()
 
     cdef int synchronize(self) except -1 nogil:
         """Wait for all that was put into the stream."""
@@ -290,15 +294,9 @@ cdef class Stream:
 
 
 @cython.final
+@cython.no_gc
 cdef class Event:
-    """A point in a stream.
-
-    Parameters
-    ----------
-    context : Context
-    timing : bool
-        Whether it keeps the time.
-    """
+    """A point in a stream."""
 
     def __cinit__(self, Context context, bint timing) -> None:
         check(
@@ -311,9 +309,11 @@ cdef class Event:
         self._context = context
 
     def __dealloc__(self):
-        if begin_free(self._context):
-            cu.cuEventDestroy(self._handle)
-            end_free()
+        if self._context is not None and self._context.is_usable():
+            with nogil:
+                if begin_free(self._context._handle):
+                    cu.cuEventDestroy(self._handle)
+                    end_free()
 
     cdef int record(self, Stream stream) except -1 nogil:
         return check(cu.cuEventRecord(self._handle, stream._handle), b"cuEventRecord")
@@ -329,16 +329,12 @@ cdef class Event:
 
 
 @cython.final
+@cython.no_gc
 cdef class Module:
-    """Kernels, compiled from PTX for the context's device.
-
-    Parameters
-    ----------
-    context : Context
-    ptx : bytes
-    """
+    """Kernels, compiled from PTX for the context's device."""
 
     def __cinit__(self, Context context, bytes ptx) -> None:
+        cdef const char* image = ptx
         cdef char log[LOG_BYTES]
         cdef cu.CUjit_option options[2]
         cdef void* values[2]
@@ -348,7 +344,8 @@ cdef class Module:
         values[0] = <void*>log
         options[1] = cu.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
         values[1] = <void*><uintptr_t>LOG_BYTES
-        result = cu.cuModuleLoadDataEx(&self._handle, <const char*>ptx, 2, options, values)
+        with nogil:  # the driver compiles here
+            result = cu.cuModuleLoadDataEx(&self._handle, image, 2, options, values)
         if result != cu.CUDA_SUCCESS:
             log[LOG_BYTES - 1] = 0
             detail = " ".join((<bytes>log).decode(errors="replace").split())
@@ -356,20 +353,17 @@ cdef class Module:
         self._context = context
 
     def __dealloc__(self):
-        if begin_free(self._context):
-            cu.cuModuleUnload(self._handle)
-            end_free()
+        if self._context is not None and self._context.is_usable():
+            with nogil:
+                if begin_free(self._context._handle):
+                    cu.cuModuleUnload(self._handle)
+                    end_free()
 
 
 @cython.final
+@cython.no_gc
 cdef class Kernel:
-    """A function of a module.
-
-    Parameters
-    ----------
-    module : Module
-    name : bytes
-    """
+    """A function of a module."""
 
     def __cinit__(self, Module module, bytes name) -> None:
         check(cu.cuModuleGetFunction(&self._handle, module._handle, name), b"cuModuleGetFunction")

@@ -23,7 +23,8 @@ class Engine(ABC):
     """Answers batches of queries over one page matrix. Made by `morphogen.open_engine`.
 
     An engine may be used from many threads; calls run one after the other. It works with ``with``,
-    and `close` waits for the call that runs. It cannot be used in a forked child: open one there.
+    and `close` waits for the call that runs. It cannot be used in a forked child: open one there,
+    on a GPU only if the parent process has not used CUDA before.
     A signal handler must not call an engine that it may have interrupted.
     """
 

@@ -21,6 +21,7 @@ def padded_size(page_size: int) -> int:
 
 
 @cython.final
+@cython.no_gc
 cdef class DevicePages:
     """Room for the pages of a table. Its bytes are whatever was there before.
 
@@ -96,7 +97,8 @@ cdef class DevicePages:
                 PyErr_CheckSignals()
         finally:
             # Whatever happened, the pieces must not be freed while they travel.
-            stream.synchronize()
+            with nogil:
+                stream.synchronize()
 
     cdef void _copy_padded(self, uint8_t* out, const uint8_t* body, uint64_t body_pages,
                            const uint8_t* tail, uint64_t offset, size_t size) noexcept nogil:

@@ -32,6 +32,7 @@ cdef double microseconds() noexcept nogil:
 
 
 @cython.final
+@cython.no_gc
 cdef class Lane:
     """A stream and the buffers of the chunk that is in it.
 
@@ -63,7 +64,8 @@ cdef class Lane:
         self.job.tile_vectors = grid.tile_vectors
         self.job.vectors = pages.stride // kVectorBytes
         self.job.key_bytes = key_size
-        self.clean()
+        with nogil:
+            self.clean()
 
     cdef uint8_t* answers(self) noexcept nogil:
         return self._answers.pointer()
@@ -107,8 +109,7 @@ cdef class Lane:
             return 0
         if self._times != NULL:
             begun = microseconds()
-        self.stream.synchronize()
-        self._pending = False
+        self.settle()
         if self._times != NULL:
             waited = microseconds()
         if stride == self._page_size:

@@ -32,14 +32,14 @@ class ChunkTimes:
 
 @dataclass(frozen=True, slots=True)
 class PhaseTimes:
-    """The phases of one batch, in microseconds.
+    """The phases of one batch, done in one lane, in microseconds.
 
     Attributes
     ----------
     prepare : float
         From the call to the first chunk: checks, plan, packing of the keys.
     chunks : tuple of ChunkTimes
-        In order. With several lanes they overlap.
+        In order.
     total : float
         From the call to the last page.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 
 # The first driver that takes the version of PTX that nvcc 13.0 writes.
@@ -11,7 +10,6 @@ DRIVER_VERSION = 13000
 FOLDER = Path(__file__).resolve().parent.parent / "ptx"
 
 
-@cache
 def targets() -> dict[tuple[int, int], Path]:
     """The files of PTX, by the least compute capability that each is for."""
     found = {}

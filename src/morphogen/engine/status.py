@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -95,9 +96,15 @@ def driver_status() -> DriverStatus:
             f"{ptx.describe_version(ptx.DRIVER_VERSION)} or newer: update the driver",
         )
     try:
-        devices = tuple(_examine(driver, ordinal) for ordinal in range(driver.count_devices()))
+        count = driver.count_devices()
     except DeviceError as error:
-        return DriverStatus(described, (), f"the NVIDIA driver shows no device: {error}")
+        reason = f"the NVIDIA driver cannot be used: {error}"
+        if "CUDA_ERROR_NO_DEVICE" in reason:
+            reason = f"the NVIDIA driver shows no device: {error}"
+        if "CUDA_ERROR_NOT_INITIALIZED" in reason:
+            reason += ": a process forked from one that has used CUDA cannot use it"
+        return DriverStatus(described, (), reason)
+    devices = tuple(_examine(driver, ordinal) for ordinal in range(count))
     if not devices:
         return DriverStatus(described, (), "the NVIDIA driver shows no device to this process")
     reason = "" if any(device.usable for device in devices) else devices[0].reason
@@ -107,8 +114,9 @@ def driver_status() -> DriverStatus:
 def _load_driver() -> ModuleType:
     try:
         driver = importlib.import_module("morphogen.engine._driver")
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] == "cuda":
+    except (ImportError, TypeError, ValueError) as error:
+        # Bindings of another version may have other C signatures, a TypeError, or structures.
+        if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "cuda":
             raise ImportError(
                 f"the CUDA bindings are not installed ({error}): install morphogen[cuda]"
             ) from None
@@ -116,8 +124,15 @@ def _load_driver() -> ModuleType:
     return driver
 
 
+# What the parent found out does not hold for a forked child.
+os.register_at_fork(after_in_child=driver_status.cache_clear)
+
+
 def _examine(driver: ModuleType, ordinal: int) -> DeviceStatus:
-    facts = driver.device_facts(ordinal)
+    try:
+        facts = driver.device_facts(ordinal)
+    except DeviceError as error:
+        return DeviceStatus(ordinal, "", (0, 0), 0, 0, "", f"cuda:{ordinal}: {error}")
     path = ptx.choose(facts["compute_capability"])
     reason = ""
     if path is None:
