@@ -34,7 +34,7 @@ class PhaseRow:
     prepare_us, total_us : float
         Of the batch: until the first chunk, and in all.
     submit_us, device_us, wait_us, copy_us : float
-        Of a chunk: see `morphogen.engine.phases.ChunkTimes`. Chunks overlap.
+        Of a chunk: see `morphogen.engine.phases.ChunkTimes`. They are timed in one lane.
     """
 
     q: int

@@ -196,7 +196,7 @@ def _show_phases(rows: Sequence[PhaseRow], console: Console) -> None:
             *(f"{time:,.1f}" for time in times),
         )
     console.print(table)
-    console.print("Chunks overlap: what they take does not add up to the batch's total.")
+    console.print("Timed in one lane: a batch that keeps two lanes busy takes less in all.")
 
 
 def _ms(value: float) -> str:
