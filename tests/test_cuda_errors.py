@@ -98,6 +98,21 @@ def test_every_call_that_fails_while_opening(gpu: StandIn, monkeypatch: pytest.M
         use(engine)
 
 
+def test_a_context_that_cannot_be_left_while_opening(gpu: StandIn) -> None:
+    pops = [call for call in calls_of(gpu, open_gpu) if call[0] == "cuCtxPopCurrent"]
+    raised = []
+    for function, number in pops:
+        gpu.inject(function, "CUDA_ERROR_UNKNOWN", call=number)
+        try:
+            open_gpu().close()
+        except mg.DeviceError as error:
+            raised.append((number, str(error).split()[0]))
+        gpu.clear()
+        gpu.assert_clean()
+    # All but the last are left after something was freed: that is no reason to raise.
+    assert raised == [(len(pops), "cuCtxPopCurrent")]
+
+
 def test_every_call_that_fails_while_answering(gpu: StandIn) -> None:
     with open_gpu() as engine:
         use(engine)

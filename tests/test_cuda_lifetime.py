@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -147,6 +150,36 @@ def test_an_engine_collected_on_another_thread(gpu: StandIn) -> None:
     thread.join()
     gc.collect()
     assert not live(gpu)
+
+
+def others_run_during(work: Callable[[], object]) -> bool:
+    """Whether another thread runs Python in the middle of some work of one C call."""
+    seen: list[float] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.append(time.perf_counter())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    begun = time.perf_counter()
+    work()
+    ended = time.perf_counter()
+    done.set()
+    thread.join()
+    # Not at its ends: there the interpreter may switch by itself.
+    margin = (ended - begun) / 4
+    return any(begun + margin < at < ended - margin for at in seen)
+
+
+def test_others_run_python_while_a_chunk_runs(gpu: StandIn) -> None:
+    table = random_table(2048, 4096)
+    batch = mg.make_queries(random_rows(2, 3, 2048), 2048)[0]
+    with mg.open_engine(mg.PageMatrix(table), device="cuda:0") as engine:
+        assert others_run_during(lambda: engine.answer(batch))
+    # The control: a C function that is called with Python's lock held.
+    assert not others_run_during(lambda: ctypes.PyDLL(None).usleep(100_000))
 
 
 def test_what_owns_driver_memory_is_not_cleared_by_the_collector(gpu: StandIn) -> None:
