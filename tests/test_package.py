@@ -58,8 +58,19 @@ def test_use_on_the_cpu_loads_nothing_but_numpy() -> None:
 # Public names
 
 FUNCTIONS = ["driver_status", "make_query", "make_queries", "open_engine", "reconstruct"]
-CLASSES = ["Answer", "DeviceStatus", "DriverStatus", "Engine", "PageMatrix", "Query"]
+CLASSES = [
+    "Answer",
+    "BatcherStatistics",
+    "DeviceStatus",
+    "DriverStatus",
+    "Engine",
+    "MicroBatcher",
+    "PageMatrix",
+    "Query",
+]
 ERRORS = [
+    "BatcherClosedError",
+    "DeadlineError",
     "DeviceError",
     "DeviceOutOfMemoryError",
     "DeviceUnavailableError",
@@ -70,6 +81,11 @@ ERRORS = [
     "KeyDomainError",
     "MorphogenError",
     "OverloadedError",
+    "ServerError",
+    "TableBuildError",
+    "TableFileError",
+    "TableMismatchError",
+    "WireError",
 ]
 MODULES = {
     "dpf": ["MAX_PAGES", "eval_at", "eval_full", "gen", "key_size"],
@@ -163,6 +179,8 @@ LAYERS = [
     "morphogen.client",
     "morphogen.service",
     "morphogen.batcher",
+    "morphogen.batcher_statistics",
+    "morphogen.waiting",
     "morphogen.keyword",
     "morphogen.wire",
     "morphogen.engine",

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import morphogen.dpf as dpf
     import morphogen.instruction_set as instruction_set
     import morphogen.planner as planner
+    from morphogen.batcher import MicroBatcher as MicroBatcher
+    from morphogen.batcher_statistics import BatcherStatistics as BatcherStatistics
     from morphogen.engine import open_engine as open_engine
     from morphogen.engine.base import Engine as Engine
     from morphogen.engine.status import (
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
         driver_status as driver_status,
     )
     from morphogen.errors import (
+        BatcherClosedError as BatcherClosedError,
+        DeadlineError as DeadlineError,
         DeviceError as DeviceError,
         DeviceOutOfMemoryError as DeviceOutOfMemoryError,
         DeviceUnavailableError as DeviceUnavailableError,
@@ -31,6 +35,11 @@ if TYPE_CHECKING:
         KeyDomainError as KeyDomainError,
         MorphogenError as MorphogenError,
         OverloadedError as OverloadedError,
+        ServerError as ServerError,
+        TableBuildError as TableBuildError,
+        TableFileError as TableFileError,
+        TableMismatchError as TableMismatchError,
+        WireError as WireError,
     )
     from morphogen.pages import PageMatrix as PageMatrix
     from morphogen.query import (
@@ -45,10 +54,14 @@ __version__ = "0.1.0"
 
 _MODULES = ("dpf", "instruction_set", "planner")
 _NAMES = {
+    "batcher": ("MicroBatcher",),
+    "batcher_statistics": ("BatcherStatistics",),
     "engine": ("open_engine",),
     "engine.base": ("Engine",),
     "engine.status": ("DeviceStatus", "DriverStatus", "driver_status"),
     "errors": (
+        "BatcherClosedError",
+        "DeadlineError",
         "DeviceError",
         "DeviceOutOfMemoryError",
         "DeviceUnavailableError",
@@ -59,6 +72,11 @@ _NAMES = {
         "KeyDomainError",
         "MorphogenError",
         "OverloadedError",
+        "ServerError",
+        "TableBuildError",
+        "TableFileError",
+        "TableMismatchError",
+        "WireError",
     ),
     "pages": ("PageMatrix",),
     "query": ("Answer", "Query", "make_queries", "make_query", "reconstruct"),
@@ -67,6 +85,9 @@ _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [
     "Answer",
+    "BatcherClosedError",
+    "BatcherStatistics",
+    "DeadlineError",
     "DeviceError",
     "DeviceOutOfMemoryError",
     "DeviceStatus",
@@ -78,10 +99,16 @@ __all__ = [
     "EpochMismatchError",
     "InvalidKeyError",
     "KeyDomainError",
+    "MicroBatcher",
     "MorphogenError",
     "OverloadedError",
     "PageMatrix",
     "Query",
+    "ServerError",
+    "TableBuildError",
+    "TableFileError",
+    "TableMismatchError",
+    "WireError",
     "dpf",
     "driver_status",
     "instruction_set",

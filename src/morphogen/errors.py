@@ -41,3 +41,43 @@ class DeviceOutOfMemoryError(DeviceError, MemoryError):
 
 class OverloadedError(MorphogenError):
     """More work is waiting than may wait."""
+
+
+class BatcherClosedError(MorphogenError):
+    """A batcher was used after it was closed, or in a forked child of its process."""
+
+
+class DeadlineError(MorphogenError, TimeoutError):
+    """A query waited longer than it was allowed to."""
+
+
+class WireError(MorphogenError, ValueError):
+    """A request or a response does not have the form of the protocol.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong: never the bytes of a key or of a page.
+    field : str, optional
+        Where, as in "queries[3].keys[1]".
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ServerError(MorphogenError):
+    """A server failed, could not be reached, or answered what no server may answer."""
+
+
+class TableMismatchError(MorphogenError):
+    """Two servers disagree about the table, or it is not the one that the client knows."""
+
+
+class TableFileError(MorphogenError, ValueError):
+    """A file is not a whole, unaltered keyword table."""
+
+
+class TableBuildError(MorphogenError, ValueError):
+    """A keyword table cannot be made of these entries."""

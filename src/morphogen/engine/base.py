@@ -107,7 +107,7 @@ class Engine(ABC):
         max_micro_batch: int | None,
         run: Callable[[list[tuple[int, int]], npt.NDArray[np.uint8]], None],
     ) -> Answer:
-        width = self._check_width(max_micro_batch)
+        width = self.check_width(max_micro_batch)
         self._acquire()  # not a context manager: those take a microsecond
         try:
             self._packer.pack(queries)
@@ -124,6 +124,38 @@ class Engine(ABC):
             num_pages=self._pages.num_pages,
             micro_batch_sizes=tuple(stop - start for start, stop in ranges),
         )
+
+    def check_width(self, max_micro_batch: int | None) -> int:
+        """The width that a call would use.
+
+        Parameters
+        ----------
+        max_micro_batch : int or None
+            As `answer` takes it.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no int, or not in 1..`max_micro_batch`.
+        """
+        if max_micro_batch is None:
+            return self._max_micro_batch
+        try:
+            width = operator.index(max_micro_batch)
+        except TypeError:
+            raise TypeError(
+                f"max_micro_batch must be an int, not {type(max_micro_batch).__name__}"
+            ) from None
+        if not 1 <= width <= self._max_micro_batch:
+            raise ValueError(
+                f"max_micro_batch must be in 1..{self._max_micro_batch} on {self._device}, "
+                f"not {width}"
+            )
+        return width
 
     def close(self) -> None:
         """Wait for the call that runs, then free what the engine holds. May be called again."""
@@ -186,22 +218,6 @@ class Engine(ABC):
     @abstractmethod
     def _release(self) -> None:
         """Free threads, memory and device."""
-
-    def _check_width(self, max_micro_batch: int | None) -> int:
-        if max_micro_batch is None:
-            return self._max_micro_batch
-        try:
-            width = operator.index(max_micro_batch)
-        except TypeError:
-            raise TypeError(
-                f"max_micro_batch must be an int, not {type(max_micro_batch).__name__}"
-            ) from None
-        if not 1 <= width <= self._max_micro_batch:
-            raise ValueError(
-                f"max_micro_batch must be in 1..{self._max_micro_batch} on {self._device}, "
-                f"not {width}"
-            )
-        return width
 
     def _check_out(
         self, out: npt.NDArray[np.uint8], shape: tuple[int, int, int]

@@ -1,0 +1,40 @@
+"""What a batcher has done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BatcherStatistics:
+    """What a batcher has done since it was made.
+
+    Attributes
+    ----------
+    queued, running : int
+        Queries that wait now, and those in the chunk that runs now.
+    chunk_sizes : dict of int to int
+        How many chunks of each size were run to their end.
+    answered, failed, cancelled, expired, refused : int
+        Queries that were answered, met an error of the engine, were cancelled while they waited,
+        waited beyond their time-out, and were not taken because the queue was full.
+    waiting_seconds, running_seconds : float
+        Sums over queries of the time in the queue, and over chunks of the time in the engine.
+    """
+
+    queued: int
+    running: int
+    chunk_sizes: dict[int, int]
+    answered: int
+    failed: int
+    cancelled: int
+    expired: int
+    refused: int
+    waiting_seconds: float
+    running_seconds: float
+
+    @property
+    def mean_chunk_size(self) -> float:
+        """Mean queries in a chunk, 0 before the first."""
+        chunks = sum(self.chunk_sizes.values())
+        return sum(size * n for size, n in self.chunk_sizes.items()) / chunks if chunks else 0.0
