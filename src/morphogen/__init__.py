@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import morphogen.planner as planner
     from morphogen.batcher import MicroBatcher as MicroBatcher
     from morphogen.batcher_statistics import BatcherStatistics as BatcherStatistics
+    from morphogen.client import AsyncClient as AsyncClient, Client as Client
     from morphogen.engine import open_engine as open_engine
     from morphogen.engine.base import Engine as Engine
     from morphogen.engine.status import (
@@ -56,6 +57,7 @@ _MODULES = ("dpf", "instruction_set", "planner")
 _NAMES = {
     "batcher": ("MicroBatcher",),
     "batcher_statistics": ("BatcherStatistics",),
+    "client": ("AsyncClient", "Client"),
     "engine": ("open_engine",),
     "engine.base": ("Engine",),
     "engine.status": ("DeviceStatus", "DriverStatus", "driver_status"),
@@ -85,8 +87,10 @@ _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [
     "Answer",
+    "AsyncClient",
     "BatcherClosedError",
     "BatcherStatistics",
+    "Client",
     "DeadlineError",
     "DeviceError",
     "DeviceOutOfMemoryError",

@@ -1,4 +1,4 @@
-"""The command line: ``morphogen demo | bench | doctor``.
+"""The command line: ``morphogen demo | bench | serve | get | table | doctor``.
 
 What a command needs is imported when it runs, so that ``--help`` and errors come at once.
 """
@@ -6,6 +6,7 @@ What a command needs is imported when it runs, so that ``--help`` and errors com
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -118,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
         help="pages to fetch, 3 a query (default: 24 spread over the file)",
     )
     demo.add_argument("--page-size", type=int, default=4096, metavar="BYTES", help="default: 4096")
+    demo.add_argument(
+        "--lookups",
+        action=argparse.BooleanOptionalAction,
+        help="also start two servers and look keys up (default: where no FILE is given)",
+    )
     _add_device(demo, "auto")
 
     bench = add("bench", _bench, "compare the batch with the single-query loop and a pure read")
@@ -167,6 +173,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--csv", type=Path, metavar="FILE", help="write the rows to a file too")
 
+    for name, module, run, text in (
+        ("serve", "cli_serve", _serve, "serve a table's pages as one of the two servers"),
+        ("get", "cli_get", _get, "read pages, or look keys up, from two servers privately"),
+        ("table", "cli_table", _table, "build a keyword table from a CSV file"),
+    ):
+        importlib.import_module(f"morphogen.{module}").add_arguments(add(name, run, text))
+
     add("doctor", _doctor, "say what engine and instruction set will be used, why, and test them")
     return parser
 
@@ -199,6 +212,8 @@ def _int_list(text: str) -> tuple[int, ...]:
 def _demo(args: argparse.Namespace) -> int:
     from morphogen import demo, tables
 
+    with_lookups = args.file is None if args.lookups is None else args.lookups
+    lookups = None
     bar = _Bar()
     try:
         result = demo.run_demo(
@@ -209,10 +224,36 @@ def _demo(args: argparse.Namespace) -> int:
             progress=bar.update,
             upload=bar.upload,
         )
+        if with_lookups:
+            try:
+                from morphogen import demo_lookup
+            except ModuleNotFoundError as missing:
+                if args.lookups:
+                    raise _UsageError(_needs_extras(missing)) from None
+                without = _needs_extras(missing)
+            else:
+                lookups = demo_lookup.run_lookup_demo(
+                    lambda done, total: bar.update(done, total, "looking up"), device=args.device
+                )
     finally:
         bar.close()
-    _print(args, result.as_dict(), lambda console: tables.show_demo(result, console))
-    return FAILED if result.differing else OK
+    data = result.as_dict()
+    if with_lookups:
+        data["lookups"] = {"skipped": without} if lookups is None else lookups.as_dict()
+
+    def show(console: Console) -> None:
+        tables.show_demo(result, console)
+        if lookups is not None:
+            tables.show_lookups(lookups, console)
+        elif with_lookups:
+            console.print(f"\nNo private lookups: {without}", style="yellow")
+
+    _print(args, data, show)
+    return FAILED if result.differing or (lookups is not None and not lookups.ok) else OK
+
+
+def _needs_extras(missing: ModuleNotFoundError) -> str:
+    return f"{missing.name} is not installed: install morphogen with its extras client and server"
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -254,6 +295,54 @@ def _doctor(args: argparse.Namespace) -> int:
     diagnosis = doctor.examine()
     _print(args, diagnosis.as_dict(), lambda console: tables.show_diagnosis(diagnosis, console))
     return OK if diagnosis.ok else FAILED
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from morphogen import cli_serve
+
+    bar = _Bar()
+    try:
+        return cli_serve.run(args, lambda done, total: bar.update(done, total, "reading"))
+    except ModuleNotFoundError as missing:
+        raise _UsageError(_needs_extras(missing)) from None
+    finally:
+        bar.close()
+
+
+def _get(args: argparse.Namespace) -> int:
+    from morphogen import cli_get
+
+    return _with_bar(args, cli_get.run)
+
+
+def _table(args: argparse.Namespace) -> int:
+    from morphogen import cli_table
+
+    return _with_bar(args, cli_table.run)
+
+
+def _with_bar(
+    args: argparse.Namespace,
+    run: Callable[
+        [
+            argparse.Namespace,
+            Callable[[int, int], None],
+            Callable[[dict[str, Any], Callable[[Console], None]], None],
+        ],
+        int,
+    ],
+) -> int:
+    bar = _Bar()
+    try:
+        return run(
+            args,
+            lambda done, total: bar.update(done, total, "working"),
+            lambda data, show: _print(args, data, show),
+        )
+    except ModuleNotFoundError as missing:
+        raise _UsageError(_needs_extras(missing)) from None
+    finally:
+        bar.close()
 
 
 def _print(args: argparse.Namespace, data: dict[str, Any], show: Callable[[Console], None]) -> None:

@@ -7,7 +7,7 @@ import operator
 import os
 import stat
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, BinaryIO, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +83,12 @@ class PageMatrix:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], page_size: int = 4096, epoch: int = 0
+        cls,
+        path: str | os.PathLike[str],
+        page_size: int = 4096,
+        epoch: int = 0,
+        *,
+        offset: int = 0,
     ) -> PageMatrix:
         """Map a file as a table, without reading it into memory.
 
@@ -96,6 +101,8 @@ class PageMatrix:
             Bytes a page, 1 or more.
         epoch : int, optional
             Version of the table.
+        offset : int, optional
+            Bytes of the file before the first page, such as those of a header.
 
         Returns
         -------
@@ -106,7 +113,8 @@ class PageMatrix:
         OSError
             If the file cannot be opened or mapped.
         ValueError
-            If it is empty or a pipe, or page_size is not in 1..2**40.
+            If it has no byte after offset or is a pipe, offset is negative, or page_size is not in
+            1..2**40.
 
         Notes
         -----
@@ -114,28 +122,33 @@ class PageMatrix:
         with SIGBUS at the next access; no library can turn that into an exception. The file may be
         larger than memory.
         """
-        try:
-            size = operator.index(page_size)
-        except TypeError:
-            raise TypeError(f"page_size must be an int, not {type(page_size).__name__}") from None
-        if not 1 <= size <= MAX_PAGE_SIZE:
-            raise ValueError(f"page_size must be in 1..2**40, not {size}")
+        size, start = _checked(page_size, offset)
         if stat.S_ISFIFO(Path(path).stat().st_mode):
             raise ValueError(f"a table needs a file to map: {os.fspath(path)} is a pipe")
         with Path(path).open("rb") as file:
-            length = os.fstat(file.fileno()).st_size
-            if length == 0:
-                raise ValueError(f"a table needs at least one byte: {os.fspath(path)} has 0")
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        whole, rest = divmod(len(mapping), size)
-        body = np.frombuffer(mapping, dtype=np.uint8, count=whole * size).reshape(whole, size)
+            return cls._map(file, size, epoch, start)
+
+    @classmethod
+    def _map(cls, file: BinaryIO, page_size: int, epoch: int, offset: int) -> PageMatrix:
+        """Map an open file: whoever has read its header then maps that very file."""
+        size, start = _checked(page_size, offset)
+        length = os.fstat(file.fileno()).st_size
+        if length <= start:
+            after = f" after offset {start}" if start else ""
+            raise ValueError(
+                f"a table needs at least one byte{after}: {os.fspath(file.name)} has {length}"
+            )
+        # From the beginning, since a mapping's own offset is bound to the system's granularity.
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        whole, rest = divmod(len(mapping) - start, size)
+        body = np.frombuffer(mapping, dtype=np.uint8, count=whole * size, offset=start)
         tail = None
         if rest:
             tail = np.zeros(size, dtype=np.uint8)
-            tail[:rest] = np.frombuffer(mapping, dtype=np.uint8, offset=whole * size)
+            tail[:rest] = np.frombuffer(mapping, dtype=np.uint8, offset=start + whole * size)
             tail.flags.writeable = False
         matrix = cls.__new__(cls)
-        matrix._set(body, tail, mapping, epoch)
+        matrix._set(body.reshape(whole, size), tail, mapping, epoch)
         return matrix
 
     @property
@@ -191,3 +204,20 @@ class PageMatrix:
             f"PageMatrix({self._num_pages} pages of {self._page_size} bytes, epoch {self._epoch}, "
             f"{kind})"
         )
+
+
+def _checked(page_size: SupportsIndex, offset: SupportsIndex) -> tuple[int, int]:
+    size = _whole_number("page_size", page_size)
+    start = _whole_number("offset", offset)
+    if not 1 <= size <= MAX_PAGE_SIZE:
+        raise ValueError(f"page_size must be in 1..2**40, not {size}")
+    if start < 0:
+        raise ValueError(f"offset must be 0 or more, not {start}")
+    return size, start
+
+
+def _whole_number(name: str, value: SupportsIndex) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None

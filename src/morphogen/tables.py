@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -14,6 +15,9 @@ from morphogen.demo import KEYS_PER_QUERY, DemoResult, first_words
 from morphogen.describe import describe_chunks, describe_size
 from morphogen.doctor import Diagnosis
 from morphogen.engine.status import DeviceStatus
+
+if TYPE_CHECKING:
+    from morphogen.demo_lookup import LookupResult  # needs the extras
 
 # A table below this size lies in the processor's caches, where a pass costs little.
 _SMALL_TABLE = 32 << 20
@@ -103,6 +107,51 @@ def show_demo(result: DemoResult, console: Console) -> None:
             f"All {fetched} pages equal the file byte for byte, whatever the strategy.",
             style="green",
         )
+
+
+def show_lookups(result: LookupResult, console: Console) -> None:
+    """Print what the demo's private lookups did.
+
+    Parameters
+    ----------
+    result : LookupResult
+    console : rich.console.Console
+    """
+    console.print(
+        f"\nTable  {result.entries:,} characters by name, from a CSV file of Unicode data:\n"
+        f"       {result.num_pages:,} pages of {result.page_size:,} bytes "
+        f"({describe_size(result.table_bytes)}), {100 * result.load:.0f}% full"
+    )
+    console.print(
+        f"       two servers ({result.device}), each a process of its own: "
+        f"{', '.join(result.urls)}\n",
+        soft_wrap=True,
+    )
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("key", "value", ""):
+        table.add_column(heading)
+    for lookup in result.lookups:
+        value = "not in the table" if lookup.value is None else lookup.value
+        table.add_row(repr(lookup.key), value, "as in the file" if lookup.right else "WRONG")
+    console.print(table)
+    console.print(
+        "Hit or miss, each lookup was one query of 3 keys to each server, alike in size, number "
+        "and order.\n"
+    )
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("chunks of", *(f"server {party}" for party in range(len(result.chunk_sizes)))):
+        table.add_column(heading, justify="right")
+    for size in sorted({size for sizes in result.chunk_sizes for size in sizes}):
+        table.add_row(str(size), *(f"{sizes.get(size, 0):,}" for sizes in result.chunk_sizes))
+    console.print(table)
+    console.print(
+        f"{result.clients} clients looked {result.concurrent} keys up at once: queries that "
+        "arrived while a chunk ran shared the next."
+    )
+    if result.ok:
+        console.print("All lookups gave what the file says.", style="green")
+    else:
+        console.print("Lookups differ from the file.", style="bold red")
 
 
 def show_benchmark(result: BenchmarkResult, console: Console) -> None:

@@ -1,0 +1,230 @@
+"""``morphogen get``: read pages, or look keys up, from two servers privately.
+
+The client is imported when the command runs: it needs an extra, and ``--help`` does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from morphogen.errors import MorphogenError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from morphogen.client import Client
+
+    Emit = Callable[[dict[str, Any], Callable[[Console], None]], None]
+
+OK, FAILED = 0, 1
+_EXTRA = ("httpx", "msgspec")
+_SHOWN_BYTES = 16
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command, except --json, which all commands have."""
+    parser.add_argument(
+        "pages", nargs="*", type=int, metavar="PAGE", help="numbers of pages to read, from 0"
+    )
+    parser.add_argument(
+        "--server",
+        action="append",
+        required=True,
+        metavar="URL",
+        help="a server, https://host[:port]; give both, in any order",
+    )
+    parser.add_argument(
+        "--lookup",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a key of a keyword table to look up, as text; may be repeated",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the bytes of the pages, or of the value, to a file (- for the standard output)",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, metavar="SECONDS", help="a message (default: 10)"
+    )
+    parser.add_argument(
+        "--retries", type=int, default=3, metavar="N", help="of a message (default: 3)"
+    )
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="certificates of authorities to trust, PEM"
+    )
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="allow http to other machines: the network then sees what is read",
+    )
+
+
+def run(
+    args: argparse.Namespace,
+    bar: Callable[[int, int], None],
+    emit: Emit,
+) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        What `add_arguments` declared.
+    bar : callable
+        Told how many reads are done, of how many.
+    emit : callable
+        Prints data, or calls what shows it as a table.
+
+    Returns
+    -------
+    int
+        0; 1 if the table has no such key.
+
+    Raises
+    ------
+    MorphogenError, ValueError, OSError
+        If the arguments do not fit, or a server fails.
+    """
+    if bool(args.pages) == bool(args.lookup):
+        raise ValueError("get takes either numbers of pages or --lookup")
+    if args.output and len(args.lookup) > 1:
+        raise ValueError(f"-o writes one value: give --lookup once, not {len(args.lookup)} times")
+    if args.output == Path("-") and args.json:
+        raise ValueError("-o - and --json would both write to the standard output")
+    with _connect(args) as client:
+        info = client.info
+        about = {
+            "servers": args.server,
+            "epoch_id": info.epoch_id,
+            "num_pages": info.num_pages,
+            "page_size": info.page_size,
+        }
+        if args.lookup:
+            return _lookup(client, args, about, emit)
+        return _pages(client, args, about, bar, emit)
+
+
+def _connect(args: argparse.Namespace) -> Client:
+    try:
+        from morphogen.client import Client
+    except ModuleNotFoundError as error:
+        if error.name in _EXTRA:
+            raise MorphogenError(
+                f"get needs {error.name}: pip install 'morphogen[client]'"
+            ) from None
+        raise
+    return Client(
+        args.server,
+        timeout=args.timeout,
+        retries=args.retries,
+        ca_file=args.ca_file,
+        insecure=args.insecure,
+    )
+
+
+def _pages(
+    client: Client,
+    args: argparse.Namespace,
+    about: dict[str, Any],
+    bar: Callable[[int, int], None],
+    emit: Emit,
+) -> int:
+    total = len(args.pages)
+    bar(0, total)
+    found = client.get(args.pages)
+    bar(total, total)
+    if args.output:
+        _write(args.output, found.tobytes())
+    if args.output == Path("-"):
+        return OK
+    rows = [
+        {"page": index} | ({} if args.output else {"hex": page.tobytes().hex()})
+        for index, page in zip(args.pages, found, strict=True)
+    ]
+    where = {"output": str(args.output)} if args.output else {}
+    shown = [
+        (str(index), _excerpt(page.tobytes()))
+        for index, page in zip(args.pages, found, strict=True)
+    ]
+    emit(
+        {**about, "pages": rows, **where},
+        lambda console: _show(console, ("page", "begins with"), shown, args.output),
+    )
+    return OK
+
+
+def _lookup(
+    client: Client,
+    args: argparse.Namespace,
+    about: dict[str, Any],
+    emit: Emit,
+) -> int:
+    # The bytes that were typed, whatever the terminal's encoding.
+    found = client.lookup_many([os.fsencode(key) for key in args.lookup])
+    code = FAILED if None in found else OK
+    if args.output and found[0] is not None:
+        _write(args.output, found[0])
+    if args.output == Path("-"):
+        if code:
+            print("morphogen: the table has no such key", file=sys.stderr)
+        return code
+    rows = [
+        {"key": key, "found": value is not None}
+        | ({} if args.output or value is None else {"value": _text(value), "hex": value.hex()})
+        for key, value in zip(args.lookup, found, strict=True)
+    ]
+    shown = [
+        (key, "not there" if value is None else (_text(value) or _excerpt(value)))
+        for key, value in zip(args.lookup, found, strict=True)
+    ]
+    emit(
+        {**about, "values": rows},
+        lambda console: _show(console, ("key", "value"), shown, args.output),
+    )
+    return code
+
+
+def _write(path: Path, content: bytes) -> None:
+    if path == Path("-"):
+        sys.stdout.buffer.write(content)
+    else:
+        path.write_bytes(content)
+
+
+def _text(value: bytes) -> str | None:
+    """A value as text, None where it is none that a terminal could show as it is."""
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None
+
+
+def _excerpt(content: bytes) -> str:
+    more = " ..." if len(content) > _SHOWN_BYTES else ""
+    return content[:_SHOWN_BYTES].hex(" ") + more
+
+
+def _show(
+    console: Console,
+    columns: tuple[str, str],
+    rows: Sequence[tuple[str, str]],
+    output: Path | None,
+) -> None:
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if output:
+        console.print(f"written to {output}")

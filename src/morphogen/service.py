@@ -1,0 +1,326 @@
+"""The service of one party over HTTP: an ASGI application that answers by a `MicroBatcher`.
+
+docs/protocol.md, section 11, defines paths, bodies and statuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import numpy as np
+from litestar import Litestar, Request, Response, get, post
+from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+import morphogen
+from morphogen import wire
+from morphogen.batcher import MicroBatcher
+from morphogen.engine.base import Engine
+from morphogen.errors import (
+    BatcherClosedError,
+    DeviceError,
+    EngineClosedError,
+    OverloadedError,
+    WireError,
+)
+from morphogen.metrics import CONTENT_TYPE, Metrics
+from morphogen.openapi import batch_operation, single_operation
+from morphogen.pages import PageMatrix
+
+PROBLEM = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+LOGGER = logging.getLogger("morphogen.service")
+
+_DIGEST_STEP = 1 << 24
+_TITLES = {
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+def digest_pages(pages: PageMatrix, progress: Callable[[int, int], object] | None = None) -> str:
+    """SHA-256 of all pages, one after the other.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+    progress : callable, optional
+        Called with the bytes done and those in all.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+    """
+    digest = hashlib.sha256()
+    body = pages.body.reshape(-1)
+    for start in range(0, body.size, _DIGEST_STEP):
+        digest.update(body[start : start + _DIGEST_STEP].data)
+        if progress is not None:
+            progress(start, pages.nbytes)
+    if pages.tail is not None:
+        digest.update(pages.tail.data)
+    return digest.hexdigest()
+
+
+def describe_table(
+    engine: Engine,
+    party: int,
+    *,
+    keys_per_query: int = 3,
+    digest: str | None = None,
+    layout: dict[str, Any] | None = None,
+) -> wire.TableInfo:
+    """What ``GET /epoch`` says of an engine's table.
+
+    Parameters
+    ----------
+    engine : Engine
+    party : int
+        0 or 1.
+    keys_per_query : int, optional
+        1 to 3.
+    digest : str, optional
+        `digest_pages` of the table; by default it is computed.
+    layout : dict, optional
+        Of a keyword table.
+
+    Returns
+    -------
+    TableInfo
+
+    Raises
+    ------
+    ValueError
+        If party or keys_per_query is out of range, or a keyword table is to have other than 3.
+    """
+    if party not in (0, 1):
+        raise ValueError(f"party must be 0 or 1, not {party}")
+    if not 1 <= keys_per_query <= 3:
+        raise ValueError(f"keys_per_query must be in 1..3, not {keys_per_query}")
+    if layout is not None and keys_per_query != 3:
+        raise ValueError(f"keys_per_query must be 3 for a keyword table, not {keys_per_query}")
+    return wire.TableInfo(
+        party=party,
+        epoch_id=engine.pages.epoch,
+        num_pages=engine.pages.num_pages,
+        page_size=engine.pages.page_size,
+        keys_per_query=keys_per_query,
+        format_version=wire.FORMAT_VERSION,
+        digest=digest_pages(engine.pages) if digest is None else digest,
+        device=engine.device,
+        table=layout,
+    )
+
+
+class Service:
+    """One party's service: what the handlers share.
+
+    Parameters
+    ----------
+    batcher : MicroBatcher
+        Closed, with everything answered, when the application shuts down.
+    info : TableInfo
+    """
+
+    def __init__(self, batcher: MicroBatcher, info: wire.TableInfo) -> None:
+        self.batcher = batcher
+        self.info = info
+        self.metrics = Metrics(batcher, info)
+        self._info_body = msgspec.json.encode(info)
+
+    async def answer(self, request: Request[Any, Any, Any], *, single: bool) -> Response[bytes]:
+        """Decode, answer and encode one request."""
+        kind = wire.media_type(request.headers.get("content-type", ""))
+        body = await request.body()
+        phases = self.metrics.phases
+        started = perf_counter()
+        decoded = wire.decode_request(body, kind, self.info, single=single)
+        phases["decode"].observe(perf_counter() - started)
+        request.scope["morphogen_queries"] = len(decoded.queries)  # type: ignore[typeddict-unknown-key]
+        started = perf_counter()
+        answers = await self.batcher.answer_many(decoded.queries)
+        phases["answer"].observe(perf_counter() - started)
+        started = perf_counter()
+        response = wire.BatchResponse(
+            epoch_id=self.info.epoch_id,
+            num_pages=self.info.num_pages,
+            digest=self.info.digest,
+            pages=np.concatenate([answer.pages for answer in answers]),
+        )
+        encoded = wire.encode_response(response, kind, single=single)
+        phases["encode"].observe(perf_counter() - started)
+        return Response(encoded, media_type=kind, status_code=200)
+
+    def epoch(self) -> Response[bytes]:
+        """What the table is."""
+        return Response(self._info_body, media_type=wire.JSON)
+
+    def health(self) -> tuple[dict[str, bool], int]:
+        """Whether the process lives, and whether it takes queries."""
+        ready = not self.batcher.closed and not self.batcher.engine.closed
+        return {"live": True, "ready": ready}, 200 if ready else 503
+
+
+def create_app(batcher: MicroBatcher, info: wire.TableInfo) -> ASGIApp:
+    """Make the ASGI application.
+
+    Parameters
+    ----------
+    batcher : MicroBatcher
+        It is closed, with everything answered, when the application shuts down.
+    info : TableInfo
+        From `describe_table`.
+
+    Returns
+    -------
+    ASGI application
+    """
+    service = Service(batcher, info)
+
+    @post(wire.QUERY_PATH, status_code=200, operation_class=batch_operation(info))
+    async def query_batch(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return await service.answer(request, single=False)
+
+    @post(wire.SINGLE_PATH, status_code=200, operation_class=single_operation(info))
+    async def query_single(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return await service.answer(request, single=True)
+
+    @get(wire.EPOCH_PATH, sync_to_thread=False)
+    def epoch() -> Response[bytes]:
+        return service.epoch()
+
+    @get("/health", sync_to_thread=False)
+    def health() -> Response[dict[str, bool]]:
+        state, status = service.health()
+        return Response(state, status_code=status)
+
+    @get("/health/live", sync_to_thread=False)
+    def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @get("/health/ready", sync_to_thread=False)
+    def ready() -> Response[dict[str, bool]]:
+        state, status = service.health()
+        return Response({"ready": state["ready"]}, status_code=status)
+
+    @get("/metrics", sync_to_thread=False)
+    def metrics() -> Response[bytes]:
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    async def drain() -> None:
+        await asyncio.to_thread(batcher.close)
+
+    app = Litestar(
+        [query_batch, query_single, epoch, health, live, ready, metrics],
+        request_max_body_size=wire.max_body_bytes(info),
+        exception_handlers={Exception: _problem},
+        on_shutdown=[drain],
+        logging_config=None,
+        openapi_config=OpenAPIConfig(
+            title="morphogen",
+            version=morphogen.__version__,
+            description="One server of two-server private page retrieval.",
+            path="/schema",
+            render_plugins=[JsonRenderPlugin()],
+        ),
+    )
+    return _logged(app, service.metrics, {route.path for route in app.routes})
+
+
+def _problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The problem document (RFC 9457) of an error. Says nothing that the client did not know."""
+    field = ""
+    headers = {}
+    detail = str(error)
+    match error:
+        case wire.WireTooManyError():
+            status, field = 413, error.field
+        case wire.WireConflictError():
+            status, field = 409, error.field
+        case WireError():
+            status, field = 415 if error.field == "Content-Type" else 400, error.field
+        case OverloadedError():
+            status = 429
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case BatcherClosedError() | EngineClosedError():
+            status, detail = 503, "the server is shutting down"
+        case DeviceError():
+            status, detail = 503, "the device failed"
+        case HTTPException():
+            status = error.status_code
+            detail = _TITLES.get(status, "Error")
+            headers = dict(error.headers or {})
+        case _:
+            status, detail = 500, "the server failed"
+    if status >= 500:
+        # The kind only: a message may quote what was sent.
+        LOGGER.error("error", extra={"fields": {"error": type(error).__name__, "status": status}})
+    problem = {
+        "type": "about:blank",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+    }
+    if field:
+        problem["field"] = field
+    return Response(
+        msgspec.json.encode(problem), media_type=PROBLEM, status_code=status, headers=headers
+    )
+
+
+def _logged(app: ASGIApp, metrics: Metrics, paths: set[str]) -> ASGIApp:
+    """Log and count each request: its path, status, size and time, and nothing of what it holds."""
+
+    async def logged(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        started = perf_counter()
+        status, size = 0, 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "http.response.body":
+                size += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await app(scope, receive, watch)
+        finally:
+            # A path that is none of ours may be anything, and would be a metric of its own.
+            path = scope["path"] if scope["path"] in paths else "other"
+            metrics.requests.labels(path, str(status)).inc()
+            LOGGER.info(
+                "request",
+                extra={
+                    "fields": {
+                        "method": scope["method"],
+                        "path": path,
+                        "status": status,
+                        "queries": scope.get("morphogen_queries", 0),
+                        "bytes": size,
+                        "milliseconds": round(1e3 * (perf_counter() - started), 3),
+                    }
+                },
+            )
+
+    return logged
