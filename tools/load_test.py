@@ -5,7 +5,7 @@
     python tools/load_test.py --lone                 # a lone caller's latency beside a direct call
 
 Both servers and all clients share this machine. Exit code 1: a page was wrong or lost, memory grew
-by 5% or more after the warm-up, chunks were smaller than 1.8 on average at a width of 2, or, with
+by 5% or more after the warm-up (in a load of 30 seconds or more), chunks were smaller than 1.8 on average at a width of 2, or, with
 --lone, the batcher took more than 5% longer than a direct call.
 """
 
@@ -39,6 +39,7 @@ Bytes = npt.NDArray[np.uint8]
 
 BATCH_SIZES = (1, 1, 1, 2, 2, 3, 5, 8, 32)  # mixed: most callers want few pages at a time
 KEYS = 3
+SETTLED_SECONDS = 30
 MAX_GROWTH, MIN_MEAN_CHUNK, MAX_LONE_RATIO = 1.05, 1.8, 1.05
 
 
@@ -255,7 +256,8 @@ def main() -> int:
         show(rows)
     bad = any(row.wrong or row.failed for row in rows)
     if not args.table:
-        bad |= rows[0].memory_growth >= MAX_GROWTH
+        # A short warm-up ends before every buffer has had its largest content.
+        bad |= args.seconds >= SETTLED_SECONDS and rows[0].memory_growth >= MAX_GROWTH
         bad |= args.max_micro_batch == 2 and rows[0].mean_chunk < MIN_MEAN_CHUNK
     return int(bad)
 
