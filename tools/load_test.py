@@ -5,8 +5,8 @@
     python tools/load_test.py --lone                 # a lone caller's latency beside a direct call
 
 Both servers and all clients share this machine. Exit code 1: a page was wrong or lost, memory grew
-by 5% or more after the warm-up (in a load of 30 seconds or more), chunks were smaller than 1.8 on average at a width of 2, or, with
---lone, the batcher took more than 5% longer than a direct call.
+by 5% or more after the warm-up (in a load of 30 seconds or more), chunks were smaller than 1.8 on
+average at a width of 2, or, with --lone, the batcher took more than 5% longer than a direct call.
 """
 
 from __future__ import annotations
