@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import morphogen as mg
+import morphogen.batcher as batcher_module
 from conftest import Bytes, naive_answers, open_engine, random_rows, random_table
 from morphogen.engine.base import Engine
 
@@ -455,6 +456,37 @@ def test_closing_waits_for_a_lone_query_on_another_thread(engine: HeldEngine) ->
         engine.held.set()
         assert batcher.close(SECONDS)
         assert asked.result(SECONDS).any()
+
+
+def test_closing_ends_where_all_that_waits_is_too_late(engine: HeldEngine) -> None:
+    batcher = mg.MicroBatcher(engine)
+    busy = Busy(engine, batcher)
+    late = batcher.submit(some_queries(1)[0], timeout=0)
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(batcher.close)
+        while not batcher.closed:
+            threading.Event().wait(0.001)
+        busy.release()
+        assert closing.result(SECONDS)
+    assert isinstance(late.exception(), mg.DeadlineError)
+
+
+def test_no_memory_for_an_answer_fails_that_answer_alone(
+    engine: HeldEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, made = batcher_module.Answer, []
+
+    def short_of_memory(*parts: Any) -> mg.Answer:
+        made.append(parts)
+        if len(made) == 2:
+            raise MemoryError
+        return real(*parts)
+
+    with mg.MicroBatcher(engine) as batcher:
+        monkeypatch.setattr(batcher_module, "Answer", short_of_memory)
+        outcomes = [future.exception(SECONDS) for future in batcher.submit_many(some_queries(3))]
+        assert [type(outcome) for outcome in outcomes] == [type(None), MemoryError, type(None)]
+        assert result(batcher.submit_many(some_queries(1))[0]).any()
 
 
 def test_closing_from_a_callback_does_not_wait_for_itself(engine: HeldEngine) -> None:

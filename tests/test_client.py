@@ -237,6 +237,26 @@ def test_a_url_is_normalised(url: str, normal: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        "https://[::ffff:10.0.0.1]",
+        "https://10.0.0.1.",
+        "https://10\u30020.0.1",
+        "https://\uff11\uff10.0.0.1:443/path",
+    ],
+)
+def test_other_forms_of_one_address_are_one_server(other: str) -> None:
+    with pytest.raises(ValueError, match=r"^the two URLs name one server"):
+        Client(["https://10.0.0.1", other])
+
+
+@pytest.mark.parametrize("host", ["127.1", "0x7f000001", "2130706433", "10.0.0.0x1", "."])
+def test_hosts_that_only_the_system_reads_as_addresses_are_refused(host: str) -> None:
+    with pytest.raises(ValueError, match=r"^a server's URL "):
+        ServerAddress.parse(f"https://{host}")
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"timeout": 0}, "timeout must be above 0"),

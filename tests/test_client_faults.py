@@ -103,8 +103,8 @@ def test_a_lasting_fault_is_an_error_that_names_the_server(
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (altered_answer(num_pages=51), "num_pages must be 50, not 51"),
-        (altered_answer(digest="0" * 64), "digest must be [0-9a-f]{64}, not 0{64}"),
+        (altered_answer(num_pages=51), "num_pages is not that of /epoch"),
+        (altered_answer(digest="0" * 64), "digest is not that of /epoch"),
     ],
 )
 def test_an_answer_from_another_table_of_that_epoch_is_refused(fault: Fault, message: str) -> None:
@@ -224,7 +224,7 @@ def test_an_answer_of_another_epoch_is_not_used() -> None:
         assert (reader.get([4]) == servers[0].table[[4]]).all()
         assert len(servers[1].batches) == 2
         servers[1].then(*[altered_answer(epoch_id=6)] * 5)
-        with pytest.raises(EpochMismatchError, match="answered from epoch 6, not 7"):
+        with pytest.raises(EpochMismatchError, match="answered from another epoch than 7"):
             reader.get([4])
 
 
@@ -247,11 +247,13 @@ def test_an_index_that_a_smaller_table_lost_is_an_error_only_in_the_end() -> Non
         ({"page_size": 0}, ServerError, "page_size must be in"),
         ({"keys_per_query": 4}, ServerError, r"keys_per_query must be in 1\.\.3, not 4"),
         ({"format_version": 2}, ServerError, r"format_version must be in 1\.\.1, not 2"),
+        ({"epoch_id": -1}, ServerError, r"epoch_id must be in 0\.\.9223372036854775807, not -1"),
+        ({"epoch_id": 2**70}, ServerError, r"epoch_id must be in 0\.\.9223372036854775807$"),
         ({"digest": "x"}, ServerError, "digest must be 64 hexadecimal digits"),
         ({"num_pages": 51}, TableMismatchError, "num_pages is 50 and 51"),
         ({"page_size": 95}, TableMismatchError, "page_size is 96 and 95"),
         ({"keys_per_query": 2}, TableMismatchError, "keys_per_query is 3 and 2"),
-        ({"digest": "0" * 64}, TableMismatchError, "digest is [0-9a-f]{64} and 0{64}"),
+        ({"digest": "0" * 64}, TableMismatchError, "digest differs"),
         ({"table": {"seed": "00"}}, TableMismatchError, "keyword layout differs"),
     ],
 )

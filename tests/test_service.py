@@ -94,10 +94,10 @@ def problem(response: httpx.Response, status: int, field: str = "") -> dict[str,
 class LiveApp:
     """The application on a socket in this process, over an engine that a test can hold."""
 
-    def __init__(self, table: Bytes, **options: Any) -> None:
+    def __init__(self, table: Bytes, *, max_wait: float = SECONDS, **options: Any) -> None:
         self.engine = HeldEngine(open_engine(mg.PageMatrix(table, EPOCH), threads=1), 2)
         self.batcher = mg.MicroBatcher(self.engine, **options)
-        app = create_app(self.batcher, describe_table(self.engine, 0))
+        app = create_app(self.batcher, describe_table(self.engine, 0), max_wait=max_wait)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         config = uvicorn.Config(app, lifespan="on", log_config=None, access_log=False)
@@ -353,6 +353,23 @@ def test_more_than_may_wait_is_told_to_come_back(live: LiveApp, http: httpx.Clie
         assert first.result(SECONDS).status_code == 200
 
 
+def test_who_waits_for_too_long_is_told_so(table: Bytes, http: httpx.Client) -> None:
+    body = wire.encode_request(some_queries(1))
+    with (
+        LiveApp(table, max_wait=0.01) as live,
+        ThreadPoolExecutor(1) as pool,
+        httpx.Client(trust_env=False, timeout=SECONDS) as other,
+    ):
+        live.engine.held.clear()
+        first = pool.submit(ask, other, live.url, body, MSGPACK)
+        assert live.engine.begun.acquire(timeout=SECONDS)
+        response = ask(http, live.url, body, MSGPACK)
+        assert "waited" in problem(response, 503)["detail"]
+        assert int(response.headers["Retry-After"]) >= 1
+        live.engine.held.set()
+        assert first.result(SECONDS).status_code == 200
+
+
 def test_requests_share_chunks(live: LiveApp, table: Bytes) -> None:
     live.engine.held.clear()
     callers = 4
@@ -486,6 +503,8 @@ def test_what_was_accepted_is_answered_before_the_end(file: Path, stop: signal.S
                 assert answer.readline().startswith(b"HTTP/1.1 200 ")
                 assert len(answer.read()) > 6 * PAGE_SIZE
         code = server.process.wait(SECONDS)
+    last = [json.loads(line) for line in server.log if line.startswith("{")][-1]
+    assert (last["event"], last["answered"]) == ("stopped", 2)
     assert code == (0 if stop == signal.SIGTERM else 130)
 
 
@@ -508,7 +527,11 @@ def run_serve(*arguments: object) -> subprocess.CompletedProcess[str]:
             "missing: No such file",
         ),
         (["--party", 0, "--port", 0, "--keys-per-query", 4], "must be in 1..3, not 4"),
-        (["--party", 0, "--port", 0, "--max-queued", 0], "max_queued must be 1 or more, not 0"),
+        (
+            ["--party", 0, "--port", 0, "--max-queued", 0],
+            "max_queued must be at least 32, the queries of one request, not 0",
+        ),
+        (["--party", 0, "--port", 0, "--max-wait", 0], "max_wait must be above 0 seconds, not 0"),
         (["--party", 0, "--port", 0, "--max-micro-batch", 99], "must be in 1..32 on cpu, not 99"),
         (["--party", 0, "--port", 0, "--epoch", -1], "epoch must be in 0.."),
         (["--party", 0, "--port", 0, "--device", "tpu"], "not 'tpu'"),

@@ -203,9 +203,12 @@ def test_mutated_bodies_raise_wire_errors_and_nothing_else(kind: str) -> None:
 def test_messages_carry_no_keys() -> None:
     body = as_json(1)
     key = body["queries"][0]["keys"][0]
-    for bad in (key[:-2], key + "00", key[2:], "0x4d474b32" + key[10:]):
+    shifted = "0x" + key[66:] + key[2:66]  # begins with its seed
+    for bad in (key[:-2], key + "00", key[2:], "0x4d474b32" + key[10:], shifted):
         body["queries"][0]["keys"][0] = bad
         assert key[80:96] not in str(refused(body))
+    body["queries"][0]["keys"][0] = shifted
+    assert str(refused(body)) == "a key starts with b'MGK1'"
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/jsonp", "json"])

@@ -338,6 +338,8 @@ class MicroBatcher:
                     return
                 futures, entries, expired = self._waiting.next_chunk(self._width)
                 self._running = len(futures)
+                if not futures:
+                    self._changed.notify_all()  # all were too late: who closes waits for this
             tell_expired(expired)
             if futures:
                 self._run(futures, entries)
@@ -366,10 +368,15 @@ class MicroBatcher:
             assert error is not None
             for future in futures:
                 future.set_exception(error)
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception) and threading.current_thread() is not self._thread:
                 raise error  # Ctrl-C on the thread that submitted
             return
         for at, future in enumerate(futures):
-            # A copy each, so that who keeps one answer does not keep the chunk's.
-            pages = chunk.pages if size == 1 else chunk.pages[at : at + 1].copy()
-            future.set_result(Answer(pages, chunk.epoch, chunk.num_pages, chunk.micro_batch_sizes))
+            try:
+                # A copy each, so that who keeps one answer does not keep the chunk's.
+                pages = chunk.pages if size == 1 else chunk.pages[at : at + 1].copy()
+                answer = Answer(pages, chunk.epoch, chunk.num_pages, chunk.micro_batch_sizes)
+            except MemoryError as short:
+                future.set_exception(short)
+            else:
+                future.set_result(answer)

@@ -27,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="queries that may share a pass (default: the engine's own width)",
     )
+    parser.add_argument(
+        "--max-wait",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long a query may wait (default: 30)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto, the default")
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate, for TLS")
@@ -51,6 +58,7 @@ def run(args: argparse.Namespace, bar: Callable[[int, int], None]) -> int:
         device=args.device,
         max_micro_batch=args.max_micro_batch,
         max_queued=args.max_queued,
+        max_wait=args.max_wait,
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
         insecure=args.insecure,

@@ -23,6 +23,7 @@ from morphogen.query import Answer
 from morphogen.wire import BatchResponse, TableInfo
 
 EPOCH_TRIES = 5
+MAX_EPOCH = 2**63 - 1
 MAX_EPOCH_BYTES = 64 * 1024
 MAX_WAIT_SECONDS = 5.0
 # Both mean "later": the queue is full, or the server is being replaced.
@@ -44,10 +45,13 @@ def check_info(info: TableInfo, url: str) -> TableInfo:
         ("num_pages", 1, dpf.MAX_PAGES),
         ("page_size", 1, MAX_PAGE_SIZE),
         ("keys_per_query", 1, MAX_KEYS_PER_QUERY),
+        ("epoch_id", 0, MAX_EPOCH),
     ):
         value = getattr(info, name)
         if not low <= value <= high:
-            raise ServerError(f"{url}: {name} must be in {low}..{high}, not {value}")
+            # A large number may be as long as a key, and be one.
+            given = f", not {value}" if abs(value) < 2**32 else ""
+            raise ServerError(f"{url}: {name} must be in {low}..{high}{given}")
     if not re.fullmatch(r"[0-9a-f]{64}", info.digest):
         raise ServerError(f"{url}: digest must be 64 hexadecimal digits")
     return info
@@ -112,7 +116,7 @@ def _difference(one: TableInfo, other: TableInfo) -> str:
     for name in ("num_pages", "page_size", "keys_per_query", "digest"):
         was, now = getattr(one, name), getattr(other, name)
         if was != now:
-            return f"{name} is {was} and {now}"
+            return f"{name} differs" if name == "digest" else f"{name} is {was} and {now}"
     return "its keyword layout differs" if one.table != other.table else ""
 
 
@@ -127,15 +131,12 @@ def check_answer(response: BatchResponse, info: TableInfo, url: str) -> Answer:
         If it has the same epoch but is another table.
     """
     if response.epoch_id != info.epoch_id:
-        raise EpochMismatchError(
-            f"{url} answered from epoch {response.epoch_id}, not {info.epoch_id}"
-        )
+        raise EpochMismatchError(f"{url} answered from another epoch than {info.epoch_id}")
     for name in ("num_pages", "digest"):
-        said, expected = getattr(response, name), getattr(info, name)
-        if said != expected:
+        if getattr(response, name) != getattr(info, name):
             raise TableMismatchError(
-                f"{url} answered from another table of epoch {info.epoch_id}: {name} must be "
-                f"{expected}, not {said}"
+                f"{url} answered from another table of epoch {info.epoch_id}: {name} is not that "
+                "of /epoch"
             )
     queries = len(response.pages)
     return Answer(response.pages, response.epoch_id, response.num_pages, (queries,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -78,17 +79,22 @@ class ServerAddress:
 
 
 def _normal_host(host: str) -> str:
-    host = host.lower().rstrip(".")
     if not host:
         raise ValueError("a server's URL names a host")
     try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        pass
-    try:
-        return host.encode("idna").decode("ascii")
+        # First of all: it turns other scripts' dots and digits into our own.
+        host = host.encode("idna").decode("ascii").lower().rstrip(".")
     except UnicodeError:
         raise ValueError("a server's URL has a host name that cannot be one") from None
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        # The system would read 127.1 and 0x7f000001 as addresses.
+        if not host or re.fullmatch(r"\d+|0x[0-9a-f]*", host.rpartition(".")[2]):
+            raise ValueError("a server's URL has a host that is no name and no address") from None
+        return host
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def _is_loopback(host: str) -> bool:

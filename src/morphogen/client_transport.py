@@ -196,6 +196,8 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._owner = os.getpid()
+        self._lock = threading.Lock()  # nothing may be given to the loop once its end has begun
+        self._closing = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="morphogen-client", daemon=True
@@ -205,7 +207,7 @@ class LoopThread:
     @property
     def is_open(self) -> bool:
         """Whether it can run anything: not closed, and not in a fork."""
-        return self._owner == os.getpid() and not self._loop.is_closed()
+        return self._owner == os.getpid() and not self._closing
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine there and wait for it."""
@@ -215,10 +217,11 @@ class LoopThread:
                 f"this client belongs to process {self._owner}, not to its fork {os.getpid()}: "
                 "make a client in each process"
             )
-        if self._loop.is_closed():
-            work.close()
-            raise MorphogenError("this client is closed")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            if self._closing:
+                work.close()
+                raise MorphogenError("this client is closed")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except CancelledError:
@@ -229,13 +232,20 @@ class LoopThread:
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Cancel what runs there, run this, end the thread. May be called again."""
-        if not self.is_open:
+        if self._owner != os.getpid():
             return
-        self.run(_cancel_others())
-        self.run(last())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        with self._lock:
+            first, self._closing = not self._closing, True
+        if not first:
+            self._thread.join()
+            return
+        try:
+            for end in (_cancel_others, last):
+                asyncio.run_coroutine_threadsafe(end(), self._loop).result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
 
 async def _cancel_others() -> None:

@@ -22,7 +22,7 @@ _ERRORS = {
     "413": "Too many queries, or too large a body.",
     "415": "Another content type.",
     "429": "Too many queries wait; see Retry-After.",
-    "503": "The server is shutting down, or its device failed.",
+    "503": "The server is shutting down, its device failed, or the queries waited too long.",
 }
 
 

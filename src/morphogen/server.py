@@ -17,14 +17,22 @@ from typing import Any
 
 import uvicorn
 
+from morphogen import wire
 from morphogen.batcher import MAX_QUEUED, MicroBatcher
 from morphogen.engine import open_engine
 from morphogen.errors import TableFileError
 from morphogen.pages import PageMatrix
-from morphogen.service import LOGGER, create_app, describe_table, digest_pages
+from morphogen.service import (
+    LOGGER,
+    MAX_WAIT_SECONDS,
+    create_app,
+    describe_table,
+    digest_pages,
+)
 from morphogen.table_file import is_table, open_table, read_header
 
 BACKLOG = 2048
+MAX_CONNECTIONS = 2048  # each may hold a request and an answer in memory
 GRACE_SECONDS = 30  # what a client that reads slowly may take once the server stops
 
 
@@ -44,6 +52,8 @@ class ServerConfig:
     device : str
     max_micro_batch : int or None
     max_queued : int
+    max_wait : float
+        Seconds that a query may wait.
     tls_cert, tls_key : pathlib.Path or None
         PEM files; both or neither.
     insecure : bool
@@ -65,6 +75,7 @@ class ServerConfig:
     device: str = "auto"
     max_micro_batch: int | None = None
     max_queued: int = MAX_QUEUED
+    max_wait: float = MAX_WAIT_SECONDS
     tls_cert: Path | None = None
     tls_key: Path | None = None
     insecure: bool = False
@@ -72,6 +83,13 @@ class ServerConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must be in 0..65535, not {self.port}")
+        if self.max_queued < wire.MAX_QUERIES:
+            raise ValueError(
+                f"max_queued must be at least {wire.MAX_QUERIES}, the queries of one request, not "
+                f"{self.max_queued}"
+            )
+        if not self.max_wait > 0:  # NaN, too
+            raise ValueError(f"max_wait must be above 0 seconds, not {self.max_wait}")
         if not 0 <= self.epoch < 2**63:
             raise ValueError(f"epoch must be in 0..2**63 - 1, not {self.epoch}")
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -145,7 +163,7 @@ def serve(config: ServerConfig, progress: Callable[[int, int], None] | None = No
         )
         server = uvicorn.Server(
             uvicorn.Config(
-                create_app(batcher, info),
+                create_app(batcher, info, max_wait=config.max_wait),
                 lifespan="on",
                 log_config=None,
                 access_log=False,
@@ -153,30 +171,33 @@ def serve(config: ServerConfig, progress: Callable[[int, int], None] | None = No
                 ssl_certfile=config.tls_cert,
                 ssl_keyfile=None if config.tls_key is None else str(config.tls_key),
                 timeout_graceful_shutdown=GRACE_SECONDS,
+                limit_concurrency=MAX_CONNECTIONS,
             )
         )
-        host, port = listener.getsockname()[:2]
-        name = f"[{host}]" if ":" in host else host
-        log(
-            "started",
-            url=f"{'http' if config.tls_cert is None else 'https'}://{name}:{port}",
-            party=info.party,
-            epoch_id=info.epoch_id,
-            num_pages=info.num_pages,
-            page_size=info.page_size,
-            keys_per_query=info.keys_per_query,
-            digest=info.digest,
-            device=info.device,
-            max_micro_batch=batcher.max_micro_batch,
-            keyword_table=layout is not None,
-        )
-        # uvicorn raises the signal again once it has stopped; to have stopped is all it is to do.
-        previous = signal.signal(signal.SIGTERM, lambda *_: None)
+        # From before the first line of the log, which says that we are here, until uvicorn takes
+        # the signal; and after, when uvicorn raises it again.
+        previous = signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
         try:
+            host, port = listener.getsockname()[:2]
+            name = f"[{host}]" if ":" in host else host
+            log(
+                "started",
+                url=f"{'http' if config.tls_cert is None else 'https'}://{name}:{port}",
+                party=info.party,
+                epoch_id=info.epoch_id,
+                num_pages=info.num_pages,
+                page_size=info.page_size,
+                keys_per_query=info.keys_per_query,
+                digest=info.digest,
+                device=info.device,
+                max_micro_batch=batcher.max_micro_batch,
+                keyword_table=layout is not None,
+            )
             server.run(sockets=[listener])
         finally:
             signal.signal(signal.SIGTERM, previous)
-    log("stopped", **_totals(batcher))
+            batcher.close()
+            log("stopped", **_totals(batcher))
 
 
 def _bind(config: ServerConfig) -> socket.socket:

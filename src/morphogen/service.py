@@ -27,6 +27,7 @@ from morphogen.batcher import MicroBatcher
 from morphogen.engine.base import Engine
 from morphogen.errors import (
     BatcherClosedError,
+    DeadlineError,
     DeviceError,
     EngineClosedError,
     OverloadedError,
@@ -38,6 +39,7 @@ from morphogen.pages import PageMatrix
 
 PROBLEM = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
+MAX_WAIT_SECONDS = 30.0
 LOGGER = logging.getLogger("morphogen.service")
 
 _DIGEST_STEP = 1 << 24
@@ -137,10 +139,13 @@ class Service:
     batcher : MicroBatcher
         Closed, with everything answered, when the application shuts down.
     info : TableInfo
+    max_wait : float
+        Seconds that a query may wait for its chunk.
     """
 
-    def __init__(self, batcher: MicroBatcher, info: wire.TableInfo) -> None:
+    def __init__(self, batcher: MicroBatcher, info: wire.TableInfo, max_wait: float) -> None:
         self.batcher = batcher
+        self.max_wait = max_wait
         self.info = info
         self.metrics = Metrics(batcher, info)
         self._info_body = msgspec.json.encode(info)
@@ -155,7 +160,7 @@ class Service:
         phases["decode"].observe(perf_counter() - started)
         request.scope["morphogen_queries"] = len(decoded.queries)  # type: ignore[typeddict-unknown-key]
         started = perf_counter()
-        answers = await self.batcher.answer_many(decoded.queries)
+        answers = await self.batcher.answer_many(decoded.queries, timeout=self.max_wait)
         phases["answer"].observe(perf_counter() - started)
         started = perf_counter()
         response = wire.BatchResponse(
@@ -178,7 +183,9 @@ class Service:
         return {"live": True, "ready": ready}, 200 if ready else 503
 
 
-def create_app(batcher: MicroBatcher, info: wire.TableInfo) -> ASGIApp:
+def create_app(
+    batcher: MicroBatcher, info: wire.TableInfo, *, max_wait: float = MAX_WAIT_SECONDS
+) -> ASGIApp:
     """Make the ASGI application.
 
     Parameters
@@ -187,12 +194,14 @@ def create_app(batcher: MicroBatcher, info: wire.TableInfo) -> ASGIApp:
         It is closed, with everything answered, when the application shuts down.
     info : TableInfo
         From `describe_table`.
+    max_wait : float, optional
+        Seconds that a query may wait for its chunk: most clients have gone by then.
 
     Returns
     -------
     ASGI application
     """
-    service = Service(batcher, info)
+    service = Service(batcher, info, max_wait)
 
     @post(wire.QUERY_PATH, status_code=200, operation_class=batch_operation(info))
     async def query_batch(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -258,6 +267,9 @@ def _problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
             status, field = 415 if error.field == "Content-Type" else 400, error.field
         case OverloadedError():
             status = 429
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case DeadlineError():
+            status, detail = 503, "the queries waited for too long"
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         case BatcherClosedError() | EngineClosedError():
             status, detail = 503, "the server is shutting down"

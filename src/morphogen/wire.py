@@ -195,7 +195,8 @@ def _read_keys(keys: list[Any], field: str, info: TableInfo) -> list[bytes]:
         try:
             key, party, n = dpf.parse_key(_read_bytes(item, where))
         except InvalidKeyError as error:
-            raise WireError(str(error), where) from None
+            # Without what the key has instead: bytes amid a key are not for logs.
+            raise WireError(str(error).partition(", this one")[0], where) from None
         if n != log_pages:
             raise WireConflictError(
                 f"the key is for a table of another size: its n is {n}, the table's {log_pages}",
