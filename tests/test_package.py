@@ -189,6 +189,7 @@ LAYERS = [
     "morphogen.server_process",
     "morphogen.server",
     "morphogen.service",
+    "morphogen.outermost",
     "morphogen.metrics",
     "morphogen.openapi",
     "morphogen.batcher",

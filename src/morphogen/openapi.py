@@ -1,7 +1,8 @@
-"""The OpenAPI description of the query paths, whose bodies are decoded by `morphogen.wire`."""
+"""The OpenAPI description of all paths: their bodies are read and written by other modules."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from litestar.openapi.spec import (
@@ -24,6 +25,9 @@ _ERRORS = {
     "429": "Too many queries wait; see Retry-After.",
     "503": "The server is shutting down, its device failed, or the queries waited too long.",
 }
+
+_INTEGER, _TEXT = Schema(type=OpenAPIType.INTEGER), Schema(type=OpenAPIType.STRING)
+_NUMBER = Schema(type=OpenAPIType.INTEGER, minimum=0, maximum=2**63 - 1)
 
 
 def batch_operation(info: TableInfo) -> type[Operation]:
@@ -62,7 +66,7 @@ def _hex_list(info: TableInfo, *, key: bool) -> Schema:
 def _record(
     properties: dict[str, Schema], *, closed: bool = True, also: tuple[str, ...] = ()
 ) -> Schema:
-    optional = {name: Schema(type=OpenAPIType.INTEGER) for name in also}
+    optional = {name: Schema(one_of=[_NUMBER, Schema(type=OpenAPIType.NULL)]) for name in also}
     return Schema(
         type=OpenAPIType.OBJECT,
         properties={**properties, **optional},
@@ -73,13 +77,12 @@ def _record(
 
 def _operation(body: dict[str, Schema], answer: dict[str, Schema]) -> type[Operation]:
     request = _record(body, also=("epoch_id", "num_pages"))
-    integer, text = Schema(type=OpenAPIType.INTEGER), Schema(type=OpenAPIType.STRING)
     response = _record(
-        {"epoch_id": integer, **answer, "num_pages": integer, "digest": text}, closed=False
+        {"epoch_id": _INTEGER, **answer, "num_pages": _INTEGER, "digest": _TEXT}, closed=False
     )
     problem = OpenAPIMediaType(
         schema=_record(
-            {"type": text, "title": text, "status": integer, "detail": text}, closed=False
+            {"type": _TEXT, "title": _TEXT, "status": _INTEGER, "detail": _TEXT}, closed=False
         )
     )
 
@@ -90,18 +93,61 @@ def _operation(body: dict[str, Schema], answer: dict[str, Schema]) -> type[Opera
             wire.MSGPACK: OpenAPIMediaType(schema=packed),
         }
 
-    @dataclass
-    class QueryOperation(Operation):
-        def __post_init__(self) -> None:
-            self.request_body = RequestBody(content=media(request), required=True)
-            self.responses = {
-                "200": OpenAPIResponse(description="The pages.", content=media(response)),
-                **{
-                    status: OpenAPIResponse(
-                        description=text, content={"application/problem+json": problem}
-                    )
-                    for status, text in _ERRORS.items()
-                },
-            }
+    return _class(
+        {
+            "200": OpenAPIResponse(description="The pages.", content=media(response)),
+            **{
+                status: OpenAPIResponse(
+                    description=text, content={"application/problem+json": problem}
+                )
+                for status, text in _ERRORS.items()
+            },
+        },
+        RequestBody(content=media(request), required=True),
+    )
 
-    return QueryOperation
+
+def epoch_operation() -> type[Operation]:
+    """The operation of `wire.EPOCH_PATH`."""
+    numbers = ("party", "epoch_id", "num_pages", "page_size", "keys_per_query", "format_version")
+    table = Schema(type=[OpenAPIType.OBJECT, OpenAPIType.NULL])
+    fields = dict.fromkeys(numbers, _INTEGER) | {
+        "digest": Schema(type=OpenAPIType.STRING, pattern="^[0-9a-f]{64}$"),
+        "device": _TEXT,
+        "table": table,
+    }
+    return _class({"200": _json("What the table is.", _record(fields, closed=False))})
+
+
+def health_operation(*names: str) -> type[Operation]:
+    """The operation of a path that says whether these hold."""
+    state = _record({name: Schema(type=OpenAPIType.BOOLEAN) for name in names}, closed=False)
+    answers = {"200": _json("All is well.", state)}
+    if "ready" in names:
+        answers["503"] = _json("It takes no more queries.", state)
+    return _class(answers)
+
+
+def metrics_operation() -> type[Operation]:
+    """The operation of the path for Prometheus."""
+    content = {"text/plain": OpenAPIMediaType(schema=_TEXT)}
+    return _class({"200": OpenAPIResponse(description="All metrics now.", content=content)})
+
+
+def _json(description: str, schema: Schema) -> OpenAPIResponse:
+    content = {wire.JSON: OpenAPIMediaType(schema=schema)}
+    return OpenAPIResponse(description=description, content=content)
+
+
+def _class(
+    answers: Mapping[str, OpenAPIResponse], body: RequestBody | None = None
+) -> type[Operation]:
+    """An operation, as Litestar wants it: a class that sets what it would else infer."""
+
+    @dataclass
+    class Described(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = body
+            self.responses = dict(answers)
+
+    return Described

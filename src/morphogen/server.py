@@ -165,6 +165,8 @@ def serve(config: ServerConfig, progress: Callable[[int, int], None] | None = No
             uvicorn.Config(
                 create_app(batcher, info, max_wait=config.max_wait),
                 lifespan="on",
+                ws="none",
+                proxy_headers=False,
                 log_config=None,
                 access_log=False,
                 server_header=False,

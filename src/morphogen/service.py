@@ -15,11 +15,10 @@ from typing import Any
 import msgspec
 import numpy as np
 from litestar import Litestar, Request, Response, get, post
-from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp
 
 import morphogen
 from morphogen import wire
@@ -34,7 +33,14 @@ from morphogen.errors import (
     WireError,
 )
 from morphogen.metrics import CONTENT_TYPE, Metrics
-from morphogen.openapi import batch_operation, single_operation
+from morphogen.openapi import (
+    batch_operation,
+    epoch_operation,
+    health_operation,
+    metrics_operation,
+    single_operation,
+)
+from morphogen.outermost import count_queries, outermost
 from morphogen.pages import PageMatrix
 
 PROBLEM = "application/problem+json"
@@ -158,7 +164,7 @@ class Service:
         started = perf_counter()
         decoded = wire.decode_request(body, kind, self.info, single=single)
         phases["decode"].observe(perf_counter() - started)
-        request.scope["morphogen_queries"] = len(decoded.queries)  # type: ignore[typeddict-unknown-key]
+        count_queries(request.scope, len(decoded.queries))
         started = perf_counter()
         answers = await self.batcher.answer_many(decoded.queries, timeout=self.max_wait)
         phases["answer"].observe(perf_counter() - started)
@@ -211,27 +217,28 @@ def create_app(
     async def query_single(request: Request[Any, Any, Any]) -> Response[bytes]:
         return await service.answer(request, single=True)
 
-    @get(wire.EPOCH_PATH, sync_to_thread=False)
+    @get(wire.EPOCH_PATH, sync_to_thread=False, operation_class=epoch_operation())
     def epoch() -> Response[bytes]:
         return service.epoch()
 
-    @get("/health", sync_to_thread=False)
+    @get("/health", sync_to_thread=False, operation_class=health_operation("live", "ready"))
     def health() -> Response[dict[str, bool]]:
         state, status = service.health()
         return Response(state, status_code=status)
 
-    @get("/health/live", sync_to_thread=False)
+    @get("/health/live", sync_to_thread=False, operation_class=health_operation("live"))
     def live() -> dict[str, bool]:
         return {"live": True}
 
-    @get("/health/ready", sync_to_thread=False)
+    @get("/health/ready", sync_to_thread=False, operation_class=health_operation("ready"))
     def ready() -> Response[dict[str, bool]]:
         state, status = service.health()
         return Response({"ready": state["ready"]}, status_code=status)
 
-    @get("/metrics", sync_to_thread=False)
+    @get("/metrics", sync_to_thread=False, operation_class=metrics_operation())
     def metrics() -> Response[bytes]:
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+        # As a header: to a media type of text, Litestar would add a charset of its own.
+        return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def drain() -> None:
         await asyncio.to_thread(batcher.close)
@@ -250,7 +257,12 @@ def create_app(
             render_plugins=[JsonRenderPlugin()],
         ),
     )
-    return _logged(app, service.metrics, {route.path for route in app.routes})
+    return outermost(
+        app,
+        service.metrics.requests,
+        {route.path for route in app.routes},
+        drain_bytes=wire.max_body_bytes(info),
+    )
 
 
 def _problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -281,7 +293,7 @@ def _problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
             headers = dict(error.headers or {})
         case _:
             status, detail = 500, "the server failed"
-    if status >= 500:
+    if status >= 500 and not isinstance(error, HTTPException):
         # The kind only: a message may quote what was sent.
         LOGGER.error("error", extra={"fields": {"error": type(error).__name__, "status": status}})
     problem = {
@@ -295,44 +307,3 @@ def _problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     return Response(
         msgspec.json.encode(problem), media_type=PROBLEM, status_code=status, headers=headers
     )
-
-
-def _logged(app: ASGIApp, metrics: Metrics, paths: set[str]) -> ASGIApp:
-    """Log and count each request: its path, status, size and time, and nothing of what it holds."""
-
-    async def logged(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP:
-            await app(scope, receive, send)
-            return
-        started = perf_counter()
-        status, size = 0, 0
-
-        async def watch(message: Message) -> None:
-            nonlocal status, size
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            elif message["type"] == "http.response.body":
-                size += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            await app(scope, receive, watch)
-        finally:
-            # A path that is none of ours may be anything, and would be a metric of its own.
-            path = scope["path"] if scope["path"] in paths else "other"
-            metrics.requests.labels(path, str(status)).inc()
-            LOGGER.info(
-                "request",
-                extra={
-                    "fields": {
-                        "method": scope["method"],
-                        "path": path,
-                        "status": status,
-                        "queries": scope.get("morphogen_queries", 0),
-                        "bytes": size,
-                        "milliseconds": round(1e3 * (perf_counter() - started), 3),
-                    }
-                },
-            )
-
-    return logged

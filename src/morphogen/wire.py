@@ -360,7 +360,9 @@ def _as_wire_error(error: Exception) -> WireError:
     text, field = match["text"], match["field"] or ""
     if "unknown field" in text:
         text = "there is a field that is not known"  # its name is whatever the sender wrote
-    return WireError(text[:1].lower() + text[1:], field)
+    if not text.startswith(("JSON", "MessagePack")):
+        text = text[:1].lower() + text[1:]
+    return WireError(text, field)
 
 
 def _write_hex(data: bytes) -> str:

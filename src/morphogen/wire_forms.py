@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
+# Bounded, since a refusal says the number: whatever a client sends could come back in it.
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Item = TypeVar("Item", str, bytes)  # a key or a page: hexadecimal in JSON, binary in MessagePack
 
 
@@ -19,16 +21,16 @@ class BatchBody(msgspec.Struct, Generic[Item], forbid_unknown_fields=True, omit_
     """The body of a request of 1 to 32 queries."""
 
     queries: list[QueryBody[Item]]
-    epoch_id: int | None = None
-    num_pages: int | None = None
+    epoch_id: Number | None = None
+    num_pages: Number | None = None
 
 
 class SingleBody(msgspec.Struct, Generic[Item], forbid_unknown_fields=True, omit_defaults=True):
     """The body of a request of one query."""
 
     keys: list[Item]
-    epoch_id: int | None = None
-    num_pages: int | None = None
+    epoch_id: Number | None = None
+    num_pages: Number | None = None
 
 
 class ResultBody(msgspec.Struct, Generic[Item]):

@@ -1,0 +1,130 @@
+"""What surrounds the application: a log line and a count for each request, and an end to its body.
+
+Of what a request holds, nothing is logged: its path if it is one of ours, its status, sizes, times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from time import perf_counter
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
+from prometheus_client import Counter
+
+LOGGER = logging.getLogger("morphogen.service")
+GONE = 499  # for the log and the metrics: the client went away before there was an answer
+
+# How long a client whose request is refused before its end may go on sending.
+_DRAIN_SECONDS = 2.0
+_QUERIES = "morphogen_queries"
+
+
+def count_queries(scope: Scope, count: int) -> None:
+    """Note how many queries a request has, for its log line."""
+    scope[_QUERIES] = count  # type: ignore[literal-required]
+
+
+def outermost(
+    app: ASGIApp, requests: Counter, paths: AbstractSet[str], *, drain_bytes: int
+) -> ASGIApp:
+    """Surround an application.
+
+    Parameters
+    ----------
+    app : ASGI application
+    requests : prometheus_client.Counter
+        Its labels are path and status.
+    paths : set of str
+        The application's own. Any other may hold anything, and would be a metric of its own.
+    drain_bytes : int
+        How much of a body that is refused before its end is read and thrown away.
+
+    Returns
+    -------
+    ASGI application
+    """
+
+    async def surrounded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        started = perf_counter()
+        body = _Body(scope, receive)
+        status, size = 0, 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = GONE if body.gone else message["status"]
+                if body.unread and not await body.drain(drain_bytes):
+                    # A server would read a body without end to its end: hang up instead.
+                    headers = [*message["headers"], (b"connection", b"close")]
+                    message = {**message, "headers": headers}
+            elif message["type"] == "http.response.body":
+                size += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await app(scope, body.receive, watch)
+        finally:
+            path = scope["path"] if scope["path"] in paths else "other"
+            requests.labels(path, str(status)).inc()
+            fields = {
+                "method": scope["method"],
+                "path": path,
+                "status": status,
+                "queries": scope.get(_QUERIES, 0),
+                "bytes": size,
+                "milliseconds": round(1e3 * (perf_counter() - started), 3),
+            }
+            LOGGER.info("request", extra={"fields": fields})
+
+    return surrounded
+
+
+class _Body:
+    """A request's body as it is received.
+
+    Attributes
+    ----------
+    unread : bool
+        Whether some of it may still come.
+    gone : bool
+        Whether the client went away before its end.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = dict(scope["headers"])
+        self.unread = (
+            b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
+        )
+        # Who waits to be told to go on has sent none of it, and is not told.
+        self._waits = headers.get(b"expect", b"").lower() == b"100-continue"
+        self.gone = False
+        self._receive = receive
+
+    async def receive(self) -> ReceiveMessage:
+        self._waits = False
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.gone, self.unread = self.unread, False
+        elif message["type"] == "http.request" and not message["more_body"]:
+            self.unread = False
+        return message
+
+    async def drain(self, limit: int) -> bool:
+        """Read on for a while: who hangs up on a client that sends takes the answer from it.
+
+        Returns whether that was all of it.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while self.unread and limit > 0 and not self._waits:
+                    message = await self.receive()
+                    if message["type"] == "http.request":
+                        limit -= len(message["body"])
+        return not self.unread
