@@ -177,3 +177,15 @@ def test_the_command_line_loads_little():
         "import sys, morphogen.cli; print(sorted({'rich', 'numpy'} & set(sys.modules)))",
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_parser_loads_nothing_that_a_command_needs() -> None:
+    script = (
+        "import sys; from morphogen import cli; cli._parser();"
+        "print([name for name in ('numpy', 'rich', 'httpx', 'msgspec', 'uvicorn') "
+        "if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stdout.strip() == "[]"

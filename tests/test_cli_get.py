@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("httpx", reason="httpx: the client's extra is not installed")
-pytest.importorskip("msgspec", reason="msgspec: the client's extra is not installed")
-
 from fake_server import FakeServer, keyword_table, two_servers
 from morphogen.cli import FAILED, OK, USAGE, main
 

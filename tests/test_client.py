@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("httpx", reason="httpx: the client's extra is not installed")
-pytest.importorskip("msgspec", reason="msgspec: the client's extra is not installed")
+import trustme
 
 from conftest import random_table
 from fake_server import PATIENCE, FakeServer, client, keyword_table, stuck, two_servers
@@ -209,7 +207,6 @@ def test_a_client_refuses_to_work_in_a_fork(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_tls_trusts_the_authorities_it_is_given(tmp_path: Path) -> None:
-    trustme = pytest.importorskip("trustme")
     authority, stranger = trustme.CA(), trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)

@@ -7,9 +7,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("httpx", reason="httpx: the client's extra is not installed")
-pytest.importorskip("msgspec", reason="msgspec: the client's extra is not installed")
-
 from conftest import random_table
 from fake_server import (
     Fault,

@@ -9,12 +9,8 @@ from contextlib import suppress
 from operator import methodcaller
 from typing import Any
 
-import pytest
-
-pytest.importorskip("httpx", reason="httpx: the client's extra is not installed")
-pytest.importorskip("msgspec", reason="msgspec: the client's extra is not installed")
-
 import msgspec
+import pytest
 
 from fake_server import (
     PATIENCE,

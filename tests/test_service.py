@@ -29,6 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import morphogen as mg
 from conftest import Bytes, naive_answers, open_engine, random_rows, random_table
+from held_engine import HeldEngine
 from morphogen import server as serving, wire
 from morphogen.cli import main
 from morphogen.keyword import build
@@ -36,7 +37,6 @@ from morphogen.server_process import ServerProcess
 from morphogen.service import create_app, describe_table
 from morphogen.table_file import write_table
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
-from test_batcher import HeldEngine
 
 PAGES, PAGE_SIZE = 700, 48
 EPOCH = 5

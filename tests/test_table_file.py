@@ -19,7 +19,7 @@ from conftest import Bytes
 from keyword_tables import numbered, plain
 from morphogen import table_file
 from morphogen.keyword import TableLayout, build
-from morphogen.table_file import HEADER_BYTES, is_table, open_table, read_header, write_table
+from morphogen.table_file import HEADER_BYTES, MAGIC, is_table, open_table, read_header, write_table
 
 SEED = bytes(range(0x11, 0x21))
 
@@ -80,10 +80,19 @@ def test_writing_says_what_was_written(path: Path, table: tuple[Bytes, TableLayo
 
 def test_which_files_are_tables(path: Path, tmp_path: Path) -> None:
     assert is_table(path)
-    for name, content in (("empty", b""), ("short", b"MGKWT\r\n"), ("text", b"MGKWT\n\x1a" * 9)):
+    for name, content in (
+        ("empty", b""),
+        ("key", b"MGK1" * 30),
+        ("text", b"a text of a few words"),
+    ):
         (tmp_path / name).write_bytes(content)
         assert not is_table(tmp_path / name)
     os.mkfifo(tmp_path / "pipe")
+    for damaged in (b"\0" + MAGIC[1:], MAGIC[:-1] + b"\0", MAGIC.replace(b"\r\n", b"\n")):
+        (tmp_path / "damaged").write_bytes(damaged + path.read_bytes()[len(MAGIC) :])
+        assert is_table(tmp_path / "damaged")
+        with pytest.raises(mg.TableFileError, match="is not a keyword table"):
+            open_table(tmp_path / "damaged")
     assert not is_table(tmp_path / "pipe")
     assert not is_table(tmp_path)
     with pytest.raises(FileNotFoundError):

@@ -11,13 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from morphogen.keyword import BuiltTable, build_table
-from morphogen.pages import MAX_PAGE_SIZE
-from morphogen.table_file import HEADER_BYTES, write_table
-from morphogen.table_layout import HEAD_BYTES, check_range
-
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from morphogen.keyword import BuiltTable
 
 Progress = Callable[[int, int], None]
 Emit = Callable[[dict[str, Any], Callable[["Console"], None]], None]
@@ -84,6 +81,12 @@ def run(args: argparse.Namespace, progress: Progress, emit: Emit) -> int:
     TableBuildError
         If there is no table of these rows.
     """
+    # Here, since the parser of every command loads this module.
+    from morphogen.keyword import build_table
+    from morphogen.pages import MAX_PAGE_SIZE
+    from morphogen.table_file import write_table
+    from morphogen.table_layout import check_range
+
     if args.output.resolve() == args.file.resolve():
         raise ValueError(f"{args.output} is the CSV file itself")
     if not args.force and os.path.lexists(args.output):
@@ -100,6 +103,8 @@ def run(args: argparse.Namespace, progress: Progress, emit: Emit) -> int:
 
 
 def _as_dict(path: Path, built: BuiltTable, digest: bytes) -> dict[str, Any]:
+    from morphogen.table_file import HEADER_BYTES
+
     layout = built.layout
     return {
         "table": os.fspath(path),
@@ -168,6 +173,8 @@ def _field_limit(page_size: int) -> Iterator[None]:
 def _collect(
     reader: Any, args: argparse.Namespace, report: Callable[[], None]
 ) -> list[tuple[bytes, bytes]]:
+    from morphogen.table_layout import HEAD_BYTES
+
     path: Path = args.file
     heading: list[str] = next(reader, [])
     if not heading:
