@@ -30,12 +30,21 @@ struct NodeLevel {
 
 // Writes a vector of left and one of right words so that children stand in tree order.
 MORPHOGEN_FN void store_interleaved(std::uint32_t* words, WordVector left, WordVector right) {
-  alignas(64) std::uint32_t pairs[2 * kWordLanes];
-  for (int lane = 0; lane < kWordLanes; ++lane) {
-    pairs[2 * lane] = left[lane];
-    pairs[2 * lane + 1] = right[lane];
-  }
-  std::memcpy(words, pairs, sizeof pairs);
+  store_vector(words, shuffle_words<Interleaved<0>>(left, right));
+  store_vector(words + kWordLanes, shuffle_words<Interleaved<1>>(left, right));
+}
+
+// Four words of a vector's leaves, turned so that each leaf's four lie side by side: those of leaf
+// 4 * i + j are elements 4 * i to 4 * i + 3 of vector j.
+MORPHOGEN_FN void transpose_fours(const WordVector (&in)[4], WordVector (&out)[4]) {
+  const WordVector low01 = shuffle_words<Unpacked<1, 0>>(in[0], in[1]);
+  const WordVector high01 = shuffle_words<Unpacked<1, 1>>(in[0], in[1]);
+  const WordVector low23 = shuffle_words<Unpacked<1, 0>>(in[2], in[3]);
+  const WordVector high23 = shuffle_words<Unpacked<1, 1>>(in[2], in[3]);
+  out[0] = shuffle_words<Unpacked<2, 0>>(low01, low23);
+  out[1] = shuffle_words<Unpacked<2, 1>>(low01, low23);
+  out[2] = shuffle_words<Unpacked<2, 0>>(high01, high23);
+  out[3] = shuffle_words<Unpacked<2, 1>>(high01, high23);
 }
 
 // Replaces `parents` nodes of a level by their 2 * parents children. Works from the last vector to
@@ -49,12 +58,47 @@ inline void expand_level(NodeLevel& nodes, int parents, const std::uint8_t* key,
   }
 }
 
-// Expands leaves [first_leaf, first_leaf + count) of a valid key. For each of them, in any order,
-// calls sink(leaf - first_leaf, words) with the kLeafWords selection words as an array-like of
-// strided words: words[i * kWordLanes] is word i.
+// The last path that was walked from a key's root. Subtrees are expanded in order, so that the next
+// path mostly goes along the last one. Which nodes are on it is no secret: every key's are.
+class Path {
+ public:
+  explicit Path(const std::uint8_t* key) : key_(key) {
+    node_[0] = root_node(key);
+    index_[0] = 0;
+  }
+
+  // The node `target` of a level, numbered from the left.
+  const Node<std::uint32_t>& walk(int level, std::uint64_t target) {
+    int at = level < known_ ? level : known_;
+    while (index_[at] != target >> (level - at)) --at;
+    for (; at < level; ++at) {
+      index_[at + 1] = target >> (level - at - 1);
+      node_[at + 1] = descend(node_[at], key_, at, at + 1, index_[at + 1] & 1);
+    }
+    known_ = level;
+    return node_[level];
+  }
+
+ private:
+  const std::uint8_t* key_;
+  int known_ = 0;  // the deepest level
+  std::uint64_t index_[kMaxLogPages - kLeafLogBits + 1];
+  Node<std::uint32_t> node_[kMaxLogPages - kLeafLogBits + 1];
+};
+
+constexpr int kWordsOfFour = 4 * kWordLanes;
+
+// The 64 selection bytes of a leaf, from a sink's words.
+MORPHOGEN_FN void store_leaf(std::uint8_t* out, const std::uint32_t* words) {
+  for (int four = 0; four < kLeafWords / 4; ++four)
+    std::memcpy(out + 16 * four, words + four * kWordsOfFour, 16);
+}
+
+// Expands leaves [first_leaf, first_leaf + count) of a valid key, whose path it is. For each of them,
+// in any order, calls sink(leaf - first_leaf, words) for store_leaf.
 template <class Sink>
 inline void expand_leaves(const std::uint8_t* key, std::uint64_t first_leaf, std::uint64_t count,
-                          NodeLevel& nodes, Sink&& sink) {
+                          Path& path, NodeLevel& nodes, Sink&& sink) {
   const int depth = tree_depth(key[kLogPagesOffset]);
   const int levels = depth < kSubtreeLevels ? depth : kSubtreeLevels;
   const std::uint64_t end = first_leaf + count;
@@ -66,7 +110,7 @@ inline void expand_leaves(const std::uint8_t* key, std::uint64_t first_leaf, std
     int below = levels;
     while (below > 0 && (leaf >> (below - 1)) == ((stop - 1) >> (below - 1))) --below;
     const std::uint64_t top = leaf >> below;
-    const Node<std::uint32_t> root = descend(root_node(key), key, 0, depth - below, top);
+    const Node<std::uint32_t>& root = path.walk(depth - below, top);
     for (int i = 0; i < kSeedWords; ++i) nodes.seed[i][0] = root.seed[i];
     nodes.control[0] = root.control;
 
@@ -80,10 +124,18 @@ inline void expand_leaves(const std::uint8_t* key, std::uint64_t first_leaf, std
       WordVector leaf_words[kLeafWords];
       expand_leaf(nodes.load(first), key, depth, leaf_words);
       alignas(64) std::uint32_t words[kLeafWords * kWordLanes];
-      for (int i = 0; i < kLeafWords; ++i) store_vector(words + i * kWordLanes, leaf_words[i]);
+      for (int four = 0; four < kLeafWords / 4; ++four) {
+        const WordVector in[4] = {leaf_words[4 * four], leaf_words[4 * four + 1],
+                                  leaf_words[4 * four + 2], leaf_words[4 * four + 3]};
+        WordVector out[4];
+        transpose_fours(in, out);
+        for (int i = 0; i < 4; ++i)
+          store_vector(words + four * kWordsOfFour + i * kWordLanes, out[i]);
+      }
       for (int lane = 0; lane < kWordLanes; ++lane) {
         if (first + lane < skipped || first + lane >= needed) continue;
-        sink((top << below) + static_cast<std::uint64_t>(first + lane) - first_leaf, words + lane);
+        sink((top << below) + static_cast<std::uint64_t>(first + lane) - first_leaf,
+             words + lane % 4 * kWordLanes + lane / 4 * 4);
       }
     }
     leaf = stop;

@@ -7,6 +7,13 @@
 
 namespace morphogen {
 
+// In what order a pass reads pages. It differs between processors which is faster, and by how much:
+// docs/performance.md.
+enum class ReadOrder {
+  memory,  // nearly in memory order, lines asked for far ahead by software
+  rows,    // several pages side by side, which the hardware's prefetchers follow by themselves
+};
+
 // The pages of a table and the keys of one chunk. Keys are valid, for this table's domain, and stand
 // `key_bytes` apart.
 struct ScanJob {
@@ -17,7 +24,18 @@ struct ScanJob {
   const std::uint8_t* tail;   // the last page where it lies elsewhere, else null
   std::uint64_t page_count;   // with the tail
   std::size_t page_size;
+  ReadOrder read_order;
 };
+
+// Pages smaller than this are read side by side only where they lie this far apart or more: closer
+// together the hardware takes two rows for one.
+constexpr std::size_t kRowBytes = 4096;
+
+// A scan starts at a multiple of so many pages: at whole leaves where pages are small, else at whole
+// cache lines of one-byte rows of selection bits.
+constexpr std::uint64_t scan_granule(std::size_t page_size) {
+  return page_size < kRowBytes ? 512 : 64;
+}
 
 struct HostKernels {
   const char* name;
@@ -29,7 +47,7 @@ struct HostKernels {
   // How many bytes of 64-byte aligned scratch `scan` needs.
   std::size_t (*scratch_bytes)(const ScanJob& job);
 
-  // One pass over pages [first, last), first a multiple of 8: leaves each key's XOR in the scratch.
+  // One pass over pages [first, last), first a multiple of scan_granule(): leaves each key's XOR in the scratch.
   void (*scan)(const ScanJob& job, std::uint64_t first, std::uint64_t last, std::uint8_t* scratch);
 
   // Adds up the scratch of several scans and writes one page a key, page_size apart. Overwrites the
@@ -45,5 +63,8 @@ struct HostKernels {
 // this machine can run.
 const HostKernels* const* compiled_kernels();
 bool is_supported(const HostKernels& kernels);
+
+// The order that is faster on this machine.
+ReadOrder preferred_read_order();
 
 }  // namespace morphogen

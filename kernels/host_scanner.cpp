@@ -9,9 +9,6 @@ namespace {
 
 // Waking a thread takes tens of microseconds, reading a megabyte about as long.
 constexpr std::uint64_t kBytesPerThread = 1 << 20;
-// Threads start at whole octets of selection bits, as a scan must; and at whole cache lines of 4 KiB
-// pages' selection, so that they share none.
-constexpr std::uint64_t kPageGranule = 64;
 constexpr std::size_t kScratchAlign = 4096;
 
 }  // namespace
@@ -104,11 +101,12 @@ void HostScanner::answer(const ScanJob& job, std::uint8_t* out) {
     scratch_views_[scratch_.size() - 1] = scratch_.back().get();
   }
 
-  const std::uint64_t granules = (job.page_count + kPageGranule - 1) / kPageGranule;
+  const std::uint64_t granule = scan_granule(job.page_size);
+  const std::uint64_t granules = (job.page_count + granule - 1) / granule;
   team_.run(count, [&](std::size_t member) {
-    const std::uint64_t first = granules * member / count * kPageGranule;
+    const std::uint64_t first = granules * member / count * granule;
     const std::uint64_t last =
-        std::min(granules * (member + 1) / count * kPageGranule, job.page_count);
+        std::min(granules * (member + 1) / count * granule, job.page_count);
     kernels_.scan(job, first, last, scratch_views_[member]);
   });
   kernels_.finish(job, scratch_views_.data(), count, out);

@@ -6,35 +6,32 @@
 // column by column, all keys of a column side by side: page by page, 4,096 bytes apart, they would
 // share one cache set with each other and with the pages.
 //
-// Tiles are few pages high, so that the reads stay close to memory order, and each step prefetches
-// as much as it uses, in memory order and a fixed distance ahead. docs/performance.md has the
-// measurements behind both choices.
+// Tiles are few pages high, so that the reads stay close to memory order. How lines are asked for
+// ahead of their use differs between processors (ReadOrder in host_kernels.h). docs/performance.md
+// has the measurements behind both choices.
 #pragma once
 
+#include "selection.h"
 #include "simd.h"
 
 namespace morphogen {
 namespace {
 
 constexpr std::size_t kCacheLine = 64;
-constexpr std::size_t kOctet = 8;  // pages of one selection byte
-// Rows of the selection matrix are padded to whole 8-byte words; the spare bytes are zero.
-constexpr std::size_t kKeyAlign = 8;
-// Pages wider than this are taken in strips.
-constexpr std::size_t kStripBytes = 4096;
-// How far ahead of its use a line is asked for: far enough to cover a memory access at full rate,
+// How far ahead of its use a line is asked for in memory order: far enough to cover a memory access at full rate,
 // near enough to still be in the second-level cache (1 MiB on the machine measured) when used.
 constexpr std::size_t kPrefetchBytes = 128 << 10;
 
 // How a page is cut into columns: the widest that it holds, laid on cache lines where all pages lie
-// alike. Where that leaves a rest, the first or the last column overlaps its neighbour: both then
+// alike and are not so small that the one column more costs more. Where that leaves a rest, the first or the last column overlaps its neighbour: both then
 // hold the same bytes where they overlap.
 struct Columns {
   std::size_t page_size, bytes, head, count;
 
-  Columns(const std::uint8_t* pages, std::size_t size) : page_size(size), bytes(kCacheLine), head(0) {
+  Columns(const std::uint8_t* pages, std::size_t size, std::size_t least_aligned)
+      : page_size(size), bytes(kCacheLine), head(0) {
     while (bytes > page_size) bytes /= 2;
-    if (page_size % kCacheLine == 0)
+    if (page_size >= least_aligned && page_size % kCacheLine == 0)
       head = (0 - reinterpret_cast<std::uintptr_t>(pages)) % kCacheLine;
     count = (page_size - head + bytes - 1) / bytes + (head != 0);
   }
@@ -49,23 +46,42 @@ struct Columns {
 struct PageRun {
   const std::uint8_t* pages;  // the first page of the run
   std::size_t page_count;
-  const std::uint8_t* selection;  // bit i of byte [o * key_stride + key] selects page 8 * o + i
+  const std::uint8_t* selection;  // rows of `layout`, from the first page's on
+  Layout layout;
   std::size_t key_count;
   std::size_t key_stride;  // key_count rounded up to kKeyAlign
   const Columns* columns;
+  std::size_t strip_columns;  // taken at a time, of wide pages
   std::uint8_t* sums;      // [column][sum_stride] columns, arranged as the method likes
   std::size_t sum_stride;
+  std::uint8_t* buckets;   // where scan_buckets.h scans
+};
+
+// Where the pages of a tile lie: 8 rows make an octet.
+struct Rows {
+  std::size_t row_bytes, octet_bytes;
 };
 
 // Asks for the lines of a strip in memory order, row by row. It may ask for a few lines more than
 // there are, or for addresses past the last page: a prefetch never faults.
-class Prefetcher {
+class FarPrefetcher {
  public:
-  MORPHOGEN_FN Prefetcher(const std::uint8_t* first, std::size_t distance, std::size_t row_bytes,
-                          std::size_t row_step)
-      : row_(reinterpret_cast<std::uintptr_t>(first) + distance),
-        row_bytes_(row_bytes),
-        row_step_(row_step) {}
+  static constexpr std::size_t kDistance = 0;  // in columns of the same rows
+
+  // Pages of one strip are one contiguous stretch; else a strip's tiles are.
+  MORPHOGEN_FN FarPrefetcher(const std::uint8_t* tile, const Rows& rows, std::size_t tile_pages,
+                             std::size_t strip, std::size_t strip_bytes, bool contiguous) {
+    // Whole tiles of a strip that make up the distance, at least one.
+    const std::size_t tiles = (kPrefetchBytes - 1) / (tile_pages * strip_bytes) + 1;
+    const std::size_t distance =
+        contiguous ? kPrefetchBytes : tiles * tile_pages * rows.row_bytes + strip * strip_bytes;
+    row_ = reinterpret_cast<std::uintptr_t>(tile) + distance;
+    row_bytes_ = contiguous ? ~std::size_t{0} : strip_bytes;
+    row_step_ = contiguous ? 0 : rows.row_bytes;
+  }
+
+  // The tile's next column is taken: `ahead` is one that will be soon.
+  MORPHOGEN_FN void take_column(const std::uint8_t*) {}
 
   template <std::size_t Lines>
   MORPHOGEN_FN void advance() {
@@ -83,38 +99,78 @@ class Prefetcher {
   std::size_t row_bytes_, row_step_, column_ = 0;
 };
 
-// Wide pages are scanned strip by strip, so that the sums at work stay in the second-level cache.
-template <class Method>
-inline void scan_run(const PageRun& run) {
-  constexpr std::size_t kBytes = Method::kColumnBytes;
+// Asks for what the same rows hold a few columns ahead: where the hardware follows each row by
+// itself, that keeps it ahead of the arithmetic. Rows of wide pages share too few cache sets to be
+// held in advance (Distance 0). Into the cache of a level.
+template <std::size_t Distance, int Level>
+class NearPrefetcher {
+ public:
+  static constexpr std::size_t kDistance = Distance;
+
+  MORPHOGEN_FN NearPrefetcher(const std::uint8_t*, const Rows& rows, std::size_t, std::size_t,
+                              std::size_t, bool)
+      : rows_(rows) {}
+
+  MORPHOGEN_FN void take_column(const std::uint8_t* ahead) { octet_ = ahead; }
+
+  // For one octet of columns.
+  template <std::size_t Lines>
+  MORPHOGEN_FN void advance() {
+    // Of narrow columns the next one lies on the same line.
+    if (Distance == 0 || Lines == 0) return;
+    for (std::size_t row = 0; row < kOctet; ++row)
+      __builtin_prefetch(octet_ + row * rows_.row_bytes, 0, 4 - Level);
+    octet_ += rows_.octet_bytes;
+  }
+
+ private:
+  Rows rows_;
+  const std::uint8_t* octet_ = nullptr;
+};
+
+// By measurement, for rows of one page each and for streams of several.
+typedef NearPrefetcher<4, 2> RowPrefetcher;
+typedef NearPrefetcher<8, 1> StreamPrefetcher;
+typedef NearPrefetcher<0, 1> NoPrefetcher;
+
+// One strip of pages whose selection has Layout::octets, tile by tile.
+template <class Method, class Prefetcher>
+inline void scan_strip(const PageRun& run, Method& method, std::size_t first, std::size_t end) {
   constexpr std::size_t kTilePages = Method::kOctets * kOctet;
-  constexpr std::size_t kStripColumns = kStripBytes / kBytes;
-  // Whole tiles of a strip that make up the distance, at least one.
-  constexpr std::size_t kTilesAhead = (kPrefetchBytes - 1) / (kTilePages * kStripBytes) + 1;
-  Method method(run.key_count);
   const Columns& columns = *run.columns;
   const std::size_t page_size = columns.page_size;
-  const std::size_t strips = (page_size + kStripBytes - 1) / kStripBytes;
-
-  for (std::size_t strip = 0; strip < strips; ++strip) {
-    const std::size_t first = strip * kStripColumns;
-    // The last strip may have a column more, where columns overlap.
-    const std::size_t end = strip + 1 < strips ? first + kStripColumns : columns.count;
-    for (std::size_t tile = 0; tile < run.page_count; tile += kTilePages) {
-      const std::uint8_t* pages = run.pages + tile * page_size;
-      const std::size_t left = run.page_count - tile;
-      const std::size_t tile_pages = left < kTilePages ? left : kTilePages;
-      method.select(run.selection + tile / kOctet * run.key_stride, run.key_stride);
-      // Pages of one strip are one contiguous stretch.
-      Prefetcher prefetcher =
-          strips == 1
-              ? Prefetcher(pages, kPrefetchBytes, ~std::size_t{0}, 0)
-              : Prefetcher(pages, kTilesAhead * kTilePages * page_size + strip * kStripBytes,
-                           kStripBytes, page_size);
-      for (std::size_t column = first; column < end; ++column)
-        method.add_column(pages + columns.offset(column), page_size, tile_pages, prefetcher,
-                          run.sums + column * run.sum_stride * kBytes);
+  const Rows rows{page_size, kOctet * page_size};
+  const std::size_t inner = end == columns.count ? end - 1 : end;  // the last may overlap
+  for (std::size_t tile = 0; tile < run.page_count; tile += kTilePages) {
+    const std::uint8_t* pages = run.pages + tile * page_size;
+    const std::size_t left = run.page_count - tile;
+    const std::size_t tile_pages = left < kTilePages ? left : kTilePages;
+    method.select(run.selection + tile / kOctet * run.key_stride, run.key_stride);
+    Prefetcher prefetcher(pages, rows, kTilePages, first / run.strip_columns,
+                          run.strip_columns * columns.bytes, run.strip_columns >= columns.count);
+    for (std::size_t column = first; column < end; ++column) {
+      if (Prefetcher::kDistance != 0) {
+        // Behind the last column comes the next tile's first.
+        const std::size_t ahead = column + Prefetcher::kDistance;
+        prefetcher.take_column(ahead < inner ? pages + columns.offset(ahead)
+                                             : pages + kTilePages * page_size +
+                                                   columns.offset(first + (ahead - inner)));
+      }
+      method.add_column(pages + columns.offset(column), rows, tile_pages, prefetcher,
+                        run.sums + column * run.sum_stride * Method::kColumnBytes);
     }
+  }
+}
+
+// Wide pages are scanned strip by strip, so that the sums at work stay in the second-level cache.
+template <class Method, class Prefetcher>
+inline void scan_run(const PageRun& run) {
+  Method method(run.key_count);
+  const std::size_t count = run.columns->count, width = run.strip_columns;
+  for (std::size_t first = 0, end; first < count; first = end) {
+    // The last strip may have a column more, where columns overlap.
+    end = first + width + 1 < count ? first + width : count;
+    scan_strip<Method, Prefetcher>(run, method, first, end);
   }
 }
 

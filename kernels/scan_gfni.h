@@ -9,6 +9,21 @@
 
 #include "page_scan.h"
 
+namespace morphogen {
+namespace {
+
+// Pages of a 64-byte line: more than one where they are narrower and fill it without a rest. 0 where
+// this method cannot take them.
+MORPHOGEN_FN std::size_t gfni_line_pages(std::size_t page_size) {
+  // The bytes of a 16-byte lane change places when they are transposed.
+  constexpr std::size_t kLine = 64, kMinPage = 16;
+  if (page_size >= kLine) return 1;
+  return page_size >= kMinPage && kLine % page_size == 0 ? kLine / page_size : 0;
+}
+
+}  // namespace
+}  // namespace morphogen
+
 #if defined(__AVX512BW__) && defined(__GFNI__)
 #include <immintrin.h>
 
@@ -32,57 +47,85 @@ MORPHOGEN_FN __m512i xor3(__m512i a, __m512i b, __m512i c) {
   return _mm512_ternarylogic_epi64(a, b, c, kXorOfThree);
 }
 
-// Octets is 1 or 2: the data of 2 octets still fits the registers.
-template <std::size_t Octets>
+// A step takes Octets x 8 lines of 64 bytes. Each holds one page's column or, where pages are narrower,
+// LinePages whole pages, whose sums lie side by side until gather_keys folds them.
+template <std::size_t Octets, std::size_t LinePages = 1>
 class GfniMethod {
-  static_assert(Octets == 1 || Octets == 2);
-
  public:
   static constexpr std::size_t kColumnBytes = 64;
   static constexpr std::size_t kOctets = Octets;
+  static constexpr std::size_t kLinePages = LinePages;
 
   explicit GfniMethod(std::size_t) {}
 
-  MORPHOGEN_FN void select(const std::uint8_t* selection, std::size_t key_stride) {
+  // `selection` is the first octet's row; the next octet's is `octet_step` bytes on, the next page's
+  // of a line key_stride.
+  MORPHOGEN_FN void select(const std::uint8_t* selection, std::size_t key_stride,
+                           std::size_t octet_step) {
     selection_ = selection;
     key_stride_ = key_stride;
+    octet_step_ = octet_step;
   }
 
-  MORPHOGEN_FN void add_column(const std::uint8_t* column, std::size_t page_size,
-                               std::size_t count, Prefetcher& prefetcher, std::uint8_t* sums) {
-    __m512i data[Octets][kGfniVectors];
+  MORPHOGEN_FN void select(const std::uint8_t* selection, std::size_t key_stride) {
+    select(selection, key_stride, key_stride);
+  }
+
+  // The first `count` rows exist.
+  template <class Prefetcher>
+  MORPHOGEN_FN void add_column(const std::uint8_t* column, const Rows& rows, std::size_t count,
+                               Prefetcher& prefetcher, std::uint8_t* sums) {
     if (count >= Octets * kOctet) {
-#pragma GCC unroll 2
+      __m512i data[Octets][kGfniVectors];
+#pragma GCC unroll 4
       for (std::size_t octet = 0; octet < Octets; ++octet) {
         prefetcher.template advance<kOctet * kColumnBytes / kCacheLine>();
-        transpose<true>(column + octet * kOctet * page_size, page_size, kOctet, data[octet]);
+        const std::uint8_t* first = column + octet * rows.octet_bytes;
+        transpose([&](std::size_t row) { return _mm512_loadu_si512(first + row * rows.row_bytes); },
+                  data[octet]);
       }
-      for (std::size_t group = 0; group < key_stride_; group += kOctet)
-        add_group<Octets>(data, selection_ + group, sums + group * kColumnBytes);
+      add_groups<Octets>(data, selection_, sums);
     } else {
       for (std::size_t octet = 0; octet * kOctet < count; ++octet) {
-        __m512i last[1][kGfniVectors];
-        transpose<false>(column + octet * kOctet * page_size, page_size, count - octet * kOctet,
-                         last[0]);
-        for (std::size_t group = 0; group < key_stride_; group += kOctet)
-          add_group<1>(last, selection_ + octet * key_stride_ + group, sums + group * kColumnBytes);
+        const std::size_t left = count - octet * kOctet;
+        const std::uint8_t* first = column + octet * rows.octet_bytes;
+        __m512i data[1][kGfniVectors];
+        transpose(
+            [&](std::size_t row) {
+              return row < left ? _mm512_loadu_si512(first + row * rows.row_bytes)
+                                : _mm512_setzero_si512();
+            },
+            data[0]);
+        add_groups<1>(data, selection_ + octet * octet_step_, sums);
       }
     }
+  }
+
+  // One octet's rows, which are streams, of a run that ends so many bytes from here.
+  MORPHOGEN_FN void add_last_column(const std::uint8_t* column, const Rows& rows,
+                                    std::size_t bytes_left, std::uint8_t* sums) {
+    __m512i data[1][kGfniVectors];
+    transpose(
+        [&](std::size_t row) {
+          const std::size_t skipped = row * rows.row_bytes;
+          const std::size_t left = skipped < bytes_left ? bytes_left - skipped : 0;
+          // Of a row that is not there nothing is read.
+          const std::uint8_t* at = left == 0 ? column : column + skipped;
+          const __mmask64 bytes = left < 64 ? (__mmask64{1} << left) - 1 : ~__mmask64{0};
+          return _mm512_maskz_loadu_epi8(bytes, at);
+        },
+        data[0]);
+    add_groups<1>(data, selection_, sums);
   }
 
  private:
   // Byte 8 * q + i of every result holds bit 7 - i of one byte of each of the 8 pages, that of page
-  // p at bit p. Which byte, the unpacking decides: gather_column below undoes it.
-  template <bool Whole>
-  static MORPHOGEN_FN void transpose(const std::uint8_t* column, std::size_t page_size,
-                                     std::size_t count, __m512i (&out)[kGfniVectors]) {
+  // p at bit p. Which byte, the unpacking decides: gather_keys below undoes it.
+  template <class Load>
+  static MORPHOGEN_FN void transpose(Load&& load, __m512i (&out)[kGfniVectors]) {
     __m512i v[kGfniVectors], w[kGfniVectors];
-    for (std::size_t i = 0; i < kGfniVectors; ++i) {
-      // The instruction numbers matrix rows from the last byte on: take the pages backwards.
-      const std::size_t page = kGfniVectors - 1 - i;
-      v[i] = Whole || page < count ? _mm512_loadu_si512(column + page * page_size)
-                                   : _mm512_setzero_si512();
-    }
+    // The instruction numbers matrix rows from the last byte on: take the pages backwards.
+    for (std::size_t i = 0; i < kGfniVectors; ++i) v[i] = load(kGfniVectors - 1 - i);
     unpack_level<4>(v, w);
     unpack_level<2>(w, v);
     unpack_level<1>(v, w);
@@ -92,31 +135,95 @@ class GfniMethod {
       out[i] = _mm512_gf2p8affine_epi64_epi8(reversed_identity, w[i], 0);
   }
 
+  // The selection of 8 keys, for each lane of the line that of its page.
+  MORPHOGEN_FN __m512i load_matrix(const std::uint8_t* selection) const {
+    __m512i matrix{};
+    for (std::size_t page = 0; page < LinePages; ++page) {
+      long long row;
+      std::memcpy(&row, selection + page * key_stride_, sizeof row);
+      constexpr std::size_t kWords = kColumnBytes / sizeof row / LinePages;  // of a page
+      const __mmask8 words = static_cast<__mmask8>(((1u << kWords) - 1) << page * kWords);
+      matrix = page == 0 ? _mm512_set1_epi64(row) : _mm512_mask_set1_epi64(matrix, words, row);
+    }
+    return matrix;
+  }
+
+  template <std::size_t Count>
+  MORPHOGEN_FN void add_groups(const __m512i (&data)[Count][kGfniVectors],
+                               const std::uint8_t* selection, std::uint8_t* sums) const {
+    for (std::size_t group = 0; group < key_stride_; group += kOctet)
+      add_group(data, selection + group, sums + group * kColumnBytes);
+  }
+
   // Adds the pages of `Count` octets to the sums of 8 keys.
   template <std::size_t Count>
   MORPHOGEN_FN void add_group(const __m512i (&data)[Count][kGfniVectors],
                               const std::uint8_t* selection, std::uint8_t* sums) const {
     __m512i matrix[Count];
-#pragma GCC unroll 2
-    for (std::size_t octet = 0; octet < Count; ++octet) {
-      long long row;
-      std::memcpy(&row, selection + octet * key_stride_, sizeof row);
-      matrix[octet] = _mm512_set1_epi64(row);
-    }
+#pragma GCC unroll 4
+    for (std::size_t octet = 0; octet < Count; ++octet)
+      matrix[octet] = load_matrix(selection + octet * octet_step_);
     __m512i* out = reinterpret_cast<__m512i*>(sums);
 #pragma GCC unroll 8
     for (int i = 0; i < kGfniVectors; ++i) {
-      const __m512i first = _mm512_gf2p8affine_epi64_epi8(matrix[0], data[0][i], 0);
-      if constexpr (Count == 1)
-        out[i] = _mm512_xor_si512(out[i], first);
-      else
-        out[i] = xor3(out[i], first, _mm512_gf2p8affine_epi64_epi8(matrix[1], data[1][i], 0));
+      __m512i sum = out[i];
+      if constexpr (Count == 1) {
+        sum = _mm512_xor_si512(sum, _mm512_gf2p8affine_epi64_epi8(matrix[0], data[0][i], 0));
+      } else {
+#pragma GCC unroll 2
+        for (std::size_t octet = 0; octet < Count; octet += 2)
+          sum = xor3(sum, _mm512_gf2p8affine_epi64_epi8(matrix[octet], data[octet][i], 0),
+                     _mm512_gf2p8affine_epi64_epi8(matrix[octet + 1], data[octet + 1][i], 0));
+      }
+      out[i] = sum;
     }
   }
 
   const std::uint8_t* selection_ = nullptr;
-  std::size_t key_stride_ = 0;
+  std::size_t key_stride_ = 0, octet_step_ = 0;
 };
+
+// Pages narrower than a row of memory: 8 streams a leaf, each a run of 64 pages (Layout::streams), so
+// that the reads of a step lie far apart and each of them goes on in memory order.
+template <class Method>
+inline void scan_streams(const PageRun& run) {
+  constexpr std::size_t kTilePages = Method::kOctets * kLeafBits;
+  const Columns& columns = *run.columns;
+  const std::size_t page_size = columns.page_size, line_bytes = page_size * Method::kLinePages;
+  const Rows rows{kStreamPages * page_size, kLeafBits * page_size};
+  const std::size_t octet_step = kLeafRows * run.key_stride;
+  Method method(run.key_count);
+  std::size_t page = 0;
+  for (; page + kTilePages <= run.page_count; page += kTilePages) {
+    const std::uint8_t* line = run.pages + page * page_size;
+    const std::uint8_t* selection = run.selection + page / kOctet * run.key_stride;
+    StreamPrefetcher prefetcher(line, rows, 0, 0, 0, false);
+    for (std::size_t j = 0; j < kStreamPages; j += Method::kLinePages, line += line_bytes) {
+      method.select(selection + j * run.key_stride, run.key_stride, octet_step);
+      for (std::size_t column = 0; column < columns.count; ++column) {
+        const std::uint8_t* at = line + columns.offset(column);
+        prefetcher.take_column(at + StreamPrefetcher::kDistance * kCacheLine);
+        method.add_column(at, rows, Method::kOctets * kOctet, prefetcher,
+                          run.sums + column * run.sum_stride * Method::kColumnBytes);
+      }
+    }
+  }
+  // What fills no tile: leaf by leaf, the last of them in part.
+  for (; page < run.page_count; page += kLeafBits) {
+    const std::uint8_t* leaf = run.pages + page * page_size;
+    const std::uint8_t* selection = run.selection + page / kOctet * run.key_stride;
+    const std::size_t leaf_bytes = (run.page_count - page) * page_size;
+    for (std::size_t j = 0; j < kStreamPages && j * page_size < leaf_bytes;
+         j += Method::kLinePages) {
+      method.select(selection + j * run.key_stride, run.key_stride, octet_step);
+      for (std::size_t column = 0; column < columns.count; ++column) {
+        const std::size_t at = j * page_size + columns.offset(column);
+        method.add_last_column(leaf + at, rows, leaf_bytes - at,
+                               run.sums + column * run.sum_stride * Method::kColumnBytes);
+      }
+    }
+  }
+}
 
 // Turns the sums of 8 keys (8 vectors as add_group left them) into one 64-byte column a key.
 //
@@ -134,6 +241,27 @@ MORPHOGEN_FN void gather_keys(const std::uint8_t* sums, __m512i (&out)[kGfniVect
   unpack_level<1>(v, w);
   unpack_level<4>(w, v);
   for (int key = 0; key < kGfniVectors; ++key) out[key] = v[((key & 1) << 2) | (key >> 1)];
+}
+
+// Writes one page a key, from the sums of [column][key_stride] lines.
+inline void gather_sums(const std::uint8_t* sums, const Columns& columns, std::size_t key_count,
+                        std::size_t key_stride, std::uint8_t* out) {
+  constexpr std::size_t kLine = sizeof(__m512i);
+  const std::size_t page_size = columns.page_size, line_pages = gfni_line_pages(page_size);
+  const std::size_t bytes = line_pages == 1 ? kLine : page_size;
+  for (std::size_t column = 0; column < columns.count; ++column) {
+    for (std::size_t group = 0; group < key_count; group += kOctet) {
+      __m512i lines[kGfniVectors];
+      gather_keys(sums + (column * key_stride + group) * kLine, lines);
+      for (std::size_t i = 0; i < kOctet && group + i < key_count; ++i) {
+        std::uint8_t line[kLine];
+        _mm512_storeu_si512(line, lines[i]);
+        // The pages of a line have sums of their own until here.
+        for (std::size_t at = bytes; at < kLine; ++at) line[at % bytes] ^= line[at];
+        std::memcpy(out + (group + i) * page_size + columns.offset(column), line, bytes);
+      }
+    }
+  }
 }
 
 }  // namespace

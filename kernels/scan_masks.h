@@ -28,8 +28,9 @@ class MaskMethod {
         masks_[page][key] = C::splat(static_cast<std::uint8_t>(-((selection[key] >> page) & 1)));
   }
 
-  MORPHOGEN_FN void add_column(const std::uint8_t* column, std::size_t page_size,
-                               std::size_t count, Prefetcher& prefetcher, std::uint8_t* sums) {
+  template <class Prefetcher>
+  MORPHOGEN_FN void add_column(const std::uint8_t* column, const Rows& rows, std::size_t count,
+                               Prefetcher& prefetcher, std::uint8_t* sums) {
     C* out = reinterpret_cast<C*>(sums);
     // The compiler would keep the masks of 3 keys in registers, and the scan then runs 10% slower
     // than with masks read from the first-level cache (docs/performance.md): make it read them.
@@ -40,10 +41,10 @@ class MaskMethod {
       prefetcher.template advance<kOctet * Bytes / kCacheLine>();
 #pragma GCC unroll 8
       for (std::size_t page = 0; page < kOctet; ++page)
-        add_page(C::load(column + page * page_size), masks_[page], sum);
+        add_page(C::load(column + page * rows.row_bytes), masks_[page], sum);
     } else {
       for (std::size_t page = 0; page < count; ++page)
-        add_page(C::load(column + page * page_size), masks_[page], sum);
+        add_page(C::load(column + page * rows.row_bytes), masks_[page], sum);
     }
     for (std::size_t key = 0; key < Keys; ++key) out[key] = sum[key];
   }

@@ -25,19 +25,20 @@ class TableMethod {
     key_stride_ = key_stride;
   }
 
-  MORPHOGEN_FN void add_column(const std::uint8_t* column, std::size_t page_size,
-                               std::size_t count, Prefetcher& prefetcher, std::uint8_t* sums) {
+  template <class Prefetcher>
+  MORPHOGEN_FN void add_column(const std::uint8_t* column, const Rows& rows, std::size_t count,
+                               Prefetcher& prefetcher, std::uint8_t* sums) {
     C* out = reinterpret_cast<C*>(sums);
     if (count >= Octets * kOctet) {
       for (std::size_t octet = 0; octet < Octets; ++octet) {
         // As many lines as an octet of columns; a column under 8 bytes leaves it to the hardware.
         prefetcher.template advance<kOctet * Bytes / kCacheLine>();
-        tabulate<true>(tables_[octet], column + octet * kOctet * page_size, page_size, kOctet);
+        tabulate<true>(tables_[octet], column + octet * rows.octet_bytes, rows.row_bytes, kOctet);
       }
       add_entries<Octets>(selection_, out);
     } else {
       for (std::size_t octet = 0; octet * kOctet < count; ++octet) {
-        tabulate<false>(tables_[0], column + octet * kOctet * page_size, page_size,
+        tabulate<false>(tables_[0], column + octet * rows.octet_bytes, rows.row_bytes,
                         count - octet * kOctet);
         add_entries<1>(selection_ + octet * key_stride_, out);
       }
@@ -53,12 +54,12 @@ class TableMethod {
   // One column of up to 8 pages; pages past `count` read as zero.
   template <bool Whole>
   static MORPHOGEN_FN void tabulate(Tables& tables, const std::uint8_t* column,
-                                    std::size_t page_size, std::size_t count) {
+                                    std::size_t row_bytes, std::size_t count) {
     for (std::size_t group = 0; group < kGroups; ++group) {
       C page[kGroupPages];
       for (std::size_t i = 0; i < kGroupPages; ++i) {
         const std::size_t index = group * kGroupPages + i;
-        page[i] = Whole || index < count ? C::load(column + index * page_size) : C{};
+        page[i] = Whole || index < count ? C::load(column + index * row_bytes) : C{};
       }
       C* entry = tables[group];
       const C ab = page[0] ^ page[1], cd = page[2] ^ page[3];

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "chacha20.h"
 
@@ -36,6 +37,33 @@ MORPHOGEN_FN WordVector load_vector(const std::uint32_t* words) {
 MORPHOGEN_FN void store_vector(std::uint32_t* words, WordVector vector) {
   reinterpret_cast<UnalignedWords*>(words)->vector = vector;
 }
+
+// Element i of the result is element Index::at(i) of `a` and `b`, one after the other.
+template <class Index, std::size_t... I>
+MORPHOGEN_FN WordVector shuffle_words(WordVector a, WordVector b, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, b, Index::at(static_cast<int>(I))...);
+}
+
+template <class Index>
+MORPHOGEN_FN WordVector shuffle_words(WordVector a, WordVector b) {
+  return shuffle_words<Index>(a, b, std::make_index_sequence<kWordLanes>());
+}
+
+// The halves of a_0 b_0 a_1 b_1 ...
+template <int Half>
+struct Interleaved {
+  static constexpr int at(int i) { return Half * kWordLanes / 2 + i / 2 + i % 2 * kWordLanes; }
+};
+
+// In every group of 4 elements: units of `Unit` elements of a and b in turn, from the group's lower
+// or upper half.
+template <int Unit, int Half>
+struct Unpacked {
+  static constexpr int at(int i) {
+    const int unit = i % 4 / Unit;
+    return i / 4 * 4 + Half * 2 + unit / 2 * Unit + i % Unit + unit % 2 * kWordLanes;
+  }
+};
 
 // A column of `Bytes` bytes of one page: the unit of the page scan. It is held in as many registers
 // as it takes.

@@ -1,3 +1,4 @@
-from morphogen.kernels cimport HostKernels
+from morphogen.kernels cimport HostKernels, ReadOrder
 
 cdef const HostKernels* select(name) except NULL
+cdef ReadOrder read_order() noexcept

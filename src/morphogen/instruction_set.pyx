@@ -1,6 +1,12 @@
 """Which SIMD instruction sets the host kernels were built for, and which this machine runs."""
 
-from morphogen.kernels cimport HostKernels, compiled_kernels, is_supported
+from morphogen.kernels cimport (
+    HostKernels,
+    ReadOrder,
+    compiled_kernels,
+    is_supported,
+    preferred_read_order,
+)
 
 
 def compiled() -> tuple[str, ...]:
@@ -44,3 +50,8 @@ cdef const HostKernels* select(name) except NULL:
             return table[0]
         table += 1
     raise ValueError(f"instruction_set must be one of {supported()} here, not {name!r}")
+
+
+cdef ReadOrder read_order() noexcept:
+    """The order in which passes read pages faster on this machine."""
+    return preferred_read_order()

@@ -64,6 +64,10 @@ cdef extern from "page_jobs.h" namespace "morphogen" nogil:
         uint64_t seed
 
 cdef extern from "host_kernels.h" namespace "morphogen" nogil:
+    cdef enum class ReadOrder(int):
+        memory
+        rows
+
     cdef cppclass ScanJob:
         const uint8_t* keys
         size_t key_bytes
@@ -72,6 +76,7 @@ cdef extern from "host_kernels.h" namespace "morphogen" nogil:
         const uint8_t* tail
         uint64_t page_count
         size_t page_size
+        ReadOrder read_order
 
     cdef cppclass HostKernels:
         const char* name
@@ -80,6 +85,7 @@ cdef extern from "host_kernels.h" namespace "morphogen" nogil:
 
     const HostKernels* const* compiled_kernels()
     bint is_supported(const HostKernels& kernels)
+    ReadOrder preferred_read_order()
 
 cdef extern from "host_scanner.h" namespace "morphogen" nogil:
     cdef cppclass HostScanner:

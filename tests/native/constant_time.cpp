@@ -68,11 +68,11 @@ void leak(const Bytes&) {}
 // The selection bits of leaves [first, first + count).
 Bytes expand(const Bytes& key, std::uint64_t first, std::uint64_t count) {
   static NodeLevel nodes;
+  Path path(key.data());
   Bytes bits(count * kLeafBytes);
-  expand_leaves(key.data(), first, count, nodes,
+  expand_leaves(key.data(), first, count, path, nodes,
                 [&bits](std::uint64_t leaf, const std::uint32_t* words) {
-                  for (int i = 0; i < kLeafWords; ++i)
-                    store_word(bits.data() + leaf * kLeafBytes + 4 * i, words[i * kWordLanes]);
+                  store_leaf(bits.data() + leaf * kLeafBytes, words);
                 });
   return bits;
 }

@@ -1,0 +1,172 @@
+// Scan method for few keys, for any instruction set: pages are sorted by which of the keys select
+// them. With K keys there are 2^K - 1 such patterns, and a bucket of each sums up its pages, whatever
+// the number of keys; pages that no key selects are not even read. At the end a key's sum is that of
+// the buckets whose pattern has the key.
+//
+// Wide pages wait in their bucket's queue until there are eight: that makes one load and store of
+// the bucket's sum for eight lines of pages, and eight streams of reads side by side, which a memory
+// serves faster than one (docs/performance.md). Narrow pages are added one by one, those of four
+// leaves in turn, for the same reason.
+#pragma once
+
+#include "page_scan.h"
+
+namespace morphogen {
+namespace {
+
+// More keys would mean more sums than the second-level cache holds.
+constexpr std::size_t kMaxBucketKeys = 6;
+constexpr std::size_t kMaxPatterns = std::size_t{1} << kMaxBucketKeys;
+constexpr std::size_t kQueuePages = 8;
+// Up to here a page is added at once: 1 KiB and a column more, where columns lie on cache lines.
+constexpr std::size_t kDirectColumns = 17;
+constexpr std::size_t kDirectStreams = 4;
+// Fewer pages a bucket are not worth adding up the buckets.
+constexpr std::size_t kBucketPages = 32;
+// All buckets' sums of one strip of wide pages: those of 6 keys and pages of 4 KiB, which lie on up to
+// 65 cache lines, are 260 KiB and should not be taken twice.
+constexpr std::size_t kBucketBytes = 320 << 10;
+
+MORPHOGEN_FN std::size_t pattern_count(std::size_t key_count) { return std::size_t{1} << key_count; }
+
+// Columns of a strip: as many as all buckets can hold.
+inline std::size_t bucket_strip_columns(std::size_t key_count, const Columns& columns) {
+  const std::size_t most = kBucketBytes / (pattern_count(key_count) * columns.bytes);
+  const std::size_t strips = (columns.count + most - 1) / most;
+  return (columns.count + strips - 1) / strips;
+}
+
+// Adds `Count` pages to a bucket. `at` is the offset of the first of `count` columns that lie side by
+// side.
+template <int Bytes, std::size_t Count>
+MORPHOGEN_FN void add_columns(const std::uint8_t* const* pages, std::size_t at, std::size_t count,
+                              std::uint8_t* sums) {
+  typedef Column<Bytes> C;
+  C* out = reinterpret_cast<C*>(sums);
+  for (std::size_t column = 0; column < count; ++column, at += Bytes) {
+    C sum = C::load(pages[0] + at);
+#pragma GCC unroll 8
+    for (std::size_t page = 1; page < Count; ++page) sum = sum ^ C::load(pages[page] + at);
+    out[column] = out[column] ^ sum;
+  }
+}
+
+template <int Bytes>
+class BucketScan {
+ public:
+  explicit BucketScan(const PageRun& run)
+      : run_(run), columns_(*run.columns), buckets_(run.buckets) {}
+
+  void run() {
+    if (columns_.count <= kDirectColumns) {
+      first_ = 0;
+      end_ = columns_.count;
+      clear();
+      scan_directly<1>();
+      fold();
+      return;
+    }
+    const std::size_t width = bucket_strip_columns(run_.key_count, columns_);
+    for (first_ = 0; first_ < columns_.count; first_ += width) {
+      end_ = first_ + width < columns_.count ? first_ + width : columns_.count;
+      clear();
+      scan_queued();
+      fold();
+    }
+  }
+
+ private:
+  typedef Column<Bytes> C;
+
+  std::size_t width() const { return end_ - first_; }
+
+  void clear() {
+    std::memset(buckets_, 0, pattern_count(run_.key_count) * width() * Bytes);
+  }
+
+  void scan_queued() {
+    const std::uint8_t* queue[kMaxPatterns][kQueuePages];
+    std::size_t waiting[kMaxPatterns] = {};
+    const std::uint8_t* page = run_.pages;
+    for (std::size_t i = 0; i < run_.page_count; ++i, page += columns_.page_size) {
+      const std::size_t pattern = run_.selection[i];
+      if (pattern == 0) continue;
+      std::size_t& count = waiting[pattern];
+      queue[pattern][count] = page;
+      if (++count < kQueuePages) continue;
+      add<kQueuePages>(queue[pattern], pattern);
+      count = 0;
+    }
+    for (std::size_t pattern = 1; pattern < pattern_count(run_.key_count); ++pattern)
+      for (std::size_t i = 0; i < waiting[pattern]; ++i) add<1>(&queue[pattern][i], pattern);
+  }
+
+  // Adds `Count` pages to a bucket.
+  template <std::size_t Count>
+  MORPHOGEN_FN void add(const std::uint8_t* const* pages, std::size_t pattern) {
+    std::uint8_t* sums = buckets_ + pattern * width() * Bytes;
+    // All columns but the first and the last of a page lie side by side.
+    std::size_t column = first_;
+    const std::size_t inner_end = end_ == columns_.count ? end_ - 1 : end_;
+    if (column == 0)
+      add_columns<Bytes, Count>(pages, columns_.offset(column++), 1, sums);
+    add_columns<Bytes, Count>(pages, columns_.offset(column), inner_end - column,
+                              sums + (column - first_) * Bytes);
+    if (inner_end < end_)
+      add_columns<Bytes, Count>(pages, columns_.offset(inner_end), 1,
+                                sums + (inner_end - first_) * Bytes);
+  }
+
+  // For pages of Count columns; goes on to the right Count.
+  template <std::size_t Count>
+  void scan_directly() {
+    if constexpr (Count < kDirectColumns) {
+      if (columns_.count > Count) return scan_directly<Count + 1>();
+    }
+    C* const buckets = reinterpret_cast<C*>(buckets_);
+    std::size_t offset[Count];
+    for (std::size_t i = 0; i < Count; ++i) offset[i] = columns_.offset(i);
+    // Pages that no key selects have a bucket too: to read them costs less than to branch.
+    const auto add_page = [&](std::size_t page) {
+      const std::uint8_t* bytes = run_.pages + page * columns_.page_size;
+      C* const sums = buckets + run_.selection[page] * Count;
+#pragma GCC unroll 17
+      for (std::size_t i = 0; i < Count; ++i) sums[i] = sums[i] ^ C::load(bytes + offset[i]);
+    };
+    std::size_t page = 0;
+    for (; page + kDirectStreams * kLeafBits <= run_.page_count; page += kDirectStreams * kLeafBits) {
+      for (std::size_t i = 0; i < kLeafBits; ++i) {
+#pragma GCC unroll 4
+        for (std::size_t stream = 0; stream < kDirectStreams; ++stream)
+          add_page(page + stream * kLeafBits + i);
+      }
+    }
+    for (; page < run_.page_count; ++page) add_page(page);
+  }
+
+  // Adds the buckets of each key to the key's sum. Takes the last key's half of the buckets off with
+  // each step, so that it costs two additions a bucket and column.
+  void fold() {
+    C* const buckets = reinterpret_cast<C*>(buckets_);
+    C* const sums = reinterpret_cast<C*>(run_.sums);
+    for (std::size_t key = run_.key_count; key-- > 0;) {
+      const std::size_t half = std::size_t{1} << key;
+      for (std::size_t column = 0; column < width(); ++column) {
+        C& sum = sums[(first_ + column) * run_.sum_stride + key];
+        for (std::size_t low = 0; low < half; ++low) {
+          const C high = buckets[(half + low) * width() + column];
+          sum = sum ^ high;
+          buckets[low * width() + column] = buckets[low * width() + column] ^ high;
+        }
+      }
+    }
+  }
+
+  const PageRun& run_;
+  const Columns& columns_;
+  std::uint8_t* buckets_;
+  std::size_t first_ = 0, end_ = 0;
+};
+
+}  // namespace
+}  // namespace morphogen

@@ -1,0 +1,140 @@
+// The selection bits of a batch of leaves, laid out for the page scan: a row of bytes, one a key, for
+// every 8 pages, or a byte for every page.
+//
+// Trees are expanded key by key, 64 bytes a leaf, and the scan wants what all keys say of a page side
+// by side: two small transpositions, of bytes across keys and of bits across pages, whatever the
+// instruction set in registers of 16 bytes.
+#pragma once
+
+#include "dpf_expand.h"
+
+namespace morphogen {
+namespace {
+
+constexpr std::size_t kOctet = 8;  // pages of one selection byte
+// Rows are padded to whole 8-byte words; the spare bytes are zero.
+constexpr std::size_t kKeyAlign = 8;
+constexpr std::size_t kLeafRows = kLeafBits / kOctet;  // of a leaf, where a row is 8 pages
+constexpr std::size_t kStreams = kOctet;               // of a leaf, in Layout::streams
+constexpr std::size_t kStreamPages = kLeafBits / kStreams;
+
+enum class Layout {
+  // Row 8-page group o of a leaf: bit i of byte k says whether key k selects page 8 * o + i.
+  octets,
+  // The 8 pages of a row are 64 apart, so that 8 runs of pages are read side by side: bit i of byte k
+  // of row j says whether key k selects page 64 * i + j of the leaf.
+  streams,
+  // As octets, but byte i of a row belongs to page 8 * o + i, and bit k of it to key k.
+  patterns,
+};
+
+#if defined(__BYTE_ORDER__)
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words hold their lowest byte first");
+#endif
+
+typedef std::uint8_t Bytes16 __attribute__((vector_size(16)));
+typedef std::uint64_t Words16 __attribute__((vector_size(16)));
+
+MORPHOGEN_FN Bytes16 unpack_low(Bytes16 a, Bytes16 b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+
+MORPHOGEN_FN Bytes16 unpack_high(Bytes16 a, Bytes16 b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+
+// Byte c of each of 8 rows becomes word c, row r's at byte r; two words a register.
+MORPHOGEN_FN void transpose_bytes(const Bytes16 (&rows)[8], Bytes16 (&words)[8]) {
+  for (int half = 0; half < 2; ++half) {
+    Bytes16 pair[4], quad[4];
+    for (int i = 0; i < 4; ++i)
+      pair[i] = half == 0 ? unpack_low(rows[i], rows[i + 4]) : unpack_high(rows[i], rows[i + 4]);
+    for (int i = 0; i < 2; ++i) {
+      quad[i] = unpack_low(pair[i], pair[i + 2]);
+      quad[i + 2] = unpack_high(pair[i], pair[i + 2]);
+    }
+    for (int i = 0; i < 2; ++i) {
+      words[4 * half + 2 * i] = unpack_low(quad[2 * i], quad[2 * i + 1]);
+      words[4 * half + 2 * i + 1] = unpack_high(quad[2 * i], quad[2 * i + 1]);
+    }
+  }
+}
+
+// Each word as an 8 x 8 bit matrix, a byte a row: bit j of byte i becomes bit i of byte j (Warren,
+// Hacker's Delight, 7-3).
+template <class Words>
+MORPHOGEN_FN Words transpose_bits(Words x) {
+  Words t = (x ^ (x >> 7)) & 0x00aa00aa00aa00aa;
+  x ^= t ^ (t << 7);
+  t = (x ^ (x >> 14)) & 0x0000cccc0000cccc;
+  x ^= t ^ (t << 14);
+  t = (x ^ (x >> 28)) & 0x00000000f0f0f0f0;
+  return x ^ t ^ (t << 28);
+}
+
+// Every 8 bytes of `size`, a multiple of a vector's.
+MORPHOGEN_FN void transpose_all_bits(std::uint8_t* bytes, std::size_t size) {
+  typedef std::uint64_t Words __attribute__((vector_size(kVectorBytes)));
+  for (std::size_t at = 0; at < size; at += sizeof(Words)) {
+    Words words;
+    std::memcpy(&words, bytes + at, sizeof words);
+    words = transpose_bits(words);
+    std::memcpy(bytes + at, &words, sizeof words);
+  }
+}
+
+// The bytes of one key's leaf in the order of Layout::streams.
+MORPHOGEN_FN void order_by_streams(std::uint8_t* leaf) {
+  Bytes16 rows[8], words[8];
+  for (int i = 0; i < 8; ++i) {
+    Words16 row = {};
+    std::memcpy(&row, leaf + i * kStreamPages / 8, 8);
+    std::memcpy(&rows[i], &row, sizeof row);
+  }
+  transpose_bytes(rows, words);
+  std::memcpy(leaf, words, kLeafBytes);
+  transpose_all_bits(leaf, kLeafBytes);
+}
+
+// Writes the rows of leaves [first_leaf, first_leaf + leaves) for all keys, `stride` bytes apart.
+// `staging` holds 8 keys' leaves.
+inline void expand_selection(const std::uint8_t* keys, std::size_t key_bytes, std::size_t key_count,
+                             std::uint64_t first_leaf, std::size_t leaves, Layout layout,
+                             std::size_t stride, Path* paths, NodeLevel& nodes, std::uint8_t* staging,
+                             std::uint8_t* selection) {
+  for (std::size_t group = 0; group < key_count; group += kKeyAlign) {
+    for (std::size_t i = 0; i < kKeyAlign; ++i) {
+      std::uint8_t* own = staging + i * leaves * kLeafBytes;
+      if (group + i >= key_count) {
+        std::memset(own, 0, leaves * kLeafBytes);
+        continue;
+      }
+      expand_leaves(keys + (group + i) * key_bytes, first_leaf, leaves,
+                    paths[group + i], nodes,
+                    [own, layout](std::uint64_t leaf, const std::uint32_t* words) {
+                      std::uint8_t* out = own + leaf * kLeafBytes;
+                      store_leaf(out, words);
+                      if (layout == Layout::streams) order_by_streams(out);
+                    });
+    }
+    std::uint8_t* out = selection + group;
+    for (std::size_t at = 0; at < leaves * kLeafBytes; at += sizeof(Bytes16)) {
+      Bytes16 rows[8], words[8];
+      for (std::size_t i = 0; i < 8; ++i)
+        std::memcpy(&rows[i], staging + i * leaves * kLeafBytes + at, sizeof rows[i]);
+      transpose_bytes(rows, words);
+      for (const Bytes16& two : words) {
+        std::uint64_t word[2];
+        std::memcpy(word, &two, sizeof word);
+        for (std::uint64_t one : word) {
+          std::memcpy(out, &one, sizeof one);
+          out += stride;
+        }
+      }
+    }
+  }
+  if (layout == Layout::patterns) transpose_all_bits(selection, leaves * kLeafRows * stride);
+}
+
+}  // namespace
+}  // namespace morphogen
