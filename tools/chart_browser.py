@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ HOST = "127.0.0.1"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 DRIVER = "chromedriver"
 SECONDS = 60
-SIZE = (1200, 700)
+SIZE = (1400, 900)  # narrower, and the title covers part of the chart
 
 # asv has drawn when no request is under way: it asks for index.json, then for each graph.
 _SETTLED = """
@@ -133,15 +133,25 @@ def find_browser() -> tuple[str, str]:
     return browser, driver
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _Handler(SimpleHTTPRequestHandler):
+    def end_headers(self) -> None:
+        """No page may come from the browser's cache: sites at one address are compared."""
+        self.send_header("Cache-Control", "no-store")
+        super().end_headers()
+
     def log_message(self, *_: Any) -> None:
         """Requests are the browser's log's."""
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """A browser that leaves a page hangs up; a file that is missing it tells itself."""
 
 
 @contextmanager
 def serve(folder: Path) -> Iterator[str]:
     """Serve a folder on this machine while the context lasts. Gives the address, without a /."""
-    with ThreadingHTTPServer((HOST, 0), partial(_Quiet, directory=str(folder))) as server:
+    with _Server((HOST, 0), partial(_Handler, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -180,13 +190,32 @@ def browser() -> Iterator[Any]:
 
 def look(driver: Any, address: str) -> Seen:
     """Open a page anew, wait until it is drawn, and say what it shows."""
-    from selenium.webdriver.support.wait import WebDriverWait
-
     driver.get("about:blank")  # or an address that differs behind # alone would load nothing
     for kind in ("performance", "browser"):
         driver.get_log(kind)
     driver.get(address)
-    WebDriverWait(driver, SECONDS).until(lambda driver: driver.execute_script(_SETTLED))
+    return _see(driver)
+
+
+def follow(driver: Any, text: str) -> Seen:
+    """Click a link of the page that is open, wait until its page is drawn, say what it shows."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.expected_conditions import staleness_of
+
+    link = driver.find_element(By.LINK_TEXT, text)
+    link.click()
+    _wait(driver, staleness_of(link))
+    return _see(driver)
+
+
+def _wait(driver: Any, condition: Callable[[Any], object]) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(driver, SECONDS).until(condition)
+
+
+def _see(driver: Any) -> Seen:
+    _wait(driver, lambda driver: driver.execute_script(_SETTLED))
     return Seen(read_chart(driver), tuple(_asked_elsewhere(driver)), tuple(_errors(driver)))
 
 

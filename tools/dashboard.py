@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 try:
@@ -34,6 +35,7 @@ try:
     from asv.plugin_manager import plugin_manager  # type: ignore[import-untyped]
     from asv.results import iter_results_for_machine_and_hash  # type: ignore[import-untyped]
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 except ModuleNotFoundError as error:
     print(f"{error.name} is not here: pip install '.[dashboard]'", file=sys.stderr)
@@ -164,6 +166,7 @@ def measure(config: Any, options: argparse.Namespace, commits: Sequence[Commit])
             pull=False,
             show_stderr=True,
         )
+        log.flush()
     results = Path(config.results_dir)
     suite = read_suite(results)
     outcomes = []
@@ -186,6 +189,7 @@ def publish(
     config.results_dir = str(merged)
     with redirect_stdout(sys.stderr):
         Publish.run(config, pull=False)
+        log.flush()
     site = Path(config.html_dir)
     dashboard_site.localise(site, scripts)
     for line in unshown(merged, frozenset(commit.hash for commit in commits)):
@@ -218,7 +222,8 @@ def report(
         table = Table("commit", "first line", "state", "measured", "n/a", "failed")
         for outcome in outcomes:
             counts = map(str, (outcome.measured, outcome.inapplicable, outcome.failed))
-            table.add_row(outcome.hash[:8], outcome.subject, outcome.state, *counts)
+            subject = escape(shorten(outcome.subject, 40, placeholder="..."))
+            table.add_row(outcome.hash[:8], subject, outcome.state, *counts)
         console.print(table)
     console.print(f"The site: {options.output / 'index.html'}, to be seen through a web server:")
     console.print(f"    {Path(sys.executable).name} -m http.server --bind 127.0.0.1 8000 ", end="")

@@ -184,7 +184,7 @@ def first_page(results: Path, commits: Sequence[str], made: str) -> str:
 <link rel="icon" href="{ASV}/swallow.ico">
 <style>
 body {{ font: 16px/1.5 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }}
-table {{ border-collapse: collapse; }}
+table {{ border-collapse: collapse; margin-bottom: 1em; }}
 th, td {{ padding: .2em .8em; text-align: right; border-bottom: 1px solid #ccc; }}
 th:first-child, td:first-child {{ text-align: left; }}
 small {{ color: #555; }}
