@@ -89,6 +89,10 @@ class Small:
     def output(self) -> Path:
         return self.folder.parent / "site"
 
+    @property
+    def picture(self) -> Path:
+        return self.folder.parent / "pictures" / "chart.png"
+
     def run(self, *arguments: str) -> dict[str, Any]:
         environment = os.environ | {
             "HOME": str(self.home),
@@ -143,7 +147,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
 
 
 @pytest.fixture(scope="module")
-def published(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Small:
+def browser() -> Iterator[Any]:
+    try:
+        chart_browser.find_browser()
+    except chart_browser.BrowserMissingError as error:
+        pytest.skip(f"needs a headless browser: {error}")
+    with chart_browser.browser() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def published(small: Small, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Small:
     """Two commits measured, one that cannot be built, and the results of a host with a GPU."""
     report = small.run("--commits", "3", "--bench", BENCH)
     assert [(each["hash"], each["state"]) for each in report["commits"]] == [
@@ -156,23 +170,30 @@ def published(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Small:
     for number, commit in enumerate(small.commits[:2]):
         values = [1.5 + number / 8 + place / 16 for place in range(6)]
         make_results(host, GPU, commit, {GPU_SPEEDUP: values}, suite)
-    report = small.run("--only-publish", "--gpu-results", str(host))
+    picture = ("--picture", str(small.picture))
+    report = small.run("--only-publish", "--gpu-results", str(host), *picture)
     assert [chart["machine"] for chart in report["speedup_charts"]] == ["small", GPU, GPU]
     return small
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    pytest.importorskip("selenium", reason="needs selenium: the extra dashboard")
-    try:
-        chart_browser.find_browser()
-    except chart_browser.BrowserMissingError as error:
-        pytest.skip(f"needs a headless browser: {error}")
-    with chart_browser.browser() as driver:
-        yield driver
-
-
 # Seen through a browser
+
+# How many pixels of the picture on the page have each colour.
+COUNT_COLOURS = """
+const picture = document.images[0];
+const context = document.createElement('canvas').getContext('2d');
+context.canvas.width = picture.naturalWidth;
+context.canvas.height = picture.naturalHeight;
+context.drawImage(picture, 0, 0);
+const pixels = context.getImageData(0, 0, picture.naturalWidth, picture.naturalHeight).data;
+return arguments[0].map(colour => {
+    const wanted = [1, 3, 5].map(place => parseInt(colour.slice(place, place + 2), 16));
+    let count = 0;
+    for (let i = 0; i < pixels.length; i += 4)
+        count += wanted.every((value, k) => Math.abs(pixels[i + k] - value) < 16);
+    return count;
+});
+"""
 
 
 def figures(seen: Seen) -> dict[tuple[str, int], float]:
@@ -254,6 +275,15 @@ def test_a_site_without_results_has_no_chart(
     assert empty.elsewhere == ()
     assert not empty.drawn
     assert not any(empty.series.values())
+
+
+@pytest.mark.slow
+def test_the_picture_is_of_the_chart(published: Small, browser: Any) -> None:
+    """It has the colours of the three series, in a browser's own view of it."""
+    with chart_browser.serve(published.picture.parent) as address:
+        browser.get(f"{address}/{published.picture.name}")
+        counts = browser.execute_script(COUNT_COLOURS, ["#247aad", "#e24a33", "#988ed5"])
+    assert min(counts) > 20
 
 
 @pytest.mark.slow

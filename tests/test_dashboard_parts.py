@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,9 @@ import dashboard_results
 import dashboard_site
 from asv_files import SPEEDUP, SUITE, make_results
 from dashboard_results import Commit, Outcome, ResultsError
-from dashboard_site import OutputError, SiteError
+from dashboard_site import OutputError, SiteError, ToolMissingError
+
+SITE = Path(__file__).resolve().parent.parent / "asv_bench" / "site"
 
 # Result files
 
@@ -124,7 +129,10 @@ def test_a_page_that_asks_for_something_new_is_refused(tmp_path: Path) -> None:
 
 def test_files_of_others_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("<h1>Mine</h1>")
-    assert dashboard.main(["--only-publish", "--output", str(tmp_path)]) == dashboard.WRONG_USAGE
+    assert (
+        dashboard.main(["--only-publish", "--branch", "HEAD", "--output", str(tmp_path)])
+        == dashboard.WRONG_USAGE
+    )
     (tmp_path / "index.html").unlink()
     (tmp_path / "asv").mkdir()
     with pytest.raises(OutputError, match="expected none, or a site of asv"):
@@ -133,9 +141,55 @@ def test_files_of_others_are_not_replaced(tmp_path: Path) -> None:
         dashboard_site.check_output(Path(__file__))
 
 
+def test_tools_that_are_missing_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git = shutil.which("git")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert dashboard.main(["--only-publish"]) == dashboard.TOOL_MISSING
+    (tmp_path / "git").symlink_to(git or "git is not here")
+    picture = ["--only-publish", "--picture", str(tmp_path / "picture.png")]
+    assert dashboard.main(picture) == dashboard.TOOL_MISSING
+    with pytest.raises(ToolMissingError, match="npm is not here"):
+        dashboard_site.fetch_scripts(SITE, tmp_path / "scripts")
+    error = capsys.readouterr().err
+    assert "git is not here" in error
+    assert "chromium and chromedriver not found on PATH" in error
+
+
+def test_scripts_that_npm_cannot_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\necho no such package >&2\nexit 1\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(SiteError, match="npm ci failed:\nno such package"):
+        dashboard_site.fetch_scripts(SITE, tmp_path / "scripts")
+
+
+def test_the_lock_file_pins_the_packages_of_all_scripts() -> None:
+    wanted = json.loads((SITE / "package.json").read_text())["dependencies"]
+    lock = json.loads((SITE / "package-lock.json").read_text())["packages"]
+    assert {name: lock[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    assert {file.partition("/")[0] for file in dashboard_site.NPM_FILES.values()} == set(wanted)
+    assert all(entry["integrity"] for place, entry in lock.items() if place)
+
+
+def test_nothing_to_publish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "asv.conf.json").write_text((SITE.parent / "asv.conf.json").read_text())
+    monkeypatch.setattr(dashboard, "WORK", tmp_path)
+    monkeypatch.setattr(dashboard, "SUITE", tmp_path)
+    output = tmp_path / "site"
+    assert dashboard.main(["--only-publish", "--branch", "HEAD", "--output", str(output)]) == 1
+    assert "nothing is measured yet" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    nowhere = ["--only-publish", "--gpu-results", str(tmp_path / "nowhere")]
+    nowhere = ["--only-publish", "--branch", "HEAD", "--gpu-results", str(tmp_path / "nowhere")]
     assert dashboard.main(nowhere) == dashboard.WRONG_USAGE
+    assert dashboard.main(["--branch", "nowhere"]) == dashboard.WRONG_USAGE
     with pytest.raises(SystemExit) as exit_:
         dashboard.main(["--commits", "0"])
     assert exit_.value.code == dashboard.WRONG_USAGE

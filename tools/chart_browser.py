@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -124,12 +125,14 @@ class Seen:
 
 
 def find_browser() -> tuple[str, str]:
-    """The paths of the browser and its driver."""
+    """The paths of the browser and its driver; selenium, which steers them, is here, too."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     driver = shutil.which(DRIVER)
     if browser is None or driver is None:
         missing = [name for name, path in (("chromium", browser), (DRIVER, driver)) if not path]
         raise BrowserMissingError(f"{' and '.join(missing)} not found on PATH")
+    if find_spec("selenium") is None:
+        raise BrowserMissingError("selenium is not installed: pip install '.[dashboard]'")
     return browser, driver
 
 

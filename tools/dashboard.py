@@ -26,22 +26,23 @@ from textwrap import shorten
 from typing import Any
 
 try:
+    import asv.plugin_manager  # type: ignore[import-untyped]  # noqa: F401 (makes virtualenv known)
     from asv import util  # type: ignore[import-untyped]
     from asv.commands.publish import Publish  # type: ignore[import-untyped]
     from asv.commands.run import Run  # type: ignore[import-untyped]
     from asv.config import Config  # type: ignore[import-untyped]
     from asv.console import log  # type: ignore[import-untyped]
     from asv.machine import Machine, MachineCollection  # type: ignore[import-untyped]
-    from asv.plugin_manager import plugin_manager  # type: ignore[import-untyped]
     from asv.results import iter_results_for_machine_and_hash  # type: ignore[import-untyped]
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 except ModuleNotFoundError as error:
     print(f"{error.name} is not here: pip install '.[dashboard]'", file=sys.stderr)
     sys.exit(3)
 
+import chart_browser
 import dashboard_site
+from chart_browser import BrowserMissingError
 from dashboard_results import (
     Commit,
     Outcome,
@@ -60,7 +61,12 @@ WORK = ROOT / "build" / "dashboard"
 COMMITS = 5
 FAILED, WRONG_USAGE, TOOL_MISSING = 1, 2, 3
 
-notes = Console(stderr=True, highlight=False)
+
+class UsageError(Exception):
+    """What was asked for is not here."""
+
+
+notes = Console(stderr=True, highlight=False, markup=False)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -115,7 +121,7 @@ def read_branch(name: str) -> list[Commit]:
     try:
         lines = git("log", "--first-parent", "--format=%H %s", name, "--").splitlines()
     except subprocess.CalledProcessError as error:
-        raise SystemExit(f"no branch {name!r} in {ROOT}: {error.stderr.strip()}") from None
+        raise UsageError(f"no branch {name!r} in {ROOT}: {error.stderr.strip()}") from None
     return [Commit(*line.partition(" ")[::2]) for line in lines]
 
 
@@ -177,14 +183,16 @@ def measure(config: Any, options: argparse.Namespace, commits: Sequence[Commit])
 
 
 def publish(
-    config: Any, options: argparse.Namespace, sources: Sequence[Path], commits: Sequence[Commit]
+    config: Any,
+    options: argparse.Namespace,
+    sources: Sequence[Path],
+    scripts: Path,
+    commits: Sequence[Commit],
 ) -> list[dashboard_site.Chart]:
     """Merge results, make the site, put it into the output folder. Returns the speed-up charts."""
     merged = WORK / "merged"
     shutil.rmtree(merged, ignore_errors=True)
     merge(sources, merged)
-    notes.rule("Fetching the scripts of asv's site", align="left")
-    scripts = dashboard_site.fetch_scripts(SUITE / "site", WORK / "scripts")
     notes.rule("Publishing", align="left")
     config.results_dir = str(merged)
     with redirect_stdout(sys.stderr):
@@ -217,12 +225,12 @@ def report(
         }
         print(json.dumps(content, indent=2))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if outcomes:
         table = Table("commit", "first line", "state", "measured", "n/a", "failed")
         for outcome in outcomes:
             counts = map(str, (outcome.measured, outcome.inapplicable, outcome.failed))
-            subject = escape(shorten(outcome.subject, 40, placeholder="..."))
+            subject = shorten(outcome.subject, 40, placeholder="...")
             table.add_row(outcome.hash[:8], subject, outcome.state, *counts)
         console.print(table)
     console.print(f"The site: {options.output / 'index.html'}, to be seen through a web server:")
@@ -230,13 +238,11 @@ def report(
     console.print(f"--directory {options.output}", soft_wrap=True)
     for chart in charts:
         console.print(f"Speed-up, {chart.machine}, {chart.title}:")
-        console.print(f"    http://127.0.0.1:8000/{chart.link}", soft_wrap=True, markup=False)
+        console.print(f"    http://127.0.0.1:8000/{chart.link}", soft_wrap=True)
 
 
 def take_picture(options: argparse.Namespace, charts: Sequence[dashboard_site.Chart]) -> None:
     """A PNG of the first speed-up chart, as a browser draws it."""
-    import chart_browser
-
     notes.rule("Taking a picture", align="left")
     if not charts:
         raise SiteError("no speed-up is measured yet: there is no chart to take a picture of")
@@ -247,28 +253,39 @@ def take_picture(options: argparse.Namespace, charts: Sequence[dashboard_site.Ch
         chart_browser.save_picture(driver, options.picture)
 
 
+def find_sources(results: Path, options: argparse.Namespace) -> list[Path]:
+    """The folders that hold results: this machine's, the committed ones, those that were named."""
+    committed = SUITE / Config.load(str(SUITE / "asv.conf.json")).results_dir
+    sources = [folder for folder in (results, committed) if machine_folders(folder)]
+    sources += options.gpu_results
+    for folder in sources:
+        check_results(folder)
+    return sources
+
+
 def run(options: argparse.Namespace) -> int:
     """Do it all. Returns the exit code."""
+    # What can fail at once does so before the hours of measuring.
     if shutil.which("git") is None:
         raise ToolMissingError("git is not here")
+    if options.picture is not None:
+        chart_browser.find_browser()
     dashboard_site.check_output(options.output)
-    for folder in options.gpu_results:
-        check_results(folder)
     results = WORK / ("results-quick" if options.quick else "results")
     config = configure(options.branch, results, WORK / "html")
-    committed = SUITE / Config.load(str(SUITE / "asv.conf.json")).results_dir
     commits = read_branch(config.branches[0])
+    if not find_sources(results, options) and options.only_publish:
+        notes.print("nothing is measured yet, and there are no results of other hosts")
+        return FAILED
+    notes.rule("Fetching the scripts of asv's site", align="left")
+    scripts = dashboard_site.fetch_scripts(SUITE / "site", WORK / "scripts")
+
     outcomes: list[Outcome] = []
     if not options.only_publish:
         if len(commits) < options.commits:
             notes.print(f"{config.branches[0]} has {len(commits)} commits, not {options.commits}")
         outcomes = measure(config, options, commits[: options.commits])
-    others = [folder for folder in (committed, *options.gpu_results) if machine_folders(folder)]
-    sources = [folder for folder in (results, *others) if machine_folders(folder)]
-    if not sources:
-        notes.print("nothing is measured yet, and there are no results of other hosts")
-        return FAILED
-    charts = publish(config, options, sources, commits)
+    charts = publish(config, options, find_sources(results, options), scripts, commits)
     if options.picture is not None:
         take_picture(options, charts)
     report(outcomes, charts, options)
@@ -281,18 +298,17 @@ def run(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the tool. Returns the exit code."""
     options = parse(arguments)
-    assert plugin_manager  # importing it makes asv's kinds of environments known
     log.enable()
     try:
         return run(options)
-    except ToolMissingError as error:
-        notes.print(str(error), markup=False)
+    except (ToolMissingError, BrowserMissingError) as error:
+        notes.print(str(error))
         return TOOL_MISSING
-    except (ResultsError, OutputError) as error:
-        notes.print(str(error), markup=False)
+    except (UsageError, ResultsError, OutputError) as error:
+        notes.print(str(error))
         return WRONG_USAGE
     except (SiteError, util.UserError) as error:
-        notes.print(str(error), markup=False)
+        notes.print(str(error))
         return FAILED
     except KeyboardInterrupt:
         return 130
