@@ -27,7 +27,7 @@ from typing import Any
 
 try:
     import asv.plugin_manager  # type: ignore[import-untyped]  # noqa: F401 (makes virtualenv known)
-    from asv import util  # type: ignore[import-untyped]
+    from asv import util
     from asv.commands.publish import Publish  # type: ignore[import-untyped]
     from asv.commands.run import Run  # type: ignore[import-untyped]
     from asv.config import Config  # type: ignore[import-untyped]
