@@ -127,12 +127,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     parent = tmp_path_factory.mktemp("dashboard")
     folder, home = parent / "repository", parent / "home"
     home.mkdir()
-    (folder / "tools").mkdir(parents=True)
-    for file in (*(ROOT / "tools").glob("dashboard*"), ROOT / "tools" / "chart_browser.py"):
-        if file.is_file():
-            shutil.copy(file, folder / "tools")
     ignore = shutil.ignore_patterns("results", ".asv", "__pycache__", "node_modules")
-    shutil.copytree(ROOT / "asv_bench", folder / "asv_bench", ignore=ignore)
+    for name in ("asv_bench", "kernels", "tests", "tools"):  # the suite uses parts of the others
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     (folder / ".gitignore").write_text("build/\n__pycache__/\n")
     git(folder, "init", "--quiet", "--initial-branch=main")
     backend = BACKEND.format(site=sysconfig.get_path("purelib"))
