@@ -1,8 +1,10 @@
-"""Result files as asv writes them."""
+"""Result files as asv writes them, and small repositories."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +18,30 @@ SUITE: Suite = {
     "a.track": {"name": "a.track", "version": "1", "params": [["2", "4"]], "param_names": ["q"]},
     "b.track": {"name": "b.track", "version": "1", "params": [], "param_names": []},
 }
+
+
+IDENTITY = {
+    f"GIT_{role}_{fact}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for fact, value in (("NAME", "nobody"), ("EMAIL", "nobody@localhost"))
+}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    environment = {**os.environ, **IDENTITY}
+    return subprocess.run(
+        command, env=environment, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def make_commits(folder: Path, count: int) -> list[str]:
+    """A repository of empty commits. Gives their hashes, oldest first."""
+    folder.mkdir(parents=True)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    for number in range(count):
+        git(folder, "commit", "--quiet", "--allow-empty", "--message", f"commit {number}")
+    return git(folder, "rev-list", "--reverse", "HEAD").split()
 
 
 def make_results(

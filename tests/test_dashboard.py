@@ -25,27 +25,13 @@ from asv.commands.publish import Publish  # type: ignore[import-untyped]
 
 import dashboard
 import dashboard_site
-from asv_files import SPEEDUP, make_results
+from asv_files import SPEEDUP, git, make_results
 
 ROOT = Path(__file__).resolve().parent.parent
 GPU_SPEEDUP = "gpu.Speedup.track_speedup_over_single_loop"
 GPU = "some-gpu"
 GPU_TABLE = "'65,536 pages'"
 BENCH = r"^scan\.Speedup\..*\((2|4|8), 1\)$"
-IDENTITY = {
-    f"GIT_{role}_{fact}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for fact, value in (("NAME", "nobody"), ("EMAIL", "nobody@localhost"))
-}
-
-
-def git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    environment = {**os.environ, **IDENTITY}
-    return subprocess.run(
-        command, env=environment, check=True, capture_output=True, text=True
-    ).stdout.strip()
-
 
 # A repository of its own, measured by the real suite
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import pytest
 
 pytest.importorskip("asv", reason="needs asv: the extra dashboard")
 
+from asv.commands.publish import Publish  # type: ignore[import-untyped]
 from asv.results import iter_results_for_machine_and_hash  # type: ignore[import-untyped]
 
 import dashboard
 import dashboard_results
 import dashboard_site
-from asv_files import SPEEDUP, SUITE, make_results
+from asv_files import SPEEDUP, SUITE, make_commits, make_results
 from dashboard_results import Commit, Outcome, ResultsError
 from dashboard_site import OutputError, SiteError, ToolMissingError
 
@@ -121,6 +123,27 @@ def test_the_first_page_has_the_newest_figures_and_escapes_names(tmp_path: Path)
     assert f'href="{link}"' in page
 
 
+def test_a_ratio_that_rises_is_a_regression_and_a_speedup_that_rises_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, results = tmp_path / "repository", tmp_path / "results"
+    commits = make_commits(repository, 12)
+    ratio = "scan.NaiveNumpy.track_naive_numpy_ratio_to_read"
+    entry = {"version": "1", "type": "track", "unit": "x", "params": [], "param_names": []}
+    suite = {
+        SPEEDUP: {**entry, "name": SPEEDUP, "params": [["2", "4"]], "param_names": ["queries"]},
+        ratio: {**entry, "name": ratio},
+    }
+    for number, commit in enumerate(commits):
+        value = 1.5 if number < 6 else 3.0
+        make_results(results, "m", commit, {SPEEDUP: [value, value], ratio: [value]}, suite)
+    monkeypatch.setattr(dashboard, "ROOT", repository)
+    config = dashboard.configure("main", results, tmp_path / "site")
+    Publish.run(config, pull=False)
+    found = json.loads((tmp_path / "site" / "regressions.json").read_text())["regressions"]
+    assert [name for name, *_ in found] == [ratio]
+
+
 def test_a_page_that_asks_for_something_new_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text('<script src="https://elsewhere/new.js"></script>')
     with pytest.raises(SiteError, match=r"knows no new\.js"):
@@ -184,6 +207,21 @@ def test_nothing_to_publish(
     assert dashboard.main(["--only-publish", "--branch", "HEAD", "--output", str(output)]) == 1
     assert "nothing is measured yet" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_the_report_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commits = [
+        Outcome("c" * 40, "Do [more]", "measured", 3, 1, 2),
+        Outcome("d" * 40, "Do less", "not built", 0, 0, 6),
+    ]
+    dashboard.report(commits, [], dashboard.parse(["--output", str(tmp_path)]))
+    output = capsys.readouterr().out
+    rows = [re.findall(r"[^│ ]+(?: [^│ ]+)*", line) for line in output.splitlines() if "│" in line]
+    assert rows == [
+        ["cccccccc", "Do [more]", "measured", "3", "1", "2"],
+        ["dddddddd", "Do less", "not built", "0", "0", "6"],
+    ]
+    assert "http.server --bind 127.0.0.1 8000" in output
 
 
 def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
