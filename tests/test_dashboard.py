@@ -95,7 +95,8 @@ class Small:
     def values(self, machine: str, benchmark: str, other: str) -> dict[tuple[str, int], float]:
         """Figures in the result files by commit and queries, for one other parameter."""
         found = {}
-        for file in (self.folder / "build/dashboard/merged" / machine).glob("*-*.json"):
+        measured = "results" if machine == "small" else "merged"
+        for file in (self.folder / "build/dashboard" / measured / machine).glob("*-*.json"):
             content = json.loads(file.read_text())
             results, (queries, others) = content["results"][benchmark][:2]
             for place, value in enumerate(results or ()):

@@ -19,7 +19,7 @@ import dashboard
 import dashboard_results
 import dashboard_site
 from asv_files import SPEEDUP, SUITE, make_commits, make_results
-from dashboard_results import Commit, Outcome, ResultsError
+from dashboard_results import Commit, Outcome, ResultsError, Suite
 from dashboard_site import OutputError, SiteError, ToolMissingError
 
 SITE = Path(__file__).resolve().parent.parent / "asv_bench" / "site"
@@ -130,7 +130,7 @@ def test_a_ratio_that_rises_is_a_regression_and_a_speedup_that_rises_is_none(
     commits = make_commits(repository, 12)
     ratio = "scan.NaiveNumpy.track_naive_numpy_ratio_to_read"
     entry = {"version": "1", "type": "track", "unit": "x", "params": [], "param_names": []}
-    suite = {
+    suite: Suite = {
         SPEEDUP: {**entry, "name": SPEEDUP, "params": [["2", "4"]], "param_names": ["queries"]},
         ratio: {**entry, "name": ratio},
     }
