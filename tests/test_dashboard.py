@@ -30,6 +30,7 @@ from asv_files import SPEEDUP, git, make_results
 ROOT = Path(__file__).resolve().parent.parent
 GPU_SPEEDUP = "gpu.Speedup.track_speedup_over_single_loop"
 GPU = "some-gpu"
+NEW_GPU = "new-gpu"  # has measured one commit only, and all its figures are alike
 GPU_TABLE = "'65,536 pages'"
 BENCH = r"^scan\.Speedup\..*\((2|4|8), 1\)$"
 
@@ -154,9 +155,13 @@ def published(small: Small, browser: Any, tmp_path_factory: pytest.TempPathFacto
     for number, commit in enumerate(small.commits[:2]):
         values = [1.5 + number / 8 + place / 16 for place in range(6)]
         make_results(host, GPU, commit, {GPU_SPEEDUP: values}, suite)
+    alike = {GPU_SPEEDUP: [1.25] * 6}
+    make_results(host, NEW_GPU, small.commits[0], alike, suite)
     picture = ("--picture", str(small.picture))
     report = small.run("--only-publish", "--gpu-results", str(host), *picture)
-    assert [chart["machine"] for chart in report["speedup_charts"]] == ["small", GPU, GPU]
+    assert [chart["machine"] for chart in report["speedup_charts"]] == [
+        *("small", NEW_GPU, NEW_GPU, GPU, GPU),
+    ]
     return small
 
 
@@ -207,20 +212,20 @@ def test_the_speedup_chart_is_drawn(published: Small, browser: Any) -> None:
 
 
 @pytest.mark.slow
-def test_the_chart_of_a_gpu_host_is_drawn(published: Small, browser: Any) -> None:
-    (chart_link,) = [
-        chart.link
-        for chart in dashboard_site.speedup_charts(
-            published.folder / "build/dashboard/merged", published.commits
-        )
-        if chart.machine == GPU and "65,536" in chart.title
-    ]
+@pytest.mark.parametrize(
+    ("machine", "values"),
+    [(GPU, [1.5, 1.625, 1.625, 1.75, 1.75, 1.875]), (NEW_GPU, [1.25, 1.25, 1.25])],
+)
+def test_the_chart_of_a_gpu_host_is_drawn(
+    published: Small, browser: Any, machine: str, values: list[float]
+) -> None:
     with chart_browser.serve(published.output) as address:
-        chart = chart_browser.look(browser, f"{address}/{chart_link}")
+        chart_browser.look(browser, f"{address}/")
+        chart = chart_browser.follow(browser, f"{machine}, table: 65,536 pages")
     assert chart.drawn
     assert (chart.elsewhere, chart.errors) == ((), ())
-    assert figures(chart) == published.values(GPU, GPU_SPEEDUP, GPU_TABLE)
-    assert sorted(figures(chart).values()) == [1.5, 1.625, 1.625, 1.75, 1.75, 1.875]
+    assert sorted(figures(chart).values()) == values
+    assert figures(chart) == published.values(machine, GPU_SPEEDUP, GPU_TABLE)
 
 
 @pytest.mark.slow

@@ -123,6 +123,14 @@ def test_the_first_page_has_the_newest_figures_and_escapes_names(tmp_path: Path)
     assert f'href="{link}"' in page
 
 
+def test_the_link_to_a_chart() -> None:
+    selection = [("queries", "2"), ("table", "'65,536 pages'")]
+    address = "#b?machine=m%2F&p-queries=2&p-table=%2765%2C536%20pages%27"
+    assert dashboard_site.chart_link("m/", "b", selection, commits=1) == address
+    even = f"{address}&x-axis-scale=even"
+    assert dashboard_site.chart_link("m/", "b", selection, commits=2) == even
+
+
 def test_a_ratio_that_rises_is_a_regression_and_a_speedup_that_rises_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

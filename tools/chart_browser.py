@@ -34,38 +34,48 @@ return document.title === 'airspeed velocity error' || document.readyState === '
                    && jQuery.asv.main_json && jQuery.asv.main_json.benchmarks));
 """
 
-# What flot was given, and whether the canvas has the series' colour around each point.
+# What flot was given, and whether the canvas has the series' colour around each point, or that of
+# a series whose point lies there, too, and may hide it.
 _CHART = """
 const plot = window.jQuery && jQuery('#main-graph').data('plot');
 if (!plot) return null;
 const canvas = plot.getCanvas();
 const context = canvas.getContext('2d');
 const scale = canvas.width / canvas.clientWidth;
+const reach = Math.ceil(5 * scale);
 const probe = document.createElement('canvas').getContext('2d');
 function bytes(colour) {
     probe.fillStyle = colour;
     probe.fillRect(0, 0, 1, 1);
     return probe.getImageData(0, 0, 1, 1).data;
 }
-function drawn(x, y, colour) {
-    const reach = Math.ceil(5 * scale);
-    const place = plot.pointOffset({x: x, y: y});
-    const left = Math.round(place.left * scale) - reach;
-    const top = Math.round(place.top * scale) - reach;
+const series = plot.getData().map(each => ({
+    label: each.label,
+    colour: bytes(each.color),
+    points: each.data.filter(point => point[1] !== null).map(([x, y]) => {
+        const place = plot.pointOffset({x: x, y: y});
+        const [left, top] = [place.left, place.top].map(at => Math.round(at * scale));
+        return {x, y, left, top};
+    }),
+}));
+function count_pixels(point) {
+    if (!isFinite(point.left) || !isFinite(point.top)) return 0;
+    const near = other => Math.hypot(other.left - point.left, other.top - point.top) <= reach;
+    const colours = series.filter(each => each.points.some(near)).map(each => each.colour);
     const side = 2 * reach + 1;
-    const pixels = context.getImageData(left, top, side, side).data;
+    const pixels = context.getImageData(point.left - reach, point.top - reach, side, side).data;
     let count = 0;
     for (let i = 0; i < pixels.length; i += 4)
-        count += pixels[i + 3] > 200
-            && [0, 1, 2].every(k => Math.abs(pixels[i + k] - colour[k]) < 32);
+        count += pixels[i + 3] > 200 && colours.some(
+            colour => [0, 1, 2].every(k => Math.abs(pixels[i + k] - colour[k]) < 32));
     return count;
 }
-return plot.getData().map(series => ({
-    label: series.label,
-    points: series.data.filter(point => point[1] !== null).map(([x, y]) => ({
-        commit: jQuery.asv.main_json.revision_to_hash[x],
-        value: y,
-        pixels: drawn(x, y, bytes(series.color)),
+return series.map(each => ({
+    label: each.label,
+    points: each.points.map(point => ({
+        commit: jQuery.asv.main_json.revision_to_hash[point.x],
+        value: point.y,
+        pixels: count_pixels(point),
     })),
 }));
 """
@@ -85,7 +95,8 @@ class Point:
         Its hash.
     value : float
     pixels : int
-        How many pixels around its place on the canvas have the series' colour.
+        How many pixels around its place on the canvas have the series' colour, or that of another
+        whose point lies there.
     """
 
     commit: str

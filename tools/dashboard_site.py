@@ -107,12 +107,17 @@ def localise(site: Path, modules: Path) -> None:
     page.write_text(_ELSEWHERE.sub(local, text), encoding="utf-8")
 
 
-def chart_link(machine: str, benchmark: str, selection: Sequence[tuple[str, str]]) -> str:
+def chart_link(
+    machine: str, benchmark: str, selection: Sequence[tuple[str, str]], commits: int
+) -> str:
     """The part of an address, from #, at which asv draws these parameters of a benchmark."""
     pairs = [("machine", machine), *((f"p-{name}", value) for name, value in selection)]
-    query = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in pairs)
-    # Evenly, or commits of other branches would leave gaps.
-    return f"#{benchmark}?{query}&x-axis-scale=even"
+    if commits > 1:
+        # Evenly, or commits of other branches leave gaps. A lone commit asv draws so nowhere.
+        pairs.append(("x-axis-scale", "even"))
+    return f"#{benchmark}?" + "&".join(
+        f"{quote(name)}={quote(value, safe='')}" for name, value in pairs
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +132,9 @@ class Chart:
     @property
     def link(self) -> str:
         """Where it is, seen from the first page."""
-        varied = [series.params[0] for series in self.series]
-        return f"{ASV}/{chart_link(self.machine, self.benchmark, [*varied, *self.fixed])}"
+        selection = [*(series.params[0] for series in self.series), *self.fixed]
+        commits = len({commit for series in self.series for commit, _ in series.points})
+        return f"{ASV}/{chart_link(self.machine, self.benchmark, selection, commits)}"
 
     @property
     def title(self) -> str:
@@ -163,7 +169,7 @@ def first_page(results: Path, commits: Sequence[str], made: str) -> str:
     sections = [
         _section(
             "Speed-up of a batch over the single-query loop",
-            "More is better. Each figure is a ratio of medians of interleaved rounds of one run.",
+            "More is better. Each figure is the median of ratios taken in interleaved rounds of a run.",
             speedup_charts(results, commits),
             suite,
         ),
