@@ -169,7 +169,7 @@ def first_page(results: Path, commits: Sequence[str], made: str) -> str:
     sections = [
         _section(
             "Speed-up of a batch over the single-query loop",
-            "More is better. Each figure is the median of ratios taken in interleaved rounds of a run.",
+            "More is better. A figure is the median of ratios, taken in interleaved rounds.",
             speedup_charts(results, commits),
             suite,
         ),
