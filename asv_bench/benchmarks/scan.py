@@ -1,4 +1,7 @@
-"""The scan of 256 MiB of pages: times, ratios to a pure read, speed-ups of batches."""
+"""The scan of 256 MiB of pages: times, ratios to a pure read, speed-ups of batches.
+
+MORPHOGEN_BENCH_PAGES makes the table smaller, where it only matters that all runs.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from morphogen.workload import Pages, random_pages, random_queries
 from .naive import naive_numpy
 from .rounds import median_ratio
 
-NUM_PAGES, PAGE_SIZE = 65_536, 4_096
+NUM_PAGES, PAGE_SIZE = int(os.environ.get("MORPHOGEN_BENCH_PAGES", "65536")), 4_096
 PAGES_FILE = "pages.bin"
 
 timeout = 300
