@@ -106,9 +106,9 @@ def draw(points: Sequence[Point]) -> Figure:
             axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         _label(axes, _X_LABELS[section], y_label, xs)
     if section == "batch":
-        (read,) = (at for at in points if not at.queries)
-        for axes, value in zip(figure.axes, (read.ms.median, read.ratio.median), strict=True):
-            axes.axhline(value, color=_COLOURS[0], linewidth=1.2, label="pure read")
+        for read in (at for at in points if not at.queries):
+            for axes, value in zip(figure.axes, (read.ms.median, read.ratio.median), strict=True):
+                axes.axhline(value, color=_COLOURS[0], linewidth=1.2, label="pure read")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=5, fontsize="small", frameon=False

@@ -65,13 +65,21 @@ def missed(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.verdict == "FAIL"]
 
 
-def describe_miss(row: Row) -> str:
-    """Which row it is, its figure and its limit, on one line."""
-    assert row.target is not None
-    page = f"{row.page_size:,}-byte pages: " if row.page_size else ""
-    value = f"{row.ratio.median:.2f}x" if row.ratio else describe_seconds(row.seconds.median)
-    own = " *" if row.target.own else ""
-    return f"{row.section}: {page}{row.what}: {value}, wanted {row.target.text}{own}"
+def describe_misses(rows: Sequence[Row]) -> list[str]:
+    """A line for each section and kind of row that misses: page sizes, figures, the limit."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for row in missed(rows):
+        assert row.target is not None
+        # A digit more than the tables have: what misses by little would look as if it met.
+        value = f"{row.ratio.median:.3f}x" if row.ratio else describe_seconds(row.seconds.median)
+        page = f"{row.page_size:,} B " if row.page_size else ""
+        own = " *" if row.target.own else ""
+        key = (row.section, row.what, row.target.text)
+        groups.setdefault(key, []).append(f"{page}{value}{own}")
+    return [
+        f"{section}: {what} (wanted {wanted}): {', '.join(values)}"
+        for (section, what, wanted), values in groups.items()
+    ]
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -110,8 +118,8 @@ def show(
             style = "bold red" if row.verdict == "FAIL" else None
             table.add_row(*(shown[heading] for heading in used), style=style)
         console.print(table)
-    for row in missed(rows):
-        console.print(f"missed: {describe_miss(row)}", style="bold red", highlight=False)
+    for line in describe_misses(rows):
+        console.print(f"missed: {line}", style="bold red", highlight=False)
     console.print(summary(rows), highlight=False)
     console.print(OWN_NOTE, highlight=False)
 
@@ -123,18 +131,18 @@ def markdown(
     lines = [*(f"- {key}: {value}" for key, value in machine.items()), ""]
     for note in notes:
         lines += [note, ""]
-    lines += [f"**{summary(rows)}**", ""]
+    lines += [_escaped(summary(rows)), ""]
     if missed(rows):
-        lines += ["Missed:", "", *(f"- {describe_miss(row)}" for row in missed(rows)), ""]
+        lines += ["Missed:", "", *(f"- {_escaped(line)}" for line in describe_misses(rows)), ""]
     for section, members in sections(rows).items():
         used = _used(members)
         lines += [f"### {section}", "", f"`{command}`", "", "| " + " | ".join(used) + " |"]
         lines.append("|" + "|".join("---:" if name in NUMERIC else "---" for name in used) + "|")
         for row in members:
             shown = dict(zip(HEADINGS, cells(row), strict=True))
-            lines.append("| " + " | ".join(shown[heading] for heading in used) + " |")
+            lines.append("| " + " | ".join(_escaped(shown[name]) for name in used) + " |")
         lines.append("")
-    lines.append("\\" + OWN_NOTE)
+    lines.append(_escaped(OWN_NOTE))
     return "\n".join(lines)
 
 
@@ -146,7 +154,7 @@ def as_dict(machine: dict[str, str], rows: Sequence[Row], notes: Sequence[str]) 
         "notes": list(notes),
         "rows": [asdict(row) | {"verdict": row.verdict} for row in rows],
         "judged": len(judged),
-        "missed": [describe_miss(row) for row in missed(rows)],
+        "missed": describe_misses(rows),
     }
 
 
@@ -154,3 +162,8 @@ def _used(rows: Sequence[Row]) -> list[str]:
     """Headings of the columns in which any of the rows has something."""
     columns = zip(HEADINGS, zip(*map(cells, rows), strict=True), strict=True)
     return [heading for heading, column in columns if any(column)]
+
+
+def _escaped(text: str) -> str:
+    """So that Markdown shows the marks of rows instead of slanting what is between them."""
+    return text.replace("*", "\\*")
