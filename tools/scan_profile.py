@@ -6,7 +6,7 @@
     python tools/scan_profile.py --markdown docs/performance.md  writes between the file's markers
     python tools/scan_profile.py --functions                     adds samples by source function
 
-The parts of a pass are measured one by one, all in the same interleaved rounds:
+The parts of a pass are measured one by one in interleaved rounds, the short ones in more of them:
 
 - read: a pure read of the same bytes by as many threads.
 - trees: `dpf.eval_full` of every key, shared among the threads.
@@ -63,6 +63,7 @@ TOOL = Path(__file__).name
 JUDGED = ((1, 1), (2, 3), (8, 3), (32, 3))
 DEFAULT_CACHE = 1 << 20  # where the system does not say how large the second level is
 LEAF_PAGES = 512  # that one leaf of a key covers
+SHORT_ROUNDS = 5  # of milliseconds for one of a pass: their differences are small
 TILE_PAGES = 32  # the most pages that the scan takes side by side
 
 
@@ -82,7 +83,7 @@ def small_pages(page_size: int) -> int:
 
 
 def profile(case: Case, table: Pages, rounds: int) -> Profile:
-    """Measure the parts of a case and the whole, in the same rounds."""
+    """Measure a case and its parts."""
     few = min(small_pages(case.page_size), max(1, case.pages // 2))
     queries = random_queries(case.pages, case.queries, case.keys, seed=5)
     name = case.instruction_set
@@ -109,16 +110,25 @@ def profile(case: Case, table: Pages, rounds: int) -> Profile:
             for what, pages in counts.items()
         }
         keys = {what: [k for query in batch for k in query.keys] for what, batch in batches.items()}
-        contenders: dict[str, Callable[[], object]] = {
+        passes: dict[str, Callable[[], object]] = {
             "pass": partial(whole.answer, queries),
             "read": whole.read_pages,
-            "small": partial(small.answer, batches["small trees"]),
-            "double": partial(double.answer, batches["double trees"]),
-            **{what: partial(expand, counts[what], keys[what]) for what in counts},
+            "trees": partial(expand, case.pages, keys["trees"]),
         }
         if case.queries > 2:
-            contenders["single"] = partial(whole.answer, queries[:1])
-        times = interleave(contenders, rounds)
+            passes["single"] = partial(whole.answer, queries[:1])
+        parts: dict[str, Callable[[], object]] = {
+            "small": partial(small.answer, batches["small trees"]),
+            "double": partial(double.answer, batches["double trees"]),
+            **{
+                f"{at} trees": partial(expand, counts[f"{at} trees"], keys[f"{at} trees"])
+                for at in ("small", "double")
+            },
+        }
+        times = {
+            **interleave(passes, rounds),
+            **interleave(parts, SHORT_ROUNDS * rounds),
+        }
     return Profile.of(case, times, few, target_of(case))
 
 

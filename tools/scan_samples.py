@@ -23,6 +23,7 @@ SECONDS = 2.0
 # Wrappers of single vector instructions: what they do is named after who calls them.
 _WRAPPERS = ("simd.h", "intrin.h")
 _LEAST_SHARE = 0.005
+_LONGEST_NAME = 40
 
 # Run under perf. It prints where the kernels lie in its memory.
 _WORK = """
@@ -134,15 +135,22 @@ def _innermost(block: list[str]) -> str:
 
 
 def _short(function: str) -> str:
-    """A C++ name without namespaces and parameters."""
+    """A C++ name without namespaces, result, parameters, and arguments too long to read."""
     name = function.replace("morphogen::", "").replace("(anonymous namespace)::", "")
-    depth = 0
+    depth, start, template = 0, 0, len(name)
     for at, character in enumerate(name):
-        depth += {"<": 1, ">": -1}.get(character, 0)
-        if character == "(" and depth == 0:
+        if character == "<":
+            template = min(template, at) if depth == 0 else template
+            depth += 1
+        elif character == ">":
+            depth -= 1
+        elif character == " " and depth == 0 and at < template:
+            start = at + 1
+        elif character == "(" and depth == 0:
             name = name[:at]
             break
-    return name.rpartition(" ")[2] if "<" not in name else name
+    short = name[start:].strip()
+    return short if len(short) <= _LONGEST_NAME else name[start:template]
 
 
 def _output(*command: str) -> str:
