@@ -16,6 +16,7 @@ from growth_points import Point
 _COLOURS = ("#000000", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#e69f00")
 _STYLES = ("-", "--", ":")
 _FEW = 9  # as many values as an axis can name
+_DECADE = 12  # a scale of not much more than one
 _X_LABELS = {
     "pages": "pages in the table",
     "threads": "threads",
@@ -128,7 +129,9 @@ def _label(axes: Axes, x_label: str, y_label: str, xs: Sequence[int]) -> None:
         axes.xaxis.set_major_locator(LogLocator(base=2, numticks=_FEW))
     axes.tick_params(labelsize="small")
     axes.xaxis.set_major_formatter(FuncFormatter(_describe_power))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes.get_ylim()
+    fine = high < _DECADE * low
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7) if fine else (1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.minorticks_off()
     axes.grid(color="#d0d0d0", linewidth=0.5)
