@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from marked_markdown import markers
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "performance.md"
 # Sections of estimates and static counts say so in their heading; nothing in them was measured.
@@ -109,6 +111,14 @@ def test_every_figure_has_its_command_beside_it():
 @pytest.mark.parametrize("command", commands())
 def test_commands_exist_and_take_their_options(command: str):
     assert faults_of(command) == []
+
+
+@pytest.mark.parametrize("tool", ["measure.py", "scan_profile.py"])
+def test_tools_have_written_their_part(tool: str):
+    begin, end = markers(tool)
+    written = DOCUMENT.read_text().partition(begin)[2].partition(end)[0]
+    assert "- processor: " in written
+    assert any(block.is_figure for block in blocks(written))
 
 
 def test_pictures_exist():

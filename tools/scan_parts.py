@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "asv_bench"))
 
 from benchmarks.rounds import Seconds
 
+_NEARLY_ALL = 0.9  # of a pass: what takes as much of it decides
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -39,7 +41,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Seconds of a pass and of its parts: medians over the rounds.
+    """Processor seconds of a pass and of its parts: medians over the rounds.
 
     Attributes
     ----------
@@ -51,7 +53,8 @@ class Profile:
     read, trees, scan, call : float
         Its parts, as tools/scan_profile.py says.
     ratio : float
-        Pass over pure read; or, for more than 2 queries, how many times as fast as the loop.
+        Pass over pure read by the wall's clock; or, for more than 2 queries, how many times as
+        fast as the single-query loop.
     target : Target or None
         Of the ratio.
     """
@@ -68,7 +71,12 @@ class Profile:
 
     @classmethod
     def of(
-        cls, case: Case, times: Mapping[str, Seconds], few: int, target: Target | None
+        cls,
+        case: Case,
+        times: Mapping[str, Seconds],
+        few: int,
+        ratio: float,
+        target: Target | None,
     ) -> Profile:
         """From the seconds of each round.
 
@@ -76,9 +84,10 @@ class Profile:
         ----------
         case : Case
         times : mapping of str to numpy.ndarray
-            "pass", "read", "trees" of the table; "small", "small trees" of `few` pages and
-            "double", "double trees" of twice as many; "single", a query alone, for a speed-up.
+            "pass" and "read", of a thread; of one thread alone, "trees" of the table, "small" and
+            "small trees" of `few` pages, "double" and "double trees" of twice as many.
         few : int
+        ratio : float
         target : Target or None
         """
         medians = {what: float(np.median(seconds)) for what, seconds in times.items()}
@@ -86,10 +95,6 @@ class Profile:
         more_trees = medians["double trees"] - medians["small trees"]
         a_page = max(0.0, medians["double"] - medians["small"] - more_trees) / few
         call = max(0.0, medians["small"] - few * a_page - medians["small trees"])
-        if "single" in times:
-            ratios = case.queries * times["single"] / times["pass"]
-        else:
-            ratios = times["pass"] / times["read"]
         return cls(
             case,
             2 * few * case.page_size,
@@ -98,7 +103,7 @@ class Profile:
             medians["trees"] / case.threads,
             a_page * case.pages / case.threads,
             call,
-            float(np.median(ratios)),
+            ratio,
             target,
         )
 
@@ -130,11 +135,14 @@ class Profile:
         }
 
     @property
-    def why(self) -> str:
+    def outcome(self) -> str:
         """What decides, in words: computed from the parts, not judged."""
-        if self.rest > abs(self.work - self.read):
+        work = {"expanding trees": self.trees, "the scan": self.scan, "the call": self.call}
+        if max(self.read, self.work) >= _NEARLY_ALL * self.whole:
+            if self.read >= self.work:
+                return "the read decides"
+            return f"{max(work, key=lambda name: work[name])} decides"
+        if self.whole <= self.read + self.work:
             return "read and work overlap in part"
-        if self.read >= self.work:
-            return "the read"
-        work = {"trees": self.trees, "the scan": self.scan, "the call": self.call}
-        return max(work, key=lambda name: work[name])
+        # As when pages are read in another order than memory's.
+        return "longer than read and work in turn"

@@ -6,7 +6,9 @@
     python tools/scan_profile.py --markdown docs/performance.md  writes between the file's markers
     python tools/scan_profile.py --functions                     adds samples by source function
 
-The parts of a pass are measured one by one in interleaved rounds, the short ones in more of them:
+All times are processor time, of a thread on average, so that other programs that take a core for a
+while do not count; the ratio that is judged is one of times by the wall's clock in the same
+interleaved rounds, as in tools/measure.py. Short parts have more rounds, of their own.
 
 - read: a pure read of the same bytes by as many threads.
 - trees: `dpf.eval_full` of every key, shared among the threads.
@@ -27,11 +29,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
@@ -56,13 +60,14 @@ from scan_samples import NoSamplesError, sample
 
 sys.path.insert(0, str(ROOT / "asv_bench"))
 
-from benchmarks.rounds import interleave
+from benchmarks.rounds import Seconds, take_turns
 
 TOOL = Path(__file__).name
 # The rows with a target: queries and keys of one pass, or a batch against the single-query loop.
 JUDGED = ((1, 1), (2, 3), (8, 3), (32, 3))
 DEFAULT_CACHE = 1 << 20  # where the system does not say how large the second level is
 LEAF_PAGES = 512  # that one leaf of a key covers
+SHORT_SECONDS = 1e-3  # what a round of a short part fills with calls
 SHORT_ROUNDS = 5  # of milliseconds for one of a pass: their differences are small
 TILE_PAGES = 32  # the most pages that the scan takes side by side
 
@@ -80,6 +85,40 @@ def small_pages(page_size: int) -> int:
     """Pages so few that twice as many leave most of the second-level cache to the sums."""
     pages = (cache_bytes(2) or DEFAULT_CACHE) // 8 // page_size
     return max(TILE_PAGES, pages // LEAF_PAGES * LEAF_PAGES or pages)
+
+
+class Stopwatch:
+    """Times calls as `take_turns` wants it: processor seconds of a thread; keeps the wall's, too.
+
+    Parameters
+    ----------
+    run : callable
+    threads : int
+        That share the work. The processor time is that of all, divided by their number: waiting for
+        the slowest is not in it.
+    """
+
+    def __init__(self, run: Callable[[], object], threads: int = 1) -> None:
+        self._run = run
+        self._threads = threads
+        self._wall: list[float] = []
+        self._calls = 1
+        while self() * self._calls < SHORT_SECONDS:
+            self._calls *= 2
+        self._wall.clear()
+
+    def __call__(self) -> float:
+        wall, processor = time.perf_counter(), time.process_time()
+        for _ in range(self._calls):
+            self._run()
+        processor = time.process_time() - processor
+        self._wall.append((time.perf_counter() - wall) / self._calls)
+        return processor / self._calls / self._threads
+
+    @property
+    def wall(self) -> Seconds:
+        """Seconds of each call after the warm-up, by the wall's clock."""
+        return np.array(self._wall)
 
 
 def profile(case: Case, table: Pages, rounds: int) -> Profile:
@@ -110,26 +149,25 @@ def profile(case: Case, table: Pages, rounds: int) -> Profile:
             for what, pages in counts.items()
         }
         keys = {what: [k for query in batch for k in query.keys] for what, batch in batches.items()}
-        passes: dict[str, Callable[[], object]] = {
-            "pass": partial(whole.answer, queries),
-            "read": whole.read_pages,
-            "trees": partial(expand, case.pages, keys["trees"]),
+        passes = {
+            "pass": Stopwatch(partial(whole.answer, queries), case.threads),
+            "read": Stopwatch(whole.read_pages, case.threads),
         }
         if case.queries > 2:
-            passes["single"] = partial(whole.answer, queries[:1])
-        parts: dict[str, Callable[[], object]] = {
-            "small": partial(small.answer, batches["small trees"]),
-            "double": partial(double.answer, batches["double trees"]),
-            **{
-                f"{at} trees": partial(expand, counts[f"{at} trees"], keys[f"{at} trees"])
-                for at in ("small", "double")
-            },
+            single = partial(whole.answer, queries[:1])
+            passes["single"] = Stopwatch(single, case.threads)
+        parts = {
+            "small": Stopwatch(partial(small.answer, batches["small trees"])),
+            "double": Stopwatch(partial(double.answer, batches["double trees"])),
+            **{what: Stopwatch(partial(expand, counts[what], keys[what])) for what in counts},
         }
-        times = {
-            **interleave(passes, rounds),
-            **interleave(parts, SHORT_ROUNDS * rounds),
-        }
-    return Profile.of(case, times, few, target_of(case))
+        times = {**take_turns(passes, rounds), **take_turns(parts, SHORT_ROUNDS * rounds)}
+    wall = {what: watch.wall for what, watch in passes.items()}
+    if "single" in wall:
+        ratios = case.queries * wall["single"] / wall["pass"]
+    else:
+        ratios = wall["pass"] / wall["read"]
+    return Profile.of(case, times, few, float(np.median(ratios)), target_of(case))
 
 
 def cases(arguments: argparse.Namespace) -> list[Case]:

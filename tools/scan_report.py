@@ -17,13 +17,13 @@ from scan_samples import Samples
 
 HEADINGS = (
     *("page", "threads", "queries x keys", "ratio", "target"),
-    *("pass", "read", "trees", "scan", "call", "rest", "decided by"),
+    *("pass", "read", "trees", "scan", "call", "rest", "outcome"),
 )
 _NUMERIC = ("page", "threads", "ratio", "pass", "read", "trees", "scan", "call", "rest")
 NOTE = (
-    "Times in ms, and percent of the pass. It reads while it computes: read and work (trees, scan, "
-    "call) overlap, and rest is what the pass takes beyond the larger of the two. A part of work "
-    "is measured over pages in the cache or without pages, and scaled."
+    "Processor time of a thread in ms, and percent of the pass. It reads while it computes: read "
+    "and work (trees, scan, call) overlap, and rest is what the pass takes beyond the larger of "
+    "the two. A part of work is measured over pages in the cache or without pages, and scaled."
 )
 
 
@@ -42,7 +42,7 @@ def cells(profile: Profile) -> tuple[str, ...]:
         profile.target.text if profile.target else "",
         f"{1e3 * profile.whole:.2f}",
         *(share(seconds) for name, seconds in profile.parts.items() if name != "pass"),
-        profile.why,
+        profile.outcome,
     )
 
 
@@ -68,7 +68,7 @@ def show(
     for profile in profiles:
         target = f", wanted {profile.target.text}" if profile.target else ""
         console.print(f"\n{profile.case.describe()}", style="bold", highlight=False)
-        console.print(f"{profile.ratio:.2f}x{target}; decided by {profile.why}", highlight=False)
+        console.print(f"{profile.ratio:.2f}x{target}: {profile.outcome}", highlight=False)
         table = Table(box=box.SIMPLE_HEAD)
         table.add_column("what")
         table.add_column("time", justify="right")
@@ -98,7 +98,7 @@ def markdown(
     notes: Sequence[str],
     command: str,
 ) -> str:
-    """One table of all profiles, one of the samples of each."""
+    """One table of all profiles, and one of their samples."""
     lines = [*(f"- {key}: {value}" for key, value in machine.items()), ""]
     lines += [" ".join(_notes(profiles, notes)), ""]
     if profiles:
@@ -106,10 +106,12 @@ def markdown(
         lines.append("|" + "|".join("---:" if h in _NUMERIC else "---" for h in HEADINGS) + "|")
         lines += ["| " + " | ".join(cells(profile)) + " |" for profile in profiles]
         lines.append("")
-    for sampled in samples:
-        lines += [f"{sampled.what}, `{command} --functions`:", "", "| function | share |"]
-        lines.append("|---|---:|")
-        lines += [f"| `{name}` | {share:.1%} |" for name, share in sampled.shares.items()]
+    if samples:
+        lines += [f"`{command} --functions`", "", "| pass | samples by source function |"]
+        lines.append("|---|---|")
+        for sampled in samples:
+            shares = (f"`{name}` {share:.0%}" for name, share in sampled.shares.items())
+            lines.append(f"| {sampled.what} | {', '.join(shares)} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -125,7 +127,8 @@ def as_dict(
         "machine": machine,
         "notes": list(notes),
         "profiles": [
-            asdict(at) | {"parts": at.parts, "met": at.met, "decided_by": at.why} for at in profiles
+            asdict(at) | {"parts": at.parts, "met": at.met, "outcome": at.outcome}
+            for at in profiles
         ],
         "samples": [asdict(sampled) for sampled in samples],
     }
