@@ -42,12 +42,12 @@ TARGET_TO_LAUNCH = 10.0  # microseconds, of the median
 
 @dataclass(frozen=True, slots=True)
 class HostTime:
-    """Microseconds: medians, and the 95th percentile of the first.
+    """Microseconds: medians, and the quartiles and the 95th percentile of the first.
 
     Attributes
     ----------
     pages, queries : int
-    to_launch, to_launch_95 : float
+    to_launch, to_launch_25, to_launch_75, to_launch_95 : float
         From the call of ``answer`` to the driver's launch function.
     call : float
         The whole call.
@@ -56,6 +56,8 @@ class HostTime:
     pages: int
     queries: int
     to_launch: float
+    to_launch_25: float
+    to_launch_75: float
     to_launch_95: float
     call: float
 
@@ -89,13 +91,8 @@ def measure(driver: StandIn, num_pages: int, queries: int) -> HostTime:
             row[:] = driver.last_launch_ns() - called, time.monotonic_ns() - called
     driver.set_null(False)
     to_launch, call = times[WARMUP:].T / 1e3
-    return HostTime(
-        num_pages,
-        queries,
-        float(np.median(to_launch)),
-        float(np.percentile(to_launch, 95)),
-        float(np.median(call)),
-    )
+    low, median, high, most = np.percentile(to_launch, (25, 50, 75, 95)).tolist()
+    return HostTime(num_pages, queries, median, low, high, most, float(np.median(call)))
 
 
 def excesses(rows: list[HostTime]) -> list[str]:

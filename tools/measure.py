@@ -1,8 +1,9 @@
 """Measure every CPU row of the table of targets (docs/performance.md) on this machine.
 
-    python tools/measure.py                                 prints the table
-    python tools/measure.py --markdown docs/performance.md  writes it between the file's two markers
+    python tools/measure.py                                 prints the tables
+    python tools/measure.py --markdown docs/performance.md  writes them between the file's markers
     python tools/measure.py --json                          prints JSON
+    python tools/measure.py --strict                        exits with 1 where a target is missed
 
 Where a figure is a ratio, both sides were measured in the same interleaved rounds: the ratio is
 taken in each round, and the table has the median and the quartiles over the rounds. The rounds are
@@ -14,96 +15,59 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.progress import Progress
 
-import morphogen
+from machine_facts import ROOT, OtherPrograms, describe_machine
+from marked_markdown import marked_file, write_marked
+from measure_report import as_dict, markdown, missed, show
+from measure_targets import (
+    BATCH_SIZES,
+    EXPAND_TARGETS,
+    GEN_TARGET,
+    IMPORT_TARGET,
+    KEY_PAGES,
+    LAUNCH_TARGET,
+    NUM_PAGES,
+    PACK_TARGET,
+    PAGE_SIZE,
+    PAGE_SIZES,
+    SHAPES,
+    THREADS,
+    Row,
+    Target,
+    pass_target,
+    speedup_target,
+)
 from morphogen import PageMatrix, dpf, planner
+from morphogen.describe import describe_size
 from morphogen.engine.cpu import CpuEngine
 from morphogen.workload import Pages, available_memory, naive_answer, random_pages, random_queries
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "asv_bench"))
+sys.path.insert(0, str(ROOT / "asv_bench"))
 
 from benchmarks.naive import naive_numpy
 from benchmarks.rounds import Seconds, Spread, interleave, take_turns
 
-# The table that the targets are for.
-NUM_PAGES, PAGE_SIZE = 65_536, 4_096
-KEY_PAGES = 2**25
-BATCH_SIZES = (2, 4, 8, 16, 32)
-SHAPES = {(1, 1): "1 query x 1 key", (1, 3): "1 query x 3 keys", (2, 3): "2 queries x 3 keys"}
-
-BEGIN = "<!-- tools/measure.py writes from here -->"
-END = "<!-- tools/measure.py writes to here -->"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A limit, of a ratio where the row has one, else of the time in seconds."""
-
-    limit: float
-    text: str
-    at_least: bool = False
-
-    def verdict(self, value: float) -> str:
-        met = value >= self.limit if self.at_least else value <= self.limit
-        return "pass" if met else "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    section: str
-    what: str
-    seconds: Spread
-    ratio: Spread | None = None
-    target: Target | None = None
-
-    @property
-    def verdict(self) -> str:
-        value = (self.ratio or self.seconds).median
-        return self.target.verdict(value) if self.target else ""
-
-
-PASS_TARGETS = {
-    (1, 1): Target(1.10, "<= 1.10x"),
-    (2, 3): Target(1.15, "<= 1.15x"),
-}
-SPEEDUP_TARGETS = {
-    8: Target(6, ">= 6x", at_least=True),
-    32: Target(10, ">= 10x", at_least=True),
-}
-# The times of the fastest peer, dpf-cpp, on a machine with AVX-512 that reads 13.7 GB/s a thread.
-EXPAND_TARGETS = {
-    2**16: Target(7.73e-6, "<= 7.73 us"),
-    2**20: Target(112.9e-6, "<= 112.9 us"),
-}
-GEN_TARGET = Target(10e-6, "<= 10 us")
-PACK_TARGET = Target(1e-6, "<= 1 us")
-IMPORT_TARGET = Target(0.1, "<= 0.1 s")
+TOOL = Path(__file__).name
 
 
 def open_engine(pages: Pages, threads: int) -> CpuEngine:
     return CpuEngine(PageMatrix(pages), threads=threads)
 
 
-def check_answers(pages: Pages) -> None:
+def check_answers(pages: Pages, threads: int) -> None:
     """A fast wrong answer is worth nothing."""
     queries = random_queries(len(pages), max(BATCH_SIZES), 3, seed=1)
-    with closing(open_engine(pages, 2)) as engine:
+    with closing(open_engine(pages, threads)) as engine:
         batch = engine.answer(queries).pages
         single = engine.answer(queries, max_micro_batch=1).pages
     if not np.array_equal(batch, single):
@@ -112,56 +76,62 @@ def check_answers(pages: Pages) -> None:
         sys.exit("the batch differs from the naive XOR of the pages")
 
 
-def pass_rows(pages: Pages, threads: int, rounds: int) -> Iterator[Row]:
+def pass_rows(pages: Pages, threads: int, rounds: int, judged: bool) -> Iterator[Row]:
     """One pass for 1, 3 and 6 keys against a pure read of the same bytes."""
     num_pages, page_size = pages.shape
-    section = f"One pass against a pure read: {page_size:,}-byte pages, threads: {threads}"
-    hit = num_pages == NUM_PAGES and page_size == PAGE_SIZE and threads == 1
+
+    def row(what: str, run: Seconds, base: Seconds | None, target: Target | None = None) -> Row:
+        section = f"One pass against a pure read, threads: {threads}"
+        ratio = None if base is None else Spread.of(run / base)
+        return Row(section, what, Spread.of(run), ratio, target, page_size, threads)
+
     with closing(open_engine(pages, threads)) as engine:
         batches = {shape: random_queries(num_pages, *shape, seed=2) for shape in SHAPES}
         contenders: dict[str, Callable[[], object]] = {
-            str(shape): partial(engine.answer, queries) for shape, queries in batches.items()
+            what: partial(engine.answer, batches[shape]) for shape, what in SHAPES.items()
         }
         times = interleave({"read": engine.read_pages, **contenders}, rounds)
         rate = pages.nbytes / float(np.median(times["read"])) / 1e9
-        yield Row(section, f"pure read ({rate:.1f} GB/s)", Spread.of(times["read"]))
+        yield row(f"pure read ({rate:.1f} GB/s)", times["read"], None)
         for shape, what in SHAPES.items():
-            target = PASS_TARGETS.get(shape) if hit else None
-            yield ratio_row(section, what, times[str(shape)], times["read"], target)
+            target = pass_target(*shape, page_size, threads) if judged else None
+            yield row(what, times[what], times["read"], target)
         if page_size == PAGE_SIZE and threads == 1:
             # In rounds of its own: it copies half of the table.
             key = batches[1, 1][0].keys[0]
-            times = interleave(
-                {"read": engine.read_pages, "naive": partial(naive_numpy, pages, key)}, rounds
-            )
-            yield ratio_row(section, "naive numpy, 1 key", times["naive"], times["read"])
+            naive = partial(naive_numpy, pages, key)
+            times = interleave({"read": engine.read_pages, "naive": naive}, rounds)
+            yield row("naive numpy, 1 key", times["naive"], times["read"])
 
 
-def speedup_rows(pages: Pages, threads: int, rounds: int) -> Iterator[Row]:
-    """Batches against the single-query loop on the same keys."""
+def speedup_rows(pages: Pages, threads: int, rounds: int, judged: bool) -> Iterator[Row]:
+    """Batches against the single-query loop on the same keys.
+
+    The loop runs over the largest batch once a round. What it takes for a smaller batch is its
+    share of that.
+    """
     num_pages, page_size = pages.shape
-    section = f"Batch against single-query loop: {page_size:,}-byte pages, threads: {threads}"
+    section = f"Batch against single-query loop, threads: {threads}"
+    largest = max(BATCH_SIZES)
+    queries = random_queries(num_pages, largest, 3, seed=3)
     with closing(open_engine(pages, threads)) as engine:
-        for size in BATCH_SIZES:
-            queries = random_queries(num_pages, size, 3, seed=3)
-            times = interleave(
-                {
-                    "single": partial(engine.answer, queries, max_micro_batch=1),
-                    "batch": partial(engine.answer, queries),
-                },
-                rounds,
-            )
-            hit = num_pages == NUM_PAGES and threads == 1
-            yield Row(
-                section,
-                f"{size} queries x 3 keys",
-                Spread.of(times["batch"]),
-                Spread.of(times["single"] / times["batch"]),
-                SPEEDUP_TARGETS.get(size) if hit else None,
-            )
+        batches = {str(size): partial(engine.answer, queries[:size]) for size in BATCH_SIZES}
+        loop = partial(engine.answer, queries, max_micro_batch=1)
+        times = interleave({"loop": loop, **batches}, rounds)
+    for size in BATCH_SIZES:
+        batch = times[str(size)]
+        yield Row(
+            section,
+            f"{size} queries x 3 keys",
+            Spread.of(batch),
+            Spread.of(times["loop"] * size / largest / batch),
+            speedup_target(size, page_size, threads) if judged else None,
+            page_size,
+            threads,
+        )
 
 
-def host_rows(rounds: int) -> Iterator[Row]:
+def key_rows(rounds: int) -> Iterator[Row]:
     """Keys, planning and packing: what is not a pass over the pages. One thread."""
     section = "Keys, and chunks of 2 queries x 3 keys, one thread"
     packer = planner.KeyPacker(KEY_PAGES)
@@ -216,129 +186,34 @@ def import_rows(rounds: int) -> Iterator[Row]:
     for what in statements:
         target = IMPORT_TARGET if what == "import morphogen" else None
         if what == everything:
-            yield ratio_row(section, f"{what} / numpy", times[what], times[numpy])
+            ratio = Spread.of(times[what] / times[numpy])
+            yield Row(section, f"{what} / numpy", Spread.of(times[what]), ratio)
         else:
             yield Row(section, what, Spread.of(times[what]), target=target)
 
 
-def ratio_row(
-    section: str, what: str, run: Seconds, base: Seconds, target: Target | None = None
-) -> Row:
-    return Row(section, what, Spread.of(run), Spread.of(run / base), target)
+class NotMeasuredError(Exception):
+    """Why a section has no rows."""
 
 
-def describe_machine(others: float) -> dict[str, str]:
-    with closing(open_engine(np.zeros((1, 1), dtype=np.uint8), 1)) as engine:
-        instruction_set = engine.instruction_set
-    return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "processor": cpu_model(),
-        "cores": f"{os.cpu_count()}, of which {len(os.sched_getaffinity(0))} may be used",
-        "instruction set": instruction_set,
-        "kernel": f"{platform.system()} {platform.release()}",
-        "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "numpy": np.__version__,
-        "morphogen": f"{morphogen.__version__}, built by {compiler()}",
-        "other programs": f"{others:.0%} of the cores' time during the run",
-    }
+def host_rows() -> Iterator[Row]:
+    """Host time of the GPU path, in a process of its own: that loads a driver which does nothing.
 
-
-def core_seconds() -> tuple[float, float]:
-    """Of all cores since the start of the machine: seconds in all, and those other programs had."""
-    with Path("/proc/stat").open(encoding="ascii") as file:
-        ticks = [int(field) for field in file.readline().split()[1:9]]
-    seconds = [tick / os.sysconf("SC_CLK_TCK") for tick in ticks]
-    total, idle = sum(seconds), sum(seconds[3:5])
-    own = os.times()
-    return total, total - idle - sum(own[:4])
-
-
-def cpu_model() -> str:
-    text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    found = re.search(r"^model name\s*: (.*)$", text, re.M)
-    return found[1] if found else platform.machine()
-
-
-def compiler() -> str:
-    """What compilers leave in the files they make, if nobody stripped it."""
-    code = Path(planner.__file__).read_bytes()
-    found = re.search(rb"GCC: \([^)]*\) [\d.]+|clang version [\d.]+", code)
-    return found[0].decode() if found else "an unknown compiler"
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    """A row in words, under `HEADINGS`."""
-    units = ((1.0, "s"), (1e3, "ms"), (1e6, "us"), (1e9, "ns"))
-    scale, unit = next((u for u in units if row.seconds.median * u[0] >= 0.9995), units[-1])
-    if row.ratio:
-        ratio = f"{row.ratio.median:.2f}x"
-        quartiles = f"{row.ratio.low:.2f} to {row.ratio.high:.2f}"
-    else:
-        ratio = ""
-        quartiles = f"{row.seconds.low * scale:.3g} to {row.seconds.high * scale:.3g}"
-    return (
-        row.what,
-        f"{row.seconds.median * scale:.3g} {unit}",
-        ratio,
-        quartiles,
-        row.target.text if row.target else "",
-        row.verdict,
-    )
-
-
-def sections(rows: list[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row.section, []).append(row)
-    return found
-
-
-HEADINGS = ("what", "time", "ratio", "quartiles", "target", "met")
-
-
-def show(machine: dict[str, str], rows: list[Row], note: str, console: Console) -> None:
-    for key, value in machine.items():
-        console.print(f"{key:16}{value}", highlight=False)
-    console.print(f"\n{note}", highlight=False)
-    for section, members in sections(rows).items():
-        table = Table(
-            title=section,
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),  # so that a terminal of 80 holds it
-        )
-        for heading in HEADINGS:
-            numeric = heading in ("time", "ratio", "quartiles")
-            table.add_column(heading, no_wrap=True, justify="right" if numeric else "left")
-        for row in members:
-            table.add_row(*cells(row), style="bold red" if row.verdict == "FAIL" else None)
-        console.print(table)
-
-
-def markdown(machine: dict[str, str], rows: list[Row], note: str) -> str:
-    lines = [*(f"- {key}: {value}" for key, value in machine.items()), "", note, ""]
-    for section, members in sections(rows).items():
-        lines += [f"### {section}", "", "| " + " | ".join(HEADINGS) + " |"]
-        lines.append("|---|---:|---:|---:|---|---|")
-        lines += ["| " + " | ".join(cells(row)) + " |" for row in members]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def marked_file(path: str) -> Path:
-    """A file to write between the two markers of; made if there is none."""
-    file = Path(path)
-    if not file.exists():
-        file.write_text(f"{BEGIN}\n{END}\n", encoding="utf-8")
-    if not re.search(f"{BEGIN}.*{END}", file.read_text(encoding="utf-8"), re.S):
-        raise argparse.ArgumentTypeError(f"{path} lacks the lines {BEGIN} and {END}")
-    return file
-
-
-def write_markdown(file: Path, text: str) -> None:
-    before, _, rest = file.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    file.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+    Raises
+    ------
+    NotMeasuredError
+        Where there is no compiler or no GPU engine to measure it with.
+    """
+    command = [sys.executable, str(ROOT / "tools" / "host_time.py"), "--json"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        why = (run.stderr.strip() or f"exit code {run.returncode}").splitlines()[-1]
+        raise NotMeasuredError(f"Host time to a launch was not measured: {why}")
+    section = "Host time from `answer` to the launch, over a driver that does nothing"
+    for case in json.loads(run.stdout):
+        what = f"{case['pages']:,} pages, a chunk of {case['queries']}"
+        spread = Spread(*(1e-6 * case[f"to_launch{end}"] for end in ("_25", "", "_75")))
+        yield Row(section, what, spread, target=LAUNCH_TARGET)
 
 
 def numbers(text: str) -> list[int]:
@@ -348,73 +223,95 @@ def numbers(text: str) -> list[int]:
     return values
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the CPU rows of the table of targets.")
-    parser.add_argument("--threads", type=numbers, default=[1, 2], metavar="T,...")
+    parser.add_argument("--threads", type=numbers, default=list(THREADS), metavar="T,...")
     parser.add_argument(
         "--pages",
         type=int,
         default=NUM_PAGES,
-        help=f"4 KiB pages in the table; the targets are for {NUM_PAGES}",
+        help=f"4 KiB pages in the table; the targets of passes are for {NUM_PAGES}",
     )
     parser.add_argument(
         "--page-sizes",
         type=numbers,
-        default=[32, 256, 1_024, 4_096, 65_536],
+        default=list(PAGE_SIZES),
         metavar="B,...",
-        help="tables of the same total size to pass over on the first number of threads",
+        help="how to cut the table: all have the same total size",
     )
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--markdown", type=marked_file, metavar="FILE", help="where to write it")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    arguments = parser.parse_args()
-    if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    total = arguments.pages * PAGE_SIZE
-    if arguments.pages < 1 or any(total % size for size in arguments.page_sizes):
-        parser.error(f"{arguments.pages} x {PAGE_SIZE} bytes must hold whole pages of every size")
+    parser.add_argument("--markdown", type=marked_file(TOOL), metavar="FILE", help="written to it")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 1 where a target is missed"
+    )
+    found = parser.parse_args(arguments)
+    if found.rounds < 1:
+        parser.error(f"--rounds must be 1 or more, not {found.rounds}")
+    total = found.pages * PAGE_SIZE
+    if found.pages < 1 or any(total % size for size in found.page_sizes):
+        parser.error(
+            f"--pages {found.pages} of {PAGE_SIZE} bytes must hold whole pages of every size in "
+            f"--page-sizes, not {found.page_sizes}"
+        )
     if 2 * total > available_memory():  # the naive numpy copies half of the table
-        parser.error(f"{arguments.pages} pages do not fit the memory twice")
-    return arguments
+        parser.error(
+            f"--pages {found.pages} needs {describe_size(2 * total)} of memory, and only "
+            f"{describe_size(available_memory())} are available"
+        )
+    return found
 
 
-def measure(arguments: argparse.Namespace) -> Iterator[Row]:
-    rounds, threads = arguments.rounds, arguments.threads
+def measure(arguments: argparse.Namespace, notes: list[str]) -> Iterator[Row]:
+    """All rows, section by section; notes get what could not be measured."""
+    rounds, judged = arguments.rounds, arguments.pages == NUM_PAGES
     pages = random_pages(arguments.pages, PAGE_SIZE, seed=0)
-    check_answers(pages)
-    for number in threads:
-        yield from pass_rows(pages, number, rounds)
-        yield from speedup_rows(pages, number, rounds)
-    for page_size in arguments.page_sizes:
-        if page_size != PAGE_SIZE:
-            yield from pass_rows(pages.reshape(-1, page_size), threads[0], rounds)
-    yield from host_rows(rounds)
+    tables = [pages.reshape(-1, size) for size in arguments.page_sizes]
+    for table in tables:
+        check_answers(table, max(arguments.threads))
+    for threads in arguments.threads:
+        for table in tables:
+            yield from pass_rows(table, threads, rounds, judged)
+        for table in tables:
+            yield from speedup_rows(table, threads, rounds, judged)
+    yield from key_rows(rounds)
+    try:
+        yield from host_rows()
+    except NotMeasuredError as why:
+        notes.append(str(why))
     yield from import_rows(rounds)
 
 
-def main() -> None:
+def main() -> int:
     arguments = parse_arguments()
-    total_before, others_before = core_seconds()
-    rows = []
-    with Console(stderr=True).status("checking answers") as status:
-        for row in measure(arguments):
-            rows.append(row)
-            status.update(f"after {row.section}: {row.what}")
-    total, others = core_seconds()
-    machine = describe_machine((others - others_before) / (total - total_before))
-    note = (
-        f"{arguments.pages * PAGE_SIZE >> 20:,} MiB of random pages. Medians of "
+    others = OtherPrograms()
+    notes = [
+        f"{describe_size(arguments.pages * PAGE_SIZE)} of random pages. Medians of "
         f"{arguments.rounds} interleaved rounds; ratios are taken in each round. The quartiles are "
         "of the ratio, or of the time where there is no ratio."
-    )
+    ]
+    if arguments.pages != NUM_PAGES:
+        notes.append(f"Passes are not judged: the targets are for {NUM_PAGES:,} x {PAGE_SIZE:,}.")
+    tables = len(arguments.threads) * len(arguments.page_sizes)
+    expected = tables * (1 + len(SHAPES) + len(BATCH_SIZES)) + 12
+    rows = []
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("checking answers", total=expected)
+        for row in measure(arguments, notes):
+            rows.append(row)
+            page = f", {row.page_size:,}-byte pages" if row.page_size else ""
+            bar.update(task, completed=len(rows), description=f"{row.section}{page}")
+        bar.update(task, completed=expected, description="measured")
+    machine = describe_machine(others)
     if arguments.markdown:
-        write_markdown(arguments.markdown, markdown(machine, rows, note))
+        text = markdown(machine, rows, notes, f"python tools/{TOOL}")
+        write_marked(arguments.markdown, TOOL, text)
     if arguments.json:
-        listed = [asdict(row) | {"verdict": row.verdict} for row in rows]
-        print(json.dumps({"machine": machine, "note": note, "rows": listed}, indent=2))
+        print(json.dumps(as_dict(machine, rows, notes), indent=2))
     else:
-        show(machine, rows, note, Console())
+        show(machine, rows, notes, Console())
+    return 1 if arguments.strict and missed(rows) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
