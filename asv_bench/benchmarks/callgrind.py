@@ -69,10 +69,8 @@ def find_valgrind() -> str:
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         raise NotImplementedError("needs valgrind")
-    if not any(
-        Path(folder, "valgrind/callgrind.h").exists()
-        for folder in ("/usr/include", "/usr/local/include", *os.environ.get("CPATH", "").split(":"))
-    ):
+    folders = ("/usr/include", "/usr/local/include", *os.environ.get("CPATH", "").split(":"))
+    if not any(Path(folder, "valgrind/callgrind.h").exists() for folder in folders):
         raise NotImplementedError("needs valgrind's headers")
     if INSTRUCTION_SET not in instruction_set.supported():
         raise NotImplementedError(f"this machine lacks {INSTRUCTION_SET}")
@@ -81,13 +79,12 @@ def find_valgrind() -> str:
 
 def count_all(folder: Path) -> dict[str, Counts]:
     """Run all work under callgrind once. A region that is not there was not reached."""
-    command = [
-        *(find_valgrind(), "-q", "--tool=callgrind", "--instr-atstart=no", "--cache-sim=yes", *CACHES),
-        *("--compress-strings=no", "--compress-pos=no"),
-        f"--callgrind-out-file={folder}/callgrind.out",
-        *(sys.executable, str(Path(__file__).with_name("callgrind_work.py"))),
-        *(str(compile_library("callgrind_region", folder)), INSTRUCTION_SET),
-    ]
+    valgrind = [find_valgrind(), "-q", "--tool=callgrind", "--instr-atstart=no", "--cache-sim=yes"]
+    output = ["--compress-strings=no", "--compress-pos=no"]
+    output += [f"--callgrind-out-file={folder}/callgrind.out"]
+    library = str(compile_library("callgrind_region", folder))
+    program = [sys.executable, str(Path(__file__).with_name("callgrind_work.py"))]
+    command = [*valgrind, *CACHES, *output, *program, library, INSTRUCTION_SET]
     # Without a seed, dictionaries of strings would lie differently each time.
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""What the page kernels cost on a GPU: counted by tools/gpu_budget.py in what ptxas makes of the PTX.
+"""What the page kernels cost on a GPU, by tools/gpu_budget.py: from what ptxas makes of the PTX.
 
 The PTX is that of the installed package. Not applicable without ptxas and nvdisasm, which the extra
 `kernels` brings, or where a commit has no such kernel. A bound on speed, not a measurement.
@@ -20,7 +20,11 @@ import gpu_budget
 BUDGET = json.loads(gpu_budget.BUDGET.read_text(encoding="utf-8"))["instructions_per_load"]
 KERNELS = tuple(dict.fromkeys(name for kernels in BUDGET.values() for name in kernels))
 
+SCANS = tuple(name for name in KERNELS if "_scan_" in name)
+
 Costs = dict[str, float]
+# By architecture and name; or why they are not known.
+Counted = dict[str, dict[str, Costs]] | str
 
 
 def count_all() -> dict[str, dict[str, Costs]]:
@@ -49,12 +53,20 @@ def costs(kernel: gpu_budget.Kernel) -> Costs:
     return found
 
 
-def setup_cache() -> dict[str, dict[str, Costs]] | str:
+def setup_cache() -> Counted:
     # What is raised here would be a failure; raised in a benchmark's setup it says n/a.
     try:
         return count_all()
     except NotImplementedError as reason:
         return str(reason)
+
+
+def find_costs(counted: Counted, kernel: str, architecture: str) -> Costs:
+    if isinstance(counted, str):
+        raise NotImplementedError(counted)
+    if kernel not in counted.get(architecture, {}):
+        raise NotImplementedError(f"no {kernel} for {architecture} in this commit")
+    return counted[architecture][kernel]
 
 
 class Kernel:
@@ -63,48 +75,47 @@ class Kernel:
     params = (KERNELS, tuple(BUDGET))
     param_names = ("kernel", "architecture")
 
-    def setup(
-        self, counted: dict[str, dict[str, Costs]] | str, kernel: str, architecture: str
-    ) -> None:
-        if isinstance(counted, str):
-            raise NotImplementedError(counted)
-        if kernel not in counted.get(architecture, {}):
-            raise NotImplementedError(f"no {kernel} for {architecture} in this commit")
-        self.costs = counted[architecture][kernel]
+    def setup(self, counted: Counted, kernel: str, architecture: str) -> None:
+        self.costs = find_costs(counted, kernel, architecture)
 
-    def cost(self, name: str) -> float:
-        if name not in self.costs:
-            raise NotImplementedError(f"this kernel has no {name}")
-        return self.costs[name]
-
-    def track_registers(self, counted: object, kernel: str, architecture: str) -> float:
-        return self.cost("registers")
+    def track_registers(self, counted: Counted, kernel: str, architecture: str) -> float:
+        return self.costs["registers"]
 
     track_registers.unit = "registers a thread"
     track_registers.version = "1"
 
-    def track_shared_bytes(self, counted: object, kernel: str, architecture: str) -> float:
-        return self.cost("shared bytes")
+    def track_shared_bytes(self, counted: Counted, kernel: str, architecture: str) -> float:
+        return self.costs["shared bytes"]
 
     track_shared_bytes.unit = "bytes a block"
     track_shared_bytes.version = "1"
 
-    def track_spills(self, counted: object, kernel: str, architecture: str) -> float:
-        return self.cost("spilled bytes")
+    def track_spills(self, counted: Counted, kernel: str, architecture: str) -> float:
+        return self.costs["spilled bytes"]
 
     track_spills.unit = "bytes of spills and stack, and local accesses"
     track_spills.version = "1"
 
-    def track_instructions_per_load(self, counted: object, kernel: str, architecture: str) -> float:
-        return self.cost("instructions per load")
+    def track_instructions_per_load(
+        self, counted: Counted, kernel: str, architecture: str
+    ) -> float:
+        return self.costs["instructions per load"]
 
     track_instructions_per_load.unit = "instructions a load of 16 bytes"
     track_instructions_per_load.version = "1"
 
+
+class Scan:
+    params = (SCANS, tuple(BUDGET))
+    param_names = ("kernel", "architecture")
+
+    def setup(self, counted: Counted, kernel: str, architecture: str) -> None:
+        self.costs = find_costs(counted, kernel, architecture)
+
     def track_lop3_per_vector_and_key(
-        self, counted: object, kernel: str, architecture: str
+        self, counted: Counted, kernel: str, architecture: str
     ) -> float:
-        return self.cost("lop3")
+        return self.costs["lop3"]
 
     track_lop3_per_vector_and_key.unit = "LOP3 per 16 bytes and key"
     track_lop3_per_vector_and_key.version = "1"
