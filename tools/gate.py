@@ -142,11 +142,12 @@ def judge_all_ratios(
     """The instruction set, and the verdicts on it."""
     for commit in (base, head):
         builds.install(commit)
-    shared = builds.instruction_sets(base)
-    instruction_set = next((s for s in builds.instruction_sets(head) if s in shared), None)
     names = [name for name in gate_asv.suite_names(workspace) if is_ratio(name)]
-    task = progress.add_task("ratios, by turns", total=2 * rounds * len(names))
-    with builds.interleaved(base, head, instruction_set, lambda: progress.advance(task)) as measure:
+    task = progress.add_task("ratios, by turns")
+    with builds.interleaved(base, head, lambda: progress.advance(task)) as (
+        instruction_set,
+        measure,
+    ):
 
         def measure_and_show(chosen: Sequence[str], count: int) -> Mapping[str, Sequence[Pair]]:
             progress.update(task, completed=0, total=2 * count * len(chosen))
@@ -167,6 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return NOTHING_TO_COMPARE
     except (gate_commits.AcceptanceError, gate_asv.MeasurementError) as error:
         messages.print(f"gate: {error}", markup=False)
+        return NOT_MEASURED
+    except Exception:
+        # Python's own exit code would say that something is worse.
+        messages.print_exception()
         return NOT_MEASURED
     if options.json:
         print(gate_report.as_json(report))

@@ -30,7 +30,7 @@ from asv.config import Config  # type: ignore[import-untyped]
 from asv.machine import MachineCollection  # type: ignore[import-untyped]
 
 from gate_commits import export
-from gate_rules import Pair, Value
+from gate_rules import Measure, Pair, Value
 
 # What --quick does, and `rounds`, which it leaves to asv's interleaving of commits.
 ONCE = {"rounds": 1, "repeat": 1, "number": 1, "warmup_time": 0}
@@ -118,7 +118,7 @@ def run_continuous(
         process = subprocess.Popen(
             [*command, base, head],
             cwd=workspace.folder,
-            env={**os.environ, MOST_ROUNDS: "1"},
+            env={**os.environ, MOST_ROUNDS: "1", "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -162,7 +162,10 @@ def read_values(workspace: Workspace, commit: str) -> dict[str, Value]:
         If there are none, or the commit could not be built.
     """
     config = workspace.config()
-    benchmarks = Benchmarks.load(config)
+    try:
+        benchmarks = Benchmarks.load(config)
+    except asv.util.UserError:
+        raise MeasurementError(f"asv found no benchmarks:\n{tail(workspace)}") from None
     results = [
         result
         for result in asv.results.iter_results(config.results_dir)
@@ -186,8 +189,9 @@ def read_values(workspace: Workspace, commit: str) -> dict[str, Value]:
 class Builds:
     """Both commits' packages, side by side over one set of dependencies.
 
-    asv installs one commit at a time into its environment; what it installed is copied aside, and
-    a process takes one or the other by its path.
+    asv installs one commit at a time into its environment. What it installed is copied aside; later
+    a link in its place shows one commit's copy or the other's to the processes that start then.
+    (asv's own ASV_PYTHONPATH does not reach benchmarks: 0.6.6 takes it off the path again.)
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -195,35 +199,61 @@ class Builds:
         self._config = workspace.config()
         self._repository = asv.repo.get_repo(self._config)
         (self._environment,) = asv.environment.get_environments(self._config, None, verbose=False)
-        self._folder = workspace.folder / "packages"
-
-    def install(self, commit: str) -> None:
-        """Install a commit, from the wheel that asv kept, and copy it aside."""
-        self._environment.create()
-        self._environment.install_project(self._config, self._repository, commit)
-        package = Path(self._run(None, f"import {self.name}; print({self.name}.__path__[0])"))
-        target = self._folder / commit
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(package, target / self.name)
-        found = self._run(commit, f"import {self.name}; print({self.name}.__path__[0])")
-        if Path(found) != target / self.name:
-            raise MeasurementError(f"{self.name} of {commit[:10]} is loaded from {found}")
 
     @property
     def name(self) -> str:
         """Of the package, which is the project's, too."""
         return str(self._config.project)
 
+    def _copy(self, commit: str) -> Path:
+        return self._workspace.folder / "packages" / commit / self.name
+
+    def _where(self) -> Path:
+        """Where processes find the package."""
+        return Path(self._run(f"import {self.name}; print({self.name}.__path__[0])"))
+
+    def _run(self, code: str) -> str:
+        printed: str = self._environment.run(["-c", code], cwd=str(self._workspace.folder))
+        return printed.strip()
+
+    def install(self, commit: str) -> None:
+        """Install a commit, from the wheel that asv kept, and copy it aside."""
+        self._environment.create()
+        self._environment.install_project(self._config, self._repository, commit)
+        package = self._where()
+        if package.is_symlink():
+            raise MeasurementError(f"an earlier run was cut short: remove {self._workspace.folder}")
+        shutil.rmtree(self._copy(commit), ignore_errors=True)
+        shutil.copytree(package, self._copy(commit))
+
+    @contextmanager
+    def linked(self) -> Iterator[Callable[[str], None]]:
+        """Put a link in the package's place. Gives what lets it point to a commit's copy."""
+        place = self._where()
+        installed = place.with_name(f"{place.name}.installed")
+        place.rename(installed)
+
+        def show(commit: str) -> None:
+            place.unlink(missing_ok=True)
+            place.symlink_to(self._copy(commit), target_is_directory=True)
+
+        try:
+            yield show
+        finally:
+            place.unlink(missing_ok=True)
+            installed.rename(place)
+
     def discover(self, commit: str) -> None:
         """Let asv find the suite, as `run_continuous` does, without running any of it."""
         self._environment.create()
         Benchmarks.discover(self._config, self._repository, [self._environment], [commit]).save()
 
-    def instruction_sets(self, commit: str) -> list[str]:
-        """Those that a commit's package can use here, the best first; none if it has no choice."""
-        code = f"from {self.name} import instruction_set as i; print(*i.supported())"
+    def instruction_sets(self) -> list[str]:
+        """Those that the package can use here, the best first; none if it has no choice."""
         try:
-            return self._run(commit, code).split()
+            return self._run(
+                f"from {self.name} import instruction_set as i; print(*i.supported())"
+            ).split()
         except asv.util.ProcessError:
             return []
 
@@ -241,35 +271,22 @@ class Builds:
         return names - set(suite_names(self._workspace))
 
     @contextmanager
-    def using(self, commit: str | None) -> Iterator[None]:
-        """Let processes of asv's environment find a commit's package first."""
-        # asv's own name for what becomes PYTHONPATH in them.
-        if commit is not None:
-            os.environ["ASV_PYTHONPATH"] = str(self._folder / commit)
-        try:
-            yield
-        finally:
-            os.environ.pop("ASV_PYTHONPATH", None)
-
-    def _run(self, commit: str | None, code: str) -> str:
-        with self.using(commit):
-            printed: str = self._environment.run(["-c", code], cwd=str(self._workspace.folder))
-        return printed.strip()
-
-    @contextmanager
     def interleaved(
-        self, base: str, head: str, instruction_set: str | None, progress: Callable[[], None]
-    ) -> Iterator[Callable[[Sequence[str], int], dict[str, list[Pair]]]]:
+        self, base: str, head: str, progress: Callable[[], None]
+    ) -> Iterator[tuple[str | None, Measure]]:
         """What measures benchmarks of both commits by turns, a process each.
 
         Parameters
         ----------
         base, head : str
             Installed both.
-        instruction_set : str or None
-            For both, in the environment of the processes.
         progress : callable
             Called after each process.
+
+        Yields
+        ------
+        tuple of (str or None, callable)
+            The best instruction set that both commits have, which the processes are told to use.
         """
         spawner = asv.runner.get_spawner(
             self._environment, str(self._workspace.benchmarks), launch_method="spawn"
@@ -288,43 +305,53 @@ class Builds:
                 caches[commit, key] = Path(folder)
             return caches[commit, key]
 
-        def run_once(commit: str, name: str) -> Value:
-            benchmarks = Benchmarks.load(self._config, regex=[f"^{re.escape(name)}$"])
-            ((plain, benchmark),) = benchmarks.items()
-            if benchmark.get("timeout") is None:
-                benchmark["timeout"] = self._config.default_benchmark_timeout
-            with self.using(commit):
+        with self.linked() as show:
+
+            def run_once(commit: str, name: str) -> Value:
+                benchmarks = Benchmarks.load(self._config, regex=[f"^{re.escape(name)}$"])
+                ((plain, benchmark),) = benchmarks.items()
+                if benchmark.get("timeout") is None:
+                    benchmark["timeout"] = self._config.default_benchmark_timeout
+                show(commit)
                 cache = set_up_cache(commit, benchmark)
+                selected = benchmarks.benchmark_selection[plain]
                 result = asv.runner.run_benchmark(
-                    benchmark,
-                    spawner,
+                    *(benchmark, spawner),
                     profile=False,
-                    selected_idx=benchmarks.benchmark_selection[plain],
+                    selected_idx=selected,
                     cwd=str(cache) if cache else None,
                 )
-            progress()
-            # Those that were not selected are NaN.
-            (index,) = benchmarks.benchmark_selection[plain] or [0]
-            value: Value = result.result[index]
-            return value
+                progress()
+                # Those that were not selected are there, too.
+                (index,) = selected or [0]
+                value: Value = result.result[index]
+                return value
 
-        def measure(names: Sequence[str], rounds: int) -> dict[str, list[Pair]]:
-            pairs: dict[str, list[Pair]] = {name: [] for name in names}
-            for number in range(rounds):
-                for name in names:
-                    # Who begins alternates: what ran before shapes what runs next.
-                    order = (base, head) if number % 2 == 0 else (head, base)
-                    values = {turn: run_once(commit, name) for turn, commit in enumerate(order)}
-                    first, second = values[0], values[1]
-                    pairs[name].append((first, second) if number % 2 == 0 else (second, first))
-            return pairs
+            def measure(names: Sequence[str], rounds: int) -> dict[str, list[Pair]]:
+                pairs: dict[str, list[Pair]] = {name: [] for name in names}
+                for number in range(rounds):
+                    for name in names:
+                        # Who begins alternates: what ran before shapes what runs next.
+                        if number % 2 == 0:
+                            before, after = run_once(base, name), run_once(head, name)
+                        else:
+                            after, before = run_once(head, name), run_once(base, name)
+                        pairs[name].append((before, after))
+                return pairs
 
-        if instruction_set is not None:
-            os.environ[INSTRUCTION_SET] = instruction_set
-        try:
-            yield measure
-        finally:
-            os.environ.pop(INSTRUCTION_SET, None)
-            spawner.close()
-            for cache in caches.values():
-                shutil.rmtree(cache, ignore_errors=True)
+            shared: dict[str, list[str]] = {}
+            for commit in (base, head):
+                show(commit)
+                if self._where().resolve() != self._copy(commit).resolve():
+                    raise MeasurementError(f"{self.name} is loaded from {self._where()}")
+                shared[commit] = self.instruction_sets()
+            instruction_set = next((s for s in shared[head] if s in shared[base]), None)
+            if instruction_set is not None:
+                os.environ[INSTRUCTION_SET] = instruction_set
+            try:
+                yield instruction_set, measure
+            finally:
+                os.environ.pop(INSTRUCTION_SET, None)
+                spawner.close()
+                for folder in caches.values():
+                    shutil.rmtree(folder, ignore_errors=True)
