@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from morphogen import PageMatrix, open_engine
+from morphogen.engine.base import Engine
 from morphogen.workload import random_queries
 
 from .compiled import load_python_library
@@ -25,8 +26,8 @@ timeout = 300
 
 
 @functools.cache
-def open_table():  # type: ignore[no-untyped-def]
-    open_driver().set(null=True)
+def open_table() -> Engine:
+    open_driver().set_null(True)
     pages = PageMatrix(np.zeros((NUM_PAGES, PAGE_SIZE), dtype=np.uint8))
     return open_engine(pages, device="cuda:0")
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
+from typing import TYPE_CHECKING
 
 from .compiled import ROOT
+
+if TYPE_CHECKING:
+    from standin_driver import StandIn
 
 sys.path += [str(ROOT / "tools"), str(ROOT / "tests")]
 
@@ -21,7 +25,7 @@ timeout = 300
 
 
 @functools.cache
-def open_driver():  # type: ignore[no-untyped-def]
+def open_driver() -> StandIn:
     """The stand-in, loaded in this process before the bindings look for a driver."""
     for module in ("cuda.bindings", "pytest"):
         try:
