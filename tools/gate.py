@@ -95,9 +95,10 @@ def compare(options: Options, progress: Progress) -> gate_report.Report:
             notes.append(
                 f"Ratios are on the instruction set {instruction_set or 'of the package'}."
             )
-    verdicts += [
-        Verdict(name, "runs", None, None, None, 0, Outcome.LOST) for name in builds.lost(base)
-    ]
+    lost = builds.lost(base)
+    if lost is None:
+        notes.append("The parent's own suite cannot be read. What it had more is not known.")
+    verdicts += [Verdict(name, "runs", None, None, None, 0, Outcome.LOST) for name in lost or ()]
     verdicts = gate_commits.accept(verdicts, acceptances)
     notes += [
         f"{gate_commits.ACCEPT} {acceptance.pattern} accepts nothing: nothing it names is worse."

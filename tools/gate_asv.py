@@ -257,18 +257,33 @@ class Builds:
         except asv.util.ProcessError:
             return []
 
-    def lost(self, commit: str) -> set[str]:
-        """Names of a commit's own suite that the suite of today has no more."""
+    def lost(self, commit: str) -> list[str] | None:
+        """What a commit's own suite has and the suite of today has no more.
+
+        Names of benchmarks; with the parameters, where only some of those are gone. None where that
+        suite cannot be read.
+        """
         with tempfile.TemporaryDirectory() as folder:
             export(self._workspace.repository, commit, Path(folder))
             config = self._workspace.config()
             suite = self._workspace.benchmarks.relative_to(self._workspace.repository)
             if not (Path(folder) / suite).is_dir():
-                return set()
+                return []
             config.benchmark_dir = str(Path(folder) / suite)
-            found = Benchmarks.discover(config, self._repository, [self._environment], [commit])
-            names = {name for benchmark in found.values() for name in full_names(benchmark)}
-        return names - set(suite_names(self._workspace))
+            try:
+                found = Benchmarks.discover(config, self._repository, [self._environment], [commit])
+            except asv.util.UserError:
+                return None
+        present = Benchmarks.load(config)
+        return sorted(
+            name
+            for plain, benchmark in found.items()
+            for name in (
+                set(full_names(benchmark)) - set(full_names(present[plain]))
+                if plain in present
+                else [plain]
+            )
+        )
 
     @contextmanager
     def interleaved(
