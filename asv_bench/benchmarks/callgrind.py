@@ -73,7 +73,7 @@ def find_valgrind() -> str:
     if not any(Path(folder, "valgrind/callgrind.h").exists() for folder in folders):
         raise NotImplementedError("needs valgrind's headers")
     if INSTRUCTION_SET not in instruction_set.supported():
-        raise NotImplementedError(f"this machine lacks {INSTRUCTION_SET}")
+        raise NotImplementedError(f"this machine cannot run the instruction set {INSTRUCTION_SET}")
     return valgrind
 
 
