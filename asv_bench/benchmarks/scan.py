@@ -21,6 +21,8 @@ from .rounds import median_ratio
 
 NUM_PAGES, PAGE_SIZE = int(os.environ.get("MORPHOGEN_BENCH_PAGES", "65536")), 4_096
 PAGES_FILE = "pages.bin"
+# Two commits can be compared only on the same one: tools/gate.py sets it. Else: the widest.
+INSTRUCTION_SET = os.environ.get("MORPHOGEN_BENCH_INSTRUCTION_SET")
 
 timeout = 300
 
@@ -46,7 +48,8 @@ def load_pages(page_size: int) -> Pages:
 def open_table(page_size: int, threads: int) -> CpuEngine:
     if threads > len(os.sched_getaffinity(0)):
         raise NotImplementedError(f"this machine has fewer than {threads} cores")
-    return CpuEngine(PageMatrix(load_pages(page_size)), threads=threads)
+    pages = PageMatrix(load_pages(page_size))
+    return CpuEngine(pages, threads=threads, instruction_set=INSTRUCTION_SET)
 
 
 @functools.cache

@@ -1,0 +1,120 @@
+"""What the benchmarks count: instructions, bytes and allocations, the same in every run."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from benchmarks import callgrind, callgrind_work
+from benchmarks.callgrind import Counts
+from benchmarks.compiled import load_python_library
+
+from gate_rules import find_rule
+
+# What callgrind writes of one region, shortened. Trailing zeros of the totals are not written.
+DUMP = """\
+# callgrind format
+version: 1
+desc: I1 cache: 32768 B, 64 B, 8-way associative
+desc: Trigger: Client Request: answer 2 x 3
+positions: line
+events: Ir Dr Dw I1mr D1mr D1mw ILmr DLmr DLmw
+
+ob=/usr/lib/libc.so.6
+fn=malloc
+0 20 5
+
+fn=answer
+0 1000 500
+cfn=malloc
+calls=3 0
+0 20 5
+cob=/usr/lib/libc.so.6
+cfn=aligned_alloc
+calls=4 0
+0 20 5
+cfn=malloc_usable_size
+calls=100 0
+0 20 5
+cfn=malloc'2
+calls=1 0
+0 20 5
+
+totals: 1060 515 7 1 2 3 1 128
+"""
+
+
+def test_counts_are_read_from_what_callgrind_writes() -> None:
+    name, counts = callgrind.parse_dump(DUMP)
+    assert name == "answer 2 x 3"
+    assert counts == Counts(instructions=1060, bytes_read=128 * 64, allocations=8)
+
+
+def test_a_dump_without_reads_has_none() -> None:
+    _, counts = callgrind.parse_dump(DUMP.replace("totals: 1060 515 7 1 2 3 1 128", "totals: 9"))
+    assert (counts.instructions, counts.bytes_read) == (9, 0)
+
+
+def test_what_callgrind_did_not_write_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a file that callgrind wrote"):
+        callgrind.parse_dump("events: Ir")
+
+
+def test_the_region_itself_and_its_calls_are_taken_off() -> None:
+    assert Counts(1100, 640, 21).less(Counts(100, 0, 1), calls=10) == Counts(100, 64, 2)
+
+
+@pytest.mark.slow
+def test_two_runs_count_the_same(tmp_path: Path) -> None:
+    """Within half of what the gate allows; and a pass reads the table once."""
+    runs = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            runs.append(callgrind.count_all(folder))
+        except NotImplementedError as reason:
+            pytest.skip(str(reason))
+    first, second = runs
+    assert first.keys() == second.keys() == set(callgrind_work.WORKS)
+    rule = find_rule("callgrind.Work.track_instructions_avx2('gen 2^25')")
+    assert rule is not None
+    for name in first:
+        instructions = pytest.approx(first[name].instructions, rel=rule.margin / 2)
+        assert second[name].instructions == instructions, name
+        assert second[name].allocations == first[name].allocations, name
+    table = callgrind_work.NUM_PAGES * callgrind_work.PAGE_SIZE
+    for shape in callgrind_work.ANSWERS:
+        assert first[f"answer {shape}"].bytes_read == pytest.approx(table, rel=0.02), shape
+
+
+@pytest.fixture
+def count(tmp_path: Path) -> Callable[[Callable[[], object]], int]:
+    """Counts what a call asks Python's allocators for, when it runs for the second time."""
+    try:
+        counter = load_python_library("allocation_counter", tmp_path)
+    except NotImplementedError as reason:
+        pytest.skip(str(reason))
+
+    def count_call(call: Callable[[], object]) -> int:
+        gc.disable()
+        try:
+            for _ in range(2):
+                counter.count_begin()
+                call()
+                counted: int = counter.count_end()
+        finally:
+            gc.enable()
+        return counted
+
+    return count_call
+
+
+def test_each_allocation_is_counted(count: Callable[[Callable[[], object]], int]) -> None:
+    # Objects that are kept; and the list that keeps them grows a few times.
+    few = count(lambda: [object() for _ in range(10)])
+    many = count(lambda: [object() for _ in range(110)])
+    assert 100 <= many - few <= 115
+    assert count(lambda: None) <= 2
