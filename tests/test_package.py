@@ -207,6 +207,7 @@ LAYERS = [
     "morphogen.engine.lane",
     "morphogen.engine.device_pages",
     "morphogen.engine.grid",
+    "morphogen.engine.strategy",
     "morphogen.engine.phases",
     "morphogen.engine.status",
     "morphogen.engine.ptx",
