@@ -212,6 +212,7 @@ LAYERS = [
     "morphogen.engine.ptx",
     "morphogen.engine._driver",
     "morphogen.engine.base",
+    "morphogen.engine.strategy",
     "morphogen.query",
     "morphogen.planner",
     "morphogen.pages",

@@ -19,9 +19,11 @@ def edited_engine(base: type[Any], edit: Edit) -> type[Any]:
     calls: Counter[tuple[int, int | None]] = Counter()
 
     class EditedEngine(base):  # type: ignore[misc]
-        def answer(self, queries: list[Query], *, max_micro_batch: int | None = None) -> Answer:
+        def answer(
+            self, queries: list[Query], *, max_micro_batch: int | None = None, **options: Any
+        ) -> Answer:
             calls[len(queries), max_micro_batch] += 1
-            answer = super().answer(queries, max_micro_batch=max_micro_batch)
+            answer = super().answer(queries, max_micro_batch=max_micro_batch, **options)
             return edit(answer, queries, max_micro_batch, calls[len(queries), max_micro_batch])
 
     return EditedEngine

@@ -49,6 +49,7 @@ IMPORTS = {
     "PageMatrix": "from morphogen.pages import PageMatrix",
     "PhaseTimes": "from morphogen.engine.phases import PhaseTimes",
     "Query": "from morphogen.query import Query",
+    "Strategy": "from morphogen.engine.strategy import Strategy",
 }
 
 C_TYPES = dict.fromkeys(("Py_ssize_t", "size_t", "uint64_t"), "int") | {"bint": "bool"}

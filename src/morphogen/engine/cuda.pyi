@@ -7,6 +7,7 @@ import numpy.typing as npt
 from morphogen.engine.base import Engine
 from morphogen.engine.grid import Grid
 from morphogen.engine.phases import PhaseTimes
+from morphogen.engine.strategy import Strategy
 from morphogen.pages import PageMatrix
 from morphogen.query import Answer, Query
 
@@ -34,6 +35,7 @@ class CudaEngine(Engine):
         self,
         ranges: list[tuple[int, int]],
         out: npt.NDArray[np.uint8],
+        strategy: Strategy,
         times: npt.NDArray[np.float64] | None = None,
     ) -> None: ...
     def _release(self) -> None: ...

@@ -26,6 +26,7 @@ from morphogen.engine.grid import plan_grid
 from morphogen.engine.lane import sums_size
 from morphogen.engine.phases import ChunkTimes, PhaseTimes
 from morphogen.engine.ptx import FOLDER, choose
+from morphogen.engine.strategy import Choices, Strategy
 
 from morphogen.engine._driver cimport Context, Kernel, Module
 from morphogen.engine.device_pages cimport DevicePages
@@ -35,6 +36,8 @@ from morphogen.engine.lane cimport PHASES, Lane
 MAX_MICRO_BATCH = 2
 # One chunk runs while the next is put into its lane: the device never waits for the host.
 LANES = 2
+# How many a caller may ask for. Further lanes get their buffers when they are first used.
+LANE_COUNTS = (1, 2, 4)
 
 
 @cython.final
@@ -56,7 +59,8 @@ cdef class _Scanner:
     cdef Kernel _read
     cdef int _read_blocks
     cdef DevicePages _pages
-    cdef list _lanes
+    cdef size_t _key_size
+    cdef list _lanes         # LANES of them, and more once a batch asked for more
     cdef bint _unclean       # whether a launch may have left sums behind
     cdef readonly bint broken
     cdef readonly object grid
@@ -99,14 +103,18 @@ cdef class _Scanner:
         )
         more = LANES * sums_size(stride, self.grid.tiles)
         self._pages = DevicePages(self._context, pages.num_pages, pages.page_size, more)
-        self._lanes = [
-            Lane(self._context, self._pages, key_size, self.grid) for _ in range(LANES)
-        ]
+        self._key_size = key_size
+        self._lanes = []
+        self._open_lanes(LANES)
         if generate is None:
             self._pages.upload(pages, progress)
         else:
             fill = Kernel(module, b"morphogen_fill")
             self._pages.generate(fill, self._read_blocks, generate)
+
+    def _open_lanes(self, Py_ssize_t count):
+        while len(self._lanes) < count:
+            self._lanes.append(Lane(self._context, self._pages, self._key_size, self.grid))
 
     def read(self) -> int:
         cdef Lane lane = self._lanes[0]
@@ -131,11 +139,10 @@ cdef class _Scanner:
                 raise
         return (<uint64_t*>lane.answers())[0]
 
-    cdef int answer(self, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out,
+    cdef int answer(self, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out, strategy,
                     double[:, ::1] times) except -1:
         """Answer the packed batch. times: a row for each chunk, or None."""
-        # The device's time of a chunk is its own only while no other lane's keeps it waiting.
-        cdef Py_ssize_t lanes = len(self._lanes) if times is None else 1
+        cdef Py_ssize_t lanes = min(<Py_ssize_t>strategy.lanes, <Py_ssize_t>len(ranges))
         cdef Py_ssize_t start, stop, chunk = 0
         cdef size_t keys
         cdef Lane lane
@@ -145,6 +152,7 @@ cdef class _Scanner:
             return 0
         self._context.enter()
         try:
+            self._open_lanes(lanes)
             self._clean()
             for start, stop in ranges:
                 lane = self._lanes[chunk % lanes]
@@ -212,7 +220,9 @@ class CudaEngine(Engine):
     ) -> None:
         if generate is not None and not 0 <= generate < 2**64:
             raise ValueError(f"generate must be in 0..2**64 - 1, not {generate}")
-        super().__init__(pages, f"cuda:{ordinal}", MAX_MICRO_BATCH)
+        default = Strategy(MAX_MICRO_BATCH, lanes=LANES, graph=False)
+        choices = Choices(f"cuda:{ordinal}", default, widest=MAX_MICRO_BATCH, lanes=LANE_COUNTS)
+        super().__init__(pages, choices)
         self._scanner = _Scanner(pages, ordinal, self._packer.key_size, progress, generate)
         self._ptx = self._scanner.ptx
         self._grid = self._scanner.grid
@@ -259,27 +269,29 @@ class CudaEngine(Engine):
         begun = []
         rows = []
 
-        def run(ranges, out):
+        def run(ranges, out, strategy):
             times = np.empty((len(ranges), PHASES))
             begun.append(perf_counter_ns())
-            self._run(ranges, out, times)
+            self._run(ranges, out, strategy, times)
             rows.extend(times.tolist())
 
         called = perf_counter_ns()
-        answer = self._answer(queries, None, max_micro_batch, run)
+        # The device's time of a chunk is its own only while no other lane's keeps it waiting.
+        strategy = self._choices.choose(max_micro_batch, 1, False)
+        answer = self._answer(queries, None, strategy, run)
         total = perf_counter_ns() - called
         sizes = answer.micro_batch_sizes
         chunks = tuple(ChunkTimes(size, *row) for size, row in zip(sizes, rows, strict=True))
         return answer, PhaseTimes((begun[0] - called) / 1e3, chunks, total / 1e3)
 
     def _run(
-        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8],
+        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy,
         times: npt.NDArray[np.float64] | None = None,
     ) -> None:
         cdef _Scanner scanner = self._scanner
         cdef KeyPacker packer = self._packer
         try:
-            scanner.answer(packer, ranges, out, times)
+            scanner.answer(packer, ranges, out, strategy, times)
         except DeviceError as error:
             self._close_if_lost(error)
             raise
