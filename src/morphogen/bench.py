@@ -75,6 +75,8 @@ class BenchmarkResult:
         the engine's chunks.
     strategies : tuple of StrategyRow
         If the configuration asks for them: a row for each batch size and strategy.
+    strategies_lacking : tuple of str
+        Strategies that "all" means but the engine has not.
     recommendation : Recommendation or None
         Which strategy is best, if they were measured.
     concurrency : tuple of ConcurrencyRow
@@ -93,6 +95,7 @@ class BenchmarkResult:
     rounds: tuple[RoundTimes, ...] = ()
     phases: tuple[PhaseRow, ...] = ()
     strategies: tuple[StrategyRow, ...] = ()
+    strategies_lacking: tuple[str, ...] = ()
     recommendation: Recommendation | None = None
     concurrency: tuple[ConcurrencyRow, ...] = ()
 
@@ -107,9 +110,7 @@ class BenchmarkResult:
 Opener = Callable[[PageMatrix, BenchmarkConfig, Upload | None], BenchmarkEngine]
 
 
-def _open_cpu(
-    pages: PageMatrix, config: BenchmarkConfig, upload: Upload | None
-) -> BenchmarkEngine:
+def _open_cpu(pages: PageMatrix, config: BenchmarkConfig, upload: Upload | None) -> BenchmarkEngine:
     return CpuEngine(pages, threads=config.threads, instruction_set=config.instruction_set)
 
 
@@ -188,6 +189,7 @@ def run_benchmark(
         rounds=tuple(run.rounds),
         phases=tuple(run.phases),
         strategies=tuple(strategies.rows) if strategies else (),
+        strategies_lacking=strategies.lacking if strategies else (),
         recommendation=strategies.recommendation() if strategies else None,
         concurrency=tuple(run.concurrency),
     )

@@ -11,15 +11,13 @@ from time import perf_counter_ns
 import numpy as np
 
 from morphogen.batcher import MicroBatcher
+from morphogen.bench_config import REQUESTS
 from morphogen.bench_expected import Expected
 from morphogen.bench_statistics import Spread, p99
 from morphogen.engine.base import Engine
 from morphogen.errors import DeviceError
 from morphogen.query import Answer, Query
 from morphogen.workload import Pages
-
-# Requests that each caller makes in a round, one after the other: enough for chunks to settle.
-REQUESTS = 8
 
 LONE, DIRECT, BATCHER = "lone", "direct", "batcher"
 

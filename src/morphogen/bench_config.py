@@ -9,11 +9,16 @@ from pathlib import Path
 
 from morphogen import dpf
 from morphogen.batcher import MAX_QUEUED
-from morphogen.bench_strategies import check_names
+from morphogen.bench_strategies import ALL, check_names
 from morphogen.engine import device_candidates
 from morphogen.engine.status import free_memory
 from morphogen.planner import MAX_KEYS_PER_QUERY
 
+# Requests that each of several callers makes in a round, one after the other: enough for chunks to
+# settle.
+REQUESTS = 8
+
+_ALL_STRATEGIES = 8  # "all" are no more than these
 _VECTOR_BYTES = 16  # a GPU has its pages padded to whole vectors of these
 # What `most_pages` leaves free: the sums of two lanes take 6 pages each, and their counters little
 # more; what the driver takes for itself while it works nobody says, so that it gets a 64th.
@@ -133,10 +138,15 @@ class BenchmarkConfig:
     @property
     def memory(self) -> int:
         """Bytes of the host's that a run needs: the pages, unless mapped, and answers."""
-        # Of each contender the first answer is kept, and of concurrent callers a round of them.
-        answers = (8 + len(self.strategies)) * self.queries * self.keys_per_query
+        # The first answers of the batch and both loops, and the newest in parts and as a whole.
+        # On a GPU also party 1's, the fetched pages, and what adds them up.
+        kept = 9 if self.on_gpu else 5
+        kept += _ALL_STRATEGIES if ALL in self.strategies else len(self.strategies)
+        answers = kept * max(self.batch_sizes)
+        # Concurrent callers: a round of answers, the first ones, and the right ones.
+        answers = max(answers, (REQUESTS + 2) * max(self.concurrency, default=0))
         mapped = self.generated or self.matrix_file is not None
-        return (answers + (0 if mapped else self.num_pages)) * self.page_size
+        return (answers * self.keys_per_query + (0 if mapped else self.num_pages)) * self.page_size
 
 
 def choose_device(device: str) -> str:

@@ -34,8 +34,8 @@ class StrategyRow:
     q : int
         Queries in the batch.
     name : str
-        "single", "chunks-W", "chunks-W-lanes-L", with "-graph" where a CUDA graph is replayed; lanes
-        are named where they are not the engine's own.
+        "single", "chunks-W", "chunks-W-lanes-L", with "-graph" where a CUDA graph is replayed;
+        lanes are named where they are not the engine's own.
     width, lanes : int
         Queries that may share a pass, and chunks under way at a time.
     graph : bool
@@ -92,6 +92,8 @@ class StrategyMatrix:
     ----------
     rows : list of StrategyRow
         For each batch size that was added, for each strategy that does work of its own.
+    lacking : tuple of str
+        What "all" means, but this engine has not.
 
     Raises
     ------
@@ -101,7 +103,7 @@ class StrategyMatrix:
 
     def __init__(self, names: Sequence[str], engine: StrategyEngine) -> None:
         self.rows: list[StrategyRow] = []
-        self._strategies = strategies_of(names, engine)
+        self._strategies, self.lacking = strategies_of(names, engine)
         self._default = engine.default_strategy
         self._default_name = strategy_name(self._default, self._default)
         self._on_gpu = engine.device != "cpu"

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg")
 _PANEL_INCHES = (6.4, 4.4)
 _DOTS_PER_INCH = 150
-# Text stays text in a vector file, that it can be read, searched and scaled; and the same figures
-# give the same bytes.
-_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "morphogen"}
 
 
 def check_plot(path: Path) -> None:
@@ -71,7 +68,7 @@ def draw_benchmark(result: BenchmarkResult, path: Path) -> None:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    panels: list[Callable[[BenchmarkResult, Axes], None]] = [_draw_times, _draw_speedups]
+    panels: list[Callable[[BenchmarkResult, Axes], None]] = [_draw_times, _draw_ratios]
     if result.strategies:
         panels.append(_draw_strategies)
     if result.concurrency:
@@ -79,7 +76,9 @@ def draw_benchmark(result: BenchmarkResult, path: Path) -> None:
     columns = min(len(panels), 3)
     lines = -(-len(panels) // columns)
     width, height = _PANEL_INCHES
-    with rc_context(_SETTINGS):
+    # Text stays text in a vector file, so that it can be read, searched and scaled; and the same
+    # figures give the same bytes.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "morphogen"}):
         # No pyplot, which keeps figures in global state and may open windows.
         figure = Figure(figsize=(columns * width, lines * height), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False)
@@ -113,35 +112,36 @@ def _draw_times(result: BenchmarkResult, axis: Axes) -> None:
         ("read", "pure read"),
     ):
         spreads = [Spread.of(rounds.ms[name]) for rounds in result.rounds]
-        _line(axis, [row.q for row in result.rows], spreads, label)
-    _label(axis, "Time of a batch (median, quartiles)", "queries in the batch", "ms", result)
-    axis.set_yscale("log", base=2)
+        _line(axis, [rounds.q for rounds in result.rounds], spreads, label)
+    axis.set_yscale("log")
     axis.yaxis.set_major_formatter("{x:g}")
+    _label(axis, "Time of a batch: median, quartiles", *_batches(result), "ms")
 
 
-def _draw_speedups(result: BenchmarkResult, axis: Axes) -> None:
-    sizes = [row.q for row in result.rows]
+def _draw_ratios(result: BenchmarkResult, axis: Axes) -> None:
     for over, under, label in (
         ("single", "batch", "single-query loop / batch: the speed-up"),
         ("batch", "read", "batch / pure read"),
     ):
-        spreads = [
-            Spread.of_ratio(rounds.ms[over], rounds.ms[under]) for rounds in result.rounds
-        ]
-        _line(axis, sizes, spreads, label)
+        spreads = [Spread.of_ratio(rounds.ms[over], rounds.ms[under]) for rounds in result.rounds]
+        _line(axis, [rounds.q for rounds in result.rounds], spreads, label)
     axis.axhline(1, color="gray", linewidth=0.8)
-    _label(axis, "Ratios within each round", "queries in the batch", "ratio", result)
+    axis.set_ylim(bottom=0)
+    _label(axis, "Ratios within each round", *_batches(result), "ratio")
 
 
 def _draw_strategies(result: BenchmarkResult, axis: Axes) -> None:
     for name in dict.fromkeys(row.name for row in result.strategies):
-        rows = [row for row in result.strategies if row.name == name]
         if name == SINGLE:
             continue  # 1 by definition
-        label = f"{name} (default)" if rows[0].default else name
+        # Where it was not run, since another does the same, it is as fast as that one.
+        rows = [row for row in result.strategies if name == row.name or name in row.same_work]
+        default = any(row.default for row in rows if row.name == name)
+        label = f"{name}, the default" if default else name
         _line(axis, [row.q for row in rows], [row.vs_single for row in rows], label)
     axis.axhline(1, color="gray", linewidth=0.8, label="single-query loop")
-    _label(axis, "Strategies", "queries in the batch", "speed-up over the single loop", result)
+    axis.set_ylim(bottom=0)
+    _label(axis, "Strategies", *_batches(result), "speed-up over the single-query loop")
 
 
 def _draw_latencies(result: BenchmarkResult, axis: Axes) -> None:
@@ -152,19 +152,26 @@ def _draw_latencies(result: BenchmarkResult, axis: Axes) -> None:
         tails = [(row.callers, row.p99_ms) for row in rows if row.p99_ms is not None]
         if tails:
             at, values = zip(*tails, strict=True)
-            axis.plot(at, values, "^--", color=line.get_color(), label=f"{way}, 99th percentile")
-    _label(axis, "Latency of concurrent callers", "callers at the same time", "ms", result)
-    axis.set_xticks(sorted({row.callers for row in result.concurrency}))
+            color = line.get_color()
+            axis.plot(at, values, "^--", color=color, label=f"{way}, 99th percentile")
+    axis.set_ylim(bottom=0)
+    _label(axis, "Latency of concurrent callers", *_callers(result), "ms")
 
 
 def _draw_rates(result: BenchmarkResult, axis: Axes) -> None:
     for way in (DIRECT, BATCHER):
         rows = [row for row in result.concurrency if row.way == way]
         _line(axis, [row.callers for row in rows], [row.qps for row in rows], way)
-    _label(
-        axis, "Throughput of concurrent callers", "callers at the same time", "queries / s", result
-    )
-    axis.set_xticks(sorted({row.callers for row in result.concurrency}))
+    axis.set_ylim(bottom=0)
+    _label(axis, "Throughput of concurrent callers", *_callers(result), "queries / s")
+
+
+def _batches(result: BenchmarkResult) -> tuple[str, list[int]]:
+    return "queries in the batch", [row.q for row in result.rows]
+
+
+def _callers(result: BenchmarkResult) -> tuple[str, list[int]]:
+    return "callers at the same time", sorted({row.callers for row in result.concurrency})
 
 
 def _line(axis: Axes, at: Sequence[int], spreads: Sequence[Spread], label: str) -> None:
@@ -174,20 +181,15 @@ def _line(axis: Axes, at: Sequence[int], spreads: Sequence[Spread], label: str) 
     axis.errorbar(at, middle, yerr=(below, above), marker="o", capsize=3, label=label)
 
 
-def _label(axis: Axes, title: str, across: str, up: str, result: BenchmarkResult) -> None:
+def _label(axis: Axes, title: str, across: str, ticks: Sequence[int], up: str) -> None:
+    from matplotlib.ticker import NullLocator
+
     axis.set_title(title)
     axis.set_xlabel(across)
     axis.set_ylabel(up)
     axis.set_xscale("log", base=2)
-    axis.set_xticks([row.q for row in result.rows])
+    axis.set_xticks(ticks)
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_locator(_no_ticks())
-    axis.set_ylim(bottom=0)
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
-
-
-def _no_ticks() -> object:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()

@@ -73,7 +73,9 @@ def strategy_name(strategy: Strategy, default: Strategy) -> str:
     return f"chunks-{strategy.width}{lanes}{graph}"
 
 
-def strategies_of(names: Sequence[str], engine: StrategyEngine) -> dict[str, Strategy]:
+def strategies_of(
+    names: Sequence[str], engine: StrategyEngine
+) -> tuple[dict[str, Strategy], tuple[str, ...]]:
     """The strategies that names stand for, on this engine.
 
     Parameters
@@ -83,27 +85,33 @@ def strategies_of(names: Sequence[str], engine: StrategyEngine) -> dict[str, Str
 
     Returns
     -------
-    dict of str to Strategy
+    tuple of (dict of str to Strategy, tuple of str)
         By the name. First come the single-query loop and the engine's default, with which all are
-        compared, whoever asks.
+        compared, whoever asks. Then the names of those that "all" means but this engine lacks.
 
     Raises
     ------
     ValueError
-        If a name is none, or the engine has no such strategy.
+        If a name is none, or the engine lacks a strategy that is named.
     """
     check_names(names)
     default = engine.default_strategy
-    wanted = [Strategy(1, default.lanes, graph=False), default]
-    for name in names:
-        wanted += _offered(engine) if name == ALL else [_parsed(name, default)]
-    found = {strategy_name(strategy, default): strategy for strategy in wanted}
-    for strategy in found.values():
-        # The engine checks what is asked for before it does anything; here it has nothing to do.
-        engine.answer(
-            [], max_micro_batch=strategy.width, lanes=strategy.lanes, graph=strategy.graph
-        )
-    return found
+    always = [Strategy(1, default.lanes, graph=False), default]
+    named = [_parsed(name, default) for name in names if name != ALL]
+    offered = _offered(engine) if ALL in names else []
+    lacking = {}
+    for strategy in (*always, *named, *offered):
+        try:
+            # The engine checks what is asked for before it does anything, and has nothing to do.
+            engine.answer(
+                [], max_micro_batch=strategy.width, lanes=strategy.lanes, graph=strategy.graph
+            )
+        except ValueError:
+            if strategy not in offered:
+                raise
+            lacking[strategy_name(strategy, default)] = strategy
+    every = {strategy_name(strategy, default): strategy for strategy in (*always, *offered, *named)}
+    return {name: every[name] for name in every if name not in lacking}, tuple(lacking)
 
 
 def _parsed(name: str, default: Strategy) -> Strategy:
@@ -114,14 +122,15 @@ def _parsed(name: str, default: Strategy) -> Strategy:
 
 
 def _offered(engine: StrategyEngine) -> list[Strategy]:
-    """What "all" stands for."""
-    default, widest = engine.default_strategy, engine.widest_micro_batch
+    """What "all" means. An engine may lack some of it."""
+    default = engine.default_strategy
     if engine.device == "cpu":
+        widest = engine.widest_micro_batch
         widths = [1 << power for power in range(widest.bit_length())]
         return [Strategy(width, default.lanes, graph=False) for width in sorted({*widths, widest})]
     return [
         *(Strategy(default.width, lanes, graph=False) for lanes in _GPU_LANES),
-        *(Strategy(width, default.lanes, graph=False) for width in _WIDE if width <= widest),
+        *(Strategy(width, default.lanes, graph=False) for width in _WIDE),
         Strategy(default.width, default.lanes, graph=True),
     ]
 

@@ -210,7 +210,8 @@ class Trial:
         q, times = self.q, self._rounds.times
         of = {name: Spread.of(times[name]) for name in ("single", "batch", "sync", "read")}
         vs_read = {
-            name: Spread.of_ratio(times[name], times["read"]) for name in ("single", "batch", "sync")
+            name: Spread.of_ratio(times[name], times["read"])
+            for name in ("single", "batch", "sync")
         }
         vs_single = Spread.of_ratio(times["single"], times["batch"])
         return BenchmarkRow(

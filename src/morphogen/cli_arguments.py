@@ -15,7 +15,7 @@ Progress = Callable[[int, int, str], None]
 Print = Callable[[dict[str, Any], "Callable[[Console], None]"], None]
 
 
-def add_device(parser: argparse.ArgumentParser, default: str) -> None:
+def add_device(parser: argparse._ActionsContainer, default: str) -> None:
     """Add the option that chooses the device."""
     parser.add_argument(
         "--device",

@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--matrix-file",
         type=Path,
         metavar="FILE",
-        help="measure the pages of a file, which is mapped, not read into memory; a short last page "
-        "is filled up with zeros",
+        help="measure the pages of a file, which is mapped, not read into memory; a short last "
+        "page is filled up with zeros",
     )
     table.add_argument(
         "--pages-on",

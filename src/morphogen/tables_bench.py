@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from morphogen.bench import BenchmarkResult
-from morphogen.bench_concurrency import REQUESTS
+from morphogen.bench_config import REQUESTS
 from morphogen.bench_phases import PhaseRow
 from morphogen.bench_recommend import describe_cap, describe_choice
 from morphogen.bench_statistics import Spread
@@ -28,15 +28,13 @@ def show_benchmark(result: BenchmarkResult, console: Console) -> None:
     device = f"{result.device}, {result.instruction_set}, threads: {result.threads}"
     where = "random pages" if config.matrix_file is None else f"pages of {config.matrix_file.name}"
     if config.on_gpu:
-        device = (
-            f"{result.device} ({result.device_name}), {result.instruction_set}, {result.grid}"
-        )
+        device = f"{result.device} ({result.device_name}), {result.instruction_set}, {result.grid}"
         where += f", made on the {'device' if config.generated else 'host'}"
     console.print(
         f"{config.num_pages:,} pages of {config.page_size:,} bytes "
         f"({describe_size(config.num_pages * config.page_size)}), {config.keys_per_query} keys a "
-        f"query\n{device}; {where}\nMedians of {config.iterations} interleaved rounds, quartiles in "
-        "brackets",
+        f"query\n{device}; {where}\nMedians of {config.iterations} interleaved rounds, quartiles "
+        "in brackets",
         soft_wrap=True,
     )
     _show_rows(result, console)
@@ -74,17 +72,13 @@ def _show_rows(result: BenchmarkResult, console: Console) -> None:
             *("queries\n/ s", "chunks", "checked"),
         ),
     )
-    for row in result.rows:
-        vs_read = Spread(row.batch_vs_read_low, row.batch_vs_read, row.batch_vs_read_high)
-        speedup = Spread(
-            row.batch_vs_single_low, row.batch_vs_single_speedup, row.batch_vs_single_high
-        )
+    for row, rounds in zip(result.rows, result.rounds, strict=True):
         table.add_row(
             str(row.q),
             f"{row.sync_vs_read:.2f}",
             f"{row.single_vs_read:.2f}",
-            _spread(vs_read, _ratio),
-            _spread(speedup, _ratio),
+            _spread(Spread.of_ratio(rounds.ms["batch"], rounds.ms["read"]), _ratio),
+            _spread(Spread.of_ratio(rounds.ms["single"], rounds.ms["batch"]), _ratio),
             _rate(row.batch_qps),
             describe_chunks(row.micro_batch_sizes),
             _checked(row.correct),
@@ -92,9 +86,9 @@ def _show_rows(result: BenchmarkResult, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "sync: one call for each query, which waits for its answer; single: the same queries in one "
-        "call, one by one; read: all pages are read, and nothing else is done; speed-up: single over "
-        "batch."
+        "sync: one call for each query, which waits for its answer; single: the same queries in "
+        "one call, one by one; read: all pages are read, and nothing else is done; speed-up: "
+        "single over batch."
     )
 
 
@@ -104,7 +98,7 @@ def _show_strategies(result: BenchmarkResult, console: Console) -> None:
         "\nStrategies, in the same rounds",
         (
             *("queries", "strategy", "chunks", "ms", *(["p99\nms"] if tails else [])),
-            *("queries\n/ s", "speed-up", "faster than\ndefault", "/ read", "checked"),
+            *("queries\n/ s", "speed-up", "vs\ndefault", "/ read", "checked"),
         ),
         left="strategy",
     )
@@ -131,6 +125,8 @@ def _show_strategies(result: BenchmarkResult, console: Console) -> None:
         "*: what the engine does when nothing is asked for. A strategy that would do with a batch "
         "what another does already is not run for it."
     )
+    if result.strategies_lacking:
+        console.print(f"This engine has no {', '.join(result.strategies_lacking)}.")
     recommendation = result.recommendation
     if recommendation is None:
         return
@@ -151,7 +147,7 @@ def _show_concurrency(result: BenchmarkResult, console: Console) -> None:
         "\nConcurrent callers: latency in ms, and throughput",
         (
             *("callers", "way", "p50", "p90", "p99", "max", "queries\n/ s"),
-            *("more than\ndirect", "mean\nchunk", "checked"),
+            *("vs\ndirect", "mean\nchunk", "checked"),
         ),
         left="way",
     )
@@ -175,9 +171,9 @@ def _show_concurrency(result: BenchmarkResult, console: Console) -> None:
         before = row.callers
     console.print(table)
     console.print(
-        f"Each caller asks {REQUESTS} times in a round, without a pause. direct: all call the engine, "
-        "which takes them one by one; batcher: all submit to a MicroBatcher, which lets them share "
-        "chunks; lone: one caller alone. p99 needs 100 requests."
+        f"Each caller asks {REQUESTS} times in a round, without a pause. direct: all call the "
+        "engine, which takes them one by one; batcher: all submit to a MicroBatcher, which lets "
+        "them share chunks; lone: one caller alone. p99 needs 100 requests."
     )
 
 
