@@ -13,7 +13,7 @@ import pytest
 from morphogen import Answer, Query, bench, instruction_set, workload
 from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
-from wrong_answers import EDITS, Edit, edited_engine
+from wrong_answers import EDITS, Edit, edited, edited_engine
 
 COLUMNS = [
     "q",
@@ -279,3 +279,16 @@ def test_library_errors():
         config(pages_on="moon")
     with pytest.raises(ValueError, match="at least one entry, not 0"):
         config(batch_sizes=())
+
+
+def test_of_a_large_table_the_last_query_of_each_batch_is_checked_against_the_naive_answer(
+    monkeypatch,
+):
+    def swap(answer: Answer, queries: list[Query], *_: object) -> Answer:
+        return edited(answer, answer.pages[::-1].copy()) if len(queries) > 1 else answer
+
+    monkeypatch.setattr(bench, "_MAX_NAIVE_WORK", 0)
+    result = bench.run_benchmark(config(batch_sizes=(2, 5)), opener=opener_of(swap))
+    for q, wrong in ((2, 1), (5, 4)):
+        naive = f"q = {q}: the batch differs from the naive XOR of the pages in query {wrong}"
+        assert naive in result.failures
