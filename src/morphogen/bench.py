@@ -26,6 +26,7 @@ from morphogen.bench_recommend import Recommendation
 from morphogen.bench_rounds import RoundTimes
 from morphogen.bench_trial import COLUMNS, BenchmarkEngine, BenchmarkRow, Trial
 from morphogen.describe import describe_grid, describe_size
+from morphogen.engine import device_candidates
 from morphogen.engine.base import Engine
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.status import driver_status
@@ -121,6 +122,7 @@ def _open_cuda(
 ) -> BenchmarkEngine:
     from morphogen.engine.cuda import CudaEngine
 
+    device_candidates(config.device)  # looks for the driver, and says what is missing
     generate = config.seed % 2**64 if config.generated else None
     return CudaEngine(pages, config.ordinal, progress=upload, generate=generate)
 

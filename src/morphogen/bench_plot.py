@@ -86,7 +86,7 @@ def draw_benchmark(result: BenchmarkResult, path: Path) -> None:
             panel(result, axis)
         for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
-        figure.suptitle(_title(result))
+        figure.suptitle(_title(result), color="red" if result.failures else "black")
         # The date would make every file different.
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
         figure.savefig(path, dpi=_DOTS_PER_INCH, metadata=metadata)
@@ -98,9 +98,10 @@ def _title(result: BenchmarkResult) -> str:
     device = f"{result.device}, {result.instruction_set}, threads: {result.threads}"
     if config.on_gpu:
         device = f"{result.device} ({result.device_name}), {result.instruction_set}"
+    wrong = "\nwrong answers: these times are worth nothing" if result.failures else ""
     return (
         f"{config.num_pages:,} pages of {config.page_size:,} bytes ({size}), "
-        f"{config.keys_per_query} keys a query; {device}; {config.iterations} rounds"
+        f"{config.keys_per_query} keys a query; {device}; {config.iterations} rounds{wrong}"
     )
 
 
