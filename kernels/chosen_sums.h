@@ -78,7 +78,8 @@ __device__ __forceinline__ void add_chosen(Vector& sum, std::uint32_t choice, co
 #undef MORPHOGEN_ADD_ONE
 #undef MORPHOGEN_ADD_TWO
 
-// XORs the selected ones of `count` pages into `sums`; the first is bit `bit` of the window.
+// XORs the selected ones of `count` pages into `sums`; the first is bit `bit` of the window. Threads of
+// a warp that come here have the same bit and count.
 template <int Keys, unsigned Words>
 __device__ __forceinline__ void scan_chosen_pages(const Vector* page, unsigned vectors, unsigned bit,
                                                   unsigned count,
@@ -86,40 +87,33 @@ __device__ __forceinline__ void scan_chosen_pages(const Vector* page, unsigned v
                                                   Vector (&sums)[Keys]) {
   constexpr unsigned kWordBits = 32;
   constexpr std::uint32_t kChoice = (1u << kJumpPages) - 1;
-  std::uint32_t selected[Keys];
-#pragma unroll 1
-  for (unsigned done = 0; done < count; done += kJumpPages) {
-    if (done % kWordBits == 0) {
-      const unsigned at = bit + done;
-#pragma unroll
-      for (int k = 0; k < Keys; ++k) {
-        selected[k] = __funnelshift_r(bits[k][at / kWordBits], bits[k][at / kWordBits + 1],
-                                      at % kWordBits);
-      }
-    }
-    Vector loaded[kJumpPages];
-    if (count - done >= kJumpPages) {
-#pragma unroll
-      for (unsigned i = 0; i < kJumpPages; ++i) {
-        loaded[i] = load_once(page + i * std::uint64_t{vectors});
-      }
-    } else {
-#pragma unroll
-      for (unsigned i = 0; i < kJumpPages; ++i) {
-        const bool exists = done + i < count;
-        loaded[i] = exists ? load_once(page + i * std::uint64_t{vectors}) : Vector{0, 0, 0, 0};
-      }
-    }
-    page += std::uint64_t{kJumpPages} * vectors;
-    Vector low = loaded[0], high = loaded[2];
-    xor_into(low, loaded[1]);
-    xor_into(high, loaded[3]);
+  const std::uint64_t stride = vectors;
+  for (; count > 0; count -= min(count, kWordBits), bit += kWordBits) {
+    const std::uint32_t exists = count < kWordBits ? (1u << count) - 1 : ~0u;
+    std::uint32_t selected[Keys];
 #pragma unroll
     for (int k = 0; k < Keys; ++k) {
-      add_chosen(sums[k], selected[k] & kChoice, loaded[0], loaded[1], low, loaded[2], loaded[3],
-                 high);
-      selected[k] >>= kJumpPages;
+      selected[k] = exists & __funnelshift_r(bits[k][bit / kWordBits], bits[k][bit / kWordBits + 1],
+                                             bit % kWordBits);
     }
+    unsigned left = min(count, kWordBits);
+#pragma unroll 1
+    do {
+      // Where fewer than 4 are left, the last one is read again, and nothing selects it.
+      const Vector a = load_once(page), b = load_once(page + min(left - 1, 1u) * stride);
+      const Vector c = load_once(page + min(left - 1, 2u) * stride);
+      const Vector d = load_once(page + min(left - 1, 3u) * stride);
+      Vector ab = a, cd = c;
+      xor_into(ab, b);
+      xor_into(cd, d);
+      page += kJumpPages * stride;
+      left -= min(left, kJumpPages);
+#pragma unroll
+      for (int k = 0; k < Keys; ++k) {
+        add_chosen(sums[k], selected[k] & kChoice, a, b, ab, c, d, cd);
+        selected[k] >>= kJumpPages;
+      }
+    } while (left > 0);
   }
 }
 

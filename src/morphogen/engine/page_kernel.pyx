@@ -16,7 +16,6 @@ from morphogen.kernels cimport (
 from morphogen.engine.grid import plan_grid
 
 from morphogen.engine._driver cimport Context, Kernel, Module
-from morphogen.engine.device_pages cimport DevicePages
 
 
 @cython.final
