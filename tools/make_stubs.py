@@ -29,6 +29,7 @@ MODULES = (
     "morphogen.engine.cuda",
     "morphogen.engine.device_pages",
     "morphogen.engine.lane",
+    "morphogen.engine.page_kernel",
 )
 
 # Where the names that annotations use come from.
@@ -46,6 +47,7 @@ IMPORTS = {
     "Engine": "from morphogen.engine.base import Engine",
     "Grid": "from morphogen.engine.grid import Grid",
     "Kernel": "from morphogen.engine._driver import Kernel",
+    "Module": "from morphogen.engine._driver import Module",
     "PageMatrix": "from morphogen.pages import PageMatrix",
     "PhaseTimes": "from morphogen.engine.phases import PhaseTimes",
     "Query": "from morphogen.query import Query",

@@ -12,6 +12,7 @@ from morphogen.pages import PageMatrix
 from morphogen.query import Answer, Query
 
 MAX_MICRO_BATCH: int
+WIDEST_MICRO_BATCH: int
 LANES: int
 
 class CudaEngine(Engine):

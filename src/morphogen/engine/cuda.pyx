@@ -1,4 +1,4 @@
-"""The GPU engine: one launch of a page kernel for every chunk of at most two queries."""
+"""The GPU engine: one launch of a page kernel for every chunk of queries."""
 
 from time import perf_counter_ns
 
@@ -14,7 +14,6 @@ from morphogen.kernels cimport (
     ReadJob,
     kBlockThreads,
     kMaxChunkKeys,
-    kTileVectors,
     kVectorBytes,
 )
 from morphogen.planner cimport KeyPacker
@@ -22,8 +21,8 @@ from morphogen.planner cimport KeyPacker
 from morphogen.engine._driver import device_facts
 from morphogen.engine.base import Engine
 from morphogen.engine.device_pages import padded_size
-from morphogen.engine.grid import plan_grid
 from morphogen.engine.lane import sums_size
+from morphogen.engine.page_kernel import open_page_kernels
 from morphogen.engine.phases import ChunkTimes, PhaseTimes
 from morphogen.engine.ptx import FOLDER, choose
 from morphogen.engine.strategy import Choices, Strategy
@@ -31,9 +30,13 @@ from morphogen.engine.strategy import Choices, Strategy
 from morphogen.engine._driver cimport Context, Kernel, Module
 from morphogen.engine.device_pages cimport DevicePages
 from morphogen.engine.lane cimport PHASES, Lane
+from morphogen.engine.page_kernel cimport PageKernel
 
-# The most queries that a launch may have. On an H100 an earlier system collapsed above it.
+# The most queries that a launch has unless somebody asks for more. On an H100 an earlier system
+# collapsed above it.
 MAX_MICRO_BATCH = 2
+# The most that can be asked for: with three keys a query, 24 keys.
+WIDEST_MICRO_BATCH = 8
 # One chunk runs while the next is put into its lane: the device never waits for the host.
 LANES = 2
 # How many a caller may ask for. Further lanes get their buffers when they are first used.
@@ -55,11 +58,12 @@ cdef class _Scanner:
     """
 
     cdef Context _context
-    cdef list _kernels       # by the number of keys
+    cdef list _kernels       # by the number of keys, see open_page_kernels
     cdef Kernel _read
     cdef int _read_blocks
     cdef DevicePages _pages
     cdef size_t _key_size
+    cdef unsigned int _tiles  # the most of any kernel
     cdef list _lanes         # LANES of them, and more once a batch asked for more
     cdef bint _unclean       # whether a launch may have left sums behind
     cdef readonly bint broken
@@ -80,28 +84,15 @@ cdef class _Scanner:
             )
         self.ptx = path.stem.partition(".")[2]
         module = Module(self._context, path.read_bytes())
-        self._kernels = [None] + [
-            Kernel(module, b"morphogen_scan_%d" % keys) for keys in range(1, kMaxChunkKeys + 1)
-        ]
         self._read = Kernel(module, b"morphogen_read")
         self._read_blocks = facts["multiprocessors"] * self._read.resident_blocks(kBlockThreads)
-        # All are asked, since a driver may load a kernel when it is first touched: not in a query.
-        resident = min(
-            (<Kernel>kernel).resident_blocks(kBlockThreads) for kernel in self._kernels[1:]
-        )
-        if resident < 1:
-            raise DeviceUnavailableError(
-                f"a multiprocessor of cuda:{self._context.ordinal} cannot hold a block of "
-                f"{kBlockThreads} threads"
-            )
         stride = padded_size(pages.page_size)
-        self.grid = plan_grid(
-            pages.num_pages,
-            stride // kVectorBytes,
-            kTileVectors,
-            facts["multiprocessors"] * resident,
+        self._kernels = open_page_kernels(
+            self._context, module, pages.num_pages, stride, facts["multiprocessors"]
         )
-        more = LANES * sums_size(stride, self.grid.tiles)
+        self.grid = self._kernels[kMaxChunkKeys].grid
+        self._tiles = max(kernel.grid.tiles for kernel in self._kernels[1:])
+        more = LANES * sums_size(kMaxChunkKeys, stride, self._tiles)
         self._pages = DevicePages(self._context, pages.num_pages, pages.page_size, more)
         self._key_size = key_size
         self._lanes = []
@@ -114,7 +105,9 @@ cdef class _Scanner:
 
     def _open_lanes(self, Py_ssize_t count):
         while len(self._lanes) < count:
-            self._lanes.append(Lane(self._context, self._pages, self._key_size, self.grid))
+            self._lanes.append(
+                Lane(self._context, self._pages, self._key_size, kMaxChunkKeys, self._tiles)
+            )
 
     def read(self) -> int:
         cdef Lane lane = self._lanes[0]
@@ -144,15 +137,16 @@ cdef class _Scanner:
         """Answer the packed batch. times: a row for each chunk, or None."""
         cdef Py_ssize_t lanes = min(<Py_ssize_t>strategy.lanes, <Py_ssize_t>len(ranges))
         cdef Py_ssize_t start, stop, chunk = 0
-        cdef size_t keys
+        cdef unsigned int keys
+        cdef bint graph = strategy.graph
         cdef Lane lane
-        cdef Kernel kernel
+        cdef PageKernel kernel
         cdef double* row = NULL
         if not ranges:
             return 0
         self._context.enter()
         try:
-            self._open_lanes(lanes)
+            self._prepare(lanes, graph, ranges[0][1] * packer.keys_per_query)
             self._clean()
             for start, stop in ranges:
                 lane = self._lanes[chunk % lanes]
@@ -162,7 +156,9 @@ cdef class _Scanner:
                     row = &times[chunk, 0]
                 with nogil:
                     lane.finish()
-                    lane.submit(kernel, packer.chunk_keys(start), keys, &out[start, 0, 0], row)
+                    lane.submit(
+                        kernel, packer.chunk_keys(start), keys, &out[start, 0, 0], graph, row
+                    )
                 chunk += 1
                 # A batch of many chunks must heed Ctrl-C.
                 PyErr_CheckSignals()
@@ -175,6 +171,17 @@ cdef class _Scanner:
             raise
         finally:
             self._context.leave()
+        return 0
+
+    cdef int _prepare(self, Py_ssize_t lanes, bint graph, int keys) except -1:
+        """Make what a batch needs besides: lanes, room for wide chunks of so many keys, graphs."""
+        cdef Lane lane
+        cdef PageKernel kernel = self._kernels[keys]
+        self._open_lanes(lanes)
+        for lane in self._lanes[:lanes]:
+            lane.reserve(kernel.keys)
+            if graph:
+                lane.open_graph()
         return 0
 
     cdef int _clean(self) except -1:
@@ -220,8 +227,13 @@ class CudaEngine(Engine):
     ) -> None:
         if generate is not None and not 0 <= generate < 2**64:
             raise ValueError(f"generate must be in 0..2**64 - 1, not {generate}")
-        default = Strategy(MAX_MICRO_BATCH, lanes=LANES, graph=False)
-        choices = Choices(f"cuda:{ordinal}", default, widest=MAX_MICRO_BATCH, lanes=LANE_COUNTS)
+        choices = Choices(
+            device=f"cuda:{ordinal}",
+            default=Strategy(MAX_MICRO_BATCH, lanes=LANES, graph=False),
+            widest=WIDEST_MICRO_BATCH,
+            lanes=LANE_COUNTS,
+            graph=True,
+        )
         super().__init__(pages, choices)
         self._scanner = _Scanner(pages, ordinal, self._packer.key_size, progress, generate)
         self._ptx = self._scanner.ptx
