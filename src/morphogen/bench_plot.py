@@ -155,7 +155,8 @@ def _draw_latencies(result: BenchmarkResult, axis: Axes) -> None:
             at, values = zip(*tails, strict=True)
             color = line.get_color()
             axis.plot(at, values, "^--", color=color, label=f"{way}, 99th percentile")
-    axis.set_ylim(bottom=0)
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
     _label(axis, "Latency of concurrent callers", *_callers(result), "ms")
 
 

@@ -67,7 +67,7 @@ class Rounds:
             Of the round; it decides the order.
         timed : bool
         """
-        # What ran before shapes caches and clocks of what runs next: never the same neighbours.
+        # What ran before shapes caches and clocks of what runs next: another in each round.
         names = list(self._contenders)
         random.Random(number).shuffle(names)
         for name in names:
