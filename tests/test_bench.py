@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from morphogen import Answer, Query, bench, instruction_set, workload
+from morphogen.bench_pages import with_progress
 from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
 from wrong_answers import EDITS, Edit, edited, edited_engine
@@ -209,7 +210,18 @@ def test_progress_ends_at_the_total():
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert len(calls) == 9
     assert calls[-1] == (24, 24)
-    assert {what for _, _, what in everything} == {"checking", "measuring"}
+    assert {what for _, _, what in everything} == {"making pages", "checking", "measuring"}
+
+
+def test_progress_is_told_a_hundred_times_at_most():
+    calls: list[tuple[int, int]] = []
+    table = workload.random_pages(1000, 8, 0)
+    read = with_progress(
+        lambda start, stop: table[start:stop], 1000, lambda *call: calls.append(call)
+    )
+    blocks = [read(start, start + 1) for start in range(1000)]
+    assert (np.concatenate(blocks) == table).all()
+    assert calls == [(done, 1000) for done in range(0, 1000, 10)]
 
 
 def test_an_interrupted_run_leaves_its_rows(tmp_path, monkeypatch, capsys):

@@ -146,8 +146,9 @@ def run_benchmark(
         Where to write the rows as CSV, each as soon as it is measured, so that an interrupted run
         leaves what it had.
     progress : callable, optional
-        Called between steps with the work done, the work in all, and what it is: "uploading" pages
-        to a GPU, "checking" answers by adding pages up, "measuring", "concurrent callers".
+        Called between steps with the work done, the work in all, and what it is: "making pages",
+        "uploading" them to a GPU, "checking" answers by adding pages up, "measuring", "concurrent
+        callers".
     opener : callable, optional
         Opens the engine to measure; by default the one of ``config.device``.
 
@@ -171,7 +172,7 @@ def run_benchmark(
             f"{describe_size(config.memory)} of memory, and only {describe_size(available)} are "
             "available"
         )
-    matrix = open_pages(config)
+    matrix = open_pages(config, _step(progress, "making pages"))
     fetch = random_fetch(config.num_pages, config.queries, config.keys_per_query, config.seed + 1)
     with ExitStack() as stack:
         upload = _step(progress, "uploading")

@@ -24,6 +24,8 @@ from morphogen.bench_strategies import (
 from morphogen.bench_trial import Trial
 from morphogen.engine.strategy import Strategy
 
+_ALWAYS_RUN = ("single", "batch")  # what a trial runs in any case, by the names it has there
+
 
 @dataclass(frozen=True, slots=True)
 class StrategyRow:
@@ -125,7 +127,7 @@ class StrategyMatrix:
         """
         run = different_work(self._strategies, self._default, q)
         return {
-            name: self._strategies[name] for name in run if self._contender(name) not in _CONTENDERS
+            name: self._strategies[name] for name in run if self._contender(name) not in _ALWAYS_RUN
         }
 
     def add(self, trial: Trial) -> None:
@@ -188,6 +190,3 @@ class StrategyMatrix:
             vs_read=Spread.of_ratio(own, trial.times["read"]),
             correct=not trial.faults_of(contender),
         )
-
-
-_CONTENDERS = ("single", "batch")

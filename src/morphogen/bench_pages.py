@@ -41,12 +41,16 @@ def pages_of_file(path: str | os.PathLike[str], page_size: int, most: int | None
     return pages if most is None else min(pages, most)
 
 
-def open_pages(config: BenchmarkConfig) -> PageMatrix:
+def open_pages(
+    config: BenchmarkConfig, progress: Callable[[int, int], None] | None = None
+) -> PageMatrix:
     """The table that a configuration asks for.
 
     Parameters
     ----------
     config : BenchmarkConfig
+    progress : callable, optional
+        Called with the bytes made and the bytes in all, a hundred times.
 
     Returns
     -------
@@ -61,7 +65,10 @@ def open_pages(config: BenchmarkConfig) -> PageMatrix:
     if config.generated:
         return PageMatrix(unbacked_pages(config.num_pages, config.page_size))
     if config.matrix_file is None:
-        return PageMatrix(random_pages(config.num_pages, config.page_size, config.seed))
+        progress = progress and _by_the_hundredth(progress)
+        return PageMatrix(
+            random_pages(config.num_pages, config.page_size, config.seed, progress=progress)
+        )
     matrix = PageMatrix.open(config.matrix_file, config.page_size)
     if matrix.num_pages < config.num_pages:
         raise ValueError(
@@ -113,7 +120,7 @@ def with_progress(
     read : callable
     num_pages : int
     progress : callable or None
-        Called with the pages that were read before, and the pages in all.
+        Called with the pages that were read before, and the pages in all, a hundred times.
 
     Returns
     -------
@@ -121,9 +128,23 @@ def with_progress(
     """
     if progress is None:
         return read
+    progress = _by_the_hundredth(progress)
 
     def tell(start: int, stop: int) -> Pages:
         progress(start, num_pages)
         return read(start, stop)
+
+    return tell
+
+
+def _by_the_hundredth(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """The same, called only when another hundredth is done: drawing a bar takes its time."""
+    told = -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if 100 * done // total != told:
+            told = 100 * done // total
+            progress(done, total)
 
     return tell
