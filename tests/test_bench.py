@@ -304,3 +304,10 @@ def test_of_a_large_table_the_last_query_of_each_batch_is_checked_against_the_na
     for q, wrong in ((2, 1), (5, 4)):
         naive = f"q = {q}: the batch differs from the naive XOR of the pages in query {wrong}"
         assert naive in result.failures
+
+
+def test_every_column_is_documented():
+    text = (Path(__file__).resolve().parent.parent / "docs" / "bench.md").read_text(
+        encoding="utf-8"
+    )
+    assert [column for column in bench.COLUMNS if f"`{column}`" not in text] == []

@@ -126,6 +126,18 @@ def test_a_picture_of_wrong_answers_does_not_hide_them(tmp_path, monkeypatch, ca
 
 
 @needs_matplotlib
+def test_a_picture_that_cannot_be_written_costs_no_measurement(tmp_path, monkeypatch, capsys):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "bench.svg")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    assert main([*SMALL, "--batch-sizes", "2", "--plot", str(tmp_path / "bench.svg")]) == 2
+    output = capsys.readouterr()
+    assert "equal" in output.out
+    assert output.err == "morphogen: bench.svg: No space left on device\n"
+
+
+@needs_matplotlib
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -132,11 +132,12 @@ def run(args: argparse.Namespace, progress: Progress, print_result: Print) -> in
     def show(console: Console) -> None:
         tables_bench.show_benchmark(result, console)
 
-    if args.plot is not None:
-        draw_benchmark(result, args.plot)
     print_result(result.as_dict(), show)
     for failure in result.failures:
         print(f"morphogen: {failure}", file=sys.stderr)
+    if args.plot is not None:
+        # Last: a disk that is full must not cost what was measured.
+        draw_benchmark(result, args.plot)
     return 1 if result.failures else 0
 
 

@@ -210,7 +210,8 @@ def _show_phases(rows: Sequence[PhaseRow], console: Console) -> None:
 
 
 def _ms(value: float) -> str:
-    return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:,.1f}"
+    decimals = 3 if value < 10 else 2 if value < 100 else 1 if value < 1000 else 0
+    return f"{value:,.{decimals}f}"
 
 
 def _tail(value: float | None) -> str:
