@@ -78,8 +78,20 @@ __device__ __forceinline__ void add_chosen(Vector& sum, std::uint32_t choice, co
 #undef MORPHOGEN_ADD_ONE
 #undef MORPHOGEN_ADD_TWO
 
-// XORs the selected ones of `count` pages into `sums`; the first is bit `bit` of the window. Threads of
-// a warp that come here have the same bit and count.
+struct JumpPages {
+  Vector a, b, c, d;
+};
+
+// Four pages, of which `count` exist, at least one: the last of them stands for those that do not.
+__device__ __forceinline__ JumpPages load_pages(const Vector* page, unsigned count,
+                                                std::uint64_t stride) {
+  return {load_once(page), load_once(page + min(count - 1, 1u) * stride),
+          load_once(page + min(count - 1, 2u) * stride),
+          load_once(page + min(count - 1, 3u) * stride)};
+}
+
+// XORs the selected ones of `count` pages into `sums`; the first is bit `bit` of the window. Threads
+// of a warp that come here have the same bit and count.
 template <int Keys, unsigned Words>
 __device__ __forceinline__ void scan_chosen_pages(const Vector* page, unsigned vectors, unsigned bit,
                                                   unsigned count,
@@ -88,7 +100,9 @@ __device__ __forceinline__ void scan_chosen_pages(const Vector* page, unsigned v
   constexpr unsigned kWordBits = 32;
   constexpr std::uint32_t kChoice = (1u << kJumpPages) - 1;
   const std::uint64_t stride = vectors;
-  for (; count > 0; count -= min(count, kWordBits), bit += kWordBits) {
+  if (count == 0) return;
+  JumpPages now = load_pages(page, count, stride);
+  for (; count > 0; bit += kWordBits) {
     const std::uint32_t exists = count < kWordBits ? (1u << count) - 1 : ~0u;
     std::uint32_t selected[Keys];
 #pragma unroll
@@ -96,24 +110,24 @@ __device__ __forceinline__ void scan_chosen_pages(const Vector* page, unsigned v
       selected[k] = exists & __funnelshift_r(bits[k][bit / kWordBits], bits[k][bit / kWordBits + 1],
                                              bit % kWordBits);
     }
-    unsigned left = min(count, kWordBits);
+    unsigned jumps = (min(count, kWordBits) + kJumpPages - 1) / kJumpPages;
 #pragma unroll 1
     do {
-      // Where fewer than 4 are left, the last one is read again, and nothing selects it.
-      const Vector a = load_once(page), b = load_once(page + min(left - 1, 1u) * stride);
-      const Vector c = load_once(page + min(left - 1, 2u) * stride);
-      const Vector d = load_once(page + min(left - 1, 3u) * stride);
-      Vector ab = a, cd = c;
-      xor_into(ab, b);
-      xor_into(cd, d);
-      page += kJumpPages * stride;
-      left -= min(left, kJumpPages);
+      count -= min(count, kJumpPages);
+      // The next pages are asked for before the jumps: a warp would else wait for memory, and then for
+      // its jumps. After the last pages one of these is read again.
+      page += count > 0 ? kJumpPages * stride : 0;
+      const JumpPages next = load_pages(page, max(count, 1u), stride);
+      Vector ab = now.a, cd = now.c;
+      xor_into(ab, now.b);
+      xor_into(cd, now.d);
 #pragma unroll
       for (int k = 0; k < Keys; ++k) {
-        add_chosen(sums[k], selected[k] & kChoice, a, b, ab, c, d, cd);
+        add_chosen(sums[k], selected[k] & kChoice, now.a, now.b, ab, now.c, now.d, cd);
         selected[k] >>= kJumpPages;
       }
-    } while (left > 0);
+      now = next;
+    } while (--jumps > 0);
   }
 }
 

@@ -29,14 +29,14 @@ struct BlockShape {
 
 // One block fills a multiprocessor: its keys are walked and its sums published once, not by each of
 // several blocks. So the register file gives each thread 64 registers of 1024 threads, 128 of 512,
-// 168 of 384: what the sums of 6, 12 and 24 keys need. All shared memory of a block stays under the
+// 255 of 256: what the sums of 6, 12 and 24 keys need. All shared memory of a block stays under the
 // 48 KiB that every device gives without asking.
 constexpr BlockShape block_shape(int keys) {
   // With 6 keys 20 leaves make 120 walks: a warp for each of the four schedulers of a
   // multiprocessor, so that none does two in a row.
   if (keys <= kMaxChunkKeys) return {kBlockThreads, kTileVectors, 20, keys};
   if (keys <= kWideChunkKeys) return {512, kTileVectors, 20, 6};
-  return {384, kTileVectors / 2, 16, 3};
+  return {256, kTileVectors, 16, 2};
 }
 
 constexpr unsigned kMaxKeyBytes =

@@ -17,7 +17,7 @@ from morphogen.engine import ptx
 VECTOR_BYTES = 16
 BLOCK_THREADS = 1024  # of all kernels but the wide ones
 MAX_TILE = 256  # vectors
-WIDE = {12: (512, 256), 24: (384, 128)}  # threads and vectors of a tile, by the kernel's keys
+WIDE = {12: (512, 256), 24: (256, 256)}  # threads and vectors of a tile, by the kernel's keys
 MAX_KEY_BYTES = 608
 COUNTER_BYTES = 4
 

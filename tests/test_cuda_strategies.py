@@ -67,7 +67,7 @@ def test_a_chunk_takes_the_next_larger_kernel(gpu: StandIn, width: int, keys: in
         answer = engine.answer(batch, max_micro_batch=width)
         assert np.array_equal(answer.pages, naive_answers(TABLE, batch))
     assert [launch.kernel for launch in gpu.launches()] == [f"morphogen_scan_{n}" for n in kernels]
-    threads = {12: 512, 24: 384}
+    threads = {12: 512, 24: 256}
     assert [launch.block[0] for launch in gpu.launches()] == [threads.get(n, 1024) for n in kernels]
 
 

@@ -149,13 +149,13 @@ def test_the_budget_is_that_of_the_issue() -> None:
 
 def test_wide_kernels_have_limits_of_their_own() -> None:
     # A jump brings what masks cost 4 LOP3 a page down to 4 for 4 pages, and little besides.
-    assert LIMITS["wide"] == {"threads_per_multiprocessor": 384, "lop3_per_vector_and_key": 1.5}
-    made = kernel("morphogen_scan_24", registers=168, block_threads=384, loops=[loop(lop3=144)])
+    assert LIMITS["wide"] == {"threads_per_multiprocessor": 256, "lop3_per_vector_and_key": 1.5}
+    made = kernel("morphogen_scan_24", registers=255, block_threads=256, loops=[loop(lop3=144)])
     assert excesses(made) == []
     made.loops[0].opcodes["LOP3"] = 145
     assert excesses(made) == ["morphogen_scan_24: 1.51 LOP3 per 16 bytes and key, 1.5 allowed"]
-    made.registers = 169
-    assert "0 threads fit a multiprocessor, 384 needed" in excesses(made)[0]
+    made.registers = 257
+    assert "0 threads fit a multiprocessor, 256 needed" in excesses(made)[0]
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
@@ -293,6 +293,23 @@ JUMP = """
  /*0070*/ @P0 BRA `(.head) ;
  /*0080*/ EXIT ;
 """
+
+
+def test_the_main_loop_is_an_inner_one() -> None:
+    inner = LOOPS.replace("LDG.E.U8", "LDG.E.128").replace(
+        ".inner:", " /*0018*/ LDG.E.128 R8 ;\n.inner:"
+    )
+    found = with_code('\t.section\t.text.morphogen_scan_1,"ax"' + inner).loops
+    assert [(loop.depth, len(loop.load_bits)) for loop in found] == [(2, 2), (1, 2)]
+
+
+def test_branches_count_fully_or_evenly() -> None:
+    loops = [
+        sass.find_loops(sass.parse_blocks(LOOPS.splitlines()), even=even)[1]
+        for even in (False, True)
+    ]
+    # The cold part is two instructions.
+    assert [loop.length() for loop in loops] == [5, 4]
 
 
 def test_cases_of_a_jump_count_as_often_as_they_are_taken() -> None:

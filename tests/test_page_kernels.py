@@ -203,6 +203,6 @@ def test_the_source_declares_what_these_tests_assume() -> None:
         "constexpr int kWideChunkKeys = 12;",
         "constexpr int kWidestChunkKeys = 24;",
         "return {512, kTileVectors, 20, 6};",
-        "return {384, kTileVectors / 2, 16, 3};",
+        "return {256, kTileVectors, 16, 2};",
     ):
         assert text in header

@@ -39,13 +39,14 @@ class Block:
 class Loop(list[Instruction]):
     """A loop's instructions, without those of the loops within it.
 
-    Where it jumps by a table, `times` says how often each runs in a turn if all entries are as
-    likely; an instruction that nothing but conditions keeps from running counts once.
+    `times` says how often each runs in a turn: where a table decides, as if all its entries were as
+    likely; where a branch does, as if it always ran, but for `find_loops` with `even`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.times: list[float] = []
+        self.depth = 1  # loops that it lies in, itself among them
 
     def loads(self) -> list[Instruction]:
         return [i for i in self if i.opcode in GLOBAL_LOADS]
@@ -156,8 +157,11 @@ def dominators_of(predecessors: list[set[int]]) -> list[set[int]]:
     return found
 
 
-def find_loops(blocks: list[Block]) -> list[Loop]:
-    """The natural loops of a kernel: what lies between a loop's head and the jumps back to it."""
+def find_loops(blocks: list[Block], *, even: bool = False) -> list[Loop]:
+    """The natural loops of a kernel: what lies between a loop's head and the jumps back to it.
+
+    With `even`, a branch within a loop is as likely to be taken as not when times are counted.
+    """
     predecessors = predecessors_of(blocks)
     dominators = dominators_of(predecessors)
     bodies: dict[int, set[int]] = {}
@@ -175,7 +179,9 @@ def find_loops(blocks: list[Block]) -> list[Loop]:
         for number in set().union(*bodies.values())
     }
     loops = {head: Loop() for head in sorted(bodies)}
-    times = {head: times_in(blocks, head, body) for head, body in bodies.items()}
+    for head, loop in loops.items():
+        loop.depth = sum(head in body for body in bodies.values())
+    times = {head: times_in(blocks, head, body, even) for head, body in bodies.items()}
     for number in sorted(innermost):
         loop, instructions = loops[innermost[number]], blocks[number].instructions
         loop += instructions
@@ -183,8 +189,8 @@ def find_loops(blocks: list[Block]) -> list[Loop]:
     return list(loops.values())
 
 
-def times_in(blocks: list[Block], head: int, body: set[int]) -> dict[int, float]:
-    """How often the blocks of a loop run in a turn, where jumps by a table are to choose."""
+def times_in(blocks: list[Block], head: int, body: set[int], even: bool) -> dict[int, float]:
+    """How often the blocks of a loop run in a turn, see Loop and find_loops."""
     times = dict.fromkeys(body, 0.0)
     times[head] = 1.0
     changed = True
@@ -193,9 +199,11 @@ def times_in(blocks: list[Block], head: int, body: set[int]) -> dict[int, float]
         for number in sorted(body - {head}):
             found = 0.0
             for before in body:
-                jumps = blocks[before].jumps
-                share = jumps.count(number) / len(jumps) if jumps else 1.0
-                if number in blocks[before].successors:
+                jumps, successors = blocks[before].jumps, blocks[before].successors & body
+                if number in successors:
+                    share = jumps.count(number) / len(jumps) if jumps else 1.0
+                    if even and not jumps and head not in successors:
+                        share /= len(successors)
                     found += times[before] * share
             found = min(1.0, found)
             changed |= found != times[number]
