@@ -7,94 +7,40 @@
 // memory, and leaves them zero for the next launch.
 //
 // The tree is that of dpf.h, the same code that the host runs.
+#include "block_range.h"
+#include "chosen_sums.h"
 #include "dpf.h"
 #include "page_jobs.h"
 #include "page_stream.h"
+#include "scan_loops.h"
 
 namespace morphogen {
 namespace {
 
-constexpr unsigned kWarps = kBlockThreads / kWarpThreads;
-
-// Leaves expanded at a time. With 6 keys that makes 120 walks: a warp for each of the four
-// schedulers of a multiprocessor, so that none does two in a row.
-constexpr unsigned kWindowLeaves = 20;
-constexpr unsigned kWindowWords = kWindowLeaves * kLeafWords;
+template <int Keys>
+constexpr unsigned kThreads = block_shape(Keys).threads;
+template <int Keys>
+constexpr unsigned kWarps = kThreads<Keys> / kWarpThreads;
+template <int Keys>
+constexpr unsigned kMaxWidth = block_shape(Keys).tile_vectors;
+template <int Keys>
+constexpr unsigned kWindowLeaves = block_shape(Keys).window_leaves;
+// A group of 32 pages may begin within a word and so read one beyond the last.
+template <int Keys>
+constexpr unsigned kWindowWords = kWindowLeaves<Keys> * kLeafWords + 1;
+template <int Keys>
+constexpr int kFoldedKeys = block_shape(Keys).folded_keys;
+// With many keys a thread keeps its sums until its run ends: it has the registers.
+template <int Keys>
+constexpr bool kIsWide = Keys > kMaxChunkKeys;
 
 // While the first leaves are walked to, each block fetches these many bytes of its pages into the
 // second-level cache: 35 MB on 132 multiprocessors, what memory delivers in that time.
 constexpr unsigned kPrefetchBytes = 256 * 1024;
 constexpr unsigned kCacheLineBytes = 128;
 
-__device__ __forceinline__ void xor_selected(Vector& sum, const Vector& page, std::uint32_t mask) {
-  sum.x ^= page.x & mask;
-  sum.y ^= page.y & mask;
-  sum.z ^= page.z & mask;
-  sum.w ^= page.w & mask;
-}
-
-// All ones where bit `position` of `bits` is set.
-__device__ __forceinline__ std::uint32_t bit_mask(std::uint32_t bits, unsigned position) {
-  return 0u - ((bits >> position) & 1u);
-}
-
 __device__ __forceinline__ void prefetch(const void* address) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
-}
-
-// The part of the table that a block answers for.
-struct BlockRange {
-  unsigned tile;
-  unsigned first_vector;     // of the page
-  unsigned width;            // vectors
-  std::uint64_t begin, end;  // pages
-};
-
-__device__ __forceinline__ BlockRange block_range(const ChunkJob& job) {
-  BlockRange range;
-  range.tile = blockIdx.x % job.tiles;
-  range.first_vector = range.tile * job.tile_vectors;
-  range.width = min(job.tile_vectors, job.vectors - range.first_vector);
-  const unsigned run = blockIdx.x / job.tiles;
-  range.begin = job.pages_per_run * run + min(run, job.longer_runs);
-  range.end = range.begin + job.pages_per_run + (run < job.longer_runs);
-  return range;
-}
-
-// The tile's part of a page.
-__device__ __forceinline__ const Vector* tile_of(const ChunkJob& job, const BlockRange& range,
-                                                 std::uint64_t page) {
-  return static_cast<const Vector*>(job.pages) + page * job.vectors + range.first_vector;
-}
-
-// Where a thread stands in a block. Where a page is at least a warp wide, whole warps share a page.
-// Narrower pages lie side by side in a warp.
-struct Place {
-  unsigned column;  // vector of the tile
-  unsigned row;     // which of the pages that the block reads at the same time
-  unsigned rows;    // how many those are
-  bool active;      // whether this thread has a column
-};
-
-__device__ __forceinline__ bool is_narrow(unsigned width) { return width < kWarpThreads; }
-
-__device__ __forceinline__ Place place_in(unsigned width, unsigned thread) {
-  const unsigned warp = thread / kWarpThreads, lane = thread % kWarpThreads;
-  Place place;
-  if (is_narrow(width)) {
-    const unsigned pages = kWarpThreads / width;  // of a warp
-    place.rows = kWarps * pages;
-    place.row = warp * pages + lane / width;
-    place.column = lane % width;
-    place.active = lane / width < pages;
-  } else {
-    const unsigned warps = (width + kWarpThreads - 1) / kWarpThreads;  // of a page
-    place.rows = kWarps / warps;
-    place.row = warp / warps;
-    place.column = warp % warps * kWarpThreads + lane;
-    place.active = place.row < place.rows && place.column < width;
-  }
-  return place;
 }
 
 // The thread's index, read anew: what is derived from it then need not wait in registers, which the
@@ -105,35 +51,16 @@ __device__ __forceinline__ unsigned read_thread_index() {
   return index;
 }
 
-// Pages that are expanded at a time, and scanned.
-struct Window {
-  std::uint64_t first_leaf, begin, end;
-
-  __device__ __forceinline__ Window(std::uint64_t begin, std::uint64_t last)
-      : first_leaf(begin >> kLeafLogBits), begin(begin),
-        end(min(last, (first_leaf + kWindowLeaves) << kLeafLogBits)) {}
-
-  __device__ __forceinline__ unsigned pages() const { return static_cast<unsigned>(end - begin); }
-
-  __device__ __forceinline__ unsigned leaves() const {
-    return static_cast<unsigned>(((end - 1) >> kLeafLogBits) - first_leaf) + 1;
-  }
-
-  // The first page of a row's contiguous share, counted from begin.
-  __device__ __forceinline__ unsigned row_start(unsigned row, unsigned rows) const {
-    return pages() * row / rows;
-  }
-};
-
 // Selection bits of the leaves first_leaf.. of each key: one walk from the root a thread, of all
 // leaves at once. A window costs its depth in blocks of the PRG however many leaves it has.
-template <int Keys>
+template <int Keys, unsigned Words>
 __device__ __forceinline__ void expand_window(const std::uint8_t* keys, unsigned key_bytes,
-                                              std::uint64_t first_leaf, unsigned leaves,
-                                              std::uint32_t (&bits)[Keys][kWindowWords + 1]) {
-  for (unsigned walk = threadIdx.x; walk < Keys * leaves; walk += kBlockThreads) {
-    unsigned index = walk % Keys;
-    const unsigned leaf = walk / Keys;
+                                              unsigned key_count, std::uint64_t first_leaf,
+                                              unsigned leaves,
+                                              std::uint32_t (&bits)[Keys][Words]) {
+  for (unsigned walk = threadIdx.x; walk < key_count * leaves; walk += kThreads<Keys>) {
+    unsigned index = walk % key_count;
+    const unsigned leaf = walk / key_count;
     // Opaque: with one key the compiler would else keep the key's words in registers, and spill.
     asm("" : "+r"(index));
     const std::uint8_t* key = keys + index * key_bytes;
@@ -143,96 +70,18 @@ __device__ __forceinline__ void expand_window(const std::uint8_t* keys, unsigned
     expand_leaf(node, key, depth, block);
     for (int i = 0; i < kLeafWords; ++i) bits[index][leaf * kLeafWords + i] = block[i];
   }
-  // A group of 32 pages may begin within a word and so read one beyond the last.
   if (threadIdx.x < Keys) bits[threadIdx.x][leaves * kLeafWords] = 0;
 }
 
-// The mask of a byte's top bit: all ones where it is set. PRMT copies that bit over four bytes, one
-// instruction for what shifting and negating would need three.
-template <unsigned Byte>
-__device__ __forceinline__ std::uint32_t top_bit_mask(std::uint32_t word) {
-  constexpr unsigned kCopyTopBit = 8;  // in a selector's nibble, beside the number of the byte
-  std::uint32_t mask;
-  // Not __byte_perm: that clears this bit of the selector.
-  asm("prmt.b32 %0, %1, 0, %2;" : "=r"(mask) : "r"(word), "n"(0x1111 * (kCopyTopBit | Byte)));
-  return mask;
-}
-
-constexpr unsigned kGroupPages = 32;  // what a word selects
-
-// XORs the selected pages of a group into `sums`. A step takes the pages whose bits are at the top
-// of the words' four bytes: they are 8 pages apart, and the next step's are one before them.
-template <int Keys, bool Whole>
-__device__ __forceinline__ void scan_group(const Vector* page, std::uint64_t vectors,
-                                           unsigned count, std::uint32_t (&selected)[Keys],
-                                           Vector (&sums)[Keys]) {
-  constexpr int kSteps = kGroupPages / 4;
-#pragma unroll 1
-  for (int step = kSteps - 1; step >= 0; --step) {
-    const Vector* first = page + static_cast<unsigned>(step) * vectors;
-    Vector loaded[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const bool exists = Whole || static_cast<unsigned>(step + i * kSteps) < count;
-      loaded[i] = exists ? load_once(first + i * kSteps * vectors) : Vector{0, 0, 0, 0};
-    }
-#pragma unroll
-    for (int k = 0; k < Keys; ++k) {
-      xor_selected(sums[k], loaded[0], top_bit_mask<0>(selected[k]));
-      xor_selected(sums[k], loaded[1], top_bit_mask<1>(selected[k]));
-      xor_selected(sums[k], loaded[2], top_bit_mask<2>(selected[k]));
-      xor_selected(sums[k], loaded[3], top_bit_mask<3>(selected[k]));
-      selected[k] <<= 1;
-    }
-  }
-}
-
-// XORs the selected ones of `count` pages, the first of which is bit `bit` of the window.
-template <int Keys>
-__device__ __forceinline__ void scan_pages(const Vector* page, unsigned vectors, unsigned bit,
-                                           unsigned count,
-                                           const std::uint32_t (&bits)[Keys][kWindowWords + 1],
-                                           Vector (&sums)[Keys]) {
-  while (count > 0) {
-    std::uint32_t selected[Keys];
-    for (int k = 0; k < Keys; ++k) {
-      selected[k] = __funnelshift_r(bits[k][bit / 32], bits[k][bit / 32 + 1], bit % 32);
-    }
-    if (count < kGroupPages) {
-      scan_group<Keys, false>(page, vectors, count, selected, sums);
-      break;
-    }
-    scan_group<Keys, true>(page, vectors, count, selected, sums);
-    page += std::uint64_t{kGroupPages} * vectors;
-    bit += kGroupPages;
-    count -= kGroupPages;
-  }
-}
-
-// The same for pages narrower than a warp: every thread looks its own page's bits up.
-template <int Keys>
-__device__ __forceinline__ void scan_narrow_pages(
-    const Vector* page, unsigned vectors, unsigned bit, unsigned count, const Place& place,
-    const std::uint32_t (&bits)[Keys][kWindowWords + 1], Vector (&sums)[Keys]) {
-#pragma unroll 2  // loads in flight
-  for (unsigned at = place.row; at < count; at += place.rows) {
-    const Vector loaded = load_once(page + std::uint64_t{at} * vectors);
-    const unsigned position = bit + at;
-#pragma unroll
-    for (int k = 0; k < Keys; ++k) {
-      xor_selected(sums[k], loaded, bit_mask(bits[k][position / 32], position % 32));
-    }
-  }
-}
-
 // Adds up the pages that lie side by side in a warp, into those of its first page.
-template <int Keys>
-__device__ __forceinline__ void fold_warp(unsigned width, unsigned lane, Vector (&own)[Keys]) {
+template <int Keys, int Folded>
+__device__ __forceinline__ void fold_warp(unsigned width, int first, unsigned lane,
+                                          Vector (&own)[Keys]) {
   for (unsigned pages = kWarpThreads / width; pages > 1;) {
     const unsigned half = (pages + 1) / 2;
     const bool takes = lane / width + half < pages;
 #pragma unroll
-    for (int k = 0; k < Keys; ++k) {
+    for (int k = first; k < first + Folded; ++k) {
       const Vector other = {__shfl_down_sync(kAllLanes, own[k].x, half * width),
                             __shfl_down_sync(kAllLanes, own[k].y, half * width),
                             __shfl_down_sync(kAllLanes, own[k].z, half * width),
@@ -243,34 +92,61 @@ __device__ __forceinline__ void fold_warp(unsigned width, unsigned lane, Vector 
   }
 }
 
-// Adds every thread's own sums to the block's, one row of warps after the other.
-template <int Keys>
-__device__ __forceinline__ void add_in_turns(unsigned width, Vector (&own)[Keys],
-                                             Vector (&sums)[Keys][kTileVectors]) {
+// Adds the sums of each thread's keys `first`.. to the block's, one row of warps after the other.
+template <int Keys, int Folded = kFoldedKeys<Keys>>
+__device__ __forceinline__ void add_in_turns(unsigned width, int first, Vector (&own)[Keys],
+                                             Vector (&sums)[Folded][kMaxWidth<Keys>]) {
   const unsigned thread = read_thread_index();
-  const Place place = place_in(width, thread);
+  const Place place = place_in<kWarps<Keys>>(width, thread);
   unsigned turns = place.rows, turn = place.row;
   bool adds = place.active;
   if (is_narrow(width)) {
-    fold_warp<Keys>(width, thread % kWarpThreads, own);
-    turns = kWarps;
+    fold_warp<Keys, Folded>(width, first, thread % kWarpThreads, own);
+    turns = kWarps<Keys>;
     turn = thread / kWarpThreads;
     adds = thread % kWarpThreads < width;
   }
 #pragma unroll 1
   for (unsigned now = 0; now < turns; ++now) {
     if (adds && turn == now) {
-      for (int k = 0; k < Keys; ++k) xor_into(sums[k][place.column], own[k]);
+      for (int k = 0; k < Folded; ++k) xor_into(sums[k][place.column], own[first + k]);
     }
     __syncthreads();
   }
 }
 
+template <int Keys>
+__device__ __forceinline__ void clear(Vector (&sums)[kFoldedKeys<Keys>][kMaxWidth<Keys>]) {
+  constexpr unsigned kWidth = kMaxWidth<Keys>;
+#pragma unroll 1
+  for (unsigned i = threadIdx.x; i < kFoldedKeys<Keys> * kWidth; i += kThreads<Keys>) {
+    sums[i / kWidth][i % kWidth] = Vector{0, 0, 0, 0};
+  }
+}
+
+// Adds a block's sums of `count` keys to the accumulators of the keys `first`..
+template <int Keys>
+__device__ __forceinline__ void publish(const ChunkJob& job, const BlockRange& range, unsigned first,
+                                        unsigned count,
+                                        const Vector (&sums)[kFoldedKeys<Keys>][kMaxWidth<Keys>]) {
+  Vector* const accumulators = static_cast<Vector*>(job.accumulators);
+#pragma unroll 1
+  for (unsigned i = threadIdx.x; i < count * range.width; i += kThreads<Keys>) {
+    const unsigned k = i / range.width, column = i % range.width;
+    const Vector sum = sums[k][column];
+    Word64* to = reinterpret_cast<Word64*>(accumulators + std::uint64_t{first + k} * job.vectors +
+                                           range.first_vector + column);
+    atomicXor(to, Word64{sum.y} << 32 | sum.x);
+    atomicXor(to + 1, Word64{sum.w} << 32 | sum.z);
+  }
+}
+
+template <int Keys>
 __device__ __forceinline__ void prefetch_first_pages(const ChunkJob& job, const BlockRange& range) {
-  const Place place = place_in(range.width, threadIdx.x);
+  const Place place = place_in<kWarps<Keys>>(range.width, threadIdx.x);
   if (!place.active || is_narrow(range.width)) return;
   if (place.column % (kCacheLineBytes / kVectorBytes) != 0) return;
-  const Window window(range.begin, range.end);
+  const Window<kWindowLeaves<Keys>> window(range.begin, range.end);
   const unsigned first = window.row_start(place.row, place.rows);
   const unsigned last = window.row_start(place.row + 1, place.rows);
   const unsigned pages = kPrefetchBytes / kVectorBytes / (range.width * place.rows);
@@ -282,62 +158,90 @@ __device__ __forceinline__ void prefetch_first_pages(const ChunkJob& job, const 
   }
 }
 
+// XORs what the keys select of a window's pages to each thread's own sums.
+template <int Keys>
+__device__ __forceinline__ void scan_window(
+    const ChunkJob& job, const BlockRange& range, const Window<kWindowLeaves<Keys>>& window,
+    const std::uint32_t (&bits)[Keys][kWindowWords<Keys>], Vector (&own)[Keys]) {
+  const Place place = place_in<kWarps<Keys>>(range.width, read_thread_index());
+  if (!place.active) return;
+  const unsigned bit = static_cast<unsigned>(window.begin) & (kLeafBits - 1);
+  const Vector* column = tile_of(job, range, window.begin) + place.column;
+  if (is_narrow(range.width)) {
+    scan_narrow_pages<Keys>(column, job.vectors, bit, window.pages(), place, bits, own);
+    return;
+  }
+  const unsigned first = window.row_start(place.row, place.rows);
+  const unsigned last = window.row_start(place.row + 1, place.rows);
+  column += std::uint64_t{first} * job.vectors;
+  if constexpr (kIsWide<Keys>) {
+    scan_chosen_pages<Keys>(column, job.vectors, bit + first, last - first, bits, own);
+  } else {
+    scan_pages<Keys>(column, job.vectors, bit + first, last - first, bits, own);
+  }
+}
+
 template <int Keys>
 __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Keys>& chunk) {
-  __shared__ Vector sums[Keys][kTileVectors];
-  __shared__ std::uint32_t bits[Keys][kWindowWords + 1];
+  __shared__ Vector sums[kFoldedKeys<Keys>][kMaxWidth<Keys>];
+  __shared__ std::uint32_t bits[Keys][kWindowWords<Keys>];
   __shared__ alignas(16) std::uint8_t keys[Keys * kMaxKeyBytes];
   __shared__ bool is_last;
 
-  Vector* const accumulators = static_cast<Vector*>(job.accumulators);
-  Vector* const answers = static_cast<Vector*>(job.answers);
+  const unsigned key_count = kIsWide<Keys> ? job.keys : Keys;
   const BlockRange range = block_range(job);
-  prefetch_first_pages(job, range);
+  prefetch_first_pages<Keys>(job, range);
 
 #pragma unroll 1
-  for (unsigned i = threadIdx.x; i < Keys * job.key_bytes / kVectorBytes; i += kBlockThreads) {
+  for (unsigned i = threadIdx.x; i < key_count * job.key_bytes / kVectorBytes;
+       i += kThreads<Keys>) {
     reinterpret_cast<Vector*>(keys)[i] = reinterpret_cast<const Vector*>(chunk.bytes)[i];
   }
+  if constexpr (kIsWide<Keys>) {
+    // Keys that are not there select nothing.
 #pragma unroll 1
-  for (unsigned i = threadIdx.x; i < Keys * kTileVectors; i += kBlockThreads) {
-    sums[i / kTileVectors][i % kTileVectors] = Vector{0, 0, 0, 0};
+    for (unsigned i = threadIdx.x; i < Keys * kWindowWords<Keys>; i += kThreads<Keys>) {
+      bits[i / kWindowWords<Keys>][i % kWindowWords<Keys>] = 0;
+    }
+  } else {
+    clear<Keys>(sums);
   }
   __syncthreads();
 
+  Vector kept[Keys] = {};
   for (std::uint64_t next = range.begin; next < range.end;) {
-    const Window window(next, range.end);
+    const Window<kWindowLeaves<Keys>> window(next, range.end);
     next = window.end;
-    expand_window<Keys>(keys, job.key_bytes, window.first_leaf, window.leaves(), bits);
+    expand_window<Keys>(keys, job.key_bytes, key_count, window.first_leaf, window.leaves(), bits);
     __syncthreads();
+    if constexpr (kIsWide<Keys>) {
+      scan_window<Keys>(job, range, window, bits, kept);
+      __syncthreads();
+    } else {
+      // The sums live in registers for one window only: the walk needs the registers.
+      Vector own[Keys] = {};
+      scan_window<Keys>(job, range, window, bits, own);
+      add_in_turns<Keys>(range.width, 0, own, sums);
+    }
+  }
 
-    // The sums live in registers for one window only: the walk needs the registers.
-    Vector own[Keys] = {};
-    const Place place = place_in(range.width, read_thread_index());
-    if (place.active) {
-      const unsigned bit = static_cast<unsigned>(window.begin) & (kLeafBits - 1);
-      const Vector* column = tile_of(job, range, window.begin) + place.column;
-      if (is_narrow(range.width)) {
-        scan_narrow_pages<Keys>(column, job.vectors, bit, window.pages(), place, bits, own);
-      } else {
-        const unsigned first = window.row_start(place.row, place.rows);
-        const unsigned last = window.row_start(place.row + 1, place.rows);
-        scan_pages<Keys>(column + std::uint64_t{first} * job.vectors, job.vectors, bit + first,
-                         last - first, bits, own);
+  if constexpr (kIsWide<Keys>) {
+#pragma unroll
+    for (int first = 0; first < Keys; first += kFoldedKeys<Keys>) {
+      const unsigned begin = static_cast<unsigned>(first);
+      if (begin < key_count) {
+        clear<Keys>(sums);
+        __syncthreads();
+        add_in_turns<Keys>(range.width, first, kept, sums);
+        const unsigned count = min(key_count - begin, unsigned{kFoldedKeys<Keys>});
+        publish<Keys>(job, range, begin, count, sums);
+        __syncthreads();
       }
     }
-    add_in_turns<Keys>(range.width, own, sums);
+  } else {
+    publish<Keys>(job, range, 0, Keys, sums);
+    __syncthreads();
   }
-
-#pragma unroll 1
-  for (unsigned i = threadIdx.x; i < Keys * range.width; i += kBlockThreads) {
-    const unsigned k = i / range.width, column = i % range.width;
-    const Vector sum = sums[k][column];
-    Word64* to = reinterpret_cast<Word64*>(accumulators + std::uint64_t{k} * job.vectors +
-                                           range.first_vector + column);
-    atomicXor(to, Word64{sum.y} << 32 | sum.x);
-    atomicXor(to + 1, Word64{sum.w} << 32 | sum.z);
-  }
-  __syncthreads();
   if (threadIdx.x == 0) {
     // After the barrier, so that they cover the whole block's sums: one releases them, the other
     // acquires all other blocks'.
@@ -348,8 +252,10 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Keys>&
   __syncthreads();
   if (!is_last) return;
 
+  Vector* const accumulators = static_cast<Vector*>(job.accumulators);
+  Vector* const answers = static_cast<Vector*>(job.answers);
 #pragma unroll 1
-  for (unsigned i = threadIdx.x; i < Keys * range.width; i += kBlockThreads) {
+  for (unsigned i = threadIdx.x; i < key_count * range.width; i += kThreads<Keys>) {
     const std::uint64_t at = std::uint64_t{i / range.width} * job.vectors + range.first_vector +
                              i % range.width;
     answers[at] = __ldcg(accumulators + at);
@@ -362,7 +268,7 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Keys>&
 
 // A macro, since a kernel's name must have no template argument for the driver to find it by.
 #define MORPHOGEN_SCAN(KEYS)                                                \
-  extern "C" __global__ void __launch_bounds__(kBlockThreads, 1)            \
+  extern "C" __global__ void __launch_bounds__(kThreads<KEYS>, 1)           \
       morphogen_scan_##KEYS(const __grid_constant__ ChunkJob job,           \
                             const __grid_constant__ ChunkKeys<KEYS> keys) { \
     scan<KEYS>(job, keys);                                                  \
@@ -373,6 +279,8 @@ MORPHOGEN_SCAN(3)
 MORPHOGEN_SCAN(4)
 MORPHOGEN_SCAN(5)
 MORPHOGEN_SCAN(6)
+MORPHOGEN_SCAN(12)
+MORPHOGEN_SCAN(24)
 #undef MORPHOGEN_SCAN
 
 extern "C" __global__ void __launch_bounds__(kBlockThreads, 2)

@@ -8,6 +8,7 @@ from typing import Any
 import morphogen as mg
 from conftest import Bytes
 from morphogen.engine.base import Engine
+from morphogen.engine.strategy import Choices, Strategy
 
 SECONDS = 30  # no test waits so long but one that has failed
 
@@ -16,7 +17,8 @@ class HeldEngine(Engine):
     """A real engine whose chunks begin when a test says so, and whose calls are kept."""
 
     def __init__(self, inner: Engine, width: int) -> None:
-        super().__init__(inner.pages, "cpu", width)
+        default = Strategy(width, lanes=1, graph=False)
+        super().__init__(inner.pages, Choices("cpu", default, widest=width))
         self.inner = inner
         self.held = threading.Event()  # set: chunks go through
         self.held.set()
@@ -35,7 +37,7 @@ class HeldEngine(Engine):
     def read_pages(self) -> int:
         return self.inner.read_pages()
 
-    def _run(self, ranges: list[tuple[int, int]], out: Bytes) -> None:
+    def _run(self, ranges: list[tuple[int, int]], out: Bytes, strategy: Strategy) -> None:
         raise NotImplementedError
 
     def _release(self) -> None:

@@ -7,12 +7,14 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from morphogen import Answer, Query, bench, instruction_set, workload
+from morphogen.bench_pages import with_progress
 from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
-from wrong_answers import EDITS, Edit, edited_engine
+from wrong_answers import EDITS, Edit, edited, edited_engine
 
 COLUMNS = [
     "q",
@@ -109,7 +111,7 @@ def test_rows_and_csv(tmp_path, capsys):
     assert expected.items() <= header.items()
     assert list(rows[0])[: len(COLUMNS)] == COLUMNS
     assert tuple(rows[0]) == bench.COLUMNS
-    assert "sync_ms_per_batch" not in rows[0], "a single-query loop on the CPU is synchronous"
+    assert header["table"] == "random"
 
     assert data["ok"] is True
     assert data["failures"] == []
@@ -119,11 +121,16 @@ def test_rows_and_csv(tmp_path, capsys):
     queries = workload.random_queries(70, 40, 3, 8)
     for row, entry in zip(rows, data["rows"], strict=True):
         q = int(row["q"])
-        single, batch, read = (
-            float(row[name]) for name in ("single_ms_per_batch", "batch_ms_per_batch", "read_ms")
+        single, batch, read, sync = (
+            float(row[name])
+            for name in (
+                "single_ms_per_batch",
+                "batch_ms_per_batch",
+                "read_ms",
+                "sync_ms_per_batch",
+            )
         )
         assert float(row["batch_vs_single_speedup"]) == pytest.approx(single / batch, rel=1e-4)
-        assert float(row["batch_vs_read"]) == pytest.approx(batch / read, rel=1e-4)
         assert float(row["single_qps"]) == pytest.approx(1e3 * q / single, rel=1e-4)
         assert float(row["batch_qps"]) == pytest.approx(1e3 * q / batch, rel=1e-4)
         answer = b"".join(workload.naive_answer(pages, query).tobytes() for query in queries[:q])
@@ -133,6 +140,31 @@ def test_rows_and_csv(tmp_path, capsys):
         assert entry["q"] == q
         assert entry["checksum_batch"] == wanted
         assert entry["batch_ms_per_batch"] == pytest.approx(batch, rel=1e-4)
+        assert float(row["batch_vs_sync_speedup"]) == pytest.approx(sync / batch, rel=1e-4)
+        assert entry["read_ms"] == pytest.approx(read, rel=1e-4)
+
+
+def test_medians_quartiles_and_ratios_are_those_of_the_rounds(capsys):
+    assert main([*SMALL, "--iterations", "9", "--batch-sizes", "1,5", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    for row, rounds in zip(data["rows"], data["rounds"], strict=True):
+        assert rounds["q"] == row["q"]
+        ms = {name: np.array(times) for name, times in rounds["ms"].items()}
+        assert set(ms) == {"single", "batch", "sync", "read"}
+        assert {len(times) for times in ms.values()} == {9}, "warm-up rounds do not count"
+        for name in ("single", "batch", "sync", "read"):
+            low, middle, high = np.quantile(ms[name], [0.25, 0.5, 0.75])
+            assert row["read_ms" if name == "read" else f"{name}_ms_per_batch"] == middle
+            assert (row[f"{name}_low_ms"], row[f"{name}_high_ms"]) == (low, high)
+            assert row[f"{name}_spread"] == pytest.approx((high - low) / middle)
+        for name in ("single", "batch", "sync"):
+            assert row[f"{name}_vs_read"] == np.median(ms[name] / ms["read"])
+        for ratio, name in (
+            (ms["batch"] / ms["read"], "read"),
+            (ms["single"] / ms["batch"], "single"),
+        ):
+            quartiles = row[f"batch_vs_{name}_low"], row[f"batch_vs_{name}_high"]
+            assert quartiles == tuple(np.quantile(ratio, [0.25, 0.75]))
 
 
 def test_table_for_people(capsys):
@@ -142,6 +174,7 @@ def test_table_for_people(capsys):
     assert "70 pages of 40 bytes" in output.out
     assert output.out.count("equal") == 2
     assert "…" not in output.out, "no cell is cut short"
+    assert max(map(len, output.out[: output.out.index("sync:")].splitlines())) <= 100
 
 
 @pytest.mark.parametrize(
@@ -171,11 +204,24 @@ def test_the_seed_decides_the_answers():
 
 
 def test_progress_ends_at_the_total():
-    calls: list[tuple[int, int]] = []
-    bench.run_benchmark(config(), progress=lambda done, total: calls.append((done, total)))
+    everything: list[tuple[int, int, str]] = []
+    bench.run_benchmark(config(), progress=lambda *call: everything.append(call))
+    calls = [(done, total) for done, total, what in everything if what == "measuring"]
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert len(calls) == 9
     assert calls[-1] == (24, 24)
+    assert {what for _, _, what in everything} == {"making pages", "checking", "measuring"}
+
+
+def test_progress_is_told_a_hundred_times_at_most():
+    calls: list[tuple[int, int]] = []
+    table = workload.random_pages(1000, 8, 0)
+    read = with_progress(
+        lambda start, stop: table[start:stop], 1000, lambda *call: calls.append(call)
+    )
+    blocks = [read(start, start + 1) for start in range(1000)]
+    assert (np.concatenate(blocks) == table).all()
+    assert calls == [(done, 1000) for done in range(0, 1000, 10)]
 
 
 def test_an_interrupted_run_leaves_its_rows(tmp_path, monkeypatch, capsys):
@@ -233,7 +279,7 @@ def test_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "available_memory", lambda: 70 * 40)
     path = tmp_path / "rows.csv"
     assert main([*SMALL, "--batch-sizes", "1", "--csv", str(path)]) == 2
-    assert "need 3.2 KiB of memory, and only 2.7 KiB are available" in capsys.readouterr().err
+    assert "need 3.3 KiB of memory, and only 2.7 KiB are available" in capsys.readouterr().err
     assert not path.exists()
 
 
@@ -245,3 +291,23 @@ def test_library_errors():
         config(pages_on="moon")
     with pytest.raises(ValueError, match="at least one entry, not 0"):
         config(batch_sizes=())
+
+
+def test_of_a_large_table_the_last_query_of_each_batch_is_checked_against_the_naive_answer(
+    monkeypatch,
+):
+    def swap(answer: Answer, queries: list[Query], *_: object) -> Answer:
+        return edited(answer, answer.pages[::-1].copy()) if len(queries) > 1 else answer
+
+    monkeypatch.setattr(bench, "_MAX_NAIVE_WORK", 0)
+    result = bench.run_benchmark(config(batch_sizes=(2, 5)), opener=opener_of(swap))
+    for q, wrong in ((2, 1), (5, 4)):
+        naive = f"q = {q}: the batch differs from the naive XOR of the pages in query {wrong}"
+        assert naive in result.failures
+
+
+def test_every_column_is_documented():
+    text = (Path(__file__).resolve().parent.parent / "docs" / "bench.md").read_text(
+        encoding="utf-8"
+    )
+    assert [column for column in bench.COLUMNS if f"`{column}`" not in text] == []

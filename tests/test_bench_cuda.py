@@ -49,8 +49,7 @@ def test_rows_and_csv(gpu, tmp_path, capsys):
         "seed": "7",
     }
     assert expected.items() <= header.items()
-    assert tuple(rows[0]) == bench.GPU_COLUMNS
-    assert bench.GPU_COLUMNS[: len(bench.COLUMNS)] == bench.COLUMNS, "what is new comes last"
+    assert tuple(rows[0]) == bench.COLUMNS
     assert data["ok"] is True
     assert data["device_name"] == "Stand-in GPU"
     assert data["grid"] == expected["grid"]
@@ -198,7 +197,7 @@ def test_the_table_for_people(gpu, capsys):
     assert main([*ON_GPU, "--batch-sizes", "2,8"]) == 0
     output = capsys.readouterr().out
     assert "cuda:0 (Stand-in GPU), compute_80, 1 block: 1 tile x 1 run" in output
-    assert "pages made on the device" in output
+    assert "random pages, made on the device" in output
     assert "sync" in output
     assert output.count("equal") == 2
     assert "…" not in output, "no cell is cut short"
@@ -264,12 +263,11 @@ def test_pages_made_on_the_device_take_no_memory_of_the_host(gpu, monkeypatch):
 
 
 def test_the_upload_is_shown(gpu, monkeypatch, capsys):
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[int, int, str]] = []
     bench.run_benchmark(
-        config(device="cuda:0", pages_on="host"),
-        upload=lambda done, total: calls.append((done, total)),
+        config(device="cuda:0", pages_on="host"), progress=lambda *call: calls.append(call)
     )
-    assert calls == [(70 * 48, 70 * 48)]
+    assert [call[:2] for call in calls if call[2] == "uploading"] == [(70 * 48, 70 * 48)]
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.0)

@@ -25,6 +25,8 @@ RELEASING = {
     "cuStreamDestroy",
     "cuEventDestroy",
     "cuModuleUnload",
+    "cuGraphExecDestroy",
+    "cuGraphDestroy",
     "cuDevicePrimaryCtxRelease",
 }
 
@@ -37,6 +39,8 @@ def use(engine: Any) -> None:
     assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
     engine.read_pages()
     engine.time_phases(BATCH[:3])
+    options = {"max_micro_batch": 4, "lanes": 4, "graph": True}
+    assert np.array_equal(engine.answer(BATCH, **options).pages, NAIVE)
 
 
 def calls_of(gpu: StandIn, work: Any) -> list[tuple[str, int]]:
@@ -117,7 +121,9 @@ def test_every_call_that_fails_while_answering(gpu: StandIn) -> None:
     with open_gpu() as engine:
         use(engine)
         calls = calls_of(gpu, lambda: use(engine))
-        assert {"cuLaunchKernel", "cuStreamSynchronize", "cuEventRecord"} <= dict(calls).keys()
+        made = {"cuLaunchKernel", "cuStreamSynchronize", "cuEventRecord"}
+        made |= {"cuGraphExecKernelNodeSetParams", "cuGraphLaunch"}
+        assert made <= dict(calls).keys()
         for function, number in calls:
             gpu.inject(function, "CUDA_ERROR_UNKNOWN", call=number)
             with pytest.raises(mg.DeviceError, match=f"^{function} failed: CUDA_ERROR_UNKNOWN"):
@@ -172,6 +178,7 @@ def test_a_kernel_that_fails(fresh: StandIn) -> None:
 @pytest.mark.parametrize("function", sorted(RELEASING))
 def test_what_cannot_be_freed_is_no_error(fresh: StandIn, function: str) -> None:
     engine = open_gpu()
+    use(engine)
     fresh.inject(function, "CUDA_ERROR_UNKNOWN")
     engine.close()
     assert engine.closed

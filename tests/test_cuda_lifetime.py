@@ -193,7 +193,7 @@ def test_what_owns_driver_memory_is_not_cleared_by_the_collector(gpu: StandIn) -
 # Interrupts
 
 
-@pytest.mark.parametrize("work", ["answer", "upload"])
+@pytest.mark.parametrize("work", ["answer", "graph", "upload"])
 def test_an_interrupt_ends_the_work_and_nothing_else(
     gpu: StandIn, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
@@ -206,6 +206,8 @@ def test_an_interrupt_ends_the_work_and_nothing_else(
         while True:
             if work == "answer":
                 engine.answer(BATCH * 40)
+            elif work == "graph":
+                engine.answer(BATCH * 40, max_micro_batch=8, lanes=4, graph=True)
             else:
                 open_gpu().close()
 
@@ -225,8 +227,10 @@ def test_an_interrupt_ends_the_work_and_nothing_else(
 # Forks
 
 
-def test_an_engine_in_a_forked_child(gpu: StandIn) -> None:
+@pytest.mark.parametrize("options", [{}, {"max_micro_batch": 8, "lanes": 4, "graph": True}])
+def test_an_engine_in_a_forked_child(gpu: StandIn, options: dict[str, Any]) -> None:
     engine = open_gpu()
+    engine.answer(BATCH, **options)
     gpu.reset_log()
     child = os.fork()
     if child == 0:

@@ -147,6 +147,17 @@ def test_the_budget_is_that_of_the_issue() -> None:
     assert LIMITS["lop3_per_vector_and_key"] == pytest.approx(4 * 1.15)
 
 
+def test_wide_kernels_have_limits_of_their_own() -> None:
+    # A jump brings what masks cost 4 LOP3 a page down to 4 for 4 pages, and little besides.
+    assert LIMITS["wide"] == {"threads_per_multiprocessor": 256, "lop3_per_vector_and_key": 1.5}
+    made = kernel("morphogen_scan_24", registers=255, block_threads=256, loops=[loop(lop3=144)])
+    assert excesses(made) == []
+    made.loops[0].opcodes["LOP3"] = 145
+    assert excesses(made) == ["morphogen_scan_24: 1.51 LOP3 per 16 bytes and key, 1.5 allowed"]
+    made.registers = 257
+    assert "0 threads fit a multiprocessor, 256 needed" in excesses(made)[0]
+
+
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_half_of_the_registers_would_not_do(
     architecture: str, tools: tuple[str, str], tmp_path: Path
@@ -266,10 +277,55 @@ def test_loops_within_loops_and_code_out_of_line() -> None:
     assert [len(outer), len(inner)] == [2, 5]
 
 
+# A jump to one of four cases, of which two are the same; the second case has a condition within.
+JUMP = """
+.head:
+ /*0000*/ LDG.E.128 R4, [R2.64] ;
+ /*0010*/ BRX R6 -0x20 (*"BRANCH_TARGETS .join,.one,.two,.join"*) ;
+.one:
+ /*0020*/ LOP3.LUT R1, R1, R4, RZ, 0x3c, !PT ;
+ /*0030*/ LOP3.LUT R1, R1, R4, RZ, 0x3c, !PT ;
+ /*0040*/ BRA `(.join) ;
+.two:
+ /*0050*/ @P2 BRA `(.join) ;
+ /*0060*/ LOP3.LUT R1, R1, R5, RZ, 0x3c, !PT ;
+.join:
+ /*0070*/ @P0 BRA `(.head) ;
+ /*0080*/ EXIT ;
+"""
+
+
+def test_the_main_loop_is_an_inner_one() -> None:
+    inner = LOOPS.replace("LDG.E.U8", "LDG.E.128").replace(
+        ".inner:", " /*0018*/ LDG.E.128 R8 ;\n.inner:"
+    )
+    found = with_code('\t.section\t.text.morphogen_scan_1,"ax"' + inner).loops
+    assert [(loop.depth, len(loop.load_bits)) for loop in found] == [(2, 2), (1, 2)]
+
+
+def test_branches_count_fully_or_evenly() -> None:
+    loops = [
+        sass.find_loops(sass.parse_blocks(LOOPS.splitlines()), even=even)[1]
+        for even in (False, True)
+    ]
+    # The cold part is two instructions.
+    assert [loop.length() for loop in loops] == [5, 4]
+
+
+def test_cases_of_a_jump_count_as_often_as_they_are_taken() -> None:
+    (found,) = sass.find_loops(sass.parse_blocks(JUMP.splitlines()))
+    assert len(found) == 8
+    # Head 2, the cases 3 / 4 and (1 + 1) / 4, the join 1.
+    assert found.length() == pytest.approx(2 + 3 / 4 + 2 / 4 + 1)
+    assert found.opcodes() == {"LDG": 1, "BRX": 1, "BRA": 1.5, "LOP3": 0.75}
+    assert [i.bits for i in found.loads()] == [128]
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
         (" /*0000*/ BRX R4 -0x10 ;", "a jump whose targets"),
+        (" /*0000*/ JMX R4 -0x10 ;", "a jump whose targets"),
         (" /*0000*/ BRA 0x40 ;", "a branch without a label"),
         (" /*0000*/ { something new", "not an instruction"),
     ],

@@ -148,6 +148,8 @@ def test_what_the_wheels_are_for() -> None:
     names = {re.split(r"[<>=~!;\[ ]", line)[0] for line in wanted}
     assert {"cython-cmake", "cuda-bindings", "nvidia-cuda-profiler-api", "numpy", "rich"} <= names
     assert {"cryptography", "hypothesis", "pytest", "asv"} <= names
+    assert {"httpx", "litestar", "matplotlib"} <= names, "of the extras that others name"
+    assert "morphogen" not in names, "no index has it"
     assert all(line in text for line in wanted)
     build = subprocess.run([*command, "--build"], check=True, capture_output=True, text=True)
     names = {re.split(r"[<>=~!;\[ ]", line)[0] for line in build.stdout.splitlines()}

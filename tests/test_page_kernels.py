@@ -8,9 +8,7 @@ has, what a launch leaves behind, and every access checked against the buffers' 
 
 from __future__ import annotations
 
-import ctypes
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,86 +16,21 @@ import pytest
 
 import morphogen as mg
 import ptx_emulator
-from conftest import Bytes, naive_answer, random_table
-from morphogen.engine import ptx
+from conftest import random_table
+from kernel_device import (
+    BLOCK_THREADS,
+    MAX_KEY_BYTES,
+    MAX_TILE,
+    WIDE,
+    Cut,
+    Device,
+    block_shape,
+    expected,
+    kernels,
+    keys_for,
+)
 
-VECTOR_BYTES = 16
-BLOCK_THREADS = 1024
-MAX_TILE = 256  # vectors
-MAX_KEY_BYTES = 608
-COUNTER_BYTES = 4
-
-
-@pytest.fixture(scope="module", params=sorted(ptx.targets()), ids=lambda target: f"sm_{target[0]}0")
-def kernels(request: pytest.FixtureRequest, emulator: ctypes.CDLL) -> ptx_emulator.Module:
-    text = ptx.targets()[request.param].read_text(encoding="ascii")
-    return ptx_emulator.Module(text, emulator)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Into how many runs, and tiles of how many vectors, a table is cut."""
-
-    runs: int = 1
-    tile_vectors: int = MAX_TILE
-
-
-class Device:
-    """Device memory as an engine sets it up, for one table."""
-
-    def __init__(self, table: Bytes, keys: int, cut: Cut) -> None:
-        self.num_pages, self.page_size = table.shape
-        self.vectors = -(-self.page_size // VECTOR_BYTES)
-        self.cut = cut
-        self.tiles = -(-self.vectors // cut.tile_vectors)
-        self.pages = np.zeros((self.num_pages, self.vectors * VECTOR_BYTES), dtype=np.uint8)
-        self.pages[:, : self.page_size] = table
-        self.pages.flags.writeable = False  # a kernel that writes there is stopped
-        self.sums = np.zeros((keys, self.vectors * VECTOR_BYTES), dtype=np.uint8)
-        self.finished = np.zeros(self.tiles, dtype=np.uint32)
-        self.answers = np.full_like(self.sums, 0xA5)
-
-    def launch(self, kernels: ptx_emulator.Module, keys: list[bytes], *, seed: int = 0) -> Bytes:
-        arrays = [self.pages, self.sums, self.finished, self.answers]
-        memory = ptx_emulator.place(arrays)
-        pages_per_run, longer_runs = divmod(self.num_pages, self.cut.runs)
-        job = struct.pack(
-            "<5Q6I",
-            *memory,
-            pages_per_run,
-            longer_runs,
-            self.cut.runs,
-            self.tiles,
-            self.cut.tile_vectors,
-            self.vectors,
-            len(keys[0]),
-        )
-        packed = b"".join(keys).ljust(len(keys) * MAX_KEY_BYTES, b"\xa5")
-        kernels.launch(
-            f"morphogen_scan_{len(keys)}",
-            self.tiles * self.cut.runs,
-            BLOCK_THREADS,
-            [job, packed],
-            memory,
-            seed=seed,
-        )
-        return self.answers[: len(keys), : self.page_size]
-
-    def assert_clean(self) -> None:
-        """As the next launch must find it."""
-        assert not self.sums.any()
-        assert not self.finished.any()
-        assert not self.answers[:, self.page_size :].any()
-
-
-def keys_for(num_pages: int, count: int, seed: int = 0) -> list[bytes]:
-    rng = np.random.default_rng([num_pages, count, seed])
-    indices = rng.integers(0, num_pages, count).tolist()
-    return [mg.dpf.gen(index, num_pages)[k % 2] for k, index in enumerate(indices)]
-
-
-def expected(table: Bytes, keys: list[bytes]) -> Bytes:
-    return np.array([naive_answer(table, key) for key in keys])
+__all__ = ["kernels"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6])
@@ -252,19 +185,24 @@ def test_a_fill_writes_pages_and_zeros_their_padding(
 
 def test_the_kernels_are_those_of_the_sources(kernels: ptx_emulator.Module) -> None:
     assert kernels.version == "9.0"
-    scans = {f"morphogen_scan_{count}" for count in range(1, 7)}
-    assert set(kernels.kernels) == scans | {"morphogen_read", "morphogen_fill"}
-    for name in scans:
+    scans = {f"morphogen_scan_{keys}": keys for keys in (*range(1, 7), *WIDE)}
+    assert set(kernels.kernels) == {*scans, "morphogen_read", "morphogen_fill"}
+    for name, keys in scans.items():
         info = kernels.kernels[name]
-        assert info.max_threads == BLOCK_THREADS
+        assert info.max_threads == block_shape(keys)[0]
         assert info.shared_bytes <= 48 * 1024
-        assert info.parameter_bytes <= 4096
+        # Any driver takes 4 KiB of parameters, one for CUDA 12.1 or newer 32,764 bytes.
+        assert info.parameter_bytes <= (4096 if keys <= 6 else 32764)
 
 
 def test_the_source_declares_what_these_tests_assume() -> None:
     header = (Path(__file__).parent.parent / "kernels" / "page_jobs.h").read_text(encoding="utf-8")
-    for line in (
+    for text in (
         f"constexpr unsigned kBlockThreads = {BLOCK_THREADS};",
         f"constexpr unsigned kTileVectors = {MAX_TILE};",
+        "constexpr int kWideChunkKeys = 12;",
+        "constexpr int kWidestChunkKeys = 24;",
+        "return {512, kTileVectors, 20, 6};",
+        "return {256, kTileVectors, 16, 2};",
     ):
-        assert line in header
+        assert text in header

@@ -110,6 +110,8 @@ def test_what_is_left_in_a_destroyed_context_is_a_leak(gpu: Gpu, standin: StandI
         "modules": 1,
         "streams": 1,
         "events": 1,
+        "graphs": 0,
+        "graph_execs": 0,
         "current": 1,
     }
     gpu.abandon()

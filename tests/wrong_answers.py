@@ -19,9 +19,11 @@ def edited_engine(base: type[Any], edit: Edit) -> type[Any]:
     calls: Counter[tuple[int, int | None]] = Counter()
 
     class EditedEngine(base):  # type: ignore[misc]
-        def answer(self, queries: list[Query], *, max_micro_batch: int | None = None) -> Answer:
+        def answer(
+            self, queries: list[Query], *, max_micro_batch: int | None = None, **options: Any
+        ) -> Answer:
             calls[len(queries), max_micro_batch] += 1
-            answer = super().answer(queries, max_micro_batch=max_micro_batch)
+            answer = super().answer(queries, max_micro_batch=max_micro_batch, **options)
             return edit(answer, queries, max_micro_batch, calls[len(queries), max_micro_batch])
 
     return EditedEngine
@@ -98,3 +100,35 @@ EDITS: dict[Edit, str] = {
     lose_a_chunk: "q = 5: the batch ran in chunks of (",
     batch_the_loop: "q = 2: the single-query loop ran in chunks of (2,)",
 }
+
+
+# What an engine may do to an answer, by what is wrong with it then.
+Spoil = Callable[[Answer], Answer]
+
+
+def _flipped(answer: Answer) -> Answer:
+    pages = answer.pages.copy()
+    pages[len(pages) // 2, 0, 0] ^= 1
+    return edited(answer, pages)
+
+
+SPOILS: dict[str, Spoil] = {
+    "corrupted": _flipped,
+    "wrong order": lambda answer: edited(answer, answer.pages[::-1].copy()),
+    "short": lambda answer: edited(answer, answer.pages[:-1].copy()),
+    "a chunk lost": lambda answer: edited(answer, answer.pages, answer.micro_batch_sizes[:-1]),
+}
+
+# Queries, and what was asked for: max_micro_batch, lanes, graph.
+When = Callable[[list[Query], dict[str, Any]], bool]
+
+
+def spoiled_engine(base: type[Any], spoil: Spoil, when: When) -> type[Any]:
+    """An engine class that spoils some of its answers."""
+
+    class SpoiledEngine(base):  # type: ignore[misc]
+        def answer(self, queries: list[Query], **options: Any) -> Answer:
+            answer = super().answer(queries, **options)
+            return spoil(answer) if when(queries, options) else answer
+
+    return SpoiledEngine

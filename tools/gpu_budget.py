@@ -30,6 +30,7 @@ import sass
 
 BUDGET = Path(__file__).resolve().parent.parent / "tests" / "gpu_budget.json"
 VECTOR_BITS = 128
+MAX_MASK_KEYS = 6  # kernels for more jump, and have limits of their own
 
 # One multiprocessor of any device from compute capability 8.0 to 9.0, but for the threads (8.6 and
 # 8.9 take fewer): four schedulers, each with a quarter of the registers, given out in units.
@@ -44,10 +45,11 @@ MAX_WARPS = 64
 class ScanLoop:
     """What a loop that loads from global memory executes."""
 
-    instructions: int
+    instructions: float  # of a turn; of a jump's cases, which are as likely, their mean
     load_bits: list[int]
     conditional_loads: int
-    opcodes: dict[str, int]
+    opcodes: dict[str, float]
+    depth: int = 1  # in other loops
 
     @property
     def instructions_per_load(self) -> float:
@@ -122,27 +124,34 @@ def parse_ptxas(log: str, ptx: str) -> dict[str, Kernel]:
     return kernels
 
 
-def read_disassembly(kernel: Kernel, lines: list[str]) -> None:
-    """Add to a kernel what only its code says."""
+def read_disassembly(kernel: Kernel, lines: list[str], *, even: bool = False) -> None:
+    """Add to a kernel what only its code says. For `even` see sass.find_loops."""
     blocks = sass.parse_blocks(lines)
     everything = [i for block in blocks for i in block.instructions]
     kernel.instructions = len(everything)
     kernel.local_accesses = sum(i.opcode in ("LDL", "STL") for i in everything)
     loads = Counter(i.bits for i in everything if i.opcode in sass.GLOBAL_LOADS)
-    for loop in sass.find_loops(blocks):
+    for loop in sass.find_loops(blocks, even=even):
         if loop.loads():
             bits = [i.bits for i in loop.loads()]
             conditional = sum(i.conditional for i in loop.loads())
-            opcodes = dict(Counter(i.opcode for i in loop).most_common())
-            kernel.loops.append(ScanLoop(len(loop), bits, conditional, opcodes))
+            kernel.loops.append(
+                ScanLoop(loop.length(), bits, conditional, loop.opcodes(), loop.depth)
+            )
             loads -= Counter(bits)
     kernel.other_load_bits = sorted(loads.elements())
-    # Nearly all pages go through the loop with the most loads; of two, that without conditions.
-    kernel.loops.sort(key=lambda loop: (-len(loop.load_bits), loop.conditional_loads))
+    # Nearly all pages go through the loop with the most loads; of two, that without conditions, and
+    # of two such, the inner one.
+    kernel.loops.sort(key=lambda loop: (-len(loop.load_bits), loop.conditional_loads, -loop.depth))
 
 
-def read_kernels(tools: tuple[str, str], ptx: Path, architecture: str) -> dict[str, Kernel]:
-    """What ptxas makes of PTX for an architecture, and what nvdisasm shows of it."""
+def read_kernels(
+    tools: tuple[str, str], ptx: Path, architecture: str, *, even: bool = False
+) -> dict[str, Kernel]:
+    """What ptxas makes of PTX for an architecture, and what nvdisasm shows of it.
+
+    For `even` see sass.find_loops.
+    """
     ptxas, nvdisasm = tools
     with tempfile.TemporaryDirectory() as folder:
         cubin = str(Path(folder, "kernels.cubin"))
@@ -153,13 +162,15 @@ def read_kernels(tools: tuple[str, str], ptx: Path, architecture: str) -> dict[s
         )
     kernels = parse_ptxas(log.stderr, ptx.read_text())
     for name, lines in sass.parse_kernels(code.stdout).items():
-        read_disassembly(kernels[name], lines)
-    return dict(sorted(kernels.items()))
+        read_disassembly(kernels[name], lines, even=even)
+    return dict(sorted(kernels.items(), key=lambda item: (item[1].keys or 0, item[0])))
 
 
-def excesses(kernel: Kernel, limits: dict[str, float], recorded: dict[str, float]) -> list[str]:
+def excesses(kernel: Kernel, limits: dict[str, Any], recorded: dict[str, float]) -> list[str]:
     """Where a kernel exceeds its budget; `recorded` has its instructions for a load."""
     found = []
+    if kernel.keys is not None and kernel.keys > MAX_MASK_KEYS:
+        limits = {**limits, **limits["wide"]}
 
     def limit(what: str, value: float, most: float) -> None:
         if value > most:

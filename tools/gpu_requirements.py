@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 EXTRAS = ("test", "bench")
@@ -16,7 +18,20 @@ def requirements(build_only: bool) -> list[str]:
     if not build_only:
         found += project["project"]["dependencies"]
         for extra in EXTRAS:
-            found += project["project"]["optional-dependencies"][extra]
+            found += extra_requirements(project["project"], extra)
+    return found
+
+
+def extra_requirements(project: dict[str, Any], extra: str) -> list[str]:
+    """What an extra asks for. Where it names other extras, what those do: no index has us."""
+    found = []
+    for line in project["optional-dependencies"][extra]:
+        others = re.fullmatch(rf"{project['name']}\[(.+)\]", line)
+        if others:
+            for name in others[1].split(","):
+                found += extra_requirements(project, name.strip())
+        else:
+            found.append(line)
     return found
 
 

@@ -27,8 +27,12 @@ def main() -> int:
         ):
             for keys in (1, 2, 3):
                 batch = random_queries(num_pages, 5, keys, seed=keys)
-                same = np.array_equal(engine.answer(batch).pages, reference.answer(batch).pages)
-                wrong += not same
+                expected = reference.answer(batch).pages
+                wrong += not np.array_equal(engine.answer(batch).pages, expected)
+                for width in (4, 5):  # 12 and 15 keys of three a query: the kernels for 12 and 24
+                    for graph in (False, True):
+                        wide = engine.answer(batch, max_micro_batch=width, lanes=4, graph=graph)
+                        wrong += not np.array_equal(wide.pages, expected)
             wrong += engine.read_pages() != np.bitwise_xor.reduce(
                 padded(pages).view("<u8"), axis=None
             )

@@ -33,7 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from standin_driver import LIBRARY, StandIn, build, other_driver
 
 PAGE_SIZE = 4096
-CASES = ((65536, 1), (65536, 2), (1 << 18, 2))  # pages, queries; 3 keys a query
+# Pages, queries of 3 keys in the chunk, whether the launch is replayed as a graph.
+CASES = (
+    *((65536, 1, False), (65536, 2, False), (1 << 18, 2, False), (65536, 2, True)),
+    *((65536, 4, False), (65536, 8, False), (65536, 8, True)),
+)
 TABLE_BYTES = 2 << 30  # the stand-in's device has room for the largest
 WARMUP = 500
 CALLS = 10_000
@@ -47,6 +51,8 @@ class HostTime:
     Attributes
     ----------
     pages, queries : int
+    graph : bool
+        Whether the launch was replayed as a CUDA graph.
     to_launch, to_launch_25, to_launch_75, to_launch_95 : float
         From the call of ``answer`` to the driver's launch function.
     call : float
@@ -55,6 +61,7 @@ class HostTime:
 
     pages: int
     queries: int
+    graph: bool
     to_launch: float
     to_launch_25: float
     to_launch_75: float
@@ -77,22 +84,23 @@ def null_driver(directory: Path) -> Iterator[StandIn]:
     driver.set_null(False)
 
 
-def measure(driver: StandIn, num_pages: int, queries: int) -> HostTime:
+def measure(driver: StandIn, num_pages: int, queries: int, graph: bool) -> HostTime:
     """Time single calls of `answer`, a chunk each."""
     pages = mg.PageMatrix(np.zeros((num_pages, PAGE_SIZE), dtype=np.uint8))
     rows = np.random.default_rng(0).integers(num_pages, size=(queries, 3))
     batch, _ = mg.make_queries(rows, num_pages)
+    width = queries if queries > mg.planner.DEFAULT_MICRO_BATCH else None
     times = np.empty((WARMUP + CALLS, 2))
     driver.set_null(True)  # the upload, too, does nothing
     with mg.open_engine(pages, device="cuda:0") as engine:
         for row in times:
             called = time.monotonic_ns()
-            engine.answer(batch)
+            engine.answer(batch, max_micro_batch=width, graph=graph)
             row[:] = driver.last_launch_ns() - called, time.monotonic_ns() - called
     driver.set_null(False)
     to_launch, call = times[WARMUP:].T / 1e3
     low, median, high, most = np.percentile(to_launch, (25, 50, 75, 95)).tolist()
-    return HostTime(num_pages, queries, median, low, high, most, float(np.median(call)))
+    return HostTime(num_pages, queries, graph, median, low, high, most, float(np.median(call)))
 
 
 def excesses(rows: list[HostTime]) -> list[str]:
@@ -106,10 +114,15 @@ def excesses(rows: list[HostTime]) -> list[str]:
 
 
 def print_table(rows: list[HostTime]) -> None:
-    table = Table("pages", "queries", "to launch", "95%", "call", title="Host time of a chunk, us")
+    table = Table(
+        "pages", "queries", "graph", "to launch", "95%", "call", title="Host time of a chunk, us"
+    )
     for row in rows:
         figures = (row.to_launch, row.to_launch_95, row.call)
-        table.add_row(str(row.pages), str(row.queries), *(f"{figure:.2f}" for figure in figures))
+        kind = "replayed" if row.graph else ""
+        table.add_row(
+            str(row.pages), str(row.queries), kind, *(f"{figure:.2f}" for figure in figures)
+        )
     Console().print(table)
 
 

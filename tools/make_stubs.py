@@ -29,6 +29,7 @@ MODULES = (
     "morphogen.engine.cuda",
     "morphogen.engine.device_pages",
     "morphogen.engine.lane",
+    "morphogen.engine.page_kernel",
 )
 
 # Where the names that annotations use come from.
@@ -46,9 +47,11 @@ IMPORTS = {
     "Engine": "from morphogen.engine.base import Engine",
     "Grid": "from morphogen.engine.grid import Grid",
     "Kernel": "from morphogen.engine._driver import Kernel",
+    "Module": "from morphogen.engine._driver import Module",
     "PageMatrix": "from morphogen.pages import PageMatrix",
     "PhaseTimes": "from morphogen.engine.phases import PhaseTimes",
     "Query": "from morphogen.query import Query",
+    "Strategy": "from morphogen.engine.strategy import Strategy",
 }
 
 C_TYPES = dict.fromkeys(("Py_ssize_t", "size_t", "uint64_t"), "int") | {"bint": "bool"}

@@ -14,7 +14,7 @@ GLOBAL_LOADS = ("LDG", "LD", "LDGSTS")
 class Instruction:
     name: str  # with its modifiers: LDG.E.128
     conditional: bool  # whether a predicate decides
-    target: str | None = None  # of a branch
+    targets: tuple[str, ...] = ()  # of a branch; of a jump by a table, one for each entry
 
     @property
     def opcode(self) -> str:
@@ -33,20 +33,43 @@ class Block:
 
     instructions: list[Instruction] = field(default_factory=list)
     successors: set[int] = field(default_factory=set)
+    jumps: list[int] = field(default_factory=list)  # by a table: the block of each entry
 
 
 class Loop(list[Instruction]):
-    """A loop's instructions, without those of the loops within it."""
+    """A loop's instructions, without those of the loops within it.
+
+    `times` says how often each runs in a turn: where a table decides, as if all its entries were as
+    likely; where a branch does, as if it always ran, but for `find_loops` with `even`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+        self.depth = 1  # loops that it lies in, itself among them
 
     def loads(self) -> list[Instruction]:
         return [i for i in self if i.opcode in GLOBAL_LOADS]
 
+    def length(self) -> float:
+        """Instructions of a turn."""
+        return sum(self.times)
+
+    def opcodes(self) -> dict[str, float]:
+        """How often each opcode runs in a turn, the most frequent first."""
+        found: dict[str, float] = {}
+        for instruction, times in zip(self, self.times, strict=True):
+            found[instruction.opcode] = found.get(instruction.opcode, 0) + times
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
 
 INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]+\*/\s+(@!?U?P\w+ )?\s*([A-Z][\w.]*)\s*(.*?)\s*;")
+ENTRIES = re.compile(r'\(\*"BRANCH_TARGETS (.+?)"\*\)')
 # Where control may go elsewhere. A call returns; and BSYNC goes to the label behind it.
 BRANCHES = ("BRA", "JMP")
 ENDS = ("EXIT", "RET", "KILL")
-INDIRECT = ("BRX", "JMX", "BRXU", "JMXU")
+TABLE_JUMPS = ("BRX", "BRXU")  # nvdisasm prints the targets of these
+INDIRECT = ("JMX", "JMXU")
 
 
 def parse_kernels(disassembly: str) -> dict[str, list[str]]:
@@ -88,18 +111,24 @@ def parse_blocks(lines: Iterable[str]) -> list[Block]:
         target = re.search(r"`\((.+?)\)", operands) if opcode in BRANCHES else None
         if opcode in BRANCHES and target is None:
             raise ValueError(f"a branch without a label: {line.strip()}")
+        entries = ENTRIES.search(operands) if opcode in TABLE_JUMPS else None
+        if opcode in TABLE_JUMPS and entries is None:
+            raise ValueError(f"a jump whose targets this does not know: {line.strip()}")
+        targets = tuple(entries[1].split(",")) if entries else (target[1],) if target else ()
         # A branch may also have its predicate among its operands: BRA P0, `(.L_x_1).
         conditional = bool(predicate) or bool(target and re.match(r"!?U?P\w+,", operands))
-        instruction = Instruction(name, conditional, target[1] if target else None)
-        blocks[-1].instructions.append(instruction)
-        if opcode in BRANCHES + ENDS:
+        blocks[-1].instructions.append(Instruction(name, conditional, targets))
+        if opcode in BRANCHES + TABLE_JUMPS + ENDS:
             begin_block()
 
     for number, block in enumerate(blocks):
         last = block.instructions[-1] if block.instructions else None
-        if last is not None and last.target is not None:
-            block.successors.add(labels[last.target])
-        stops = last is not None and last.opcode in BRANCHES + ENDS and not last.conditional
+        if last is not None:
+            block.successors.update(labels[target] for target in last.targets)
+            if last.opcode in TABLE_JUMPS:
+                block.jumps = [labels[target] for target in last.targets]
+        ends = last is not None and last.opcode in BRANCHES + TABLE_JUMPS + ENDS
+        stops = ends and last is not None and not last.conditional
         if not stops and number + 1 < len(blocks):
             block.successors.add(number + 1)
     return blocks
@@ -128,8 +157,11 @@ def dominators_of(predecessors: list[set[int]]) -> list[set[int]]:
     return found
 
 
-def find_loops(blocks: list[Block]) -> list[Loop]:
-    """The natural loops of a kernel: what lies between a loop's head and the jumps back to it."""
+def find_loops(blocks: list[Block], *, even: bool = False) -> list[Loop]:
+    """The natural loops of a kernel: what lies between a loop's head and the jumps back to it.
+
+    With `even`, a branch within a loop is as likely to be taken as not when times are counted.
+    """
     predecessors = predecessors_of(blocks)
     dominators = dominators_of(predecessors)
     bodies: dict[int, set[int]] = {}
@@ -147,6 +179,33 @@ def find_loops(blocks: list[Block]) -> list[Loop]:
         for number in set().union(*bodies.values())
     }
     loops = {head: Loop() for head in sorted(bodies)}
+    for head, loop in loops.items():
+        loop.depth = sum(head in body for body in bodies.values())
+    times = {head: times_in(blocks, head, body, even) for head, body in bodies.items()}
     for number in sorted(innermost):
-        loops[innermost[number]] += blocks[number].instructions
+        loop, instructions = loops[innermost[number]], blocks[number].instructions
+        loop += instructions
+        loop.times += [times[innermost[number]][number]] * len(instructions)
     return list(loops.values())
+
+
+def times_in(blocks: list[Block], head: int, body: set[int], even: bool) -> dict[int, float]:
+    """How often the blocks of a loop run in a turn, see Loop and find_loops."""
+    times = dict.fromkeys(body, 0.0)
+    times[head] = 1.0
+    changed = True
+    while changed:
+        changed = False
+        for number in sorted(body - {head}):
+            found = 0.0
+            for before in body:
+                jumps, successors = blocks[before].jumps, blocks[before].successors & body
+                if number in successors:
+                    share = jumps.count(number) / len(jumps) if jumps else 1.0
+                    if even and not jumps and head not in successors:
+                        share /= len(successors)
+                    found += times[before] * share
+            found = min(1.0, found)
+            changed |= found != times[number]
+            times[number] = found
+    return times

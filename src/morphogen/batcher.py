@@ -35,7 +35,8 @@ class MicroBatcher:
     engine : Engine
         It stays the caller's: close it after the batcher.
     max_micro_batch : int, optional
-        The most queries in a chunk, 1 to ``engine.max_micro_batch``, the default.
+        The most queries in a chunk, 1 to ``engine.widest_micro_batch``; by default
+        ``engine.max_micro_batch``.
     max_queued : int, optional
         The most queries that may wait, 1 or more. One more is refused with OverloadedError.
 

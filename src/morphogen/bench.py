@@ -7,42 +7,45 @@ in interleaved rounds, and every answer is checked: a fast wrong answer is worth
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 import morphogen
+from morphogen.bench_concurrency import ConcurrencyRow, measure_concurrency
 from morphogen.bench_config import BenchmarkConfig
 from morphogen.bench_csv import BenchmarkCsv
 from morphogen.bench_expected import Expected, expect, nothing_expected
+from morphogen.bench_matrix import StrategyMatrix, StrategyRow
+from morphogen.bench_pages import open_pages, page_reader, with_progress
 from morphogen.bench_phases import PhaseRow, measure_phases
-from morphogen.bench_trial import COLUMNS, GPU_COLUMNS, BenchmarkEngine, BenchmarkRow, Trial
+from morphogen.bench_recommend import Recommendation
+from morphogen.bench_rounds import RoundTimes
+from morphogen.bench_trial import COLUMNS, BenchmarkEngine, BenchmarkRow, Trial
 from morphogen.describe import describe_grid, describe_size
+from morphogen.engine import device_candidates
+from morphogen.engine.base import Engine
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.status import driver_status
 from morphogen.pages import PageMatrix
 from morphogen.query import Query
-from morphogen.workload import (
-    Pages,
-    RandomFetch,
-    available_memory,
-    generated_pages,
-    random_fetch,
-    random_pages,
-    unbacked_pages,
-)
+from morphogen.workload import RandomFetch, available_memory, generated_pages, random_fetch
 
 if TYPE_CHECKING:
     from morphogen.engine.cuda import CudaEngine
 
-Progress = Callable[[int, int], None]
+# Work done, work in all, and what it is: "measuring".
+Progress = Callable[[int, int, str], None]
+# Bytes sent, and bytes in all.
+Upload = Callable[[int, int], None]
 
 # To add up the pages that a GPU made, the host must make them all again: seconds a GiB.
 _MAX_NAIVE_BYTES = 1 << 30
+# The naive answer reads half of the table for each key: seconds for so many bytes of keys x table.
+_MAX_NAIVE_WORK = 8 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,19 @@ class BenchmarkResult:
         Of a GPU.
     grid : str
         How a launch cuts the table into blocks, in words.
+    rounds : tuple of RoundTimes
+        For each batch size what every round took, one by one.
     phases : tuple of PhaseRow
         If the configuration asks for them: for each batch size one by one and, if that differs, in
         the engine's chunks.
+    strategies : tuple of StrategyRow
+        If the configuration asks for them: a row for each batch size and strategy.
+    strategies_lacking : tuple of str
+        Strategies that "all" means but the engine has not.
+    recommendation : Recommendation or None
+        Which strategy is best, if they were measured.
+    concurrency : tuple of ConcurrencyRow
+        If the configuration asks for it: rows for each number of callers.
     """
 
     config: BenchmarkConfig
@@ -82,27 +95,34 @@ class BenchmarkResult:
     device_name: str = ""
     multiprocessors: int = 0
     grid: str = ""
+    rounds: tuple[RoundTimes, ...] = ()
     phases: tuple[PhaseRow, ...] = ()
+    strategies: tuple[StrategyRow, ...] = ()
+    strategies_lacking: tuple[str, ...] = ()
+    recommendation: Recommendation | None = None
+    concurrency: tuple[ConcurrencyRow, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """All of it in types that JSON has."""
-        return {**asdict(self), "ok": not self.failures}
+        data = asdict(self)
+        if self.config.matrix_file is not None:
+            data["config"]["matrix_file"] = str(self.config.matrix_file)
+        return {**data, "ok": not self.failures}
 
 
-Opener = Callable[[PageMatrix, BenchmarkConfig, Progress | None], BenchmarkEngine]
+Opener = Callable[[PageMatrix, BenchmarkConfig, Upload | None], BenchmarkEngine]
 
 
-def _open_cpu(
-    pages: PageMatrix, config: BenchmarkConfig, upload: Progress | None
-) -> BenchmarkEngine:
+def _open_cpu(pages: PageMatrix, config: BenchmarkConfig, upload: Upload | None) -> BenchmarkEngine:
     return CpuEngine(pages, threads=config.threads, instruction_set=config.instruction_set)
 
 
 def _open_cuda(
-    pages: PageMatrix, config: BenchmarkConfig, upload: Progress | None
+    pages: PageMatrix, config: BenchmarkConfig, upload: Upload | None
 ) -> BenchmarkEngine:
     from morphogen.engine.cuda import CudaEngine
 
+    device_candidates(config.device)  # looks for the driver, and says what is missing
     generate = config.seed % 2**64 if config.generated else None
     return CudaEngine(pages, config.ordinal, progress=upload, generate=generate)
 
@@ -115,7 +135,6 @@ def run_benchmark(
     *,
     csv_path: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-    upload: Progress | None = None,
     opener: Opener | None = None,
 ) -> BenchmarkResult:
     """Measure and check every batch size.
@@ -127,9 +146,9 @@ def run_benchmark(
         Where to write the rows as CSV, each as soon as it is measured, so that an interrupted run
         leaves what it had.
     progress : callable, optional
-        Called between measurements with the work done and the work in all.
-    upload : callable, optional
-        Called while pages go to a GPU with the bytes sent and the bytes in all.
+        Called between steps with the work done, the work in all, and what it is: "making pages",
+        "uploading" them to a GPU, "checking" answers by adding pages up, "measuring", "concurrent
+        callers".
     opener : callable, optional
         Opens the engine to measure; by default the one of ``config.device``.
 
@@ -141,8 +160,8 @@ def run_benchmark(
     Raises
     ------
     DeviceError, OSError, ValueError
-        If the device cannot be used or has no room, the CSV cannot be written, the table does not
-        fit the memory, or the engine refuses an option.
+        If the device cannot be used or has no room, a file cannot be read or written, the table
+        does not fit the memory, or the engine refuses an option.
     """
     if opener is None:
         opener = OPENERS[config.device.partition(":")[0]]
@@ -153,47 +172,109 @@ def run_benchmark(
             f"{describe_size(config.memory)} of memory, and only {describe_size(available)} are "
             "available"
         )
-    if config.generated:
-        array = unbacked_pages(config.num_pages, config.page_size)
-    else:
-        array = random_pages(config.num_pages, config.page_size, config.seed)
-    fetch = random_fetch(
-        config.num_pages, max(config.batch_sizes), config.keys_per_query, config.seed + 1
-    )
-    rows: list[BenchmarkRow] = []
-    phases: list[PhaseRow] = []
-    failures: list[str] = []
+    matrix = open_pages(config, _step(progress, "making pages"))
+    fetch = random_fetch(config.num_pages, config.queries, config.keys_per_query, config.seed + 1)
     with ExitStack() as stack:
-        engine = stack.enter_context(closing(opener(PageMatrix(array), config, upload)))
+        upload = _step(progress, "uploading")
+        engine = stack.enter_context(closing(opener(matrix, config, upload)))
+        strategies = StrategyMatrix(config.strategies, engine) if config.strategies else None
+        run = _Run(config, engine, fetch, strategies)
         result = _describe(config, engine)
-        writer = None
         if csv_path is not None:
             # newline="": the csv module ends the lines itself.
             file = stack.enter_context(Path(csv_path).open("w", encoding="utf-8", newline=""))
-            columns = GPU_COLUMNS if config.on_gpu else COLUMNS
-            writer = BenchmarkCsv(file, _header(result), columns)
-        expected = _expect(config, array, fetch, engine)
+            run.csv = BenchmarkCsv(file, _header(result), COLUMNS)
+        run.expected = _expect(config, matrix, fetch, engine, _step(progress, "checking"))
+        run.measure_batches(_step(progress, "measuring"))
+        run.measure_callers(_step(progress, "concurrent callers"))
+    return replace(
+        result,
+        rows=tuple(run.rows),
+        failures=tuple(run.failures),
+        rounds=tuple(run.rounds),
+        phases=tuple(run.phases),
+        strategies=tuple(strategies.rows) if strategies else (),
+        strategies_lacking=strategies.lacking if strategies else (),
+        recommendation=strategies.recommendation() if strategies else None,
+        concurrency=tuple(run.concurrency),
+    )
+
+
+def _step(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else partial(_tell, progress, what)
+
+
+def _tell(progress: Progress, what: str, done: int, total: int) -> None:
+    progress(done, total, what)
+
+
+class _Run:
+    """What a run has measured so far."""
+
+    def __init__(
+        self,
+        config: BenchmarkConfig,
+        engine: BenchmarkEngine,
+        fetch: RandomFetch,
+        strategies: StrategyMatrix | None,
+    ) -> None:
+        self.config = config
+        self.engine = engine
+        self.fetch = fetch
+        self.strategies = strategies
+        self.expected = nothing_expected(config.keys_per_query, config.page_size)
+        self.csv: BenchmarkCsv | None = None
+        self.rows: list[BenchmarkRow] = []
+        self.rounds: list[RoundTimes] = []
+        self.phases: list[PhaseRow] = []
+        self.concurrency: list[ConcurrencyRow] = []
+        self.failures: list[str] = []
+
+    def measure_batches(self, progress: Callable[[int, int], None] | None) -> None:
+        """Run the rounds of every batch size."""
+        config = self.config
         rounds = config.warmup + config.iterations
         total = rounds * sum(config.batch_sizes)
         done = 0
         for q in config.batch_sizes:
-            queries = fetch.queries[0][:q]
-            trial = Trial(engine, queries, expected, synchronous=config.on_gpu)
+            queries = self.fetch.queries[0][:q]
+            more = self.strategies.more(q) if self.strategies else {}
+            trial = Trial(self.engine, queries, self.expected, more)
             for number in range(rounds):
                 trial.round(number, timed=number >= config.warmup)
                 done += q
                 if progress is not None:
                     progress(done, total)
-            faults = trial.faults()
-            if config.phases:
-                measured, more = _phases(config, engine, queries, trial)
-                phases += measured
-                faults += more
-            failures += [f"q = {q}: {fault}" for fault in faults]
-            rows.append(trial.row(correct=not faults))
-            if writer is not None:
-                writer.write(rows[-1])
-    return replace(result, rows=tuple(rows), failures=tuple(failures), phases=tuple(phases))
+            self._add(trial, queries)
+
+    def _add(self, trial: Trial, queries: list[Query]) -> None:
+        faults = trial.faults()
+        if self.strategies:
+            self.strategies.add(trial)
+        if self.config.phases:
+            measured, more = _phases(self.config, self.engine, queries, trial)
+            self.phases += measured
+            faults += more
+        self.failures += [f"q = {trial.q}: {fault}" for fault in faults]
+        ms = {name: tuple(values) for name, values in trial.times.items()}
+        self.rounds.append(RoundTimes(trial.q, ms))
+        self.rows.append(trial.row(correct=not faults))
+        if self.csv is not None:
+            self.csv.write(self.rows[-1])
+
+    def measure_callers(self, progress: Callable[[int, int], None] | None) -> None:
+        """Let callers ask at the same time, as many as the configuration says."""
+        for callers in self.config.concurrency:
+            rows, faults = measure_concurrency(
+                cast(Engine, self.engine),
+                self.fetch.queries[0][:callers],
+                self.expected,
+                warmup=self.config.warmup,
+                iterations=self.config.iterations,
+                progress=progress,
+            )
+            self.concurrency += rows
+            self.failures += [f"callers = {callers}: {fault}" for fault in faults]
 
 
 def _describe(config: BenchmarkConfig, engine: BenchmarkEngine) -> BenchmarkResult:
@@ -220,7 +301,6 @@ def _header(result: BenchmarkResult) -> dict[str, object]:
         "multiprocessors": result.multiprocessors,
         "grid": result.grid,
         "pages_made_on": "device" if config.generated else "host",
-        "sync": "the strictly synchronous loop, one call for each query",
     }
     return {
         "morphogen": morphogen.__version__,
@@ -233,34 +313,37 @@ def _header(result: BenchmarkResult) -> dict[str, object]:
         "iterations": config.iterations,
         "warmup": config.warmup,
         "seed": config.seed,
+        "table": "random" if config.matrix_file is None else config.matrix_file.name,
         "times": "medians; spread is the distance of the quartiles over the median",
+        "ratios": "to a pure read: medians of the ratios within each round",
         "checksum": "BLAKE2b of 16 bytes over the pages of the answer in request order",
+        "sync": "the strictly synchronous loop, one call for each query",
         **(gpu if config.on_gpu else {}),
     }
 
 
 def _expect(
-    config: BenchmarkConfig, array: Pages, fetch: RandomFetch, engine: BenchmarkEngine
+    config: BenchmarkConfig,
+    matrix: PageMatrix,
+    fetch: RandomFetch,
+    engine: BenchmarkEngine,
+    progress: Callable[[int, int], None] | None,
 ) -> Expected:
-    # The last query of every batch, so that larger batches are checked at several places.
-    positions = sorted(size - 1 for size in config.batch_sizes)
-    num_pages, page_size = array.shape
+    positions: Sequence[int] = range(config.queries)
+    if config.queries * config.keys_per_query * matrix.nbytes > _MAX_NAIVE_WORK:
+        # The last query of every batch, so that larger batches are checked at several places.
+        positions = sorted({size - 1 for size in (*config.batch_sizes, *config.concurrency)})
+    expected = nothing_expected(config.keys_per_query, config.page_size)
+    if not config.generated or matrix.nbytes <= _MAX_NAIVE_BYTES:
+        read = with_progress(page_reader(config, matrix), matrix.num_pages, progress)
+        expected = expect(read, matrix.num_pages, matrix.page_size, fetch, positions)
     if not config.generated:
-        return expect(lambda start, stop: array[start:stop], num_pages, page_size, fetch, positions)
-    expected = nothing_expected(config.keys_per_query, page_size)
-    if array.nbytes <= _MAX_NAIVE_BYTES:
-        expected = expect(
-            lambda start, stop: generated_pages(config.seed, np.arange(start, stop), page_size),
-            num_pages,
-            page_size,
-            fetch,
-            positions,
-        )
+        return expected
     # However large the table: every page that a query fetches can be made again alone. In reverse,
     # so that what is always wrong in one place of a batch does not cancel out.
     return expected.with_other_party(
         engine.answer(fetch.queries[1][::-1]).pages[::-1],
-        generated_pages(config.seed, fetch.indices, page_size),
+        generated_pages(config.seed, fetch.indices, config.page_size),
     )
 
 
@@ -272,7 +355,7 @@ def _phases(
         row, more = measure_phases(
             cast("CudaEngine", engine),
             queries,
-            trial.answer.pages,
+            trial.answer("batch").pages,
             warmup=config.warmup,
             iterations=config.iterations,
             max_micro_batch=width,

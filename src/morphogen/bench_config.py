@@ -5,12 +5,20 @@ from __future__ import annotations
 import operator
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from morphogen import dpf
+from morphogen.batcher import MAX_QUEUED
+from morphogen.bench_strategies import ALL, check_names
 from morphogen.engine import device_candidates
 from morphogen.engine.status import free_memory
 from morphogen.planner import MAX_KEYS_PER_QUERY
 
+# Requests that each of several callers makes in a round, one after the other: enough for chunks to
+# settle.
+REQUESTS = 8
+
+_ALL_STRATEGIES = 8  # "all" are no more than these
 _VECTOR_BYTES = 16  # a GPU has its pages padded to whole vectors of these
 # What `most_pages` leaves free: the sums of two lanes take 6 pages each, and their counters little
 # more; what the driver takes for itself while it works nobody says, so that it gets a 64th.
@@ -25,7 +33,7 @@ class BenchmarkConfig:
     Attributes
     ----------
     num_pages, page_size : int
-        The table. Its pages are random.
+        The table. Its pages are random, or the first of a file.
     batch_sizes : tuple of int
         Queries a batch, one row of the result for each, all different.
     keys_per_query : int
@@ -48,6 +56,12 @@ class BenchmarkConfig:
         for them and no upload. None for "device" on a GPU.
     phases : bool
         On a GPU: whether to measure the phases of a batch too.
+    matrix_file : Path or None
+        A file to map as pages, instead of random ones. A short last page is filled up with zeros.
+    strategies : tuple of str
+        Ways to run a batch that are measured too: "all", or names as "chunks-4-lanes-2-graph".
+    concurrency : tuple of int
+        Numbers of callers at the same time that are measured too, all different.
     """
 
     num_pages: int
@@ -62,6 +76,9 @@ class BenchmarkConfig:
     instruction_set: str | None = None
     pages_on: str | None = None
     phases: bool = False
+    matrix_file: Path | None = None
+    strategies: tuple[str, ...] = ()
+    concurrency: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_range("num_pages", self.num_pages, 1, dpf.MAX_PAGES)
@@ -74,12 +91,20 @@ class BenchmarkConfig:
             raise ValueError("batch_sizes must have at least one entry, not 0")
         for size in self.batch_sizes:
             _check_range("a batch size", size, 1)
-        if len(set(self.batch_sizes)) != len(self.batch_sizes):
-            raise ValueError(f"batch_sizes must all be different, not {self.batch_sizes}")
+        for callers in self.concurrency:
+            # One more could not wait in a batcher, but would be refused.
+            _check_range("a number of callers", callers, 1, MAX_QUEUED)
+        for name in ("batch_sizes", "concurrency", "strategies"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} must all be different, not {values}")
+        check_names(self.strategies)
         if not re.fullmatch(r"cpu|cuda:\d+", self.device):
             raise ValueError(f"device must be 'cpu' or 'cuda:N', not {self.device!r}")
         if self.pages_on not in (None, "host", "device"):
             raise ValueError(f"pages_on must be 'host' or 'device', not {self.pages_on!r}")
+        if self.matrix_file is not None and self.pages_on == "device":
+            raise ValueError("the pages of a file cannot be made on the device")
         if self.on_gpu:
             if self.threads is not None or self.instruction_set is not None:
                 raise ValueError(
@@ -103,13 +128,25 @@ class BenchmarkConfig:
     @property
     def generated(self) -> bool:
         """Whether the device makes the pages."""
-        return self.on_gpu and self.pages_on != "host"
+        return self.on_gpu and self.pages_on != "host" and self.matrix_file is None
+
+    @property
+    def queries(self) -> int:
+        """The most queries that are under way at a time."""
+        return max(*self.batch_sizes, *self.concurrency, 1)
 
     @property
     def memory(self) -> int:
-        """Bytes of the host's that a run needs: the pages, and answers of the largest batch."""
-        answers = (8 if self.on_gpu else 4) * max(self.batch_sizes) * self.keys_per_query
-        return (answers + (0 if self.generated else self.num_pages)) * self.page_size
+        """Bytes of the host's that a run needs: the pages, unless mapped, and answers."""
+        # The first answers of the batch and both loops, and the newest in parts and as a whole.
+        # On a GPU also party 1's, the fetched pages, and what adds them up.
+        kept = 9 if self.on_gpu else 5
+        kept += _ALL_STRATEGIES if ALL in self.strategies else len(self.strategies)
+        answers = kept * max(self.batch_sizes)
+        # Concurrent callers: a round of answers, the first ones, and the right ones.
+        answers = max(answers, (REQUESTS + 2) * max(self.concurrency, default=0))
+        mapped = self.generated or self.matrix_file is not None
+        return (answers * self.keys_per_query + (0 if mapped else self.num_pages)) * self.page_size
 
 
 def choose_device(device: str) -> str:

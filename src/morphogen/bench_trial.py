@@ -1,15 +1,18 @@
-"""The rounds of one batch size: what is timed, in what order, and what is checked."""
+"""The rounds of one batch size: what is timed, and what is checked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from time import perf_counter_ns
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from morphogen.bench_expected import Expected
+from morphogen.bench_rounds import Contender, Rounds
+from morphogen.bench_statistics import Spread
+from morphogen.engine.strategy import Strategy
 from morphogen.query import Answer, Query
 from morphogen.workload import checksum
 
@@ -24,21 +27,31 @@ class BenchmarkRow:
         Queries in the batch.
     single_ms_per_batch, batch_ms_per_batch, read_ms : float
         Medians: the single-query loop, the batch, and a pure read of all pages.
-    batch_vs_single_speedup, batch_vs_read : float
-        Ratios of these medians.
+    batch_vs_single_speedup : float
+        Ratio of these medians.
     single_qps, batch_qps : float
-        Queries a second.
+        Queries a second, by the medians.
     checksum_single, checksum_batch : str
         BLAKE2b of 16 bytes over the answer's pages in request order.
+    batch_vs_read : float
+        The batch's time over that of a pure read in the same round: the median over the rounds.
     single_spread, batch_spread, read_spread : float
         Distance of the quartiles, relative to the median.
     correct : bool
         Whether every check of this row passed.
     micro_batch_sizes : tuple of int
         Queries in each chunk of the batch.
-    sync_ms_per_batch, batch_vs_sync_speedup, sync_spread : float or None
+    sync_ms_per_batch, batch_vs_sync_speedup, sync_spread : float
         The strictly synchronous loop: one call for each query, each answered before the next is
-        made. None, and not in the CSV, where the single-query loop is the same.
+        made.
+    single_vs_read, sync_vs_read : float
+        As ``batch_vs_read``.
+    single_low_ms, single_high_ms, batch_low_ms, batch_high_ms : float
+        Quartiles of the times.
+    sync_low_ms, sync_high_ms, read_low_ms, read_high_ms : float
+        The same.
+    batch_vs_single_low, batch_vs_single_high, batch_vs_read_low, batch_vs_read_high : float
+        Quartiles of the ratios, each taken within a round.
     """
 
     q: int
@@ -56,13 +69,27 @@ class BenchmarkRow:
     read_spread: float
     correct: bool
     micro_batch_sizes: tuple[int, ...]
-    sync_ms_per_batch: float | None = None
-    batch_vs_sync_speedup: float | None = None
-    sync_spread: float | None = None
+    sync_ms_per_batch: float
+    batch_vs_sync_speedup: float
+    sync_spread: float
+    single_vs_read: float
+    sync_vs_read: float
+    single_low_ms: float
+    single_high_ms: float
+    batch_low_ms: float
+    batch_high_ms: float
+    sync_low_ms: float
+    sync_high_ms: float
+    read_low_ms: float
+    read_high_ms: float
+    batch_vs_single_low: float
+    batch_vs_single_high: float
+    batch_vs_read_low: float
+    batch_vs_read_high: float
 
 
-GPU_COLUMNS = tuple(field.name for field in fields(BenchmarkRow))
-COLUMNS = GPU_COLUMNS[: GPU_COLUMNS.index("sync_ms_per_batch")]
+COLUMNS = tuple(field.name for field in fields(BenchmarkRow))
+_LOOPS = {"single": "single-query", "sync": "synchronous"}
 
 
 class BenchmarkEngine(Protocol):
@@ -72,7 +99,18 @@ class BenchmarkEngine(Protocol):
     def device(self) -> str: ...
     @property
     def max_micro_batch(self) -> int: ...
-    def answer(self, queries: list[Query], *, max_micro_batch: int | None = None) -> Answer: ...
+    @property
+    def widest_micro_batch(self) -> int: ...
+    @property
+    def default_strategy(self) -> Strategy: ...
+    def answer(
+        self,
+        queries: list[Query],
+        *,
+        max_micro_batch: int | None = None,
+        lanes: int | None = None,
+        graph: bool = False,
+    ) -> Answer: ...
     def read_pages(self) -> int: ...
     def close(self) -> None: ...
 
@@ -85,8 +123,8 @@ class Trial:
     engine : BenchmarkEngine
     queries : list of Query
     expected : Expected
-    synchronous : bool
-        Whether to run the strictly synchronous loop too.
+    strategies : mapping of str to Strategy, optional
+        More ways to run the batch, by names other than those of the loops, the batch and the read.
     """
 
     def __init__(
@@ -94,117 +132,129 @@ class Trial:
         engine: BenchmarkEngine,
         queries: list[Query],
         expected: Expected,
-        *,
-        synchronous: bool,
+        strategies: Mapping[str, Strategy] | None = None,
     ) -> None:
         self._queries = queries
         self._expected = expected
         self._widest = engine.max_micro_batch
-        self._contenders: dict[str, Callable[[], list[Answer] | int]] = {
+        self._strategies = dict(strategies or {})
+        contenders: dict[str, Contender] = {
             "single": lambda: [engine.answer(queries, max_micro_batch=1)],
             "batch": lambda: [engine.answer(queries)],
+            "sync": lambda: [engine.answer([query]) for query in queries],
             "read": engine.read_pages,
         }
-        if synchronous:
-            self._contenders["sync"] = lambda: [engine.answer([query]) for query in queries]
-        self._times: dict[str, list[int]] = {name: [] for name in self._contenders}
-        self._answers: dict[str, Answer] = {}
-        self._reads: list[int] = []
-        self._changed: dict[str, int] = dict.fromkeys(self._contenders, 0)
+        for name, strategy in self._strategies.items():
+            contenders[name] = partial(_answer_by, engine, queries, strategy)
+        self._rounds = Rounds(contenders)
 
     def round(self, number: int, *, timed: bool) -> None:
         """Run every contender once."""
-        # The order alternates: what ran before shapes caches and clocks of what runs next.
-        contenders = list(self._contenders.items())
-        for name, run in contenders if number % 2 == 0 else reversed(contenders):
-            start = perf_counter_ns()
-            result = run()
-            elapsed = perf_counter_ns() - start
-            if timed:
-                self._times[name].append(elapsed)
-            if isinstance(result, int):
-                self._reads.append(result)
-                self._changed[name] += result != self._reads[0]
-            else:
-                answer = _join(result)
-                first = self._answers.setdefault(name, answer)
-                self._changed[name] += not np.array_equal(answer.pages, first.pages)
+        self._rounds.run(number, timed=timed)
 
     @property
-    def answer(self) -> Answer:
-        """The first answer to the batch."""
-        return self._answers["batch"]
+    def q(self) -> int:
+        """Queries in the batch."""
+        return len(self._queries)
+
+    @property
+    def times(self) -> Mapping[str, Sequence[float]]:
+        """Milliseconds in each timed round, by the contender."""
+        return self._rounds.times
+
+    def answer(self, name: str) -> Answer:
+        """The first answer of a contender."""
+        return self._rounds.answers[name]
 
     def faults(self) -> list[str]:
         """What was wrong in any round, in words; nothing if all was right."""
-        q = len(self._queries)
-        single, batch = self._answers["single"], self._answers["batch"]
-        faults = [
-            f"the answer of the {name} changed in {changed} rounds"
-            for name, changed in self._changed.items()
-            if changed
-        ]
-        wanted = (q, *self._expected.page_shape)
-        for name, answer in self._answers.items():
-            if answer.pages.shape == wanted:
-                faults += self._expected.faults(name, answer.pages)
-            else:
-                faults.append(f"the {name} answered shape {answer.pages.shape}, not {wanted}")
-        if self._expected.read is not None and self._reads[0] != self._expected.read:
-            faults.append(f"the read gave {self._reads[0]:#x}, not {self._expected.read:#x}")
-        sizes = batch.micro_batch_sizes
-        if sum(sizes) != q or max(sizes, default=0) > self._widest:
-            faults.append(f"the batch ran in chunks of {sizes}, not {q} queries")
-        for name, loop in (("single-query", "single"), ("synchronous", "sync")):
-            if loop in self._answers and self._answers[loop].micro_batch_sizes != (1,) * q:
-                ran = self._answers[loop].micro_batch_sizes
-                faults.append(f"the {name} loop ran in chunks of {ran}")
-        for name, answer in self._answers.items():
-            if name != "single" and answer.pages.shape == single.pages.shape:
-                differing = np.nonzero((single.pages != answer.pages).any(axis=(1, 2)))[0].tolist()
-                if differing:
-                    faults.append(
-                        f"the {name} differs from the single-query loop in queries {differing}"
-                    )
+        return [fault for name in self._rounds.times for fault in self.faults_of(name)]
+
+    def faults_of(self, name: str) -> list[str]:
+        """What was wrong with one contender."""
+        words = f"strategy {name}" if name in self._strategies else name
+        faults = []
+        if changed := self._rounds.changed[name]:
+            faults.append(f"the answer of the {words} changed in {changed} rounds")
+        if name == "read":
+            read = self._rounds.reads[0]
+            if self._expected.read is not None and read != self._expected.read:
+                faults.append(f"the read gave {read:#x}, not {self._expected.read:#x}")
+            return faults
+        answer, single = self._rounds.answers[name], self._rounds.answers["single"]
+        wanted = (self.q, *self._expected.page_shape)
+        if answer.pages.shape == wanted:
+            faults += self._expected.faults(words, answer.pages)
+        else:
+            faults.append(f"the {words} answered shape {answer.pages.shape}, not {wanted}")
+        faults += self._faults_of_chunks(name, words, answer.micro_batch_sizes)
+        if name != "single" and answer.pages.shape == single.pages.shape:
+            differing = np.nonzero((single.pages != answer.pages).any(axis=(1, 2)))[0].tolist()
+            if differing:
+                faults.append(
+                    f"the {words} differs from the single-query loop in queries {differing}"
+                )
         return faults
 
+    def _faults_of_chunks(self, name: str, words: str, sizes: tuple[int, ...]) -> list[str]:
+        if name in _LOOPS:
+            ones = (1,) * self.q
+            return [] if sizes == ones else [f"the {_LOOPS[name]} loop ran in chunks of {sizes}"]
+        width = self._strategies[name].width if name in self._strategies else self._widest
+        if sum(sizes) == self.q and max(sizes, default=0) <= width:
+            return []
+        return [f"the {words} ran in chunks of {sizes}, not {self.q} queries"]
+
     def row(self, *, correct: bool) -> BenchmarkRow:
-        """What was measured."""
-        q = len(self._queries)
-        medians, spreads = {}, {}
-        for name, times in self._times.items():
-            low, median, high = np.percentile(np.array(times) / 1e6, (25, 50, 75)).tolist()
-            medians[name], spreads[name] = median, (high - low) / median
-        sync = medians.get("sync")
+        """What the loops, the batch and the read took."""
+        q, times = self.q, self._rounds.times
+        of = {name: Spread.of(times[name]) for name in ("single", "batch", "sync", "read")}
+        vs_read = {
+            name: Spread.of_ratio(times[name], times["read"])
+            for name in ("single", "batch", "sync")
+        }
+        vs_single = Spread.of_ratio(times["single"], times["batch"])
         return BenchmarkRow(
             q=q,
-            single_ms_per_batch=medians["single"],
-            batch_ms_per_batch=medians["batch"],
-            batch_vs_single_speedup=medians["single"] / medians["batch"],
-            single_qps=1e3 * q / medians["single"],
-            batch_qps=1e3 * q / medians["batch"],
-            checksum_single=checksum(self._answers["single"].pages),
-            checksum_batch=checksum(self._answers["batch"].pages),
-            read_ms=medians["read"],
-            batch_vs_read=medians["batch"] / medians["read"],
-            single_spread=spreads["single"],
-            batch_spread=spreads["batch"],
-            read_spread=spreads["read"],
+            single_ms_per_batch=of["single"].median,
+            batch_ms_per_batch=of["batch"].median,
+            batch_vs_single_speedup=of["single"].median / of["batch"].median,
+            single_qps=1e3 * q / of["single"].median,
+            batch_qps=1e3 * q / of["batch"].median,
+            checksum_single=checksum(self._rounds.answers["single"].pages),
+            checksum_batch=checksum(self._rounds.answers["batch"].pages),
+            read_ms=of["read"].median,
+            batch_vs_read=vs_read["batch"].median,
+            single_spread=of["single"].relative,
+            batch_spread=of["batch"].relative,
+            read_spread=of["read"].relative,
             correct=correct,
-            micro_batch_sizes=self._answers["batch"].micro_batch_sizes,
-            sync_ms_per_batch=sync,
-            batch_vs_sync_speedup=None if sync is None else sync / medians["batch"],
-            sync_spread=spreads.get("sync"),
+            micro_batch_sizes=self._rounds.answers["batch"].micro_batch_sizes,
+            sync_ms_per_batch=of["sync"].median,
+            batch_vs_sync_speedup=of["sync"].median / of["batch"].median,
+            sync_spread=of["sync"].relative,
+            single_vs_read=vs_read["single"].median,
+            sync_vs_read=vs_read["sync"].median,
+            single_low_ms=of["single"].low,
+            single_high_ms=of["single"].high,
+            batch_low_ms=of["batch"].low,
+            batch_high_ms=of["batch"].high,
+            sync_low_ms=of["sync"].low,
+            sync_high_ms=of["sync"].high,
+            read_low_ms=of["read"].low,
+            read_high_ms=of["read"].high,
+            batch_vs_single_low=vs_single.low,
+            batch_vs_single_high=vs_single.high,
+            batch_vs_read_low=vs_read["batch"].low,
+            batch_vs_read_high=vs_read["batch"].high,
         )
 
 
-def _join(answers: list[Answer]) -> Answer:
-    """The answers to the parts of a batch as one."""
-    if len(answers) == 1:
-        return answers[0]
-    return Answer(
-        np.concatenate([answer.pages for answer in answers]),
-        answers[0].epoch,
-        answers[0].num_pages,
-        sum((answer.micro_batch_sizes for answer in answers), ()),
-    )
+def _answer_by(
+    engine: BenchmarkEngine, queries: list[Query], strategy: Strategy
+) -> list[Answer] | int:
+    return [
+        engine.answer(
+            queries, max_micro_batch=strategy.width, lanes=strategy.lanes, graph=strategy.graph
+        )
+    ]

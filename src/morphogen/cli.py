@@ -11,16 +11,16 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import morphogen
+from morphogen.cli_arguments import Print, Progress, add_device, int_list
 from morphogen.errors import MorphogenError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress as RichProgress
 
 OK, FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 _EPILOG = """\
@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument(
         "--fetch",
-        type=_int_list,
+        type=int_list,
         metavar="0,7,...",
         help="pages to fetch, 3 a query (default: 24 spread over the file)",
     )
@@ -124,56 +124,10 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="also start two servers and look keys up (default: where no FILE is given)",
     )
-    _add_device(demo, "auto")
-
-    bench = add("bench", _bench, "compare the batch with the single-query loop and a pure read")
-    _add_device(bench, "cpu")
-    bench.add_argument(
-        "--pages",
-        type=_page_count,
-        default=65536,
-        metavar="N",
-        help="pages in the table, random; on a GPU also: max, as many as fit (default: 65536)",
-    )
-    bench.add_argument(
-        "--pages-on",
-        choices=("host", "device"),
-        help="made on the host and uploaded, or made on the GPU (default on a GPU: device)",
-    )
-    for option, default, metavar, text in (
-        ("--page-size", 4096, "BYTES", "bytes a page"),
-        ("--keys-per-query", 3, "K", "keys in a query, 1 to 3"),
-        ("--iterations", 10, "I", "rounds that are timed"),
-        ("--warmup", 2, "W", "rounds before them that are not"),
-        ("--seed", 0, "S", "of pages, indices and keys"),
-    ):
-        bench.add_argument(
-            option, type=int, default=default, metavar=metavar, help=f"{text} (default: {default})"
-        )
-    bench.add_argument(
-        "--batch-sizes",
-        type=_int_list,
-        default=(1, 2, 4, 8, 16, 32),
-        metavar="Q,Q,...",
-        help="queries in a batch (default: 1,2,4,8,16,32)",
-    )
-    bench.add_argument(
-        "--threads",
-        type=int,
-        metavar="T",
-        help="on the CPU (default: one for each core this process may use)",
-    )
-    bench.add_argument(
-        "--instruction-set",
-        metavar="NAME",
-        help="on the CPU (default: the widest, see morphogen doctor)",
-    )
-    bench.add_argument(
-        "--phases", action="store_true", help="on a GPU: measure the phases of a batch too"
-    )
-    bench.add_argument("--csv", type=Path, metavar="FILE", help="write the rows to a file too")
+    add_device(demo, "auto")
 
     for name, module, run, text in (
+        ("bench", "cli_bench", _bench, "compare the batch with the single-query loop and a read"),
         ("serve", "cli_serve", _serve, "serve a table's pages as one of the two servers"),
         ("get", "cli_get", _get, "read pages, or look keys up, from two servers privately"),
         ("table", "cli_table", _table, "build a keyword table from a CSV file"),
@@ -182,31 +136,6 @@ def _parser() -> argparse.ArgumentParser:
 
     add("doctor", _doctor, "say what engine and instruction set will be used, why, and test them")
     return parser
-
-
-def _add_device(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument(
-        "--device",
-        default=default,
-        help=f"cpu, cuda (the first GPU that can be used), cuda:N or auto (default: {default})",
-    )
-
-
-def _page_count(text: str) -> int | None:
-    """A number of pages; None for as many as fit."""
-    try:
-        return None if text == "max" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number or max, not {text!r}") from None
-
-
-def _int_list(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"must be whole numbers with commas between, not {text!r}"
-        ) from None
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -253,40 +182,14 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _needs_extras(missing: ModuleNotFoundError) -> str:
-    return f"{missing.name} is not installed: install morphogen with its extras client and server"
+    extras = "extra plot" if missing.name == "matplotlib" else "extras client and server"
+    return f"{missing.name} is not installed: install morphogen with its {extras}"
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from morphogen import bench, tables
-    from morphogen.bench_config import BenchmarkConfig, choose_device, most_pages
+    from morphogen import cli_bench
 
-    cpu_only = args.threads is not None or args.instruction_set is not None
-    device = "cpu" if cpu_only and args.device == "auto" else choose_device(args.device)
-    config = BenchmarkConfig(
-        num_pages=most_pages(device, args.page_size) if args.pages is None else args.pages,
-        page_size=args.page_size,
-        batch_sizes=args.batch_sizes,
-        keys_per_query=args.keys_per_query,
-        iterations=args.iterations,
-        warmup=args.warmup,
-        seed=args.seed,
-        device=device,
-        threads=args.threads,
-        instruction_set=args.instruction_set,
-        pages_on=args.pages_on,
-        phases=args.phases,
-    )
-    bar = _Bar()
-    try:
-        result = bench.run_benchmark(
-            config, csv_path=args.csv, progress=bar.update, upload=bar.upload
-        )
-    finally:
-        bar.close()
-    _print(args, result.as_dict(), lambda console: tables.show_benchmark(result, console))
-    for failure in result.failures:
-        _complain(failure, FAILED)
-    return FAILED if result.failures else OK
+    return _with_bar(args, cli_bench.run)
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -312,33 +215,30 @@ def _serve(args: argparse.Namespace) -> int:
 def _get(args: argparse.Namespace) -> int:
     from morphogen import cli_get
 
-    return _with_bar(args, cli_get.run)
+    return _with_bar(args, lambda args, bar, show: cli_get.run(args, _working(bar), show))
 
 
 def _table(args: argparse.Namespace) -> int:
     from morphogen import cli_table
 
-    return _with_bar(args, cli_table.run)
+    return _with_bar(args, lambda args, bar, show: cli_table.run(args, _working(bar), show))
+
+
+def _working(bar: Progress) -> Callable[[int, int], None]:
+    return lambda done, total: bar(done, total, "working")
 
 
 def _with_bar(
-    args: argparse.Namespace,
-    run: Callable[
-        [
-            argparse.Namespace,
-            Callable[[int, int], None],
-            Callable[[dict[str, Any], Callable[[Console], None]], None],
-        ],
-        int,
-    ],
+    args: argparse.Namespace, run: Callable[[argparse.Namespace, Progress, Print], int]
 ) -> int:
     bar = _Bar()
+
+    def show(data: dict[str, Any], text: Callable[[Console], None]) -> None:
+        bar.close()
+        _print(args, data, text)
+
     try:
-        return run(
-            args,
-            lambda done, total: bar.update(done, total, "working"),
-            lambda data, show: _print(args, data, show),
-        )
+        return run(args, bar.update, show)
     except ModuleNotFoundError as missing:
         raise _UsageError(_needs_extras(missing)) from None
     finally:
@@ -369,7 +269,7 @@ class _Bar:
 
     def __init__(self) -> None:
         self._started = monotonic()
-        self._progress: Progress | None = None
+        self._progress: RichProgress | None = None
 
     def upload(self, done: int, total: int) -> None:
         """Pages go to a GPU: done and total are bytes."""
@@ -380,10 +280,10 @@ class _Bar:
             if not sys.stderr.isatty() or monotonic() - self._started < _SILENT_SECONDS:
                 return
             from rich.console import Console
-            from rich.progress import Progress
+            from rich.progress import Progress as RichProgress
 
             # auto_refresh would draw from a thread of its own while something is being timed.
-            self._progress = Progress(
+            self._progress = RichProgress(
                 console=Console(stderr=True), transient=True, auto_refresh=False
             )
             self._progress.start()

@@ -32,9 +32,17 @@ cdef extern from "page_jobs.h" namespace "morphogen" nogil:
     cdef enum:
         kVectorBytes
         kMaxChunkKeys
+        kWideChunkKeys
+        kWidestChunkKeys
         kMaxKeyBytes
         kBlockThreads
         kTileVectors
+
+    cdef cppclass BlockShape:
+        unsigned int threads
+        unsigned int tile_vectors
+
+    BlockShape block_shape(int keys)
 
     cdef cppclass ChunkJob:
         const void* pages
@@ -48,6 +56,7 @@ cdef extern from "page_jobs.h" namespace "morphogen" nogil:
         unsigned int tile_vectors
         unsigned int vectors
         unsigned int key_bytes
+        unsigned int keys
 
     cdef cppclass ReadJob:
         const void* pages

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from morphogen.bench import BenchmarkResult
-from morphogen.bench_phases import PhaseRow
 from morphogen.demo import KEYS_PER_QUERY, DemoResult, first_words
 from morphogen.describe import describe_chunks, describe_size
 from morphogen.doctor import Diagnosis
@@ -152,104 +149,6 @@ def show_lookups(result: LookupResult, console: Console) -> None:
         console.print("All lookups gave what the file says.", style="green")
     else:
         console.print("Lookups differ from the file.", style="bold red")
-
-
-def show_benchmark(result: BenchmarkResult, console: Console) -> None:
-    """Print a run as a table.
-
-    Parameters
-    ----------
-    result : BenchmarkResult
-    console : rich.console.Console
-    """
-    config = result.config
-    device = f"{result.device}, {result.instruction_set}, threads: {result.threads}"
-    if config.on_gpu:
-        device = (
-            f"{result.device} ({result.device_name}), {result.instruction_set}, {result.grid}\n"
-            f"pages made on the {'device' if config.generated else 'host'}"
-        )
-    table = Table(
-        title=(
-            f"{config.num_pages:,} pages of {config.page_size:,} bytes "
-            f"({describe_size(config.num_pages * config.page_size)}), {config.keys_per_query} keys "
-            f"a query\n{device}, median of {config.iterations} rounds"
-        ),
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),  # ten columns fit a terminal of 80
-        title_justify="left",
-    )
-    for heading in (
-        "queries",
-        *(["sync\nms"] if config.on_gpu else []),
-        "single\nms",
-        "batch\nms",
-        "speed-\nup",
-        "read\nms",
-        "batch\n/ read",
-        "queries\n/ s",
-        "chunks",
-        "checked",
-    ):
-        table.add_column(heading, justify="right")
-    for row in result.rows:
-        table.add_row(
-            str(row.q),
-            *([] if row.sync_ms_per_batch is None else [_ms(row.sync_ms_per_batch)]),
-            _ms(row.single_ms_per_batch),
-            _ms(row.batch_ms_per_batch),
-            f"{row.batch_vs_single_speedup:.2f}x",
-            _ms(row.read_ms),
-            f"{row.batch_vs_read:.2f}",
-            f"{row.batch_qps:,.0f}",
-            describe_chunks(row.micro_batch_sizes),
-            "equal" if row.correct else "DIFFERS",
-            style=None if row.correct else "bold red",
-        )
-    console.print(table)
-    if config.on_gpu:
-        console.print(
-            "sync: one call for each query, which waits for its answer; single: the same queries "
-            "in one call, so that the device never waits for the host."
-        )
-    if result.phases:
-        _show_phases(result.phases, console)
-
-
-def _show_phases(rows: Sequence[PhaseRow], console: Console) -> None:
-    table = Table(
-        title="Phases of a batch and of its chunks: medians in us",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title_justify="left",
-    )
-    for heading in (
-        "queries",
-        "chunks",
-        "prepare",
-        "total",
-        "submit\na chunk",
-        "device\na chunk",
-        "wait\na chunk",
-        "copy\na chunk",
-    ):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        times = (
-            *(row.prepare_us, row.total_us, row.submit_us, row.device_us),
-            *(row.wait_us, row.copy_us),
-        )
-        table.add_row(
-            str(row.q),
-            describe_chunks(row.micro_batch_sizes),
-            *(f"{time:,.1f}" for time in times),
-        )
-    console.print(table)
-    console.print("Timed in one lane: a batch that keeps two lanes busy takes less in all.")
-
-
-def _ms(value: float) -> str:
-    return f"{value:.3f}" if value < 100 else f"{value:,.1f}"
 
 
 def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:

@@ -25,7 +25,13 @@ _ENTROPY_BYTES = 48
 _BLOCK_BYTES = 1 << 20
 
 
-def random_pages(num_pages: int, page_size: int, seed: int) -> Pages:
+def random_pages(
+    num_pages: int,
+    page_size: int,
+    seed: int,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pages:
     """Random pages, the same for the same seed on every machine.
 
     Parameters
@@ -33,6 +39,8 @@ def random_pages(num_pages: int, page_size: int, seed: int) -> Pages:
     num_pages, page_size : int
     seed : int
         0 or more.
+    progress : callable, optional
+        Called with the bytes made and the bytes in all, for every megabyte.
 
     Returns
     -------
@@ -48,6 +56,8 @@ def random_pages(num_pages: int, page_size: int, seed: int) -> Pages:
         block = flat[start : start + _BLOCK_BYTES]
         words = source.random_raw(-(-block.size // 8)).astype("<u8", copy=False)
         block[:] = words.view(np.uint8)[: block.size]
+        if progress is not None:
+            progress(start + block.size, flat.size)
     return pages
 
 

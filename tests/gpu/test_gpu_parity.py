@@ -39,6 +39,17 @@ SHAPES = [
     if num_pages <= MOST_PAGES
 ]
 
+# Widths, lanes, whether launches are replayed.
+STRATEGIES = [(1, 1, False), (2, 2, True), (2, 4, False), (3, 4, True)]
+STRATEGIES += [
+    (4, 1, True),
+    (4, 2, False),
+    (8, 1, False),
+    (8, 2, True),
+    (8, 4, False),
+    (5, 1, True),
+]
+
 
 def open_gpu(table: Bytes | mg.PageMatrix) -> CudaEngine:
     pages = table if isinstance(table, mg.PageMatrix) else mg.PageMatrix(table)
@@ -94,6 +105,20 @@ def test_a_batch_in_chunks_equals_the_single_query_loop() -> None:
     assert answer.micro_batch_sizes == (2,) * 16 + (1,)
     assert single.micro_batch_sizes == (1,) * 33
     assert np.array_equal(answer.pages, single.pages)
+
+
+@pytest.mark.parametrize("page_size", [16, 1000, 4096, 16384])
+def test_every_strategy_answers_as_the_cpu_does(page_size: int) -> None:
+    """Chunks of 1 to 8 queries of 1 to 3 keys, in 1, 2 and 4 lanes, launched and replayed."""
+    table = random_table(min(MOST_PAGES, 20_001), page_size)
+    with open_gpu(table) as engine, open_engine(table) as reference:
+        for keys in (1, 2, 3):
+            batch = mg.make_queries(random_rows(11, keys, len(table)), len(table))[keys % 2]
+            expected = reference.answer(batch).pages
+            for width, lanes, graph in STRATEGIES:
+                answer = engine.answer(batch, max_micro_batch=width, lanes=lanes, graph=graph)
+                assert np.array_equal(answer.pages, expected), (keys, width, lanes, graph)
+                assert max(answer.micro_batch_sizes) == width
 
 
 def test_buffers_are_used_again_whatever_they_hold() -> None:

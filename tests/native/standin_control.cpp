@@ -27,6 +27,7 @@ bool queues_work(Function function) {
     case kStreamWaitEvent:
     case kEventRecord:
     case kLaunchKernel:
+    case kGraphLaunch:
       return true;
     default:
       return false;
@@ -79,7 +80,8 @@ std::string size(ptx::Dim3 size) {
 std::vector<Count> live(const Driver& driver) {
   std::vector<Count> sums = {{"retains", 0}, {"device_memory", 0}, {"device_bytes", 0},
                              {"host_memory", 0}, {"host_bytes", 0}, {"modules", 0},
-                             {"streams", 0}, {"events", 0}, {"current", 0}};
+                             {"streams", 0}, {"events", 0}, {"graphs", 0},
+                             {"graph_execs", 0}, {"current", 0}};
   for (const auto& [id, context] : driver.contexts) {
     sums[0].value += context->retains;
     sums[1].value += static_cast<std::int64_t>(context->device_memory.size());
@@ -88,9 +90,11 @@ std::vector<Count> live(const Driver& driver) {
     sums[5].value += static_cast<std::int64_t>(context->modules.size());
     sums[6].value += static_cast<std::int64_t>(context->streams.size());
     sums[7].value += static_cast<std::int64_t>(context->events.size());
+    sums[8].value += static_cast<std::int64_t>(context->graphs.size());
+    sums[9].value += static_cast<std::int64_t>(context->graph_execs.size());
   }
   sums[4].value = static_cast<std::int64_t>(driver.pinned);
-  sums[8].value = static_cast<std::int64_t>(context_stack().size());
+  sums[10].value = static_cast<std::int64_t>(context_stack().size());
   return sums;
 }
 

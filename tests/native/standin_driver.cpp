@@ -1,4 +1,4 @@
-// Entry points of libcuda.so.1: memory, streams, events, modules and launches.
+// Entry points of libcuda.so.1: memory, streams, events and modules.
 
 #include <algorithm>
 #include <cstdio>
@@ -325,7 +325,7 @@ CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent start, CUevent end) 
   });
 }
 
-// Modules and launches.
+// Modules.
 
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
   return call(kModuleLoadData, Needs::kContext, [&](Call& call) {
@@ -396,31 +396,6 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction han
     const auto function = find(call.context->functions, handle, "function");
     require(threads > 0, "no threads");
     *blocks = resident_blocks(*function, threads, dynamic_shared_bytes);
-  });
-}
-
-CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, unsigned grid_z,
-                        unsigned block_x, unsigned block_y, unsigned block_z,
-                        unsigned dynamic_shared_bytes, CUstream stream, void** values,
-                        void** extra) {
-  Driver::get().last_launch_ns.store(now_ns(), std::memory_order_relaxed);
-  if (is_null(kLaunchKernel)) return CUDA_SUCCESS;
-  return call(kLaunchKernel, Needs::kContext, [&](Call& call) {
-    const auto function = find(call.context->functions, handle, "function");
-    const ptx::Dim3 grid{grid_x, grid_y, grid_z}, block{block_x, block_y, block_z};
-    require(!extra, "parameters as one buffer, which the stand-in does not take");
-    check_launch(*function, grid, block, dynamic_shared_bytes);
-    const auto parameters = copy_parameters(*function, values);
-    std::vector<std::shared_ptr<Allocation>> memory;
-    for (const auto& [key, allocation] : call.context->device_memory) memory.push_back(allocation);
-    for (const auto& [key, allocation] : call.context->host_memory)
-      if (allocation->address) memory.push_back(allocation);
-    const Point done = call.queue(call.stream(stream), [=] {
-      run_kernel(*function, grid, block, dynamic_shared_bytes, parameters, memory);
-    });
-    if (setting(kLog))
-      call.driver.launches.push_back({ptx::info(*function->kernel).name, grid, block});
-    call.schedule(done);
   });
 }
 

@@ -96,6 +96,8 @@ void Driver::destroy(std::uint64_t handle) {
       {context->modules.size(), "module"},
       {context->streams.size(), "stream"},
       {context->events.size(), "event"},
+      {context->graphs.size(), "graph"},
+      {context->graph_execs.size(), "instantiated graph"},
   };
   // From a context that has failed nothing can be freed but by destroying it.
   const bool failed = context->failed != CUDA_SUCCESS || device.lost != CUDA_SUCCESS;
@@ -112,6 +114,8 @@ void Driver::destroy(std::uint64_t handle) {
   context->legacy.reset();
   context->streams.clear();
   context->events.clear();
+  context->graphs.clear();
+  context->graph_execs.clear();
   context->modules.clear();
   context->functions.clear();
   context->device_memory.clear();

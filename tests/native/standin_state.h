@@ -73,7 +73,15 @@ namespace standin {
   X(kEventSynchronize, "cuEventSynchronize", 2000, cuEventSynchronize) \
   X(kEventElapsedTime, "cuEventElapsedTime", 2000, cuEventElapsedTime_v2) \
   X(kEventDestroy, "cuEventDestroy", 4000, cuEventDestroy_v2) \
-  X(kLaunchKernel, "cuLaunchKernel", 4000, cuLaunchKernel)
+  X(kLaunchKernel, "cuLaunchKernel", 4000, cuLaunchKernel) \
+  X(kGraphCreate, "cuGraphCreate", 10000, cuGraphCreate) \
+  X(kGraphDestroy, "cuGraphDestroy", 10000, cuGraphDestroy) \
+  X(kGraphAddKernelNode, "cuGraphAddKernelNode", 12000, cuGraphAddKernelNode_v2) \
+  X(kGraphInstantiate, "cuGraphInstantiateWithFlags", 11040, cuGraphInstantiateWithFlags) \
+  X(kGraphExecKernelNodeSetParams, "cuGraphExecKernelNodeSetParams", 12000, \
+    cuGraphExecKernelNodeSetParams_v2) \
+  X(kGraphLaunch, "cuGraphLaunch", 10000, cuGraphLaunch) \
+  X(kGraphExecDestroy, "cuGraphExecDestroy", 10000, cuGraphExecDestroy)
 
 enum Function {
 #define X(id, name, since, entry) id,
@@ -176,6 +184,25 @@ struct LoadedModule {
   std::vector<std::uint64_t> functions;  // handles given out
 };
 
+struct KernelLaunch {
+  std::shared_ptr<LoadedFunction> function;
+  ptx::Dim3 grid, block;
+  std::size_t dynamic_shared_bytes = 0;
+  std::vector<std::uint8_t> parameters;
+};
+
+// A graph of one launch.
+struct Graph {
+  std::uint64_t node = 0;  // handle, or 0
+  KernelLaunch launch;
+};
+
+struct GraphExec {
+  std::uint64_t node;
+  KernelLaunch launch;
+  Point last;  // launch of it
+};
+
 template <class T>
 using Handles = std::map<std::uint64_t, std::shared_ptr<T>>;
 
@@ -188,6 +215,8 @@ struct Context {
   Handles<Event> events;
   Handles<LoadedModule> modules;
   Handles<LoadedFunction> functions;
+  Handles<Graph> graphs;
+  Handles<GraphExec> graph_execs;
   Handles<Allocation> device_memory;  // by device address
   Handles<Allocation> host_memory;    // by host address
 };

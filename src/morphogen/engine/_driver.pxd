@@ -72,3 +72,14 @@ cdef class Kernel:
     cdef int resident_blocks(self, int threads) except -1
     cdef int launch(self, unsigned int blocks, unsigned int threads, void** parameters,
                     Stream stream) except -1 nogil
+
+
+@cython.final
+cdef class LaunchGraph:
+    cdef Context _context
+    cdef cu.CUgraph _graph
+    cdef cu.CUgraphNode _node
+    cdef cu.CUgraphExec _handle
+
+    cdef int launch(self, Kernel kernel, unsigned int blocks, unsigned int threads,
+                    void** parameters, Stream stream) except -1 nogil

@@ -10,32 +10,17 @@ cimport cython
 from cuda.bindings cimport cydriver as cu
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uintptr_t
+from libc.string cimport memset
 
-from morphogen.errors import DeviceError, DeviceOutOfMemoryError, DeviceUnavailableError
+from morphogen.errors import DeviceUnavailableError
+
+from morphogen.engine.driver_errors import driver_error
 
 cdef extern from "unistd.h" nogil:
     int getpid()
 
 cdef enum:
     LOG_BYTES = 4096
-
-# What says that this device, or this driver, cannot run this library, now or ever.
-cdef frozenset UNAVAILABLE = frozenset((
-    cu.CUDA_ERROR_NOT_INITIALIZED,
-    cu.CUDA_ERROR_STUB_LIBRARY,
-    cu.CUDA_ERROR_DEVICE_UNAVAILABLE,
-    cu.CUDA_ERROR_NO_DEVICE,
-    cu.CUDA_ERROR_INVALID_DEVICE,
-    cu.CUDA_ERROR_DEVICE_NOT_LICENSED,
-    cu.CUDA_ERROR_NO_BINARY_FOR_GPU,
-    cu.CUDA_ERROR_INVALID_PTX,
-    cu.CUDA_ERROR_UNSUPPORTED_PTX_VERSION,
-    cu.CUDA_ERROR_JIT_COMPILER_NOT_FOUND,
-    cu.CUDA_ERROR_JIT_COMPILATION_DISABLED,
-    cu.CUDA_ERROR_SYSTEM_NOT_READY,
-    cu.CUDA_ERROR_SYSTEM_DRIVER_MISMATCH,
-    cu.CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE,
-))
 
 
 cdef inline int check(cu.CUresult result, const char* call) except -1 nogil:
@@ -54,16 +39,8 @@ cdef int raise_detailed_error(cu.CUresult result, const char* call, str detail) 
     cu.cuGetErrorName(result, &name)
     cu.cuGetErrorString(result, &text)
     known = (<bytes>name).decode() if name != NULL else f"error {<int>result}"
-    message = f"{(<bytes>call).decode()} failed: {known}"
-    if text != NULL:
-        message += f" ({(<bytes>text).decode()})"
-    if detail:
-        message += f": {detail}"
-    if result == cu.CUDA_ERROR_OUT_OF_MEMORY:
-        raise DeviceOutOfMemoryError(message)
-    if result in UNAVAILABLE:
-        raise DeviceUnavailableError(message)
-    raise DeviceError(message)
+    said = (<bytes>text).decode() if text != NULL else ""
+    raise driver_error((<bytes>call).decode(), known, said, detail)
 
 
 def initialize() -> int:
@@ -119,9 +96,7 @@ def device_facts(ordinal: int) -> dict[str, Any]:
             _attribute(device, cu.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
             _attribute(device, cu.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR),
         ),
-        "multiprocessors": _attribute(
-            device, cu.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
-        ),
+        "multiprocessors": _attribute(device, cu.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
         "memory": memory,
     }
 
@@ -183,9 +158,11 @@ cdef class Context:
         return free
 
 
-cdef int begin_free(cu.CUcontext context) except? -1 nogil:
-    """Enter a context to free something in it; 0 where it cannot be entered."""
-    return cu.cuCtxPushCurrent(context) == cu.CUDA_SUCCESS
+cdef int begin_free(Context context) except? -1 nogil:
+    """Enter the context of what is freed, if it was ever made; 0 where that cannot be."""
+    if context is None or not context.is_usable():
+        return 0
+    return cu.cuCtxPushCurrent(context._handle) == cu.CUDA_SUCCESS
 
 
 cdef int end_free() except -1 nogil:
@@ -212,11 +189,10 @@ cdef class DeviceMemory:
         self.size = size
 
     def __dealloc__(self):
-        if self._context is not None and self._context.is_usable():
-            with nogil:
-                if begin_free(self._context._handle):
-                    cu.cuMemFree(self._address)
-                    end_free()
+        with nogil:
+            if begin_free(self._context):
+                cu.cuMemFree(self._address)
+                end_free()
 
     cdef void* address(self) noexcept nogil:
         return <void*><uintptr_t>self._address
@@ -259,11 +235,10 @@ cdef class HostMemory:
         self._device_pointer = <void*><uintptr_t>address
 
     def __dealloc__(self):
-        if self._context is not None and self._context.is_usable():
-            with nogil:
-                if begin_free(self._context._handle):
-                    cu.cuMemFreeHost(self._pointer)
-                    end_free()
+        with nogil:
+            if begin_free(self._context):
+                cu.cuMemFreeHost(self._pointer)
+                end_free()
 
     cdef uint8_t* pointer(self) noexcept nogil:
         return <uint8_t*>self._pointer
@@ -282,11 +257,10 @@ cdef class Stream:
         self._context = context
 
     def __dealloc__(self):
-        if self._context is not None and self._context.is_usable():
-            with nogil:
-                if begin_free(self._context._handle):
-                    cu.cuStreamDestroy(self._handle)
-                    end_free()
+        with nogil:
+            if begin_free(self._context):
+                cu.cuStreamDestroy(self._handle)
+                end_free()
 
     cdef int synchronize(self) except -1 nogil:
         """Wait for all that was put into the stream."""
@@ -309,11 +283,10 @@ cdef class Event:
         self._context = context
 
     def __dealloc__(self):
-        if self._context is not None and self._context.is_usable():
-            with nogil:
-                if begin_free(self._context._handle):
-                    cu.cuEventDestroy(self._handle)
-                    end_free()
+        with nogil:
+            if begin_free(self._context):
+                cu.cuEventDestroy(self._handle)
+                end_free()
 
     cdef int record(self, Stream stream) except -1 nogil:
         return check(cu.cuEventRecord(self._handle, stream._handle), b"cuEventRecord")
@@ -353,11 +326,10 @@ cdef class Module:
         self._context = context
 
     def __dealloc__(self):
-        if self._context is not None and self._context.is_usable():
-            with nogil:
-                if begin_free(self._context._handle):
-                    cu.cuModuleUnload(self._handle)
-                    end_free()
+        with nogil:
+            if begin_free(self._context):
+                cu.cuModuleUnload(self._handle)
+                end_free()
 
 
 @cython.final
@@ -373,9 +345,7 @@ cdef class Kernel:
         """Blocks of so many threads that a multiprocessor holds at a time."""
         cdef int blocks = 0
         check(
-            cu.cuOccupancyMaxActiveBlocksPerMultiprocessor(
-                &blocks, self._handle, threads, 0
-            ),
+            cu.cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, self._handle, threads, 0),
             b"cuOccupancyMaxActiveBlocksPerMultiprocessor",
         )
         return blocks
@@ -389,3 +359,41 @@ cdef class Kernel:
             ),
             b"cuLaunchKernel",
         )
+
+
+@cython.final
+@cython.no_gc
+cdef class LaunchGraph:
+    """A graph of one launch, instantiated once, then changed and replayed for every launch."""
+
+    def __cinit__(self, Context context) -> None:
+        check(cu.cuGraphCreate(&self._graph, 0), b"cuGraphCreate")
+        self._context = context
+
+    def __dealloc__(self):
+        with nogil:
+            if begin_free(self._context):
+                if self._handle != NULL:
+                    cu.cuGraphExecDestroy(self._handle)
+                cu.cuGraphDestroy(self._graph)
+                end_free()
+
+    cdef int launch(self, Kernel kernel, unsigned int blocks, unsigned int threads,
+                    void** parameters, Stream stream) except -1 nogil:
+        """As `Kernel.launch`. The graph's last launch must have ended."""
+        cdef cu.CUDA_KERNEL_NODE_PARAMS node
+        cdef cu.CUresult added, made, changed
+        memset(&node, 0, sizeof(node))
+        node.func = kernel._handle
+        node.gridDimX, node.gridDimY, node.gridDimZ = blocks, 1, 1
+        node.blockDimX, node.blockDimY, node.blockDimZ = threads, 1, 1
+        node.kernelParams = parameters
+        if self._node == NULL:
+            added = cu.cuGraphAddKernelNode(&self._node, self._graph, NULL, 0, &node)
+            check(added, b"cuGraphAddKernelNode")
+        if self._handle == NULL:
+            made = cu.cuGraphInstantiate(&self._handle, self._graph, 0)
+            check(made, b"cuGraphInstantiateWithFlags")  # as which cuda.h defines it
+        changed = cu.cuGraphExecKernelNodeSetParams(self._handle, self._node, &node)
+        check(changed, b"cuGraphExecKernelNodeSetParams")
+        return check(cu.cuGraphLaunch(self._handle, stream._handle), b"cuGraphLaunch")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -13,6 +12,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from morphogen.engine.strategy import Choices, Strategy
 from morphogen.errors import EngineClosedError
 from morphogen.pages import PageMatrix
 from morphogen.planner import KeyPacker, micro_batch_ranges
@@ -28,12 +28,11 @@ class Engine(ABC):
     A signal handler must not call an engine that it may have interrupted.
     """
 
-    def __init__(self, pages: PageMatrix, device: str, max_micro_batch: int) -> None:
+    def __init__(self, pages: PageMatrix, choices: Choices) -> None:
         if not isinstance(pages, PageMatrix):
             raise TypeError(f"pages must be a PageMatrix, not {type(pages).__name__}")
         self._pages = pages
-        self._device = device
-        self._max_micro_batch = max_micro_batch
+        self._choices = choices
         self._packer = KeyPacker(pages.num_pages)
         self._lock = threading.Lock()
         self._closed = False
@@ -48,12 +47,22 @@ class Engine(ABC):
     @property
     def device(self) -> str:
         """Where the work is done: "cpu", "cuda:0"."""
-        return self._device
+        return self._choices.device
 
     @property
     def max_micro_batch(self) -> int:
-        """The most queries that share one pass over the pages."""
-        return self._max_micro_batch
+        """The most queries that share one pass over the pages, unless a caller asks for more."""
+        return self._choices.default.width
+
+    @property
+    def widest_micro_batch(self) -> int:
+        """The most queries that a caller may ask to share one pass."""
+        return self._choices.widest
+
+    @property
+    def default_strategy(self) -> Strategy:
+        """How a batch runs where the caller asks for nothing else."""
+        return self._choices.default
 
     @property
     def closed(self) -> bool:
@@ -66,6 +75,8 @@ class Engine(ABC):
         *,
         out: npt.NDArray[np.uint8] | None = None,
         max_micro_batch: int | None = None,
+        lanes: int | None = None,
+        graph: bool = False,
     ) -> Answer:
         """Answer a batch.
 
@@ -77,8 +88,12 @@ class Engine(ABC):
             Where to write the pages: uint8 of shape (queries, keys per query, page_size),
             C-contiguous and writeable. By default a new array.
         max_micro_batch : int, optional
-            The most queries that may share one pass, 1 to `max_micro_batch`. 1 gives the
-            single-query loop, the baseline of every speed-up.
+            The most queries that may share one pass, 1 to `widest_micro_batch`; by default
+            `max_micro_batch`. 1 gives the single-query loop, the baseline of every speed-up.
+        lanes : int, optional
+            Chunks that may be under way at a time: 1, 2 or 4 on a GPU, 2 by default; 1 on the CPU.
+        graph : bool, optional
+            Whether to launch chunks by replaying a CUDA graph. On a GPU only.
 
         Returns
         -------
@@ -91,31 +106,35 @@ class Engine(ABC):
             If a key is malformed, or made for another number of pages.
         EngineClosedError
             If the engine is closed, or belongs to the parent of this process.
+        DeviceError
+            If a GPU fails, or has no memory for what the strategy needs besides.
         TypeError, ValueError
-            If an argument has the wrong type, shape or range.
+            If an argument has the wrong type, shape or range, or there is no such strategy on this
+            device.
 
         Notes
         -----
         All is checked before any work is done.
         """
-        return self._answer(queries, out, max_micro_batch, self._run)
+        return self._answer(
+            queries, out, self._choices.choose(max_micro_batch, lanes, graph), self._run
+        )
 
     def _answer(
         self,
         queries: list[Query],
         out: npt.NDArray[np.uint8] | None,
-        max_micro_batch: int | None,
-        run: Callable[[list[tuple[int, int]], npt.NDArray[np.uint8]], None],
+        strategy: Strategy,
+        run: Callable[[list[tuple[int, int]], npt.NDArray[np.uint8], Strategy], None],
     ) -> Answer:
-        width = self.check_width(max_micro_batch)
         self._acquire()  # not a context manager: those take a microsecond
         try:
             self._packer.pack(queries)
             total = self._packer.query_count  # the list may have grown since
             shape = (total, self._packer.keys_per_query, self._pages.page_size)
             pages = np.empty(shape, dtype=np.uint8) if out is None else self._check_out(out, shape)
-            ranges = micro_batch_ranges(total, width)
-            run(ranges, pages)
+            ranges = micro_batch_ranges(total, strategy.width)
+            run(ranges, pages, strategy)
         finally:
             self._lock.release()
         return Answer(
@@ -140,22 +159,9 @@ class Engine(ABC):
         Raises
         ------
         TypeError, ValueError
-            If it is no int, or not in 1..`max_micro_batch`.
+            If it is no int, or not in 1..`widest_micro_batch`.
         """
-        if max_micro_batch is None:
-            return self._max_micro_batch
-        try:
-            width = operator.index(max_micro_batch)
-        except TypeError:
-            raise TypeError(
-                f"max_micro_batch must be an int, not {type(max_micro_batch).__name__}"
-            ) from None
-        if not 1 <= width <= self._max_micro_batch:
-            raise ValueError(
-                f"max_micro_batch must be in 1..{self._max_micro_batch} on {self._device}, "
-                f"not {width}"
-            )
-        return width
+        return self._choices.check_width(max_micro_batch)
 
     def close(self) -> None:
         """Wait for the call that runs, then free what the engine holds. May be called again."""
@@ -179,7 +185,7 @@ class Engine(ABC):
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
-        return f"{type(self).__name__}({self._pages!r} on {self._device}{state})"
+        return f"{type(self).__name__}({self._pages!r} on {self.device}{state})"
 
     def _acquire(self) -> None:
         """Take the engine for one call, or refuse. The caller releases the lock."""
@@ -212,7 +218,9 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def _run(self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8]) -> None:
+    def _run(
+        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy
+    ) -> None:
         """Answer the packed batch, chunk by chunk, into out."""
 
     @abstractmethod

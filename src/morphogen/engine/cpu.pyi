@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from morphogen.engine.base import Engine
+from morphogen.engine.strategy import Strategy
 from morphogen.pages import PageMatrix
 
 MAX_MICRO_BATCH: int
@@ -26,5 +27,7 @@ class CpuEngine(Engine):
     @property
     def read_order(self) -> str: ...
     def read_pages(self) -> int: ...
-    def _run(self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8]) -> None: ...
+    def _run(
+        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy
+    ) -> None: ...
     def _release(self) -> None: ...

@@ -12,6 +12,7 @@ from morphogen.kernels cimport HostKernels, HostScanner, ReadOrder, ScanJob
 from morphogen.planner cimport KeyPacker
 
 from morphogen.engine.base import Engine
+from morphogen.engine.strategy import Choices, Strategy
 
 from morphogen cimport instruction_set as _instruction_set
 
@@ -140,7 +141,8 @@ class CpuEngine(Engine):
         self, pages: PageMatrix, *, threads: SupportsIndex | None = None,
         instruction_set: str | None = None, read_order: str | None = None,
     ) -> None:
-        super().__init__(pages, "cpu", MAX_MICRO_BATCH)
+        default = Strategy(MAX_MICRO_BATCH, lanes=1, graph=False)
+        super().__init__(pages, Choices("cpu", default, widest=MAX_MICRO_BATCH))
         if read_order not in (None, *READ_ORDERS):
             raise ValueError(f"read_order must be one of {READ_ORDERS}, not {read_order!r}")
         self._scanner = _Scanner(
@@ -174,7 +176,9 @@ class CpuEngine(Engine):
         finally:
             self._lock.release()
 
-    def _run(self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8]) -> None:
+    def _run(
+        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy
+    ) -> None:
         cdef _Scanner scanner = self._scanner
         cdef KeyPacker packer = self._packer
         scanner.answer(packer, ranges, out)

@@ -7,10 +7,12 @@ import numpy.typing as npt
 from morphogen.engine.base import Engine
 from morphogen.engine.grid import Grid
 from morphogen.engine.phases import PhaseTimes
+from morphogen.engine.strategy import Strategy
 from morphogen.pages import PageMatrix
 from morphogen.query import Answer, Query
 
 MAX_MICRO_BATCH: int
+WIDEST_MICRO_BATCH: int
 LANES: int
 
 class CudaEngine(Engine):
@@ -34,6 +36,7 @@ class CudaEngine(Engine):
         self,
         ranges: list[tuple[int, int]],
         out: npt.NDArray[np.uint8],
+        strategy: Strategy,
         times: npt.NDArray[np.float64] | None = None,
     ) -> None: ...
     def _release(self) -> None: ...

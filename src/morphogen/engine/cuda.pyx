@@ -1,4 +1,4 @@
-"""The GPU engine: one launch of a page kernel for every chunk of at most two queries."""
+"""The GPU engine: one launch of a page kernel for every chunk of queries."""
 
 from time import perf_counter_ns
 
@@ -14,7 +14,6 @@ from morphogen.kernels cimport (
     ReadJob,
     kBlockThreads,
     kMaxChunkKeys,
-    kTileVectors,
     kVectorBytes,
 )
 from morphogen.planner cimport KeyPacker
@@ -22,19 +21,26 @@ from morphogen.planner cimport KeyPacker
 from morphogen.engine._driver import device_facts
 from morphogen.engine.base import Engine
 from morphogen.engine.device_pages import padded_size
-from morphogen.engine.grid import plan_grid
 from morphogen.engine.lane import sums_size
+from morphogen.engine.page_kernel import open_page_kernels
 from morphogen.engine.phases import ChunkTimes, PhaseTimes
 from morphogen.engine.ptx import FOLDER, choose
+from morphogen.engine.strategy import Choices, Strategy
 
 from morphogen.engine._driver cimport Context, Kernel, Module
 from morphogen.engine.device_pages cimport DevicePages
 from morphogen.engine.lane cimport PHASES, Lane
+from morphogen.engine.page_kernel cimport PageKernel
 
-# The most queries that a launch may have. On an H100 an earlier system collapsed above it.
+# The most queries that a launch has unless somebody asks for more. On an H100 an earlier system
+# collapsed above it.
 MAX_MICRO_BATCH = 2
+# The most that can be asked for: with three keys a query, 24 keys.
+WIDEST_MICRO_BATCH = 8
 # One chunk runs while the next is put into its lane: the device never waits for the host.
 LANES = 2
+# How many a caller may ask for. Further lanes get their buffers when they are first used.
+LANE_COUNTS = (1, 2, 4)
 
 
 @cython.final
@@ -52,11 +58,13 @@ cdef class _Scanner:
     """
 
     cdef Context _context
-    cdef list _kernels       # by the number of keys
+    cdef list _kernels       # by the number of keys, see open_page_kernels
     cdef Kernel _read
     cdef int _read_blocks
     cdef DevicePages _pages
-    cdef list _lanes
+    cdef size_t _key_size
+    cdef unsigned int _tiles  # the most of any kernel
+    cdef list _lanes         # LANES of them, and more once a batch asked for more
     cdef bint _unclean       # whether a launch may have left sums behind
     cdef readonly bint broken
     cdef readonly object grid
@@ -76,37 +84,30 @@ cdef class _Scanner:
             )
         self.ptx = path.stem.partition(".")[2]
         module = Module(self._context, path.read_bytes())
-        self._kernels = [None] + [
-            Kernel(module, b"morphogen_scan_%d" % keys) for keys in range(1, kMaxChunkKeys + 1)
-        ]
         self._read = Kernel(module, b"morphogen_read")
         self._read_blocks = facts["multiprocessors"] * self._read.resident_blocks(kBlockThreads)
-        # All are asked, since a driver may load a kernel when it is first touched: not in a query.
-        resident = min(
-            (<Kernel>kernel).resident_blocks(kBlockThreads) for kernel in self._kernels[1:]
-        )
-        if resident < 1:
-            raise DeviceUnavailableError(
-                f"a multiprocessor of cuda:{self._context.ordinal} cannot hold a block of "
-                f"{kBlockThreads} threads"
-            )
         stride = padded_size(pages.page_size)
-        self.grid = plan_grid(
-            pages.num_pages,
-            stride // kVectorBytes,
-            kTileVectors,
-            facts["multiprocessors"] * resident,
+        self._kernels = open_page_kernels(
+            self._context, module, pages.num_pages, stride, facts["multiprocessors"]
         )
-        more = LANES * sums_size(stride, self.grid.tiles)
+        self.grid = self._kernels[kMaxChunkKeys].grid
+        self._tiles = max(kernel.grid.tiles for kernel in self._kernels[1:])
+        more = LANES * sums_size(kMaxChunkKeys, stride, self._tiles)
         self._pages = DevicePages(self._context, pages.num_pages, pages.page_size, more)
-        self._lanes = [
-            Lane(self._context, self._pages, key_size, self.grid) for _ in range(LANES)
-        ]
+        self._key_size = key_size
+        self._lanes = []
+        self._open_lanes(LANES)
         if generate is None:
             self._pages.upload(pages, progress)
         else:
             fill = Kernel(module, b"morphogen_fill")
             self._pages.generate(fill, self._read_blocks, generate)
+
+    def _open_lanes(self, Py_ssize_t count):
+        while len(self._lanes) < count:
+            self._lanes.append(
+                Lane(self._context, self._pages, self._key_size, kMaxChunkKeys, self._tiles)
+            )
 
     def read(self) -> int:
         cdef Lane lane = self._lanes[0]
@@ -131,20 +132,21 @@ cdef class _Scanner:
                 raise
         return (<uint64_t*>lane.answers())[0]
 
-    cdef int answer(self, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out,
+    cdef int answer(self, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out, strategy,
                     double[:, ::1] times) except -1:
         """Answer the packed batch. times: a row for each chunk, or None."""
-        # The device's time of a chunk is its own only while no other lane's keeps it waiting.
-        cdef Py_ssize_t lanes = len(self._lanes) if times is None else 1
+        cdef Py_ssize_t lanes = min(<Py_ssize_t>strategy.lanes, <Py_ssize_t>len(ranges))
         cdef Py_ssize_t start, stop, chunk = 0
-        cdef size_t keys
+        cdef unsigned int keys
+        cdef bint graph = strategy.graph
         cdef Lane lane
-        cdef Kernel kernel
+        cdef PageKernel kernel
         cdef double* row = NULL
         if not ranges:
             return 0
         self._context.enter()
         try:
+            self._prepare(lanes, graph, ranges[0][1] * packer.keys_per_query)
             self._clean()
             for start, stop in ranges:
                 lane = self._lanes[chunk % lanes]
@@ -154,7 +156,9 @@ cdef class _Scanner:
                     row = &times[chunk, 0]
                 with nogil:
                     lane.finish()
-                    lane.submit(kernel, packer.chunk_keys(start), keys, &out[start, 0, 0], row)
+                    lane.submit(
+                        kernel, packer.chunk_keys(start), keys, &out[start, 0, 0], graph, row
+                    )
                 chunk += 1
                 # A batch of many chunks must heed Ctrl-C.
                 PyErr_CheckSignals()
@@ -167,6 +171,17 @@ cdef class _Scanner:
             raise
         finally:
             self._context.leave()
+        return 0
+
+    cdef int _prepare(self, Py_ssize_t lanes, bint graph, int keys) except -1:
+        """Make what a batch needs besides: lanes, room for wide chunks of so many keys, graphs."""
+        cdef Lane lane
+        cdef PageKernel kernel = self._kernels[keys]
+        self._open_lanes(lanes)
+        for lane in self._lanes[:lanes]:
+            lane.reserve(kernel.keys)
+            if graph:
+                lane.open_graph()
         return 0
 
     cdef int _clean(self) except -1:
@@ -212,7 +227,14 @@ class CudaEngine(Engine):
     ) -> None:
         if generate is not None and not 0 <= generate < 2**64:
             raise ValueError(f"generate must be in 0..2**64 - 1, not {generate}")
-        super().__init__(pages, f"cuda:{ordinal}", MAX_MICRO_BATCH)
+        choices = Choices(
+            device=f"cuda:{ordinal}",
+            default=Strategy(MAX_MICRO_BATCH, lanes=LANES, graph=False),
+            widest=WIDEST_MICRO_BATCH,
+            lanes=LANE_COUNTS,
+            graph=True,
+        )
+        super().__init__(pages, choices)
         self._scanner = _Scanner(pages, ordinal, self._packer.key_size, progress, generate)
         self._ptx = self._scanner.ptx
         self._grid = self._scanner.grid
@@ -259,27 +281,29 @@ class CudaEngine(Engine):
         begun = []
         rows = []
 
-        def run(ranges, out):
+        def run(ranges, out, strategy):
             times = np.empty((len(ranges), PHASES))
             begun.append(perf_counter_ns())
-            self._run(ranges, out, times)
+            self._run(ranges, out, strategy, times)
             rows.extend(times.tolist())
 
         called = perf_counter_ns()
-        answer = self._answer(queries, None, max_micro_batch, run)
+        # The device's time of a chunk is its own only while no other lane's keeps it waiting.
+        strategy = self._choices.choose(max_micro_batch, 1, False)
+        answer = self._answer(queries, None, strategy, run)
         total = perf_counter_ns() - called
         sizes = answer.micro_batch_sizes
         chunks = tuple(ChunkTimes(size, *row) for size, row in zip(sizes, rows, strict=True))
         return answer, PhaseTimes((begun[0] - called) / 1e3, chunks, total / 1e3)
 
     def _run(
-        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8],
+        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy,
         times: npt.NDArray[np.float64] | None = None,
     ) -> None:
         cdef _Scanner scanner = self._scanner
         cdef KeyPacker packer = self._packer
         try:
-            scanner.answer(packer, ranges, out, times)
+            scanner.answer(packer, ranges, out, strategy, times)
         except DeviceError as error:
             self._close_if_lost(error)
             raise

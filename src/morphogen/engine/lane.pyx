@@ -2,14 +2,22 @@
 
 cimport cython
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from morphogen.kernels cimport kBlockThreads, kMaxChunkKeys, kVectorBytes
+from morphogen.kernels cimport kVectorBytes
 
-from morphogen.engine._driver cimport Context, DeviceMemory, Event, HostMemory, Kernel, Stream
+from morphogen.engine._driver cimport (
+    Context,
+    DeviceMemory,
+    Event,
+    HostMemory,
+    LaunchGraph,
+    Stream,
+)
 from morphogen.engine.device_pages cimport DevicePages
+from morphogen.engine.page_kernel cimport PageKernel
 
 
 cdef enum:
@@ -20,9 +28,9 @@ cdef enum:
     COPY
 
 
-def sums_size(stride: int, tiles: int) -> int:
+def sums_size(keys: int, stride: int, tiles: int) -> int:
     """Bytes of device memory that a lane takes: a sum for each key, and a counter for each tile."""
-    return kMaxChunkKeys * stride + tiles * sizeof(unsigned int)
+    return keys * stride + tiles * sizeof(unsigned int)
 
 
 cdef double microseconds() noexcept nogil:
@@ -42,30 +50,56 @@ cdef class Lane:
     pages : DevicePages
     key_size : int
         Bytes.
-    grid : Grid
+    keys : int
+        Keys that a chunk may have, until `reserve` is asked for more.
+    tiles : int
+        The most parts of a page that a kernel makes.
     """
 
-    def __cinit__(self, Context context, DevicePages pages, size_t key_size, grid: Grid) -> None:
-        cdef size_t sums = kMaxChunkKeys * pages.stride
+    def __cinit__(
+        self, Context context, DevicePages pages, size_t key_size, int keys, tiles: int
+    ) -> None:
+        self._context = context
         self.stream = Stream(context)
         self._page_size = pages.page_size
-        self._sums = DeviceMemory(context, sums_size(pages.stride, grid.tiles))
-        self._answers = HostMemory(context, sums)
+        self._tiles = tiles
         self._start = Event(context, True)
         self._stop = Event(context, True)
         self.job.pages = pages.address()
-        self.job.accumulators = self._sums.address()
-        self.job.finished = <unsigned int*>(<uint8_t*>self._sums.address() + sums)
-        self.job.answers = self._answers.device_pointer()
-        self.job.pages_per_run = pages.num_pages // <uint64_t>grid.runs
-        self.job.longer_runs = pages.num_pages % <uint64_t>grid.runs
-        self.job.runs = grid.runs
-        self.job.tiles = grid.tiles
-        self.job.tile_vectors = grid.tile_vectors
         self.job.vectors = pages.stride // kVectorBytes
         self.job.key_bytes = key_size
+        self.reserve(keys)
+
+    cdef int reserve(self, int keys) except -1:
+        """Make room for chunks of so many keys. The lane must be empty.
+
+        Where there is no memory for them, the lane keeps the room that it has.
+        """
+        cdef size_t sums = keys * <size_t>self.job.vectors * kVectorBytes
+        cdef DeviceMemory memory
+        cdef HostMemory answers
+        if keys <= self._capacity:
+            return 0
+        memory = DeviceMemory(
+            self._context, sums_size(keys, self.job.vectors * kVectorBytes, self._tiles)
+        )
+        answers = HostMemory(self._context, sums)
         with nogil:
-            self.clean()
+            memory.clear(self.stream)
+            self.stream.synchronize()
+        self._sums = memory
+        self._answers = answers
+        self._capacity = keys
+        self.job.accumulators = memory.address()
+        self.job.finished = <unsigned int*>(<uint8_t*>memory.address() + sums)
+        self.job.answers = answers.device_pointer()
+        return 0
+
+    cdef int open_graph(self) except -1:
+        """Make what `submit` needs to replay launches."""
+        if self._graph is None:
+            self._graph = LaunchGraph(self._context)
+        return 0
 
     cdef uint8_t* answers(self) noexcept nogil:
         return self._answers.pointer()
@@ -75,17 +109,24 @@ cdef class Lane:
         self._sums.clear(self.stream)
         return self.stream.synchronize()
 
-    cdef int submit(self, Kernel kernel, const uint8_t* keys, size_t key_count, uint8_t* out,
-                    double* times) except -1 nogil:
-        """Put a chunk into the lane, which must be empty."""
+    cdef int submit(self, PageKernel kernel, const uint8_t* keys, unsigned int key_count,
+                    uint8_t* out, bint graph, double* times) except -1 nogil:
+        """Put a chunk into the lane, which must be empty and have room for it."""
         cdef void* parameters[2]
         cdef double begun = microseconds() if times != NULL else 0
-        memcpy(self._keys, keys, key_count * self.job.key_bytes)
+        memcpy(self._keys, keys, key_count * <size_t>self.job.key_bytes)
+        kernel.shape(&self.job)
+        self.job.keys = key_count
         parameters[0] = &self.job
         parameters[1] = self._keys
         if times != NULL:
             self._start.record(self.stream)
-        kernel.launch(self.job.tiles * self.job.runs, kBlockThreads, parameters, self.stream)
+        if graph:
+            self._graph.launch(
+                kernel.kernel, kernel.blocks, kernel.threads, parameters, self.stream
+            )
+        else:
+            kernel.kernel.launch(kernel.blocks, kernel.threads, parameters, self.stream)
         self._pending = True
         self._pages = key_count
         self._out = out

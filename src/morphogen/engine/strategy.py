@@ -1,0 +1,110 @@
+"""How an engine may run a batch: nothing of this changes an answer, only when it is there."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How an engine runs a batch.
+
+    Attributes
+    ----------
+    width : int
+        The most queries of a chunk, which share one pass over the pages.
+    lanes : int
+        Chunks that are under way at a time: 1, 2 or 4 on a GPU, 1 on the CPU.
+    graph : bool
+        Whether a chunk is launched by replaying a CUDA graph, not by a launch of its own.
+    """
+
+    width: int
+    lanes: int
+    graph: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The strategies that an engine has.
+
+    Attributes
+    ----------
+    device : str
+        What runs them, for messages: "cpu", "cuda:0".
+    default : Strategy
+        What runs where nothing is asked for.
+    widest : int
+        The most queries of a chunk that may be asked for.
+    lanes : tuple of int
+        How many lanes may be asked for.
+    graph : bool
+        Whether graph replay may be asked for.
+    """
+
+    device: str
+    default: Strategy
+    widest: int
+    lanes: tuple[int, ...] = (1,)
+    graph: bool = False
+
+    def choose(self, max_micro_batch: int | None, lanes: int | None, graph: bool) -> Strategy:
+        """The strategy that a caller asks for.
+
+        Parameters
+        ----------
+        max_micro_batch, lanes, graph
+            As `Engine.answer` takes them.
+
+        Returns
+        -------
+        Strategy
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type, or this engine has no such strategy.
+        """
+        if max_micro_batch is None and lanes is None and graph is False:
+            return self.default  # every call passes here: it makes no new object
+        return Strategy(
+            width=self.check_width(max_micro_batch),
+            lanes=self._check_lanes(lanes),
+            graph=self._check_graph(graph),
+        )
+
+    def check_width(self, max_micro_batch: int | None) -> int:
+        """The width that a caller asks for. Raises as `choose` does."""
+        if max_micro_batch is None:
+            return self.default.width
+        width = _as_int("max_micro_batch", max_micro_batch)
+        if not 1 <= width <= self.widest:
+            raise ValueError(
+                f"max_micro_batch must be in 1..{self.widest} on {self.device}, not {width}"
+            )
+        return width
+
+    def _check_lanes(self, lanes: int | None) -> int:
+        if lanes is None:
+            return self.default.lanes
+        count = _as_int("lanes", lanes)
+        if count not in self.lanes:
+            *first, last = map(str, self.lanes)
+            expected = f"{', '.join(first)} or {last}" if first else last
+            raise ValueError(f"lanes must be {expected} on {self.device}, not {count}")
+        return count
+
+    def _check_graph(self, graph: bool) -> bool:
+        if not isinstance(graph, bool):
+            raise TypeError(f"graph must be a bool, not {type(graph).__name__}")
+        if graph and not self.graph:
+            raise ValueError(f"graph must be False on {self.device}, not True: there are none")
+        return graph
+
+
+def _as_int(name: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
