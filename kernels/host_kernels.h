@@ -8,7 +8,7 @@
 namespace morphogen {
 
 // In what order a pass reads pages. It differs between processors which is faster, and by how much:
-// docs/performance.md.
+// docs/experiments.md.
 enum class ReadOrder {
   memory,  // nearly in memory order, lines asked for far ahead by software
   rows,    // several pages side by side, which the hardware's prefetchers follow by themselves
@@ -55,7 +55,7 @@ struct HostKernels {
   void (*finish)(const ScanJob& job, std::uint8_t* const* scratch, std::size_t scratch_count,
                  std::uint8_t* out);
 
-  // The XOR of `bytes` bytes as 64-bit words: as fast as this machine reads memory.
+  // The XOR of `bytes` bytes as 64-bit words, read in memory order with the widest loads.
   std::uint64_t (*read)(const std::uint8_t* data, std::size_t bytes);
 };
 

@@ -7,7 +7,7 @@
 // share one cache set with each other and with the pages.
 //
 // Tiles are few pages high, so that the reads stay close to memory order. How lines are asked for
-// ahead of their use differs between processors (ReadOrder in host_kernels.h). docs/performance.md
+// ahead of their use differs between processors (ReadOrder in host_kernels.h). docs/experiments.md
 // has the measurements behind both choices.
 #pragma once
 

@@ -5,7 +5,7 @@
 //
 // Wide pages wait in their bucket's queue until there are eight: that makes one load and store of
 // the bucket's sum for eight lines of pages, and eight streams of reads side by side, which a memory
-// serves faster than one (docs/performance.md). Narrow pages are added one by one, those of four
+// serves faster than one (docs/experiments.md). Narrow pages are added one by one, those of four
 // leaves in turn, for the same reason.
 #pragma once
 

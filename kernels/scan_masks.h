@@ -33,7 +33,7 @@ class MaskMethod {
                                Prefetcher& prefetcher, std::uint8_t* sums) {
     C* out = reinterpret_cast<C*>(sums);
     // The compiler would keep the masks of 3 keys in registers, and the scan then runs 10% slower
-    // than with masks read from the first-level cache (docs/performance.md): make it read them.
+    // than with masks read from the first-level cache (docs/experiments.md): make it read them.
     if (Keys <= kOneQueryKeys) __asm__ volatile("" : "+m"(masks_));
     C sum[Keys];
     for (std::size_t key = 0; key < Keys; ++key) sum[key] = out[key];
