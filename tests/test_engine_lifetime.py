@@ -23,6 +23,7 @@ from conftest import (
     random_table,
 )
 from morphogen.engine.base import Engine
+from morphogen.engine.strategy import Choices, Strategy
 
 # Many threads
 
@@ -97,11 +98,12 @@ class WaitingEngine(Engine):
     """An engine whose one answer lasts until the test says so."""
 
     def __init__(self) -> None:
-        super().__init__(mg.PageMatrix(random_table(20, 8)), "test", 2)
+        choices = Choices("test", Strategy(width=2, lanes=1, graph=False), widest=2)
+        super().__init__(mg.PageMatrix(random_table(20, 8)), choices)
         self.running, self.go_on = threading.Event(), threading.Event()
         self.log: list[str] = []
 
-    def _run(self, ranges: list[tuple[int, int]], out: Bytes) -> None:
+    def _run(self, ranges: list[tuple[int, int]], out: Bytes, strategy: Strategy) -> None:
         self.running.set()
         self.go_on.wait(60)
         for _ in range(100_000):  # time for a close that does not wait
