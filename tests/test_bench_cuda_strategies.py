@@ -123,3 +123,13 @@ def test_wrong_answers_to_callers_are_noticed(gpu, monkeypatch, capsys):
     assert "callers = 2: the answers by way of batcher " in output.err
     correct = {row["way"]: row["correct"] for row in json.loads(output.out)["concurrency"]}
     assert correct == {"lone": True, "direct": True, "batcher": False}
+
+
+@pytest.mark.gpu
+def test_strategies_and_callers_on_a_gpu(capsys):
+    arguments = ["--pages", "300", "--page-size", "4096", "--batch-sizes", "1,9"]
+    arguments += ["--strategies", "all", "--concurrency", "4"]
+    assert main([*ON_GPU, *arguments, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in data["strategies"]} == set(ALL)
+    assert all(row["correct"] for row in (*data["strategies"], *data["concurrency"]))

@@ -98,7 +98,7 @@ class WaitingEngine(Engine):
     """An engine whose one answer lasts until the test says so."""
 
     def __init__(self) -> None:
-        choices = Choices("test", Strategy(2, 1, graph=False), widest=2)
+        choices = Choices("test", Strategy(width=2, lanes=1, graph=False), widest=2)
         super().__init__(mg.PageMatrix(random_table(20, 8)), choices)
         self.running, self.go_on = threading.Event(), threading.Event()
         self.log: list[str] = []

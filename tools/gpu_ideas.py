@@ -30,7 +30,10 @@ import gpu_budget
 import make_ptx
 
 ARCHITECTURE = "sm_90"
-COLUMNS = ("idea", "keys", "registers", "spilled", "LOP3", "PRMT", "jumps", "all")
+COLUMNS = ("idea", "keys", "registers", "spilled", "LOP3", "PRMT", "jumps", "one pipe", "all")
+JUMPS = ("BRX", "BRA", "BSSY", "BSYNC")
+# What one pipe of each scheduler does, at half the rate at which instructions start.
+ONE_PIPE = ("LOP3", "PRMT", "SHF", "LEA", "SEL", "VIMNMX", "ISETP", "IADD3", "VIADD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,14 +276,14 @@ def rows(idea: Idea, nvcc: str, tools: tuple[str, str]) -> Iterator[tuple[str, .
         kernels = compile_idea(idea, nvcc, tools)
     except ValueError as error:
         reason = re.sub(r" \(.*\)$", "", str(error))
-        yield (idea.name, ", ".join(map(str, idea.keys)), f"refused: {reason}", *[""] * 5)
+        yield (idea.name, ", ".join(map(str, idea.keys)), f"refused: {reason}", *[""] * 6)
         return
     for keys in idea.keys:
         kernel = kernels[f"morphogen_scan_{keys}"]
         loop = kernel.loops[0]
         loads = len(loop.load_bits)
-        jumps = sum(loop.opcodes.get(name, 0) for name in ("BRX", "BRA", "BSSY", "BSYNC"))
-        counts = [loop.opcodes.get("LOP3", 0), loop.opcodes.get("PRMT", 0), jumps]
+        groups = (("LOP3",), ("PRMT",), JUMPS, ONE_PIPE)
+        counts = [sum(loop.opcodes.get(name, 0) for name in group) for group in groups]
         cells = [f"{count / loads:.2f}" for count in (*counts, loop.instructions)]
         yield (idea.name, str(keys), str(kernel.registers), str(kernel.spill_bytes), *cells)
 
@@ -307,7 +310,9 @@ def main() -> int:
     if options.markdown:
         print(markdown(found), end="")
         return 0
-    table = Table(caption="LOP3, PRMT, jumps, all: instructions of the main loop, for one load")
+    table = Table(
+        caption="LOP3, PRMT, jumps, one pipe, all: instructions of the main loop, for one load"
+    )
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == "idea" else "right")
     for row in found:

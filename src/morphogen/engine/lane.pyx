@@ -75,14 +75,12 @@ cdef class Lane:
 
         Where there is no memory for them, the lane keeps the room that it has.
         """
-        cdef size_t sums = keys * <size_t>self.job.vectors * kVectorBytes
+        cdef size_t stride = <size_t>self.job.vectors * kVectorBytes, sums = keys * stride
         cdef DeviceMemory memory
         cdef HostMemory answers
         if keys <= self._capacity:
             return 0
-        memory = DeviceMemory(
-            self._context, sums_size(keys, self.job.vectors * kVectorBytes, self._tiles)
-        )
+        memory = DeviceMemory(self._context, sums_size(keys, stride, self._tiles))
         answers = HostMemory(self._context, sums)
         with nogil:
             memory.clear(self.stream)
