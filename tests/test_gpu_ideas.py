@@ -57,12 +57,17 @@ def compilers() -> tuple[str, tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_an_idea_that_a_compiler_refuses_says_why() -> None:
+@pytest.mark.parametrize(
+    ("width", "reason"), [("", "expected an expression"), ("512", "too much shared data")]
+)
+def test_an_idea_that_a_compiler_refuses_says_why(width: str, reason: str) -> None:
     nvcc, tools = compilers()
-    patch = gpu_ideas.Patch("page_jobs.h", "kBlockThreads = 1024;", "kBlockThreads = 2048;")
+    patch = gpu_ideas.Patch("page_jobs.h", "kTileVectors = 256;", f"kTileVectors = {width};")
     (row,) = gpu_ideas.rows(gpu_ideas.Idea("wrong", (6, 12), (patch,)), nvcc, tools)
     assert row[:2] == ("wrong", "6, 12")
     assert row[2].startswith("refused: ")
+    assert reason in row[2]
+    assert len(row) == len(gpu_ideas.COLUMNS)
 
 
 @pytest.mark.slow
