@@ -44,6 +44,7 @@ def test_doctor_json(capsys, no_gpu):
     data = run_json(capsys)
     with CpuEngine(PageMatrix(np.zeros((1, 1), dtype=np.uint8))) as opened:
         assert data["instruction_set"] == opened.instruction_set
+        assert data["read_order"] == opened.read_order
         assert data["threads"] == opened.threads
     assert data["ok"] is True
     assert data["device"] == "cpu"

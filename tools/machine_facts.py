@@ -47,14 +47,14 @@ class OtherPrograms:
 def describe_machine(others: OtherPrograms) -> dict[str, str]:
     """What the figures depend on, by name."""
     with closing(CpuEngine(PageMatrix(np.zeros((1, 1), dtype=np.uint8)), threads=1)) as engine:
-        instruction_set = engine.instruction_set
+        instruction_set, read_order = engine.instruction_set, engine.read_order
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "commit": commit(),
         "processor": processor(),
         "caches": caches(),
         "cores": f"{os.cpu_count()}, of which {len(os.sched_getaffinity(0))} may be used",
-        "instruction set": instruction_set,
+        "instruction set": f"{instruction_set}, read order: {read_order}",
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "numpy": np.__version__,

@@ -79,6 +79,8 @@ class Diagnosis:
         Instruction sets in this build, and those that this machine runs; the widest first.
     instruction_set : str
         The one that is used.
+    read_order : str
+        In what order the CPU engine's passes read pages: "rows" or "memory".
     threads : int
         Threads of an engine, by default.
     cores : int
@@ -100,6 +102,7 @@ class Diagnosis:
     compiled: tuple[str, ...]
     supported: tuple[str, ...]
     instruction_set: str
+    read_order: str
     threads: int
     cores: int
     max_micro_batch: int
@@ -137,6 +140,7 @@ def examine() -> Diagnosis:
             compiled=instruction_set.compiled(),
             supported=instruction_set.supported(),
             instruction_set=engine.instruction_set,
+            read_order=engine.read_order,
             threads=engine.threads,
             cores=os.cpu_count() or 1,
             max_micro_batch=engine.max_micro_batch,

@@ -176,6 +176,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         ("device", f"{diagnosis.device}: {why}"),
         *((f"cuda:{found.ordinal}", _describe_gpu(found)) for found in driver.devices),
         ("instruction set", f"{chosen}: the widest of the compiled that runs here{lacks}"),
+        ("read order", f"{diagnosis.read_order}: was faster on processors of this make"),
         ("compiled", ", ".join(diagnosis.compiled)),
         ("supported", ", ".join(supported)),
         (

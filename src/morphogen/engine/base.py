@@ -202,9 +202,10 @@ class Engine(ABC):
 
     @abstractmethod
     def read_pages(self) -> int:
-        """Read every page once, as a pass does, and do nothing else.
+        """Read every page once, in memory order, and do nothing else.
 
-        The time it takes is what no pass over the same pages can beat.
+        What passes are measured against. One that reads several pages side by side, or leaves out
+        what no key selects, may take less.
 
         Returns
         -------
