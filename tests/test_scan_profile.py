@@ -91,6 +91,10 @@ def test_a_stopwatch_shares_processor_time_and_keeps_the_wall_s(monkeypatch: pyt
         ({"pass": 4.1e-3, "read": 1e-3}, "the scan decides"),
         ({"pass": 7e-3}, "read and work overlap in part"),
         ({"pass": 9.1e-3}, "longer than read and work in turn"),
+        (
+            {"double": TIMES["small"]},
+            "unknown: the scan was lost in the noise of the calls it was measured with",
+        ),
     ],
 )
 def test_what_decides_is_computed(changes: dict[str, float], outcome: str):

@@ -137,6 +137,9 @@ class Profile:
     @property
     def outcome(self) -> str:
         """What decides, in words: computed from the parts, not judged."""
+        if self.scan <= 0:
+            # Two small calls that both mostly clear and gather the sums of wide pages, say.
+            return "unknown: the scan was lost in the noise of the calls it was measured with"
         work = {"expanding trees": self.trees, "the scan": self.scan, "the call": self.call}
         if max(self.read, self.work) >= _NEARLY_ALL * self.whole:
             if self.read >= self.work:
