@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("asv", reason="needs asv: the extra bench")
+
 import gate
 import gate_commits
 import gate_report
