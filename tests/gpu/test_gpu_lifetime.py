@@ -18,6 +18,7 @@ from cuda.bindings import driver  # type: ignore[import-untyped]
 import morphogen as mg
 from conftest import Bytes, naive_answers, open_engine, random_rows, random_table
 from morphogen.engine.cuda import CudaEngine
+from morphogen.engine.strategy import Strategy
 
 pytestmark = pytest.mark.gpu
 
@@ -282,15 +283,15 @@ def test_bad_batches_raise_as_on_the_cpu_before_any_launch(monkeypatch: pytest.M
     with open_gpu(table) as engine, open_engine(table) as reference:
         run = engine._run
 
-        def spy(ranges: list[tuple[int, int]], out: Bytes) -> None:
+        def spy(ranges: list[tuple[int, int]], out: Bytes, strategy: Strategy) -> None:
             launches.append(ranges)
-            run(ranges, out)
+            run(ranges, out, strategy)
 
         monkeypatch.setattr(engine, "_run", spy)
         for name, batch in hostile_batches().items():
             assert raised_by(engine, batch) == raised_by(reference, batch), name
-        with pytest.raises(ValueError, match=r"max_micro_batch must be in 1\.\.2 on cuda:\d+"):
-            engine.answer(good, max_micro_batch=3)
+        with pytest.raises(ValueError, match=r"max_micro_batch must be in 1\.\.8 on cuda:\d+"):
+            engine.answer(good, max_micro_batch=9)
         with pytest.raises(ValueError, match="out must have shape"):
             engine.answer(good, out=np.empty((5, 3, 99), dtype=np.uint8))
         assert not launches
