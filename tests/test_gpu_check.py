@@ -78,7 +78,7 @@ def gpu_variables(standin_directory: Path) -> dict[str, str]:
     """What makes a small GPU of the stand-in, and small work of everything."""
     path = environment(standin_directory)["LD_LIBRARY_PATH"]
     small = {"PAGES": "200", "MAX_PAGES": "300", "BATCHES": "1,2,5", "ITERATIONS": "2"}
-    small["TEST_PAGES"] = "70"
+    small |= {"CALLERS": "2", "TEST_PAGES": "70"}
     return {"LD_LIBRARY_PATH": path} | {f"GPU_CHECK_{name}": value for name, value in small.items()}
 
 
@@ -257,7 +257,7 @@ def test_a_failing_stage_stops_no_other(whole: Run) -> None:
     (stages,) = whole.results.glob("*-stages.txt")
     started = stages.name.removesuffix("-stand-in-gpu-stages.txt")
     files = [path for path in whole.results.iterdir() if path.is_file()]
-    assert len(files) == 4
+    assert len(files) == 6
     assert all(path.name.startswith(f"{started}-stand-in-gpu") for path in files)
     assert stages.read_text().splitlines() == whole.output.splitlines()[-len(STAGES) - 1 :]
 
@@ -270,6 +270,24 @@ def test_the_csv_files(whole: Run, name: str, pages: str) -> None:
     assert [row["q"] for row in rows] == ["1", "2", "5"]
     assert {row["correct"] for row in rows} == {"true"}
     assert all(float(row["read_ms"]) > 0 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["65536", "max"])
+def test_the_json_files(whole: Run, name: str) -> None:
+    """Every strategy and the callers, beside what the CSV file has."""
+    (path,) = whole.results.glob(f"*-{name}.json")
+    data = json.loads(path.read_text(encoding="utf-8"))
+    assert data["ok"] is True
+    assert data["strategies_lacking"] == []
+    strategies = {(row["q"], row["name"]) for row in data["strategies"]}
+    wanted = ("single", "chunks-2", "chunks-2-lanes-1", "chunks-4", "chunks-8", "chunks-2-graph")
+    assert {(5, strategy) for strategy in wanted} <= strategies
+    assert data["recommendation"]["cap"]["cap"] == 2
+    assert [row["way"] for row in data["concurrency"]] == ["lone", "direct", "batcher"]
+    checksums = [row["checksum_batch"] for row in read_csv(whole.results, name)[1]]
+    assert [row["checksum_batch"] for row in data["rows"]] == checksums
+    assert bool(data["phases"]) == (name == "65536")
 
 
 @pytest.mark.slow

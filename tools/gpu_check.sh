@@ -18,8 +18,9 @@
 #   VENV     the environment that the stage build makes and the others use (build/gpu-check)
 #   STARTED  date and time in the names of the results; by default now, in UTC: 2026-11-23-1504
 #   COMMIT   hash of the commit that is measured; by default HEAD, where this is a clone
-# and to try this script with less work: GPU_CHECK_PAGES, GPU_CHECK_MAX_PAGES, GPU_CHECK_BATCHES and
-# GPU_CHECK_ITERATIONS of the benchmarks, GPU_CHECK_TEST_PAGES of the tests, GPU_CHECK_SECONDS.
+# and to try this script with less work: GPU_CHECK_PAGES, GPU_CHECK_MAX_PAGES, GPU_CHECK_BATCHES,
+# GPU_CHECK_ITERATIONS and GPU_CHECK_CALLERS of the benchmarks, GPU_CHECK_TEST_PAGES of the tests,
+# GPU_CHECK_SECONDS.
 set -u
 
 STAGES=(build facts bench256 benchmax parity tests memcheck racecheck initcheck asv)
@@ -72,16 +73,24 @@ stage_facts() {
   return "${PIPESTATUS[0]}"
 }
 
-stage_bench256() { bench "${GPU_CHECK_PAGES:-65536}" 65536 --phases; }
-stage_benchmax() { bench "${GPU_CHECK_MAX_PAGES:-max}" max; }
+stage_bench256() { bench "${GPU_CHECK_PAGES:-65536}" 65536 2,8,64 --phases; }
+# Without 64 callers, whose rounds would take longer than all the rest.
+stage_benchmax() { bench "${GPU_CHECK_MAX_PAGES:-max}" max 2,8; }
 
-bench() {  # PAGES NAME [OPTION...]
-  local file
-  file=$(result_file "-$2.csv") || return
-  # Rows are written as they are measured: a run that is cut short leaves what it had.
-  "$VENV/bin/morphogen" bench --device cuda --pages "$1" --page-size 4096 --csv "$file" \
+bench() {  # PAGES NAME CALLERS [OPTION...]
+  local file json status
+  file=$(result_file "-$2") || return
+  # Rows are written as they are measured: a run that is cut short leaves what it had in the CSV.
+  json=$("$VENV/bin/morphogen" bench --device cuda --pages "$1" --page-size 4096 \
     --batch-sizes "${GPU_CHECK_BATCHES:-1,2,4,8,16,32}" \
-    --iterations "${GPU_CHECK_ITERATIONS:-21}" "${@:3}"
+    --iterations "${GPU_CHECK_ITERATIONS:-21}" \
+    --strategies all --concurrency "${GPU_CHECK_CALLERS:-$3}" \
+    --csv "$file.csv" --json "${@:4}")
+  status=$?
+  [ -n "$json" ] || return "$status"
+  printf '%s\n' "$json" >"$file.json" || return
+  echo "written: $file.csv and $file.json"
+  return "$status"
 }
 
 stage_parity() { gpu_tests tests/gpu/test_gpu_parity.py; }
