@@ -17,7 +17,7 @@ from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.strategy import Strategy
 from test_bench import SMALL, config
-from wrong_answers import SPOILS, When, spoiled_engine
+from wrong_answers import SPOILS, When, edited_engine, spoiled_engine
 
 GPU_DEFAULT = Strategy(2, 2, graph=False)
 GPU_ALL = {
@@ -253,9 +253,33 @@ def test_wrong_answers_of_each_strategy_are_noticed(name, spoil, monkeypatch, ca
     wrong = default if name == "batch" else name
     assert not rows[9, wrong]["correct"]
     assert all(rows[1, other]["correct"] for other in ("single", default))
+    # The table of the batches blames a batch for no strategy's answers.
+    assert [row["correct"] for row in data["rows"]] == [True, "-" in name]
     throughput = data["recommendation"]["throughput"]
     assert throughput["best"] != wrong, "what answers wrongly is not recommended"
     assert wrong in throughput["left_out"]
+
+
+@pytest.mark.parametrize("spoil", ["corrupted", "short", "a chunk lost", "wrong order"])
+def test_wrong_answers_of_the_synchronous_loop_alone_are_noticed(spoil, monkeypatch, capsys):
+    """It makes a call for each query; the fourth goes wrong."""
+    answers = []
+
+    def edit(answer, queries, width, calls):
+        if len(queries) != 1 or width is not None:
+            return answer
+        answers.append(answer)
+        if len(answers) != 4:
+            return answer
+        return answers[2] if spoil == "wrong order" else SPOILS[spoil](answer)
+
+    engine = edited_engine(CpuEngine, edit)
+    monkeypatch.setitem(bench.OPENERS, "cpu", lambda pages, *_: engine(pages, threads=1))
+    assert main([*SMALL, "--batch-sizes", "9", "--iterations", "1", "--warmup", "0"]) == 1
+    output = capsys.readouterr()
+    assert "DIFFERS" in output.out
+    assert "morphogen: q = 9: the sync" in output.err
+    assert "the batch" not in output.err
 
 
 def test_a_strategy_that_is_wrong_in_the_last_round_only(monkeypatch, capsys):

@@ -24,7 +24,7 @@ from morphogen.bench_pages import open_pages, page_reader, with_progress
 from morphogen.bench_phases import PhaseRow, measure_phases
 from morphogen.bench_recommend import Recommendation
 from morphogen.bench_rounds import RoundTimes
-from morphogen.bench_trial import COLUMNS, BenchmarkEngine, BenchmarkRow, Trial
+from morphogen.bench_trial import COLUMNS, PLAIN, BenchmarkEngine, BenchmarkRow, Trial
 from morphogen.describe import describe_grid, describe_size
 from morphogen.engine import device_candidates
 from morphogen.engine.base import Engine
@@ -248,17 +248,18 @@ class _Run:
             self._add(trial, queries)
 
     def _add(self, trial: Trial, queries: list[Query]) -> None:
-        faults = trial.faults()
+        faults, wrong = trial.faults(), trial.faults_of(*PLAIN)
         if self.strategies:
             self.strategies.add(trial)
         if self.config.phases:
             measured, more = _phases(self.config, self.engine, queries, trial)
             self.phases += measured
             faults += more
+            wrong += more
         self.failures += [f"q = {trial.q}: {fault}" for fault in faults]
         ms = {name: tuple(values) for name, values in trial.times.items()}
         self.rounds.append(RoundTimes(trial.q, ms))
-        self.rows.append(trial.row(correct=not faults))
+        self.rows.append(trial.row(correct=not wrong))
         if self.csv is not None:
             self.csv.write(self.rows[-1])
 

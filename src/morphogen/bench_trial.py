@@ -38,7 +38,8 @@ class BenchmarkRow:
     single_spread, batch_spread, read_spread : float
         Distance of the quartiles, relative to the median.
     correct : bool
-        Whether every check of this row passed.
+        Whether every check of the loops, the batch, the read and the phases passed. Strategies and
+        callers have rows of their own.
     micro_batch_sizes : tuple of int
         Queries in each chunk of the batch.
     sync_ms_per_batch, batch_vs_sync_speedup, sync_spread : float
@@ -89,6 +90,8 @@ class BenchmarkRow:
 
 
 COLUMNS = tuple(field.name for field in fields(BenchmarkRow))
+# What every trial runs, and its row tells of.
+PLAIN = ("single", "batch", "sync", "read")
 _LOOPS = {"single": "single-query", "sync": "synchronous"}
 
 
@@ -168,10 +171,13 @@ class Trial:
 
     def faults(self) -> list[str]:
         """What was wrong in any round, in words; nothing if all was right."""
-        return [fault for name in self._rounds.times for fault in self.faults_of(name)]
+        return self.faults_of(*self._rounds.times)
 
-    def faults_of(self, name: str) -> list[str]:
-        """What was wrong with one contender."""
+    def faults_of(self, *names: str) -> list[str]:
+        """What was wrong with these contenders."""
+        return [fault for name in names for fault in self._faults_of(name)]
+
+    def _faults_of(self, name: str) -> list[str]:
         words = f"strategy {name}" if name in self._strategies else name
         faults = []
         if changed := self._rounds.changed[name]:
@@ -208,7 +214,7 @@ class Trial:
     def row(self, *, correct: bool) -> BenchmarkRow:
         """What the loops, the batch and the read took."""
         q, times = self.q, self._rounds.times
-        of = {name: Spread.of(times[name]) for name in ("single", "batch", "sync", "read")}
+        of = {name: Spread.of(times[name]) for name in PLAIN}
         vs_read = {
             name: Spread.of_ratio(times[name], times["read"])
             for name in ("single", "batch", "sync")
