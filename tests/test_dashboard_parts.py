@@ -131,25 +131,48 @@ def test_the_link_to_a_chart() -> None:
     assert dashboard_site.chart_link("m/", "b", selection, commits=2) == even
 
 
-def test_a_ratio_that_rises_is_a_regression_and_a_speedup_that_rises_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repository, results = tmp_path / "repository", tmp_path / "results"
-    commits = make_commits(repository, 12)
-    ratio = "scan.NaiveNumpy.track_naive_numpy_ratio_to_read"
-    entry = {"version": "1", "type": "track", "unit": "x", "params": [], "param_names": []}
-    suite: Suite = {
-        SPEEDUP: {**entry, "name": SPEEDUP, "params": [["2", "4"]], "param_names": ["queries"]},
-        ratio: {**entry, "name": ratio},
-    }
+TRACK = {"version": "1", "type": "track", "unit": "x", "params": [], "param_names": []}
+
+
+def regressions(folder: Path, suite: Suite, after: dict[str, float]) -> list[str]:
+    """What asv lists where benchmarks gave 1 on six commits, and something else on six more."""
+    commits, results = make_commits(folder / "repository", 12), folder / "results"
     for number, commit in enumerate(commits):
-        value = 1.5 if number < 6 else 3.0
-        make_results(results, "m", commit, {SPEEDUP: [value, value], ratio: [value]}, suite)
-    monkeypatch.setattr(dashboard, "ROOT", repository)
-    config = dashboard.configure("main", results, tmp_path / "site")
+        values = {
+            name: [1.0 if number < 6 else value] * (2 if suite[name]["params"] else 1)
+            for name, value in after.items()
+        }
+        make_results(results, "m", commit, values, suite)
+    config = dashboard.configure("main", results, folder / "site")
+    config.repo = str(folder / "repository")
     Publish.run(config, pull=False)
-    found = json.loads((tmp_path / "site" / "regressions.json").read_text())["regressions"]
-    assert [name for name, *_ in found] == [ratio]
+    found = json.loads((folder / "site" / "regressions.json").read_text())["regressions"]
+    return sorted(name for name, *_ in found)
+
+
+def test_a_ratio_that_rises_is_a_regression_and_a_speedup_that_rises_is_none(
+    tmp_path: Path,
+) -> None:
+    ratio = "scan.NaiveNumpy.track_naive_numpy_ratio_to_read"
+    suite: Suite = {
+        SPEEDUP: {**TRACK, "name": SPEEDUP, "params": [["2", "4"]], "param_names": ["queries"]},
+        ratio: {**TRACK, "name": ratio},
+    }
+    assert regressions(tmp_path, suite, {SPEEDUP: 2.0, ratio: 2.0}) == [ratio]
+
+
+def test_a_rise_below_the_threshold_of_its_kind_is_no_regression(tmp_path: Path) -> None:
+    """asv's own is 5%, and it heeds no key of the configuration that it does not know."""
+    after = {
+        "scan.track_little": 1.08,
+        "scan.track_more": 1.15,
+        "scan.time_little": 1.15,
+        "scan.time_more": 1.25,
+        "importing.track_little": 1.25,
+        "importing.track_more": 1.35,
+    }
+    suite: Suite = {name: {**TRACK, "name": name} for name in after}
+    assert regressions(tmp_path, suite, after) == sorted(n for n in after if n.endswith("more"))
 
 
 def test_a_page_that_asks_for_something_new_is_refused(tmp_path: Path) -> None:
@@ -236,7 +259,8 @@ def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     nowhere = ["--only-publish", "--branch", "HEAD", "--gpu-results", str(tmp_path / "nowhere")]
     assert dashboard.main(nowhere) == dashboard.WRONG_USAGE
     assert dashboard.main(["--branch", "nowhere"]) == dashboard.WRONG_USAGE
-    with pytest.raises(SystemExit) as exit_:
-        dashboard.main(["--commits", "0"])
-    assert exit_.value.code == dashboard.WRONG_USAGE
-    assert "expected 1 commit or more, not 0" in capsys.readouterr().err
+    for count in ("0", "many"):
+        with pytest.raises(SystemExit) as exit_:
+            dashboard.main(["--commits", count])
+        assert exit_.value.code == dashboard.WRONG_USAGE
+        assert f"expected 1 commit or more, not {count}" in capsys.readouterr().err

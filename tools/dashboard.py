@@ -104,9 +104,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
     if count < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 commit or more, not {count}")
+        raise argparse.ArgumentTypeError(f"expected 1 commit or more, not {text}")
     return count
 
 
