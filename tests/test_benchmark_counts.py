@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,3 +120,27 @@ def test_each_allocation_is_counted(count: Callable[[Callable[[], object]], int]
     many = count(lambda: [object() for _ in range(110)])
     assert 100 <= many - few <= 115
     assert count(lambda: None) <= 2
+
+
+TIME_TO_LAUNCH = """
+import pathlib, sys
+sys.path += sys.argv[2:]
+from benchmarks import host, standin
+standin.BUILT = pathlib.Path(sys.argv[1])
+benchmark = host.HostTime()
+benchmark.setup(65_536, 2)
+import host_time
+host_time.WARMUP, host_time.CALLS = 5, 20
+print(benchmark.track_time_to_launch(65_536, 2))
+"""
+
+
+def test_the_time_to_a_launch_is_measured(standin_directory: Path) -> None:
+    """In a process of its own, which loads the stand-in before it looks for a driver."""
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-c", TIME_TO_LAUNCH, str(standin_directory.parent)]
+    result = subprocess.run(
+        [*command, str(root / "asv_bench")], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert 0 < float(result.stdout) < 1e6
