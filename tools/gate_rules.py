@@ -32,12 +32,13 @@ class Outcome(StrEnum):
     NEW = "new"
     LOST = "LOST"
     BROKEN = "BROKEN"
-    BROKEN_BEFORE = "failed before, too"
+    BROKEN_BEFORE = "BROKEN, before, too"
     UNMEASURED = "NOT MEASURED"
     ABSENT = "n/a"
 
 
-FAILURES = (Outcome.WORSE, Outcome.BROKEN, Outcome.UNMEASURED)
+# What failed on the parent, too, must be mended all the same, or nobody ever would.
+FAILURES = (Outcome.WORSE, Outcome.BROKEN, Outcome.BROKEN_BEFORE, Outcome.UNMEASURED)
 
 
 @dataclass(frozen=True, slots=True)
