@@ -219,9 +219,10 @@ std::uint64_t read(const std::uint8_t* data, std::size_t bytes) {
   Line sums[kLines] = {};
   std::uint64_t total = 0;
   std::size_t at = 0;
-  // Whole words up to a cache line, so that no load straddles two.
-  for (; at + sizeof total <= bytes && reinterpret_cast<std::uintptr_t>(data + at) % kCacheLine != 0;
-       at += sizeof total) {
+  // Whole words up to a cache line, so that no load straddles two: unless words themselves do.
+  const auto start = reinterpret_cast<std::uintptr_t>(data);
+  const std::size_t head = start % sizeof total == 0 ? (0 - start) % kCacheLine : 0;
+  for (; at < head && at + sizeof total <= bytes; at += sizeof total) {
     std::uint64_t word;
     std::memcpy(&word, data + at, sizeof word);
     total ^= word;

@@ -27,12 +27,12 @@ struct ScanJob {
   ReadOrder read_order;
 };
 
-// Pages smaller than this are read side by side only where they lie this far apart or more: closer
-// together the hardware takes two rows for one.
+// Smaller pages lie too close together to be rows: the hardware takes two for one. Methods that can
+// read pages further apart do so.
 constexpr std::size_t kRowBytes = 4096;
 
-// A scan starts at a multiple of so many pages: at whole leaves where pages are small, else at whole
-// cache lines of one-byte rows of selection bits.
+// A scan starts at a multiple of so many pages: at whole leaves where pages are small and may be read
+// in another order than their bits have, else at whole cache lines of one-byte rows of selection bits.
 constexpr std::uint64_t scan_granule(std::size_t page_size) {
   return page_size < kRowBytes ? 512 : 64;
 }
@@ -47,7 +47,8 @@ struct HostKernels {
   // How many bytes of 64-byte aligned scratch `scan` needs.
   std::size_t (*scratch_bytes)(const ScanJob& job);
 
-  // One pass over pages [first, last), first a multiple of scan_granule(): leaves each key's XOR in the scratch.
+  // One pass over pages [first, last), first a multiple of scan_granule(): leaves each key's XOR in
+  // the scratch.
   void (*scan)(const ScanJob& job, std::uint64_t first, std::uint64_t last, std::uint8_t* scratch);
 
   // Adds up the scratch of several scans and writes one page a key, page_size apart. Overwrites the

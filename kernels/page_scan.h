@@ -18,13 +18,14 @@ namespace morphogen {
 namespace {
 
 constexpr std::size_t kCacheLine = 64;
-// How far ahead of its use a line is asked for in memory order: far enough to cover a memory access at full rate,
-// near enough to still be in the second-level cache (1 MiB on the machine measured) when used.
+// How far ahead of its use a line is asked for in memory order: far enough to cover a memory access at
+// full rate, near enough to still be in the second-level cache (1 MiB on the machine measured) when
+// used.
 constexpr std::size_t kPrefetchBytes = 128 << 10;
 
 // How a page is cut into columns: the widest that it holds, laid on cache lines where all pages lie
-// alike and are not so small that the one column more costs more. Where that leaves a rest, the first or the last column overlaps its neighbour: both then
-// hold the same bytes where they overlap.
+// alike and are not so small that the one column more costs more. Where that leaves a rest, the first
+// or the last column overlaps its neighbour: both then hold the same bytes where they overlap.
 struct Columns {
   std::size_t page_size, bytes, head, count;
 
@@ -80,7 +81,7 @@ class FarPrefetcher {
     row_step_ = contiguous ? 0 : rows.row_bytes;
   }
 
-  // The tile's next column is taken: `ahead` is one that will be soon.
+  // What comes is known without being told.
   MORPHOGEN_FN void take_column(const std::uint8_t*) {}
 
   template <std::size_t Lines>
@@ -111,6 +112,7 @@ class NearPrefetcher {
                               std::size_t, bool)
       : rows_(rows) {}
 
+  // A column is taken: `ahead` is the one of the same rows that will be soon.
   MORPHOGEN_FN void take_column(const std::uint8_t* ahead) { octet_ = ahead; }
 
   // For one octet of columns.

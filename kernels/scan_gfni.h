@@ -48,7 +48,7 @@ MORPHOGEN_FN __m512i xor3(__m512i a, __m512i b, __m512i c) {
 }
 
 // A step takes Octets x 8 lines of 64 bytes. Each holds one page's column or, where pages are narrower,
-// LinePages whole pages, whose sums lie side by side until gather_keys folds them.
+// LinePages whole pages, whose sums lie side by side until gather_sums folds them.
 template <std::size_t Octets, std::size_t LinePages = 1>
 class GfniMethod {
  public:

@@ -163,6 +163,15 @@ def test_replays_are_done_whenever_the_device_likes(gpu: StandIn, schedule: Any)
             assert np.array_equal(engine.answer(BATCH, graph=True, lanes=lanes).pages, NAIVE)
 
 
+def test_graphs_are_freed_before_the_module_of_their_kernels(gpu: StandIn) -> None:
+    with open_gpu() as engine:
+        engine.answer(BATCH, graph=True)
+        gpu.reset_log()
+    freed = [entry.function for entry in gpu.log()]
+    wanted = ["cuGraphExecDestroy", "cuGraphDestroy"] * 2 + ["cuModuleUnload"]
+    assert [call for call in freed if call in wanted] == wanted
+
+
 GRAPH_CALLS = [
     "cuGraphCreate",
     "cuGraphAddKernelNode",

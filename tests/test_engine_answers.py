@@ -21,6 +21,7 @@ from conftest import (
     random_rows,
     random_table,
 )
+from morphogen.engine.cpu import READ_ORDERS
 
 # Parity
 
@@ -236,6 +237,7 @@ BEYOND_THE_TABLE = """
 import ctypes, mmap, sys
 import numpy as np
 import morphogen as mg
+from morphogen.engine.cpu import CpuEngine
 
 PAGE = mmap.PAGESIZE
 PROT_NONE = 0
@@ -253,9 +255,11 @@ def walled(size):
     return array[PAGE:-PAGE]
 
 rng = np.random.default_rng(3)
-widths = (1, 3, 8, 31, 33, 63, 64, 65, 100, 5000)
+widths = (1, 3, 8, 16, 31, 32, 33, 63, 64, 65, 100, 5000)
 shapes = [(num_pages, width) for num_pages in (1, 3, 8, 13, 64, 77) for width in widths]
-for num_pages, page_size in [*shapes, (1300, 4001)]:
+# Enough pages for buckets of 3 and of 6 keys, and none for whole lines of narrow ones.
+more = [(259, 5000), *((num_pages, width) for num_pages in (515, 2051) for width in (16, 32, 100))]
+for num_pages, page_size in [*shapes, *more, (1300, 4001)]:
     size = num_pages * page_size
     memory = walled(size)
     content = rng.integers(0, 256, (num_pages, page_size), dtype=np.uint8)
@@ -270,8 +274,8 @@ for num_pages, page_size in [*shapes, (1300, 4001)]:
                 share = total * 3 * page_size
                 part = result[:2 * share] if flush_left else result[len(result) - 2 * share:]
                 outs = part.reshape(2, total, 3, page_size)
-                with mg.open_engine(mg.PageMatrix(table), "cpu", threads=2,
-                                    instruction_set=sys.argv[1]) as engine:
+                with CpuEngine(mg.PageMatrix(table), threads=2, instruction_set=sys.argv[1],
+                               read_order=sys.argv[2]) as engine:
                     for batch, out in zip(batches, outs):
                         engine.answer(batch, out=out)
                 assert np.array_equal(outs[0] ^ outs[1], content[rows])
@@ -279,10 +283,13 @@ print("done")
 """
 
 
-def test_nothing_beyond_the_table_is_read_or_written(instruction_set: str) -> None:
+@pytest.mark.parametrize("order", READ_ORDERS)
+def test_nothing_beyond_the_table_is_read_or_written(instruction_set: str, order: str) -> None:
     """The table and out end, and begin, at memory that cannot be touched."""
     result = subprocess.run(
-        [sys.executable, "-c", BEYOND_THE_TABLE, instruction_set], capture_output=True, text=True
+        [sys.executable, "-c", BEYOND_THE_TABLE, instruction_set, order],
+        capture_output=True,
+        text=True,
     )
     if result.stderr == "no mprotect\n":
         pytest.skip("needs mprotect")

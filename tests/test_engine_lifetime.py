@@ -17,6 +17,7 @@ import pytest
 import morphogen as mg
 from conftest import (
     Bytes,
+    guarded,
     naive_answers,
     open_engine,
     random_rows,
@@ -340,8 +341,16 @@ def test_opening_and_closing_does_not_grow() -> None:
 
 
 def test_read_pages_reads_every_byte(instruction_set: str) -> None:
-    for shape in ((1, 1), (3, 5), (7, 8), (100, 41), (900, 4001)):
-        table = random_table(*shape)
+    for *shape, offset in (
+        (1, 1, 0),
+        (3, 5, 1),
+        (7, 8, 8),
+        (100, 41, 24),
+        (90, 41, 3),
+        (900, 4001, 0),
+    ):
+        # Wherever they lie: on cache lines, on words, between them.
+        table, _ = guarded(tuple(shape), offset, random_table(*shape))
         padded = np.zeros(-(-table.size // 8) * 8, dtype=np.uint8)
         padded[: table.size] = table.ravel()
         for threads in (1, 3):

@@ -122,6 +122,8 @@ def test_order_must_be_one_that_there_is() -> None:
     pages = mg.PageMatrix(random_table(8, 8))
     with pytest.raises(ValueError, match=r"read_order must be one of .*'rows'.* not 'columns'"):
         CpuEngine(pages, read_order="columns")
+    with pytest.raises(TypeError, match=r"^read_order must be a str, not int$"):
+        CpuEngine(pages, read_order=1)  # type: ignore[arg-type]
     with open_engine(pages) as engine:
         assert isinstance(engine, CpuEngine)
         assert engine.read_order in READ_ORDERS

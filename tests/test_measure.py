@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,20 @@ def test_host_time_that_cannot_be_measured_says_why(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(measure, "ROOT", Path("/nowhere"))
     with pytest.raises(measure.NotMeasuredError, match=r"was not measured: .*nowhere"):
         list(measure.host_rows())
+
+
+def test_host_times_of_a_launch_and_of_a_replay_are_told_apart(monkeypatch: pytest.MonkeyPatch):
+    cases = [
+        {"pages": 65_536, "queries": 2, "graph": graph}
+        | {f"to_launch{end}": 2.5 for end in ("_25", "", "_75")}
+        for graph in (False, True)
+    ]
+    done = subprocess.CompletedProcess([], 0, stdout=json.dumps(cases), stderr="")
+    monkeypatch.setattr(measure.subprocess, "run", lambda *arguments, **options: done)
+    assert [row.what for row in measure.host_rows()] == [
+        "65,536 pages, a chunk of 2",
+        "65,536 pages, a chunk of 2, replayed",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,8 @@ def host_rows() -> Iterator[Row]:
         raise NotMeasuredError(f"Host time to a launch was not measured: {why}")
     section = "Host time from `answer` to the launch, over a driver that does nothing"
     for case in json.loads(run.stdout):
-        what = f"{case['pages']:,} pages, a chunk of {case['queries']}"
+        replayed = ", replayed" if case["graph"] else ""
+        what = f"{case['pages']:,} pages, a chunk of {case['queries']}{replayed}"
         spread = Spread(*(1e-6 * case[f"to_launch{end}"] for end in ("_25", "", "_75")))
         yield Row(section, what, spread, target=LAUNCH_TARGET)
 

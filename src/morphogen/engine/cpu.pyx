@@ -143,6 +143,8 @@ class CpuEngine(Engine):
     ) -> None:
         default = Strategy(MAX_MICRO_BATCH, lanes=1, graph=False)
         super().__init__(pages, Choices("cpu", default, widest=MAX_MICRO_BATCH))
+        if read_order is not None and not isinstance(read_order, str):
+            raise TypeError(f"read_order must be a str, not {type(read_order).__name__}")
         if read_order not in (None, *READ_ORDERS):
             raise ValueError(f"read_order must be one of {READ_ORDERS}, not {read_order!r}")
         self._scanner = _Scanner(

@@ -58,13 +58,14 @@ cdef class _Scanner:
     """
 
     cdef Context _context
+    # Freed in this order: a lane's graph before the module that its kernel is of.
+    cdef list _lanes         # LANES of them, and more once a batch asked for more
     cdef list _kernels       # by the number of keys, see open_page_kernels
     cdef Kernel _read
     cdef int _read_blocks
     cdef DevicePages _pages
     cdef size_t _key_size
     cdef unsigned int _tiles  # the most of any kernel
-    cdef list _lanes         # LANES of them, and more once a batch asked for more
     cdef bint _unclean       # whether a launch may have left sums behind
     cdef readonly bint broken
     cdef readonly object grid
