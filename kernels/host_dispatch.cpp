@@ -34,7 +34,7 @@ bool is_supported(const HostKernels& kernels) {
 
 ReadOrder preferred_read_order() {
 #if defined(__x86_64__)
-  // Measured on Intel's Sapphire Rapids and on AMD's Zen 4, which does not follow rows by itself.
+  // Measured on an Intel Xeon with AMX and on AMD's Zen 4, which does not follow rows by itself.
   __builtin_cpu_init();
   if (__builtin_cpu_is("intel")) return ReadOrder::rows;
 #endif

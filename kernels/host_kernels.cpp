@@ -153,8 +153,8 @@ void scan(const ScanJob& job, std::uint64_t first, std::uint64_t last, std::uint
   const auto scan_run = [&] {
     if (job.read_order == ReadOrder::memory)
       scan_pages<FarPrefetcher>(plan, run);
-    else if (job.page_size < kWidePageBytes)
-      scan_pages<RowPrefetcher>(plan, run);
+    else if (plan.columns.bytes == kCacheLine && job.page_size < kWidePageBytes)
+      scan_with<kCacheLine, RowPrefetcher>(plan.method, run);
     else
       scan_pages<NoPrefetcher>(plan, run);
   };

@@ -120,7 +120,9 @@ class BucketScan {
   // For pages of Count columns; goes on to the right Count.
   template <std::size_t Count>
   void scan_directly() {
-    if constexpr (Count < kDirectColumns) {
+    // A page of narrower columns holds less than two of them.
+    constexpr std::size_t kMost = Bytes == kCacheLine ? kDirectColumns : 2;
+    if constexpr (Count < kMost) {
       if (columns_.count > Count) return scan_directly<Count + 1>();
     }
     C* const buckets = reinterpret_cast<C*>(buckets_);

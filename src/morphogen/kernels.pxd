@@ -36,7 +36,6 @@ cdef extern from "page_jobs.h" namespace "morphogen" nogil:
         kWidestChunkKeys
         kMaxKeyBytes
         kBlockThreads
-        kTileVectors
 
     cdef cppclass BlockShape:
         unsigned int threads
