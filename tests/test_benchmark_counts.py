@@ -8,12 +8,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmarks import callgrind, callgrind_work
 from benchmarks.callgrind import Counts
 from benchmarks.compiled import load_python_library
 
+import morphogen as mg
+from conftest import random_table, unpack
 from gate_rules import find_rule
+from morphogen.engine.cpu import CpuEngine
+from morphogen.workload import random_queries
 
 # What callgrind writes of one region, shortened. Trailing zeros of the totals are not written.
 DUMP = """\
@@ -70,7 +75,7 @@ def test_the_region_itself_and_its_calls_are_taken_off() -> None:
 
 @pytest.mark.slow
 def test_two_runs_count_the_same(tmp_path: Path) -> None:
-    """Within half of what the gate allows; and a pass reads the table once."""
+    """Within half of what the gate allows; and a pass reads what it must once."""
     runs = []
     for number in range(2):
         folder = tmp_path / str(number)
@@ -87,9 +92,24 @@ def test_two_runs_count_the_same(tmp_path: Path) -> None:
         instructions = pytest.approx(first[name].instructions, rel=rule.margin / 2)
         assert second[name].instructions == instructions, name
         assert second[name].allocations == first[name].allocations, name
-    table = callgrind_work.NUM_PAGES * callgrind_work.PAGE_SIZE
     for shape in callgrind_work.ANSWERS:
-        assert first[f"answer {shape}"].bytes_read == pytest.approx(table, rel=0.02), shape
+        needed = pages_needed(*map(int, shape.split(" x "))) * callgrind_work.PAGE_SIZE
+        # The sums of 63 buckets may leave the simulated cache, and come back for every eight pages.
+        most = needed * 9 / 8 if shape == "2 x 3" else needed
+        assert 0.98 * needed <= first[f"answer {shape}"].bytes_read <= 1.02 * most, shape
+
+
+def pages_needed(queries: int, keys: int) -> int:
+    """All, unless a pass over these pages leaves out those that none of its few keys selects."""
+    total = callgrind_work.NUM_PAGES
+    batch = random_queries(total, queries, keys, seed=1)  # as callgrind_work.py makes it
+    with CpuEngine(mg.PageMatrix(random_table(1, 1))) as engine:
+        if engine.read_order != "rows" or queries * keys > 6:
+            return total
+    selected = [
+        unpack(mg.dpf.eval_full(key, total), total) for query in batch for key in query.keys
+    ]
+    return int(np.any(selected, axis=0).sum())
 
 
 @pytest.fixture
