@@ -13,6 +13,7 @@ import pytest
 
 import make_ptx
 import morphogen as mg
+from morphogen.engine import ptx as package_ptx
 
 MAX_CHUNK_KEYS = mg.planner.DEFAULT_MICRO_BATCH * mg.planner.MAX_KEYS_PER_QUERY
 ENTRIES = {f"morphogen_scan_{keys}" for keys in range(1, MAX_CHUNK_KEYS + 1)}
@@ -79,6 +80,13 @@ def test_the_ptx_says_nothing_of_where_it_was_made(architecture: str) -> None:
 def test_the_package_carries_what_is_committed(architecture: str) -> None:
     installed = Path(mg.planner.__file__).parent / "ptx" / make_ptx.ptx_name(architecture)
     assert installed.read_text() == committed(architecture)
+
+
+def test_the_engine_finds_what_the_package_carries() -> None:
+    # In an editable install, too, where the modules' sources lie elsewhere.
+    found = {path.name: path.read_text() for path in package_ptx.targets().values()}
+    names = map(make_ptx.ptx_name, make_ptx.ARCHITECTURES)
+    assert found == {name: (make_ptx.COMMITTED / name).read_text() for name in names}
 
 
 # What nvcc makes

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from morphogen import instruction_set
+
 # The first driver that takes the version of PTX that nvcc 13.0 writes.
 DRIVER_VERSION = 13000
-FOLDER = Path(__file__).resolve().parent.parent / "ptx"
+# The build puts it beside the compiled modules, which an editable install has elsewhere than this
+# file.
+FOLDER = Path(instruction_set.__file__).resolve().parent / "ptx"
 
 
 def targets() -> dict[tuple[int, int], Path]:
