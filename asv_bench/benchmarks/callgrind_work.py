@@ -49,7 +49,8 @@ def make_works(instruction_set: str) -> dict[str, Callable[[], object]]:
     works: dict[str, Callable[[], object]] = {NOTHING: lambda: None}
 
     def add_answer(shape: str) -> None:
-        batch = random_queries(NUM_PAGES, *map(int, shape.split(" x ")), seed=1)
+        queries, keys = map(int, shape.split(" x "))
+        batch = random_queries(NUM_PAGES, queries, keys, seed=1)
         works[f"answer {shape}"] = lambda: engine.answer(batch)
 
     def add_expansion(exponent: int) -> None:
