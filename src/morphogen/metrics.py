@@ -36,7 +36,7 @@ class Metrics:
 
     def __init__(self, batcher: MicroBatcher, info: TableInfo) -> None:
         self._registry = CollectorRegistry()
-        self.requests = Counter(
+        self.requests: Counter = Counter(
             "morphogen_requests",
             "Requests answered, by path and status.",
             ("path", "status"),
@@ -49,7 +49,7 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        self.phases = {phase: self._phases.labels(phase) for phase in PHASES}
+        self.phases: dict[str, Histogram] = {phase: self._phases.labels(phase) for phase in PHASES}
         self._registry.register(_BatcherCollector(batcher, info))
 
     def text(self) -> bytes:

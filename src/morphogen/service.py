@@ -153,7 +153,7 @@ class Service:
         self.batcher = batcher
         self.max_wait = max_wait
         self.info = info
-        self.metrics = Metrics(batcher, info)
+        self.metrics: Metrics = Metrics(batcher, info)
         self._info_body = msgspec.json.encode(info)
 
     async def answer(self, request: Request[Any, Any, Any], *, single: bool) -> Response[bytes]:

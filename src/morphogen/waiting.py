@@ -53,13 +53,15 @@ class WaitingQueue:
 
     def __init__(self, limit: SupportsIndex) -> None:
         try:
-            self.limit = operator.index(limit)
+            self.limit: int = operator.index(limit)
         except TypeError:
             raise TypeError(f"max_queued must be an int, not {type(limit).__name__}") from None
         if self.limit < 1:
             raise ValueError(f"max_queued must be 1 or more, not {self.limit}")
-        self.cancelled = self.expired = self.refused = 0
-        self.seconds = 0.0
+        self.cancelled: int = 0
+        self.expired: int = 0
+        self.refused: int = 0
+        self.seconds: float = 0.0
         # In order of arrival; a dictionary, so that one cancelled amid it leaves at once.
         self._entries: OrderedDict[Future[Answer], Entry] = OrderedDict()
 
