@@ -1,7 +1,7 @@
 """The planner and the packer at the C level, as a module outside this repository uses them.
 
-The module is the one that docs/reference/cython.md shows. It is compiled from an empty folder against
-the installed package, by the command that the document gives.
+The module is the one that docs/reference/cython.md shows. It is compiled in an empty folder,
+against the installed package, by the command that the document gives.
 """
 
 from __future__ import annotations

@@ -124,14 +124,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"morphogen.{name}")
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"morphogen.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'morphogen' has no attribute {name!r}")
+if not TYPE_CHECKING:
+    # A type checker would take every name for one of these.
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"morphogen.{name}")
+        if name in _HOMES:
+            value = getattr(importlib.import_module(f"morphogen.{_HOMES[name]}"), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'morphogen' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,6 @@
 # Made by tools/make_stubs.py from the module's source.
+"""The GPU engine: one launch of a page kernel for every chunk of queries."""
+
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +18,20 @@ WIDEST_MICRO_BATCH: int
 LANES: int
 
 class CudaEngine(Engine):
+    """Answers on a GPU. Made by `morphogen.open_engine`.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+    ordinal : int
+        N of "cuda:N".
+    progress : callable, optional
+        Called while the pages are uploaded, with the bytes sent and the bytes in all.
+    generate : int, optional
+        Instead of uploading, let the device make random pages from this seed. For benchmarks:
+        the bytes of ``pages`` are not read.
+    """
+
     def __init__(
         self,
         pages: PageMatrix,
@@ -25,13 +41,31 @@ class CudaEngine(Engine):
         generate: int | None = None,
     ) -> None: ...
     @property
-    def ptx(self) -> str: ...
+    def ptx(self) -> str:
+        """What the kernels were compiled from: "compute_90"."""
     @property
-    def grid(self) -> Grid: ...
+    def grid(self) -> Grid:
+        """How a launch cuts the table into blocks."""
     def read_pages(self) -> int: ...
     def time_phases(
         self, queries: list[Query], *, max_micro_batch: int | None = None
-    ) -> tuple[Answer, PhaseTimes]: ...
+    ) -> tuple[Answer, PhaseTimes]:
+        """Answer a batch, and tell where the time went.
+
+        Parameters
+        ----------
+        queries, max_micro_batch
+            As for `answer`.
+
+        Returns
+        -------
+        tuple of (Answer, PhaseTimes)
+
+        Notes
+        -----
+        One lane does all the work, so that a chunk's time on the device is its own: `answer` keeps
+        two lanes busy, and takes less in all.
+        """
     def _run(
         self,
         ranges: list[tuple[int, int]],
