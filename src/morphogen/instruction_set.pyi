@@ -7,6 +7,7 @@ def compiled() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
+        Such as "avx2"; the last is "baseline", which every machine can run.
     """
 
 def supported() -> tuple[str, ...]:

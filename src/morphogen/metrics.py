@@ -32,6 +32,7 @@ class Metrics:
     batcher : MicroBatcher
         Asked for its statistics at each scrape.
     info : TableInfo
+        Of the table that it answers from.
     """
 
     def __init__(self, batcher: MicroBatcher, info: TableInfo) -> None:
@@ -53,7 +54,13 @@ class Metrics:
         self._registry.register(_BatcherCollector(batcher, info))
 
     def text(self) -> bytes:
-        """All metrics now."""
+        """All metrics now.
+
+        Returns
+        -------
+        bytes
+            Prometheus' text format, of the content type `CONTENT_TYPE`.
+        """
         return generate_latest(self._registry)
 
 

@@ -15,7 +15,39 @@ class KeyPacker:
     Parameters
     ----------
     num_pages : int
-        Pages in the table that the keys must be for.
+        Pages in the table that the keys must be for, 1 to 2**40.
+
+    Attributes
+    ----------
+    num_pages : int
+        As given.
+    key_size : int
+        Bytes a key, and the distance between packed keys.
+    query_count : int
+        Queries in the batch last packed, 0 after an error.
+    keys_per_query : int
+        Keys of each of them, 1 to 3; 3 where there were none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If num_pages is no int, or out of range.
+
+    Notes
+    -----
+    A packer is not safe for two threads at a time. docs/reference/cython.md describes it at the C
+    level.
+
+    Examples
+    --------
+    >>> import morphogen as mg
+    >>> query, _ = mg.make_query([3, 5, 7], num_pages=1000)
+    >>> packer = mg.planner.KeyPacker(1000)
+    >>> packer.pack([query, query])
+    >>> packer.query_count, packer.keys_per_query, packer.key_size
+    (2, 3, 128)
+    >>> packer.packed() == b"".join(query.keys) * 2
+    True
     """
 
     @property
@@ -71,4 +103,15 @@ def micro_batch_ranges(
     list of (int, int)
         Half-open ranges that cover 0..total_queries in order. All have the full width but the last,
         which may be shorter.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is no int, or out of range.
+
+    Examples
+    --------
+    >>> import morphogen as mg
+    >>> mg.planner.micro_batch_ranges(5)
+    [(0, 2), (2, 4), (4, 5)]
     """

@@ -103,10 +103,21 @@ class TableLayout:
         Parameters
         ----------
         key : bytes
+            The key, whether or not the table has it.
 
         Returns
         -------
-        tuple of int
+        tuple of (int, int, int)
+            Each 0 <= index < num_pages.
+
+        Raises
+        ------
+        TypeError
+            If key is not bytes.
+
+        Notes
+        -----
+        By BLAKE2b (RFC 7693) keyed with the seed: section 12 of docs/protocol.md.
         """
         first, second, third = hash_key(key, self.seed, self.num_pages)[0]
         return first, second, third
@@ -117,6 +128,7 @@ class TableLayout:
         Parameters
         ----------
         key : bytes
+            The key to look for.
         pages : numpy.ndarray
             uint8 of shape (3, page_size): the pages that `candidates` names, in any order.
 
@@ -164,6 +176,7 @@ class TableLayout:
         Returns
         -------
         dict
+            What `from_dict` takes.
         """
         values: dict[str, Any] = {"version": VERSION}
         values |= {field.name: getattr(self, field.name) for field in fields(self)}
@@ -182,6 +195,7 @@ class TableLayout:
         Returns
         -------
         TableLayout
+            As it was when `as_dict` was called.
 
         Raises
         ------
