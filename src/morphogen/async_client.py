@@ -190,7 +190,9 @@ class AsyncClient:
 
         Raises
         ------
-        TypeError, TableMismatchError, EpochMismatchError, ServerError, DeadlineError
+        TypeError, TableMismatchError, EpochMismatchError
+            As from `lookup`.
+        ServerError, DeadlineError, MorphogenError
             As from `lookup`.
         """
         wanted = rules.lookup_keys(keys)

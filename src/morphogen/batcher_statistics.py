@@ -61,7 +61,17 @@ class ChunkCounts:
     seconds: float = 0.0
 
     def add(self, size: int, seconds: float, *, failed: bool) -> None:
-        """Count a chunk of so many queries."""
+        """Count a chunk.
+
+        Parameters
+        ----------
+        size : int
+            Queries in it.
+        seconds : float
+            That it took.
+        failed : bool
+            Whether it met an error.
+        """
         self.seconds += seconds
         if failed:
             self.failed += size

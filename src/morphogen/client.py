@@ -155,7 +155,9 @@ class Client:
 
         Raises
         ------
-        TypeError, TableMismatchError, EpochMismatchError, ServerError, DeadlineError
+        TypeError, TableMismatchError, EpochMismatchError
+            As from `lookup`.
+        ServerError, DeadlineError, MorphogenError
             As from `lookup`.
         """
         return self._loop.run(self._client.lookup_many(keys))

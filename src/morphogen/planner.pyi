@@ -73,6 +73,8 @@ class KeyPacker:
             If a key is malformed, or made for another number of pages.
         TypeError, ValueError
             If queries is not a list of Query, or they differ in their number of keys.
+        MemoryError
+            If there is no memory for the keys.
         """
     def packed(self) -> bytes:
         """The packed keys of the last batch.

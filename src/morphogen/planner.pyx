@@ -161,6 +161,8 @@ cdef class KeyPacker:
             If a key is malformed, or made for another number of pages.
         TypeError, ValueError
             If queries is not a list of Query, or they differ in their number of keys.
+        MemoryError
+            If there is no memory for the keys.
         """
         if not isinstance(queries, list):
             raise TypeError(f"queries must be a list of Query, not {type(queries).__name__}")

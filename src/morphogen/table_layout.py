@@ -227,7 +227,29 @@ class TableLayout:
 
 
 def hash_key(key: bytes, seed: bytes, num_pages: int) -> tuple[list[int], bytes]:
-    """A key's candidates and its check."""
+    """A key's candidates and its check.
+
+    Parameters
+    ----------
+    key : bytes
+        Of any length.
+    seed : bytes
+        16 bytes, the table's.
+    num_pages : int
+        Pages in the table.
+
+    Returns
+    -------
+    candidates : list of int
+        Three pages, of which some may coincide.
+    check : bytes
+        16 bytes.
+
+    Raises
+    ------
+    TypeError
+        If key is not bytes.
+    """
     if not isinstance(key, bytes):
         raise TypeError(f"key must be bytes, not {type(key).__name__}")
     digest = blake2b(key, key=seed, person=_PERSON, digest_size=_DIGEST_BYTES).digest()
@@ -236,5 +258,19 @@ def hash_key(key: bytes, seed: bytes, num_pages: int) -> tuple[list[int], bytes]
 
 
 def check_range(name: str, value: int, low: int, high: int) -> None:
+    """Refuse a number that is out of its range.
+
+    Parameters
+    ----------
+    name : str
+        What it is, for the message.
+    value, low, high : int
+        The number, and what it may be, both included.
+
+    Raises
+    ------
+    ValueError
+        If it is out of range.
+    """
     if not low <= value <= high:
         raise ValueError(f"{name} must be in {low}..{high}, not {value}")
