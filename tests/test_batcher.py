@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 import morphogen as mg
-import morphogen.batcher as batcher_module
 from conftest import Bytes, naive_answers, open_engine, random_rows, random_table
 from held_engine import SECONDS, HeldEngine
+from morphogen import waiting
 
 PAGES, PAGE_SIZE = 700, 48
 
@@ -439,7 +439,7 @@ def test_closing_ends_where_all_that_waits_is_too_late(engine: HeldEngine) -> No
 def test_no_memory_for_an_answer_fails_that_answer_alone(
     engine: HeldEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, made = batcher_module.Answer, []
+    real, made = waiting.Answer, []
 
     def short_of_memory(*parts: Any) -> mg.Answer:
         made.append(parts)
@@ -448,7 +448,7 @@ def test_no_memory_for_an_answer_fails_that_answer_alone(
         return real(*parts)
 
     with mg.MicroBatcher(engine) as batcher:
-        monkeypatch.setattr(batcher_module, "Answer", short_of_memory)
+        monkeypatch.setattr(waiting, "Answer", short_of_memory)
         outcomes = [future.exception(SECONDS) for future in batcher.submit_many(some_queries(3))]
         assert [type(outcome) for outcome in outcomes] == [type(None), MemoryError, type(None)]
         assert result(batcher.submit_many(some_queries(1))[0]).any()

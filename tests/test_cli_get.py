@@ -121,7 +121,7 @@ def test_without_its_extra_the_command_names_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name in list(sys.modules):
-        if name.startswith(("morphogen.client", "morphogen.wire")):
+        if name.startswith(("morphogen.client", "morphogen.async_client", "morphogen.wire")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     assert main([*get, "1"]) == USAGE

@@ -50,6 +50,7 @@ LAYERS = [
     "morphogen.workload",
     "morphogen.describe",
     "morphogen.client",
+    "morphogen.async_client",
     "morphogen.client_transport",
     "morphogen.client_rules",
     "morphogen.client_servers",

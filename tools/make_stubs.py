@@ -5,6 +5,7 @@
 
 Signatures come from the annotations in the .pyx files, which compiled modules carry. What they do
 not carry is read from the sources: constructors of C classes, and their read-only attributes.
+Docstrings are copied: of a compiled module, an editor shows the stub's or none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,15 +75,24 @@ def signature(function: Any) -> str:
     return text
 
 
+def body(documented: Any, indent: str) -> str:
+    """What stands after the colon: the docstring, or dots."""
+    text = inspect.cleandoc(documented.__doc__ or "")
+    if not text:
+        return " ..."
+    end = "\n" if "\n" in text else ""
+    return textwrap.indent(f'\n"""{text}{end}"""', indent)
+
+
 def class_lines(module_name: str, cls: type) -> list[str]:
     lines = []
     sources = read_source(module_name, ".pxd") + read_source(module_name, ".pyx")
-    for body in re.findall(rf"^cdef class {cls.__name__}:\n((?:    .*\n|\n)+)", sources, re.M):
-        for kind, attribute in re.findall(r"^    cdef readonly (\w+) (\w+)", body, re.M):
+    for text in re.findall(rf"^cdef class {cls.__name__}:\n((?:    .*\n|\n)+)", sources, re.M):
+        for kind, attribute in re.findall(r"^    cdef readonly (\w+) (\w+)", text, re.M):
             lines.append(
                 f"    @property\n    def {attribute}(self) -> {C_TYPES.get(kind, kind)}: ..."
             )
-        for parameters in re.findall(r"^    def __cinit__(\([^)]*\) -> None):", body, re.M):
+        for parameters in re.findall(r"^    def __cinit__(\([^)]*\) -> None):", text, re.M):
             # Cython's "size_t size" is Python's "size: int".
             python = re.sub(
                 r"\b(\w+) (\w+)(?=[,)])",
@@ -91,12 +102,14 @@ def class_lines(module_name: str, cls: type) -> list[str]:
             lines.append(f"    def __init__{python}: ...")
     for name, member in vars(cls).items():
         if isinstance(member, property):
-            lines.append(f"    @property\n    def {name}{signature(member.fget)}: ...")
+            lines.append(
+                f"    @property\n    def {name}{signature(member.fget)}:{body(member, 8 * ' ')}"
+            )
         elif getattr(member, "__annotations__", None) and name != "__cinit__":
-            lines.append(f"    def {name}{signature(member)}: ...")
+            lines.append(f"    def {name}{signature(member)}:{body(member, 8 * ' ')}")
     bases = ", ".join(base.__name__ for base in cls.__bases__ if base is not object)
     head = f"class {cls.__name__}({bases}):" if bases else f"class {cls.__name__}:"
-    return [head, *(lines or ["    ..."])]
+    return [head + body(cls, 4 * " "), "", *lines]
 
 
 def stub(module: ModuleType) -> str:
@@ -111,14 +124,16 @@ def stub(module: ModuleType) -> str:
         elif inspect.isclass(value):
             lines += class_lines(module.__name__, value)
         else:
-            lines.append(f"def {name}{signature(value)}: ...")
-    body = "\n".join(lines)
+            lines.append(f"def {name}{signature(value)}:{body(value, 4 * ' ')}")
+    text = "\n".join(lines)
+    code = re.sub(r'""".*?"""', "", text, flags=re.DOTALL)
     imports = [
         line
         for name, line in IMPORTS.items()
-        if re.search(rf"\b{name}\b", body) and f"from {module.__name__} " not in line
+        if re.search(rf"\b{name}\b", code) and f"from {module.__name__} " not in line
     ]
-    return "\n".join(["# Made by tools/make_stubs.py from the module's source.", *imports, body])
+    head = ["# Made by tools/make_stubs.py from the module's source.", f'"""{module.__doc__}"""']
+    return "\n".join([*head, *imports, text])
 
 
 def formatted(text: str) -> str:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     import morphogen.dpf as dpf
     import morphogen.instruction_set as instruction_set
     import morphogen.planner as planner
+    from morphogen.async_client import AsyncClient as AsyncClient
     from morphogen.batcher import MicroBatcher as MicroBatcher
     from morphogen.batcher_statistics import BatcherStatistics as BatcherStatistics
-    from morphogen.client import AsyncClient as AsyncClient, Client as Client
+    from morphogen.client import Client as Client
     from morphogen.engine import open_engine as open_engine
     from morphogen.engine.base import Engine as Engine
     from morphogen.engine.status import (
@@ -55,9 +56,10 @@ __version__ = "0.1.0"
 
 _MODULES = ("dpf", "instruction_set", "planner")
 _NAMES = {
+    "async_client": ("AsyncClient",),
     "batcher": ("MicroBatcher",),
     "batcher_statistics": ("BatcherStatistics",),
-    "client": ("AsyncClient", "Client"),
+    "client": ("Client",),
     "engine": ("open_engine",),
     "engine.base": ("Engine",),
     "engine.status": ("DeviceStatus", "DriverStatus", "driver_status"),
@@ -124,14 +126,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"morphogen.{name}")
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"morphogen.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'morphogen' has no attribute {name!r}")
+if not TYPE_CHECKING:
+    # A type checker would take every name for one of these.
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"morphogen.{name}")
+        if name in _HOMES:
+            value = getattr(importlib.import_module(f"morphogen.{_HOMES[name]}"), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'morphogen' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -6,19 +6,17 @@ import asyncio
 import atexit
 import os
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
 from time import monotonic
-from types import TracebackType
 from typing import Self, SupportsIndex
 
-from morphogen.batcher_statistics import BatcherStatistics
+from morphogen import waiting
+from morphogen.batcher_statistics import BatcherStatistics, ChunkCounts
 from morphogen.engine.base import Engine
 from morphogen.errors import BatcherClosedError
 from morphogen.planner import KeyPacker
 from morphogen.query import Answer, Query
-from morphogen.waiting import Entry, WaitingQueue, tell_expired
 
 MAX_QUEUED = 1024
 
@@ -33,7 +31,7 @@ class MicroBatcher:
     Parameters
     ----------
     engine : Engine
-        It stays the caller's: close it after the batcher.
+        What answers. It stays the caller's: close it after the batcher.
     max_micro_batch : int, optional
         The most queries in a chunk, 1 to ``engine.widest_micro_batch``; by default
         ``engine.max_micro_batch``.
@@ -50,6 +48,17 @@ class MicroBatcher:
     Close it, or use it with ``with``: from the first query that had to wait, it has a thread. It
     cannot be used in a forked child. A callback of a future runs on the thread that answered it and
     holds up later chunks; it must not wait for another query.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import morphogen as mg
+    >>> engine = mg.open_engine(mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8)), device="cpu")
+    >>> query, _ = mg.make_query([3, 5, 7], num_pages=1000)
+    >>> with engine, mg.MicroBatcher(engine) as batcher:
+    ...     futures = [batcher.submit(query) for _ in range(4)]
+    >>> futures[0].result().pages.shape
+    (1, 3, 64)
     """
 
     def __init__(
@@ -63,7 +72,7 @@ class MicroBatcher:
             raise TypeError(f"engine must be an Engine, not {type(engine).__name__}")
         self._engine = engine
         self._width = engine.check_width(max_micro_batch)
-        self._waiting = WaitingQueue(max_queued)
+        self._waiting = waiting.WaitingQueue(max_queued)
         # Packs each query alone before it may wait: one wrong key must not fail its whole chunk.
         self._checker = KeyPacker(engine.pages.num_pages)
         self._changed = threading.Condition(threading.Lock())
@@ -72,9 +81,7 @@ class MicroBatcher:
         self._closed = False
         self._thread: threading.Thread | None = None
         self._owner = os.getpid()
-        self._chunk_sizes: Counter[int] = Counter()
-        self._answered = self._failed = 0
-        self._running_seconds = 0.0
+        self._counts = ChunkCounts()
 
     @property
     def engine(self) -> Engine:
@@ -105,6 +112,7 @@ class MicroBatcher:
         Parameters
         ----------
         query : Query
+            For this table.
         timeout : float, optional
             Seconds that it may wait for its chunk. A chunk once begun is not broken off.
 
@@ -126,7 +134,8 @@ class MicroBatcher:
         TypeError, ValueError
             If an argument has the wrong type or range.
         """
-        entries = self._entries([query], timeout)
+        entries = waiting.make_entries([query], timeout)
+        self._check_owner()
         future: Future[Answer] = Future()
         try:
             with self._changed:
@@ -153,14 +162,14 @@ class MicroBatcher:
         Parameters
         ----------
         queries : sequence of Query
+            For this table. Their numbers of keys may differ.
         timeout : float, optional
             As for `submit`.
 
         Returns
         -------
         list of concurrent.futures.Future of Answer
-            As from `submit`, in the order of the queries. They may be answered in several chunks,
-            which other callers may share. Never answered on this thread.
+            As from `submit`, in order, but never answered on this thread. They may share chunks.
 
         Raises
         ------
@@ -170,7 +179,8 @@ class MicroBatcher:
             As from `submit`.
         """
         queries = list(queries)
-        entries = self._entries(queries, timeout)
+        entries = waiting.make_entries(queries, timeout)
+        self._check_owner()
         futures: list[Future[Answer]] = [Future() for _ in queries]
         with self._changed:
             self._check(queries)
@@ -180,18 +190,47 @@ class MicroBatcher:
     async def answer(self, query: Query, *, timeout: float | None = None) -> Answer:
         """Have a query answered, from a task; the event loop goes on meanwhile.
 
-        Parameters and errors are those of `submit`, and DeadlineError is raised here. Cancelling
-        the task takes the query out of the queue.
+        Parameters
+        ----------
+        query : Query
+            For this table.
+        timeout : float, optional
+            As for `submit`.
+
+        Returns
+        -------
+        Answer
+            As the future of `submit` has it. Cancelling the task takes the query out of the queue.
+
+        Raises
+        ------
+        DeadlineError, OverloadedError, KeyDomainError, BatcherClosedError, TypeError, ValueError
+            As from `submit` and its future; or what the engine raised.
         """
         return (await self.answer_many([query], timeout=timeout))[0]
 
     async def answer_many(
         self, queries: Sequence[Query], *, timeout: float | None = None
     ) -> list[Answer]:
-        """Have queries answered, from a task, in order.
+        """Have queries answered, from a task: all of them, or none.
 
-        Parameters and errors are those of `submit_many`, and DeadlineError is raised here. If the
-        task is cancelled or one query fails, those that still wait are taken out of the queue.
+        Parameters
+        ----------
+        queries : sequence of Query
+            As for `submit_many`.
+        timeout : float, optional
+            As for `submit`.
+
+        Returns
+        -------
+        list of Answer
+            In the order of the queries. If the task is cancelled or one query fails, those that
+            still wait are taken out of the queue.
+
+        Raises
+        ------
+        DeadlineError, OverloadedError, KeyDomainError, BatcherClosedError, TypeError, ValueError
+            As from `submit_many` and its futures; or what the engine raised.
         """
         futures = self.submit_many(queries, timeout=timeout)
         timer = None
@@ -207,20 +246,31 @@ class MicroBatcher:
                 future.cancel()
 
     def statistics(self) -> BatcherStatistics:
-        """What has been done so far, at one instant."""
+        """What has been done so far, at one instant.
+
+        Returns
+        -------
+        BatcherStatistics
+            Counts and sums since the batcher was made.
+
+        Raises
+        ------
+        BatcherClosedError
+            If the batcher belongs to the parent of this process.
+        """
         self._check_owner()
         with self._changed:
             return BatcherStatistics(
                 queued=len(self._waiting),
                 running=self._running,
-                chunk_sizes=dict(sorted(self._chunk_sizes.items())),
-                answered=self._answered,
-                failed=self._failed,
+                chunk_sizes=dict(sorted(self._counts.sizes.items())),
+                answered=self._counts.answered,
+                failed=self._counts.failed,
                 cancelled=self._waiting.cancelled,
                 expired=self._waiting.expired,
                 refused=self._waiting.refused,
                 waiting_seconds=self._waiting.seconds,
-                running_seconds=self._running_seconds,
+                running_seconds=self._counts.seconds,
             )
 
     def close(self, timeout: float | None = None) -> bool:
@@ -253,30 +303,12 @@ class MicroBatcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
         return f"MicroBatcher({self._engine!r}, chunks of at most {self._width}{state})"
-
-    def _entries(self, queries: Sequence[Query], timeout: float | None) -> list[Entry]:
-        for query in queries:
-            if not isinstance(query, Query):
-                raise TypeError(f"a query must be a Query, not {type(query).__name__}")
-        self._check_owner()
-        arrived = monotonic()
-        deadline = None
-        if timeout is not None:
-            if not timeout >= 0:  # NaN, too
-                raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
-            deadline = arrived + timeout
-        return [Entry(query, arrived, deadline) for query in queries]
 
     def _check_owner(self) -> None:
         # Before the lock: a fork may have copied it locked.
@@ -293,7 +325,7 @@ class MicroBatcher:
         for query in queries:
             self._checker.pack([query])
 
-    def _enqueue(self, futures: list[Future[Answer]], entries: list[Entry]) -> None:
+    def _enqueue(self, futures: list[Future[Answer]], entries: list[waiting.Entry]) -> None:
         """Queue all or none. Holds the lock."""
         self._waiting.check_room(len(futures))
         if futures and self._thread is None:
@@ -320,7 +352,7 @@ class MicroBatcher:
         with self._changed:
             late = self._waiting.expire(futures)
             self._changed.notify_all()
-        tell_expired(late)
+        waiting.tell_expired(late)
 
     def _free(self) -> None:
         """Let the next chunk have the engine. Holds the lock."""
@@ -341,43 +373,27 @@ class MicroBatcher:
                 self._running = len(futures)
                 if not futures:
                     self._changed.notify_all()  # all were too late: who closes waits for this
-            tell_expired(expired)
+            waiting.tell_expired(expired)
             if futures:
                 self._run(futures, entries)
 
-    def _run(self, futures: list[Future[Answer]], entries: list[Entry]) -> None:
+    def _run(self, futures: list[Future[Answer]], entries: list[waiting.Entry]) -> None:
         """Answer a chunk on this thread, free the engine for the next, tell the futures."""
-        size = len(futures)
         chunk: Answer | None = None
         error: BaseException | None = None
         started = monotonic()
         try:
-            chunk = self._engine.answer(
-                [entry.query for entry in entries], max_micro_batch=self._width
-            )
+            asked = [entry.query for entry in entries]
+            chunk = self._engine.answer(asked, max_micro_batch=self._width)
         except BaseException as raised:
             error = raised
         with self._changed:
-            self._running_seconds += monotonic() - started
-            if chunk is None:
-                self._failed += size
-            else:
-                self._answered += size
-                self._chunk_sizes[size] += 1
+            self._counts.add(len(futures), monotonic() - started, failed=chunk is None)
             self._free()
         if chunk is None:
             assert error is not None
-            for future in futures:
-                future.set_exception(error)
+            waiting.tell_failed(error, futures)
             if not isinstance(error, Exception) and threading.current_thread() is not self._thread:
                 raise error  # Ctrl-C on the thread that submitted
             return
-        for at, future in enumerate(futures):
-            try:
-                # A copy each, so that who keeps one answer does not keep the chunk's.
-                pages = chunk.pages if size == 1 else chunk.pages[at : at + 1].copy()
-                answer = Answer(pages, chunk.epoch, chunk.num_pages, chunk.micro_batch_sizes)
-            except MemoryError as short:
-                future.set_exception(short)
-            else:
-                future.set_result(answer)
+        waiting.tell_answered(chunk, futures)

@@ -105,6 +105,7 @@ class StrategyMatrix:
 
     def __init__(self, names: Sequence[str], engine: StrategyEngine) -> None:
         self.rows: list[StrategyRow] = []
+        self.lacking: tuple[str, ...]
         self._strategies, self.lacking = strategies_of(names, engine)
         self._default = engine.default_strategy
         self._default_name = strategy_name(self._default, self._default)

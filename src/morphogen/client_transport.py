@@ -65,7 +65,7 @@ class Link:
         policy: RetryPolicy,
         timeout: float,
     ) -> None:
-        self.url = address.url
+        self.url: str = address.url
         self._transport = httpx.AsyncHTTPTransport(
             verify=False if context is None else context, trust_env=False
         )

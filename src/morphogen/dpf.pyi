@@ -1,4 +1,11 @@
 # Made by tools/make_stubs.py from the module's source.
+"""Distributed point functions: Gen, Eval and EvalFull of key format v1 (docs/protocol.md).
+
+The construction is that of Boyle, Gilboa and Ishai, "Function Secret Sharing: Improvements and
+Extensions" (CCS 2016), with early termination at leaves of 512 bits. The pseudo-random generator is
+the ChaCha20 block function of RFC 8439.
+"""
+
 from typing import SupportsIndex
 
 import numpy as np
@@ -9,10 +16,163 @@ MAX_PAGES: int
 
 def gen(
     index: SupportsIndex, num_pages: SupportsIndex, *, entropy: Buffer | None = None
-) -> tuple[bytes, bytes]: ...
-def key_size(num_pages: SupportsIndex) -> int: ...
+) -> tuple[bytes, bytes]:
+    """Make the pair of keys that selects one page (Gen).
+
+    Parameters
+    ----------
+    index : int
+        The page to select, 0 <= index < num_pages. Neither key alone tells anything about it.
+    num_pages : int
+        Pages in the table, 1 to 2**40.
+    entropy : bytes-like of 48 bytes, optional
+        seed0 | seed1 | salt, for tests with known results. By default it comes from the operating
+        system. Never use the same bytes for two pairs.
+
+    Returns
+    -------
+    tuple of (bytes, bytes)
+        The keys of party 0 and party 1, ``key_size(num_pages)`` bytes each. Whoever sees both knows
+        the index.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of the type above.
+    ValueError
+        If a number is out of range, or entropy has another length or two equal seeds.
+
+    Notes
+    -----
+    Gen of Boyle, Gilboa and Ishai (CCS 2016), with early termination: a leaf covers 512 pages. The
+    generator is the block function of ChaCha20 (RFC 8439). docs/protocol.md defines every byte.
+
+    Neither branches on nor indexes by the index or the entropy, once their range has been checked.
+
+    Examples
+    --------
+    >>> import morphogen as mg
+    >>> key0, key1 = mg.dpf.gen(5, num_pages=1000)
+    >>> len(key0) == len(key1) == mg.dpf.key_size(1000)
+    True
+    >>> [mg.dpf.eval_at(key0, at, 1000) ^ mg.dpf.eval_at(key1, at, 1000) for at in range(4, 7)]
+    [0, 1, 0]
+    """
+
+def key_size(num_pages: SupportsIndex) -> int:
+    """Size of one key for a table of ``num_pages`` pages.
+
+    Parameters
+    ----------
+    num_pages : int
+        1 to 2**40.
+
+    Returns
+    -------
+    int
+        Bytes: 112 + 16 * max(0, ceil(log2(num_pages)) - 9).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If num_pages is no int, or out of range.
+    """
+
 def eval_full(
     key: Buffer, num_pages: SupportsIndex, *, instruction_set: str | None = None
-) -> npt.NDArray[np.uint8]: ...
-def eval_at(key: Buffer, index: SupportsIndex, num_pages: SupportsIndex) -> int: ...
-def parse_key(key: Buffer) -> tuple[bytes, int, int]: ...
+) -> npt.NDArray[np.uint8]:
+    """The selection bits of all pages under one key (EvalFull).
+
+    Parameters
+    ----------
+    key : bytes-like
+        A key of either party, made for ``num_pages`` pages.
+    num_pages : int
+        1 to 2**40.
+    instruction_set : str, optional
+        One of ``morphogen.instruction_set.supported()``; by default the widest.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 of shape (ceil(num_pages / 8),). Page i is bit ``i % 8`` of byte ``i // 8``, counted
+        from the least significant; bits past the last page are zero.
+
+    Raises
+    ------
+    InvalidKeyError
+        If the key does not have the form of key format v1.
+    KeyDomainError
+        If the key was made for another number of pages.
+    TypeError, ValueError
+        If an argument has the wrong type, num_pages is out of range, or this machine does not have
+        the instruction set.
+
+    Notes
+    -----
+    EvalFull of Boyle, Gilboa and Ishai (CCS 2016): one walk over the whole tree, one block of
+    ChaCha20 (RFC 8439) for each inner node and each leaf of 512 pages.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import morphogen as mg
+    >>> key0, key1 = mg.dpf.gen(5, num_pages=1000)
+    >>> bits = mg.dpf.eval_full(key0, 1000) ^ mg.dpf.eval_full(key1, 1000)
+    >>> bits.shape
+    (125,)
+    >>> np.flatnonzero(np.unpackbits(bits, bitorder="little"))
+    array([5])
+    """
+
+def eval_at(key: Buffer, index: SupportsIndex, num_pages: SupportsIndex) -> int:
+    """The selection bit of one page under one key (Eval).
+
+    Parameters
+    ----------
+    key : bytes-like
+        A key of either party, made for ``num_pages`` pages.
+    index : int
+        The page to look at, 0 <= index < num_pages; not secret.
+    num_pages : int
+        1 to 2**40.
+
+    Returns
+    -------
+    int
+        0 or 1.
+
+    Raises
+    ------
+    InvalidKeyError
+        If the key does not have the form of key format v1.
+    KeyDomainError
+        If the key was made for another number of pages.
+    TypeError, ValueError
+        If an argument has the wrong type, or a number is out of range.
+
+    Notes
+    -----
+    Eval of Boyle, Gilboa and Ishai (CCS 2016): one path from the root to a leaf.
+    """
+
+def parse_key(key: Buffer) -> tuple[bytes, int, int]:
+    """Check a key's form and read its public fields.
+
+    Parameters
+    ----------
+    key : bytes-like
+        What should be a key of either party.
+
+    Returns
+    -------
+    tuple of (bytes, int, int)
+        The key's bytes, its party (0 or 1) and its n = ceil(log2(num_pages)).
+
+    Raises
+    ------
+    InvalidKeyError
+        If the key does not have the form of key format v1.
+    TypeError
+        If it is not bytes-like.
+    """

@@ -65,7 +65,19 @@ def gen(
 
     Notes
     -----
+    Gen of Boyle, Gilboa and Ishai (CCS 2016), with early termination: a leaf covers 512 pages. The
+    generator is the block function of ChaCha20 (RFC 8439). docs/protocol.md defines every byte.
+
     Neither branches on nor indexes by the index or the entropy, once their range has been checked.
+
+    Examples
+    --------
+    >>> import morphogen as mg
+    >>> key0, key1 = mg.dpf.gen(5, num_pages=1000)
+    >>> len(key0) == len(key1) == mg.dpf.key_size(1000)
+    True
+    >>> [mg.dpf.eval_at(key0, at, 1000) ^ mg.dpf.eval_at(key1, at, 1000) for at in range(4, 7)]
+    [0, 1, 0]
     """
     cdef uint64_t pages = check_num_pages(num_pages)
     cdef int n = log_pages(pages)
@@ -90,6 +102,11 @@ def key_size(num_pages: SupportsIndex) -> int:
     -------
     int
         Bytes: 112 + 16 * max(0, ceil(log2(num_pages)) - 9).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If num_pages is no int, or out of range.
     """
     return key_bytes(log_pages(check_num_pages(num_pages)))
 
@@ -120,6 +137,25 @@ def eval_full(
         If the key does not have the form of key format v1.
     KeyDomainError
         If the key was made for another number of pages.
+    TypeError, ValueError
+        If an argument has the wrong type, num_pages is out of range, or this machine does not have
+        the instruction set.
+
+    Notes
+    -----
+    EvalFull of Boyle, Gilboa and Ishai (CCS 2016): one walk over the whole tree, one block of
+    ChaCha20 (RFC 8439) for each inner node and each leaf of 512 pages.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import morphogen as mg
+    >>> key0, key1 = mg.dpf.gen(5, num_pages=1000)
+    >>> bits = mg.dpf.eval_full(key0, 1000) ^ mg.dpf.eval_full(key1, 1000)
+    >>> bits.shape
+    (125,)
+    >>> np.flatnonzero(np.unpackbits(bits, bitorder="little"))
+    array([5])
     """
     cdef uint64_t pages = check_num_pages(num_pages)
     cdef bytes held = check_key(key, pages)
@@ -159,6 +195,12 @@ def eval_at(key: Buffer, index: SupportsIndex, num_pages: SupportsIndex) -> int:
         If the key does not have the form of key format v1.
     KeyDomainError
         If the key was made for another number of pages.
+    TypeError, ValueError
+        If an argument has the wrong type, or a number is out of range.
+
+    Notes
+    -----
+    Eval of Boyle, Gilboa and Ishai (CCS 2016): one path from the root to a leaf.
     """
     cdef uint64_t pages = check_num_pages(num_pages)
     cdef bytes held = check_key(key, pages)
@@ -172,6 +214,7 @@ def parse_key(key: Buffer) -> tuple[bytes, int, int]:
     Parameters
     ----------
     key : bytes-like
+        What should be a key of either party.
 
     Returns
     -------

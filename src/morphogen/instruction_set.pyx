@@ -15,6 +15,7 @@ def compiled() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
+        Such as "avx2"; the last is "baseline", which every machine can run.
     """
     return tuple(kernels.decode() for kernels in _names(False))
 

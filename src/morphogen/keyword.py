@@ -45,6 +45,7 @@ class BuiltTable:
     pages : numpy.ndarray
         uint8 of shape (num_pages, page_size).
     layout : TableLayout
+        Where the keys are.
     tries : int
         Seeds that it took, 1 or more.
     """
@@ -86,6 +87,7 @@ def build(
     pages : numpy.ndarray
         uint8 of shape (num_pages, page_size).
     layout : TableLayout
+        Where the keys are: what a client needs to look one up.
 
     Raises
     ------
@@ -100,6 +102,17 @@ def build(
     Notes
     -----
     The same items in the same order with the same seed give the same table.
+
+    Each key lies in one of three pages that BLAKE2b (RFC 7693) picks: cuckoo hashing with buckets,
+    placed by local search allocation (Khosla, "Balls into Bins Made Faster", ESA 2013).
+
+    Examples
+    --------
+    >>> from morphogen.keyword import build
+    >>> words = {b"apple": b"a fruit", b"carrot": b"a root"}
+    >>> pages, layout = build(words.items(), page_size=512)
+    >>> layout.find(b"carrot", pages[list(layout.candidates(b"carrot"))])
+    b'a root'
     """
     built = build_table(items, page_size=page_size, load=load, seed=seed, progress=progress)
     return built.pages, built.layout
@@ -117,17 +130,26 @@ def build_table(
 
     Parameters
     ----------
-    items, page_size, load, seed, progress
-        As in `build`.
+    items : iterable of tuple of bytes
+        As `build` takes them.
+    page_size : int, optional
+        As `build` takes it.
+    load : float, optional
+        As `build` takes it.
+    seed : bytes, optional
+        As `build` takes it.
+    progress : callable, optional
+        As `build` takes it.
 
     Returns
     -------
     BuiltTable
+        The table, and how many seeds it took.
 
     Raises
     ------
     TableBuildError, TypeError, ValueError
-        As in `build`.
+        As from `build`.
     """
     check_range("page_size", page_size, 1, MAX_PAGE_SIZE)
     if load is not None and not 0 < load <= 1:

@@ -32,11 +32,12 @@ class Metrics:
     batcher : MicroBatcher
         Asked for its statistics at each scrape.
     info : TableInfo
+        Of the table that it answers from.
     """
 
     def __init__(self, batcher: MicroBatcher, info: TableInfo) -> None:
         self._registry = CollectorRegistry()
-        self.requests = Counter(
+        self.requests: Counter = Counter(
             "morphogen_requests",
             "Requests answered, by path and status.",
             ("path", "status"),
@@ -49,11 +50,17 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        self.phases = {phase: self._phases.labels(phase) for phase in PHASES}
+        self.phases: dict[str, Histogram] = {phase: self._phases.labels(phase) for phase in PHASES}
         self._registry.register(_BatcherCollector(batcher, info))
 
     def text(self) -> bytes:
-        """All metrics now."""
+        """All metrics now.
+
+        Returns
+        -------
+        bytes
+            Prometheus' text format, of the content type `CONTENT_TYPE`.
+        """
         return generate_latest(self._registry)
 
 

@@ -31,9 +31,16 @@ class PageMatrix:
     Raises
     ------
     TypeError
-        If array is not an array of uint8.
+        If array is not an array of uint8, or epoch no int.
     ValueError
         If its shape or its memory layout does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import morphogen as mg
+    >>> mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8), epoch=7)
+    PageMatrix(1000 pages of 64 bytes, epoch 7, in memory)
     """
 
     __slots__ = ("_body", "_epoch", "_mapping", "_num_pages", "_page_size", "_tail")
@@ -107,11 +114,14 @@ class PageMatrix:
         Returns
         -------
         PageMatrix
+            Over the mapped file.
 
         Raises
         ------
         OSError
             If the file cannot be opened or mapped.
+        TypeError
+            If page_size, epoch or offset is no int.
         ValueError
             If it has no byte after offset or is a pipe, offset is negative, or page_size is not in
             1..2**40.

@@ -54,6 +54,17 @@ def micro_batch_ranges(
     list of (int, int)
         Half-open ranges that cover 0..total_queries in order. All have the full width but the last,
         which may be shorter.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is no int, or out of range.
+
+    Examples
+    --------
+    >>> import morphogen as mg
+    >>> mg.planner.micro_batch_ranges(5)
+    [(0, 2), (2, 4), (4, 5)]
     """
     cdef Py_ssize_t total = _at_least("total_queries", total_queries, 0)
     cdef Py_ssize_t cap = _at_least("max_micro_batch", max_micro_batch, 1)
@@ -93,7 +104,39 @@ cdef class KeyPacker:
     Parameters
     ----------
     num_pages : int
-        Pages in the table that the keys must be for.
+        Pages in the table that the keys must be for, 1 to 2**40.
+
+    Attributes
+    ----------
+    num_pages : int
+        As given.
+    key_size : int
+        Bytes a key, and the distance between packed keys.
+    query_count : int
+        Queries in the batch last packed, 0 after an error.
+    keys_per_query : int
+        Keys of each of them, 1 to 3; 3 where there were none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If num_pages is no int, or out of range.
+
+    Notes
+    -----
+    A packer is not safe for two threads at a time. docs/reference/cython.md describes it at the C
+    level.
+
+    Examples
+    --------
+    >>> import morphogen as mg
+    >>> query, _ = mg.make_query([3, 5, 7], num_pages=1000)
+    >>> packer = mg.planner.KeyPacker(1000)
+    >>> packer.pack([query, query])
+    >>> packer.query_count, packer.keys_per_query, packer.key_size
+    (2, 3, 128)
+    >>> packer.packed() == b"".join(query.keys) * 2
+    True
     """
 
     def __cinit__(self, num_pages: SupportsIndex) -> None:
@@ -118,6 +161,8 @@ cdef class KeyPacker:
             If a key is malformed, or made for another number of pages.
         TypeError, ValueError
             If queries is not a list of Query, or they differ in their number of keys.
+        MemoryError
+            If there is no memory for the keys.
         """
         if not isinstance(queries, list):
             raise TypeError(f"queries must be a list of Query, not {type(queries).__name__}")

@@ -33,7 +33,7 @@ class Query:
     ValueError
         If there are none, or more than three.
     TypeError
-        If the keys are not bytes-like.
+        If keys is no iterable of bytes-like objects.
     """
 
     keys: tuple[bytes, ...]
@@ -118,6 +118,13 @@ def make_query(indices: Sequence[SupportsIndex], num_pages: int) -> tuple[Query,
     ------
     TypeError, ValueError
         If an argument has the wrong type or is out of range.
+
+    Examples
+    --------
+    >>> import morphogen as mg
+    >>> query0, query1 = mg.make_query([3, 5, 7], num_pages=1000)
+    >>> query0
+    Query(3 keys of 128 bytes)
     """
     rows = [_index_row(indices, "indices")]
     (query0,), (query1,) = _queries(rows, num_pages)
@@ -194,10 +201,29 @@ def reconstruct(answer0: Answer, answer1: Answer) -> npt.NDArray[np.uint8]:
         If the tables that answered have different epochs.
     DomainMismatchError
         If they differ in num_pages, or the answers in shape.
+    TypeError
+        If an argument is no Answer.
 
     Notes
     -----
     A server that answers falsely is not caught here: see docs/protocol.md.
+
+    Examples
+    --------
+    Two servers have the same pages; here one engine stands for both.
+
+    >>> import numpy as np
+    >>> import morphogen as mg
+    >>> table = np.random.default_rng(1).integers(0, 256, (1000, 64), dtype=np.uint8)
+    >>> query0, query1 = mg.make_query([3, 5, 7], num_pages=1000)
+    >>> with mg.open_engine(mg.PageMatrix(table), device="cpu") as engine:
+    ...     answer0 = engine.answer([query0])
+    ...     answer1 = engine.answer([query1])
+    >>> pages = mg.reconstruct(answer0, answer1)
+    >>> pages.shape
+    (1, 3, 64)
+    >>> bool((pages[0] == table[[3, 5, 7]]).all())
+    True
     """
     for answer in (answer0, answer1):
         if not isinstance(answer, Answer):

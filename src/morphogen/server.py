@@ -116,6 +116,7 @@ def serve(config: ServerConfig, progress: Callable[[int, int], None] | None = No
     Parameters
     ----------
     config : ServerConfig
+        What to serve, and where.
     progress : callable, optional
         Called while the pages are read for their digest, with the bytes done and those in all.
 
@@ -224,7 +225,15 @@ def _totals(batcher: MicroBatcher) -> dict[str, int]:
 
 
 def log(event: str, **fields: Any) -> None:
-    """Write one event to the log."""
+    """Write one event to the log.
+
+    Parameters
+    ----------
+    event : str
+        Its name.
+    **fields
+        What else there is to say of it, as JSON can.
+    """
     LOGGER.info(event, extra={"fields": fields})
 
 

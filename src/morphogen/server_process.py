@@ -43,10 +43,10 @@ class ServerProcess:
 
     def __init__(self, path: Path, party: int, options: Sequence[str] = ()) -> None:
         self.log: list[str] = []
-        self.url = ""
+        self.url: str = ""
         self._ready = threading.Event()
         command = [sys.executable, "-m", "morphogen", "serve", str(path)]
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[str] = subprocess.Popen(
             [*command, "--party", str(party), "--port", "0", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

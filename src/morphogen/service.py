@@ -68,6 +68,7 @@ def digest_pages(pages: PageMatrix, progress: Callable[[int, int], object] | Non
     Parameters
     ----------
     pages : PageMatrix
+        The table.
     progress : callable, optional
         Called with the bytes done and those in all.
 
@@ -100,8 +101,9 @@ def describe_table(
     Parameters
     ----------
     engine : Engine
+        What answers.
     party : int
-        0 or 1.
+        0 or 1: whose keys are answered.
     keys_per_query : int, optional
         1 to 3.
     digest : str, optional
@@ -112,6 +114,7 @@ def describe_table(
     Returns
     -------
     TableInfo
+        For `create_app`.
 
     Raises
     ------
@@ -145,6 +148,7 @@ class Service:
     batcher : MicroBatcher
         Closed, with everything answered, when the application shuts down.
     info : TableInfo
+        From `describe_table`.
     max_wait : float
         Seconds that a query may wait for its chunk.
     """
@@ -153,11 +157,29 @@ class Service:
         self.batcher = batcher
         self.max_wait = max_wait
         self.info = info
-        self.metrics = Metrics(batcher, info)
+        self.metrics: Metrics = Metrics(batcher, info)
         self._info_body = msgspec.json.encode(info)
 
     async def answer(self, request: Request[Any, Any, Any], *, single: bool) -> Response[bytes]:
-        """Decode, answer and encode one request."""
+        """Decode, answer and encode one request.
+
+        Parameters
+        ----------
+        request : litestar.Request
+            Of a batch, or of one query.
+        single : bool
+            Which of the two.
+
+        Returns
+        -------
+        litestar.Response
+            In the encoding of the request.
+
+        Raises
+        ------
+        MorphogenError
+            What is wrong with the request, or went wrong: each has its status.
+        """
         kind = wire.media_type(request.headers.get("content-type", ""))
         body = await request.body()
         phases = self.metrics.phases
@@ -180,11 +202,23 @@ class Service:
         return Response(encoded, media_type=kind, status_code=200)
 
     def epoch(self) -> Response[bytes]:
-        """What the table is."""
+        """What the table is.
+
+        Returns
+        -------
+        litestar.Response
+            The `TableInfo`, as JSON.
+        """
         return Response(self._info_body, media_type=wire.JSON)
 
     def health(self) -> tuple[dict[str, bool], int]:
-        """Whether the process lives, and whether it takes queries."""
+        """Whether the process lives, and whether it takes queries.
+
+        Returns
+        -------
+        tuple of (dict, int)
+            What to answer, and its status: 200 or 503.
+        """
         ready = not self.batcher.closed and not self.batcher.engine.closed
         return {"live": True, "ready": ready}, 200 if ready else 503
 
@@ -206,6 +240,15 @@ def create_app(
     Returns
     -------
     ASGI application
+        For uvicorn, or any other server of ASGI applications.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import morphogen as mg
+    >>> from morphogen.service import create_app, describe_table
+    >>> engine = mg.open_engine(mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8)), device="cpu")
+    >>> app = create_app(mg.MicroBatcher(engine), describe_table(engine, party=0))
     """
     service = Service(batcher, info, max_wait)
 

@@ -36,6 +36,7 @@ class TableHeader:
     Parameters
     ----------
     layout : TableLayout
+        Where the keys are.
     digest : bytes
         SHA-256 of all pages, 32 bytes.
     """
@@ -126,6 +127,7 @@ def open_table(
     Parameters
     ----------
     path : path-like
+        The file, as `write_table` makes it.
     epoch : int, optional
         Version of the table.
     verify : bool, optional
@@ -137,12 +139,16 @@ def open_table(
     Returns
     -------
     pages : PageMatrix
+        Over the mapped file, without its header.
     layout : TableLayout
+        Where the keys are.
 
     Raises
     ------
     OSError
         If the file cannot be opened or mapped.
+    TypeError
+        If epoch is no int.
     TableFileError
         If it is no table, or was truncated, altered, or made for another version of the format.
     """
@@ -162,10 +168,12 @@ def read_header(path: str | os.PathLike[str]) -> TableHeader:
     Parameters
     ----------
     path : path-like
+        The file, as `write_table` makes it.
 
     Returns
     -------
     TableHeader
+        Its layout and the digest of its pages.
 
     Raises
     ------
@@ -184,6 +192,7 @@ def is_table(path: str | os.PathLike[str]) -> bool:
     Parameters
     ----------
     path : path-like
+        What may be a table.
 
     Returns
     -------

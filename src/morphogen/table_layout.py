@@ -103,10 +103,21 @@ class TableLayout:
         Parameters
         ----------
         key : bytes
+            The key, whether or not the table has it.
 
         Returns
         -------
-        tuple of int
+        tuple of (int, int, int)
+            Each 0 <= index < num_pages.
+
+        Raises
+        ------
+        TypeError
+            If key is not bytes.
+
+        Notes
+        -----
+        By BLAKE2b (RFC 7693) keyed with the seed: section 12 of docs/protocol.md.
         """
         first, second, third = hash_key(key, self.seed, self.num_pages)[0]
         return first, second, third
@@ -117,6 +128,7 @@ class TableLayout:
         Parameters
         ----------
         key : bytes
+            The key to look for.
         pages : numpy.ndarray
             uint8 of shape (3, page_size): the pages that `candidates` names, in any order.
 
@@ -164,6 +176,7 @@ class TableLayout:
         Returns
         -------
         dict
+            What `from_dict` takes.
         """
         values: dict[str, Any] = {"version": VERSION}
         values |= {field.name: getattr(self, field.name) for field in fields(self)}
@@ -182,6 +195,7 @@ class TableLayout:
         Returns
         -------
         TableLayout
+            As it was when `as_dict` was called.
 
         Raises
         ------
@@ -213,7 +227,29 @@ class TableLayout:
 
 
 def hash_key(key: bytes, seed: bytes, num_pages: int) -> tuple[list[int], bytes]:
-    """A key's candidates and its check."""
+    """A key's candidates and its check.
+
+    Parameters
+    ----------
+    key : bytes
+        Of any length.
+    seed : bytes
+        16 bytes, the table's.
+    num_pages : int
+        Pages in the table.
+
+    Returns
+    -------
+    candidates : list of int
+        Three pages, of which some may coincide.
+    check : bytes
+        16 bytes.
+
+    Raises
+    ------
+    TypeError
+        If key is not bytes.
+    """
     if not isinstance(key, bytes):
         raise TypeError(f"key must be bytes, not {type(key).__name__}")
     digest = blake2b(key, key=seed, person=_PERSON, digest_size=_DIGEST_BYTES).digest()
@@ -222,5 +258,19 @@ def hash_key(key: bytes, seed: bytes, num_pages: int) -> tuple[list[int], bytes]
 
 
 def check_range(name: str, value: int, low: int, high: int) -> None:
+    """Refuse a number that is out of its range.
+
+    Parameters
+    ----------
+    name : str
+        What it is, for the message.
+    value, low, high : int
+        The number, and what it may be, both included.
+
+    Raises
+    ------
+    ValueError
+        If it is out of range.
+    """
     if not low <= value <= high:
         raise ValueError(f"{name} must be in {low}..{high}, not {value}")

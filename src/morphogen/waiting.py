@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from time import monotonic
@@ -32,6 +32,38 @@ class Entry:
     deadline: float | None
 
 
+def make_entries(queries: Sequence[Query], timeout: float | None) -> list[Entry]:
+    """Entries of queries that arrive now.
+
+    Parameters
+    ----------
+    queries : sequence of Query
+        The queries.
+    timeout : float or None
+        Seconds that they may wait; None for as long as it takes.
+
+    Returns
+    -------
+    list of Entry
+        In the order of the queries.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is no Query, or timeout is no number of 0 or more.
+    """
+    for query in queries:
+        if not isinstance(query, Query):
+            raise TypeError(f"a query must be a Query, not {type(query).__name__}")
+    arrived = monotonic()
+    deadline = None
+    if timeout is not None:
+        if not timeout >= 0:  # NaN, too
+            raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
+        deadline = arrived + timeout
+    return [Entry(query, arrived, deadline) for query in queries]
+
+
 class WaitingQueue:
     """Queries that wait, by their futures. Its owner's lock guards every call.
 
@@ -53,13 +85,15 @@ class WaitingQueue:
 
     def __init__(self, limit: SupportsIndex) -> None:
         try:
-            self.limit = operator.index(limit)
+            self.limit: int = operator.index(limit)
         except TypeError:
             raise TypeError(f"max_queued must be an int, not {type(limit).__name__}") from None
         if self.limit < 1:
             raise ValueError(f"max_queued must be 1 or more, not {self.limit}")
-        self.cancelled = self.expired = self.refused = 0
-        self.seconds = 0.0
+        self.cancelled: int = 0
+        self.expired: int = 0
+        self.refused: int = 0
+        self.seconds: float = 0.0
         # In order of arrival; a dictionary, so that one cancelled amid it leaves at once.
         self._entries: OrderedDict[Future[Answer], Entry] = OrderedDict()
 
@@ -140,3 +174,23 @@ def tell_expired(futures: Iterable[Future[Answer]]) -> None:
     """Give each its DeadlineError. Their callbacks run here."""
     for future in futures:
         future.set_exception(DeadlineError("the query waited longer than its time-out"))
+
+
+def tell_failed(error: BaseException, futures: Iterable[Future[Answer]]) -> None:
+    """Give each what the engine raised. Their callbacks run here."""
+    for future in futures:
+        future.set_exception(error)
+
+
+def tell_answered(chunk: Answer, futures: Sequence[Future[Answer]]) -> None:
+    """Give each its part of a chunk's answer. Their callbacks run here."""
+    size = len(futures)
+    for at, future in enumerate(futures):
+        try:
+            # A copy each, so that who keeps one answer does not keep the chunk's.
+            pages = chunk.pages if size == 1 else chunk.pages[at : at + 1].copy()
+            answer = Answer(pages, chunk.epoch, chunk.num_pages, chunk.micro_batch_sizes)
+        except MemoryError as short:
+            future.set_exception(short)
+        else:
+            future.set_result(answer)

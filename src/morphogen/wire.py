@@ -56,6 +56,7 @@ class TableInfo(msgspec.Struct, frozen=True, kw_only=True):
     party : int
         0 or 1: whose keys it answers.
     epoch_id, num_pages, page_size, keys_per_query : int
+        The table's version, its pages, the bytes of a page, and the keys that a query must have.
     format_version : int
         Of the keys and of these messages, 1.
     digest : str
@@ -119,6 +120,7 @@ def media_type(content_type: str) -> str:
     Parameters
     ----------
     content_type : str
+        The header's value, with or without parameters.
 
     Returns
     -------
@@ -144,15 +146,18 @@ def decode_request(
     Parameters
     ----------
     body : bytes
+        What was sent.
     content_type : str
         `JSON` or `MSGPACK`.
     info : TableInfo
+        Of this server.
     single : bool, optional
         Whether it is the body for one query.
 
     Returns
     -------
     BatchRequest
+        Well-formed, and for this table.
 
     Raises
     ------
@@ -222,13 +227,16 @@ def encode_request(
     Parameters
     ----------
     queries : list of Query
+        One party's.
     epoch_id, num_pages : int, optional
         The table that they are for, which the server compares.
     content_type : str, optional
+        `JSON` or, by default, `MSGPACK`.
 
     Returns
     -------
     bytes
+        The body.
     """
     if content_type == JSON:
         texts = [QueryBody([_write_hex(key) for key in query.keys]) for query in queries]
@@ -243,13 +251,16 @@ def encode_response(response: BatchResponse, content_type: str, *, single: bool 
     Parameters
     ----------
     response : BatchResponse
+        The answer.
     content_type : str
+        `JSON` or `MSGPACK`.
     single : bool, optional
         Whether it answers one query's request.
 
     Returns
     -------
     bytes
+        The body.
     """
     write: Any = _write_hex if content_type == JSON else bytes
     results = [[write(page.tobytes()) for page in pages] for pages in response.pages]
@@ -270,14 +281,18 @@ def decode_response(
     Parameters
     ----------
     body : bytes
+        What was answered.
     content_type : str
+        `JSON` or `MSGPACK`.
     info : TableInfo
         Of the server that answered. Epoch, num_pages and digest are left to the caller to compare.
     expected_queries : int
+        How many the request had.
 
     Returns
     -------
     BatchResponse
+        Well-formed, and for that many queries.
 
     Raises
     ------
@@ -287,8 +302,7 @@ def decode_response(
     raw = _decode(body, content_type, BatchResponseBody)
     if len(raw.results) != expected_queries:
         raise WireError(f"expected {expected_queries} results, not {len(raw.results)}", "results")
-    shape = (expected_queries, info.keys_per_query, info.page_size)
-    pages = np.empty(shape, dtype=np.uint8)
+    pages = np.empty((expected_queries, info.keys_per_query, info.page_size), dtype=np.uint8)
     for at, result in enumerate(raw.results):
         field = f"results[{at}].pages"
         if len(result.pages) != info.keys_per_query:
@@ -315,6 +329,7 @@ def decode_info(body: bytes) -> TableInfo:
     Returns
     -------
     TableInfo
+        As the server says it, whether or not it is possible.
 
     Raises
     ------
@@ -333,10 +348,12 @@ def max_body_bytes(info: TableInfo) -> int:
     Parameters
     ----------
     info : TableInfo
+        Of the table.
 
     Returns
     -------
     int
+        Bytes.
     """
     a_key = 2 * dpf.key_size(info.num_pages) + _BYTES_A_KEY  # hexadecimal is the larger
     return _BYTES_A_BODY + MAX_QUERIES * (_BYTES_A_QUERY + MAX_KEYS_PER_QUERY * a_key)

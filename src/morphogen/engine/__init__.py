@@ -50,8 +50,19 @@ def open_engine(
         If the device cannot be used here; the message says what is missing.
     DeviceOutOfMemoryError
         If the table does not fit the device.
+    DeviceError
+        If the device fails, or the system refuses to start that many threads.
     TypeError, ValueError
         If an argument has the wrong type or is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import morphogen as mg
+    >>> pages = mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8))
+    >>> with mg.open_engine(pages, device="cpu", threads=1) as engine:
+    ...     engine.device, engine.max_micro_batch
+    ('cpu', 32)
     """
     candidates = device_candidates(device)
     if threads is not None or instruction_set is not None:

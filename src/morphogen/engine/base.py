@@ -26,6 +26,18 @@ class Engine(ABC):
     and `close` waits for the call that runs. It cannot be used in a forked child: open one there,
     on a GPU only if the parent process has not used CUDA before.
     A signal handler must not call an engine that it may have interrupted.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+        The table to answer from.
+    choices : Choices
+        The strategies that the engine has.
+
+    Raises
+    ------
+    TypeError
+        If pages is no PageMatrix.
     """
 
     def __init__(self, pages: PageMatrix, choices: Choices) -> None:
@@ -114,7 +126,18 @@ class Engine(ABC):
 
         Notes
         -----
-        All is checked before any work is done.
+        All is checked before any work is done. A key's answer is the XOR of the pages that it
+        selects: the inner product of private information retrieval, over bits.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import morphogen as mg
+        >>> pages = mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8))
+        >>> queries, _ = mg.make_queries([[3, 5, 7], [1, 2, 3]], num_pages=1000)
+        >>> with mg.open_engine(pages, device="cpu") as engine:
+        ...     engine.answer(queries)
+        Answer(pages=uint8[2, 3, 64], epoch=0, num_pages=1000, micro_batch_sizes=(2,))
         """
         return self._answer(
             queries, out, self._choices.choose(max_micro_batch, lanes, graph), self._run
@@ -155,6 +178,7 @@ class Engine(ABC):
         Returns
         -------
         int
+            Queries, 1 or more.
 
         Raises
         ------
@@ -216,6 +240,8 @@ class Engine(ABC):
         ------
         EngineClosedError
             If the engine is closed, or belongs to the parent of this process.
+        DeviceError
+            If a GPU fails.
         """
 
     @abstractmethod

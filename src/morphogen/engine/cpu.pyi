@@ -1,4 +1,6 @@
 # Made by tools/make_stubs.py from the module's source.
+"""The CPU engine: SIMD scans by a team of threads, one pass over the pages for a whole chunk."""
+
 from typing import SupportsIndex
 
 import numpy as np
@@ -12,6 +14,34 @@ MAX_MICRO_BATCH: int
 MAX_THREADS: int
 
 class CpuEngine(Engine):
+    """Answers on the CPU. Made by `morphogen.open_engine`.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+        The table to answer from.
+    threads : int, optional
+        Threads that share a pass, 1 or more; by default one for each core this process may use.
+    instruction_set : str, optional
+        One of ``morphogen.instruction_set.supported()``; by default the widest.
+    read_order : str, optional
+        "rows": several pages are read side by side, which Intel's processors follow by themselves;
+        "memory": one after the other, asked for far ahead by software. By default what was faster
+        on processors of this make; answers are the same.
+
+    Raises
+    ------
+    DeviceError
+        If the operating system refuses to start that many threads.
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
+
+    Notes
+    -----
+    How a pass adds pages up depends on the number of keys, the page size and the instruction set:
+    docs/performance.md names the methods and where they come from.
+    """
+
     def __init__(
         self,
         pages: PageMatrix,
@@ -21,12 +51,27 @@ class CpuEngine(Engine):
         read_order: str | None = None,
     ) -> None: ...
     @property
-    def threads(self) -> int: ...
+    def threads(self) -> int:
+        """Threads that share a pass, the caller's among them."""
     @property
-    def instruction_set(self) -> str: ...
+    def instruction_set(self) -> str:
+        """Name of the instruction set in use."""
     @property
-    def read_order(self) -> str: ...
-    def read_pages(self) -> int: ...
+    def read_order(self) -> str:
+        """In what order a pass reads pages: "rows" or "memory"."""
+    def read_pages(self) -> int:
+        """Read every page once, in memory order: see `Engine.read_pages`.
+
+        Returns
+        -------
+        int
+            XOR of the pages' bytes, taken as little-endian 64-bit words.
+
+        Raises
+        ------
+        EngineClosedError
+            If the engine is closed, or belongs to the parent of this process.
+        """
     def _run(
         self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy
     ) -> None: ...

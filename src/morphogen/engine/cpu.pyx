@@ -127,6 +127,7 @@ class CpuEngine(Engine):
     Parameters
     ----------
     pages : PageMatrix
+        The table to answer from.
     threads : int, optional
         Threads that share a pass, 1 or more; by default one for each core this process may use.
     instruction_set : str, optional
@@ -135,6 +136,18 @@ class CpuEngine(Engine):
         "rows": several pages are read side by side, which Intel's processors follow by themselves;
         "memory": one after the other, asked for far ahead by software. By default what was faster
         on processors of this make; answers are the same.
+
+    Raises
+    ------
+    DeviceError
+        If the operating system refuses to start that many threads.
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
+
+    Notes
+    -----
+    How a pass adds pages up depends on the number of keys, the page size and the instruction set:
+    docs/performance.md names the methods and where they come from.
     """
 
     def __init__(
@@ -170,6 +183,18 @@ class CpuEngine(Engine):
         return self._read_order
 
     def read_pages(self) -> int:
+        """Read every page once, in memory order: see `Engine.read_pages`.
+
+        Returns
+        -------
+        int
+            XOR of the pages' bytes, taken as little-endian 64-bit words.
+
+        Raises
+        ------
+        EngineClosedError
+            If the engine is closed, or belongs to the parent of this process.
+        """
         cdef _Scanner scanner
         self._acquire()
         try:

@@ -213,13 +213,25 @@ class CudaEngine(Engine):
     Parameters
     ----------
     pages : PageMatrix
-    ordinal : int
+        The table to answer from. It is copied to the device.
+    ordinal : int, optional
         N of "cuda:N".
     progress : callable, optional
         Called while the pages are uploaded, with the bytes sent and the bytes in all.
     generate : int, optional
         Instead of uploading, let the device make random pages from this seed. For benchmarks:
         the bytes of ``pages`` are not read.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If the device cannot be used here.
+    DeviceOutOfMemoryError
+        If the table does not fit the device.
+    DeviceError
+        If the device fails.
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
     """
 
     def __init__(
@@ -251,6 +263,20 @@ class CudaEngine(Engine):
         return self._grid
 
     def read_pages(self) -> int:
+        """Read every page once, in memory order, on the device: see `Engine.read_pages`.
+
+        Returns
+        -------
+        int
+            XOR of the pages' bytes, taken as little-endian 64-bit words.
+
+        Raises
+        ------
+        EngineClosedError
+            If the engine is closed, or belongs to the parent of this process.
+        DeviceError
+            If the device fails.
+        """
         self._acquire()
         try:
             return self._scanner.read()
@@ -267,12 +293,20 @@ class CudaEngine(Engine):
 
         Parameters
         ----------
-        queries, max_micro_batch
+        queries : list of Query
+            As for `answer`.
+        max_micro_batch : int, optional
             As for `answer`.
 
         Returns
         -------
         tuple of (Answer, PhaseTimes)
+            What `answer` gives, and microseconds.
+
+        Raises
+        ------
+        InvalidKeyError, KeyDomainError, EngineClosedError, DeviceError, TypeError, ValueError
+            As from `answer`.
 
         Notes
         -----

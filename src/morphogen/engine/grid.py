@@ -52,6 +52,7 @@ def plan_grid(num_pages: int, vectors: int, max_tile_vectors: int, resident_bloc
     Returns
     -------
     Grid
+        That fills the device best, with as few blocks as that takes.
     """
     tiles = -(-vectors // max_tile_vectors)
     most = max(1, num_pages // MIN_RUN_PAGES)

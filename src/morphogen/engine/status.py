@@ -21,8 +21,11 @@ class DeviceStatus:
     ordinal : int
         N of "cuda:N".
     name : str
+        As the driver gives it.
     compute_capability : tuple of (int, int)
+        Major and minor.
     multiprocessors : int
+        How many it has.
     memory : int
         Bytes.
     ptx : str
@@ -81,6 +84,14 @@ def driver_status() -> DriverStatus:
     Notes
     -----
     Nothing is allocated on a device. The first call loads the CUDA driver.
+
+    Examples
+    --------
+    >>> import morphogen as mg
+    >>> status = mg.driver_status()
+    >>> device = "cuda" if status.usable else "cpu"
+    >>> status.usable == any(found.usable for found in status.devices)
+    True
     """
     try:
         driver = _load_driver()
@@ -148,7 +159,7 @@ def _examine(driver: ModuleType, ordinal: int) -> DeviceStatus:
 
 
 def free_memory(ordinal: int) -> int:
-    """Bytes of a device's memory that are free now.
+    """Tell how much of a device's memory is free now.
 
     Parameters
     ----------
@@ -158,6 +169,14 @@ def free_memory(ordinal: int) -> int:
     Returns
     -------
     int
+        Bytes.
+
+    Raises
+    ------
+    DeviceError
+        If the device cannot be used.
+    ImportError
+        If the CUDA bindings are not installed.
     """
     driver = _load_driver()
     with driver.Context(ordinal) as context:

@@ -54,12 +54,15 @@ class Choices:
 
         Parameters
         ----------
-        max_micro_batch, lanes, graph
+        max_micro_batch, lanes : int or None
             As `Engine.answer` takes them.
+        graph : bool
+            As `Engine.answer` takes it.
 
         Returns
         -------
         Strategy
+            What runs.
 
         Raises
         ------
@@ -75,7 +78,23 @@ class Choices:
         )
 
     def check_width(self, max_micro_batch: int | None) -> int:
-        """The width that a caller asks for. Raises as `choose` does."""
+        """The width that a caller asks for.
+
+        Parameters
+        ----------
+        max_micro_batch : int or None
+            As `Engine.answer` takes it.
+
+        Returns
+        -------
+        int
+            Queries, 1 or more.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As from `choose`.
+        """
         if max_micro_batch is None:
             return self.default.width
         width = _as_int("max_micro_batch", max_micro_batch)
