@@ -8,10 +8,12 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpydoc.xref import DEFAULT_LINKS
+from sphinx.errors import ConfigError
 from sphinx.util.inspect import stringify_signature
 
 import morphogen
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
-# autodoc would read the stubs of Cython modules instead of the modules, and stubs have no docstrings.
+# Else autodoc reads the stubs of Cython modules instead of these, and stubs have no docstrings.
 os.environ["SPHINX_AUTODOC_IGNORE_NATIVE_MODULE_TYPE_STUBS"] = "1"
 
 project = "morphogen"
@@ -30,7 +32,6 @@ version = release = morphogen.__version__
 extensions = [
     "myst_parser",  # the pages are Markdown
     "sphinx.ext.autodoc",
-    "sphinx.ext.viewcode",  # to the source of what is Python
     "numpydoc",
     "sphinx_argparse_cli",
     "sphinx_copybutton",
@@ -140,8 +141,20 @@ def _link_short_name(
     )
 
 
+def _stay_offline(app: Sphinx) -> None:
+    """Fail where anything is fetched, but for the links that ``-b linkcheck`` looks at."""
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("socket.connect", "socket.getaddrinfo"):
+            raise ConfigError(f"the site must be built without a network: {event}{arguments[1:]}")
+
+    if app.builder.name != "linkcheck":
+        sys.addaudithook(refuse)
+
+
 def setup(app: Sphinx) -> None:
     """Register what is above."""
+    app.connect("builder-inited", _stay_offline, priority=0)  # before extensions fetch
     app.connect("source-read", _read_page)
     app.connect("include-read", _read_included)
     app.connect("autodoc-process-signature", _sign_as_written)
