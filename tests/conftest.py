@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,21 @@ import numpy.typing as npt
 import pytest
 
 import morphogen as mg
+from built_site import site, site_pages
 from morphogen.engine.base import Engine
 from native_build import native_folder
 from ptx_emulator import emulator
 from standin_driver import StandIn, standin, standin_directory, standin_library
 
-__all__ = ["emulator", "native_folder", "standin", "standin_directory", "standin_library"]
+__all__ = [
+    "emulator",
+    "native_folder",
+    "site",
+    "site_pages",
+    "standin",
+    "standin_directory",
+    "standin_library",
+]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -31,6 +41,7 @@ GUARD = 0xA5  # what guard bytes hold
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
     parser.addoption("--full", action="store_true", help="run all tests, and fail where one skips")
+    parser.addoption("--site", type=Path, metavar="FOLDER", help="the site of docs/, built already")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

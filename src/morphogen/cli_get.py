@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="URL",
-        help="a server, https://host[:port]; give both, in any order",
+        help="the https address of a server; give both, in any order",
     )
     parser.add_argument(
         "--lookup",

@@ -310,8 +310,8 @@ class CudaEngine(Engine):
 
         Notes
         -----
-        One lane does all the work, so that a chunk's time on the device is its own: `answer` keeps
-        two lanes busy, and takes less in all.
+        One lane does all the work, so that a chunk's time on the device is its own: `Engine.answer`
+        keeps two lanes busy, and takes less in all.
         """
         begun = []
         rows = []

@@ -1,0 +1,161 @@
+"""The site: the Markdown pages of this folder, and a reference made of the installed package.
+
+Nothing is fetched while it is built, and the site loads nothing from another host.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpydoc.xref import DEFAULT_LINKS
+from sphinx.errors import ConfigError
+from sphinx.util.inspect import stringify_signature
+
+import morphogen
+
+if TYPE_CHECKING:
+    from docutils.nodes import Element, TextElement
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+# Else autodoc reads the stubs of Cython modules instead of these, and stubs have no docstrings.
+os.environ["SPHINX_AUTODOC_IGNORE_NATIVE_MODULE_TYPE_STUBS"] = "1"
+
+project = "morphogen"
+version = release = morphogen.__version__
+
+extensions = [
+    "myst_parser",  # the pages are Markdown
+    "sphinx.ext.autodoc",
+    "numpydoc",
+    "sphinx_argparse_cli",
+    "sphinx_copybutton",
+]
+
+# Whatever a page or a docstring names must be there. Annotations name other packages' classes, too,
+# and mypy has checked them.
+nitpicky = True
+nitpick_ignore_regex = [("py:class", ".*")]
+default_role = "any"
+highlight_language = "none"  # of blocks that name none
+myst_heading_anchors = 4
+
+maximum_signature_line_length = 80
+autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
+numpydoc_show_class_members = False  # autodoc lists them
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"
+# Of the types in docstrings our own are links. Others stay words: their sites are not asked.
+numpydoc_xref_aliases = {word: word for word in DEFAULT_LINKS} | {
+    name: f"morphogen.{name}" for name in morphogen.__all__
+}
+
+html_theme = "furo"
+html_title = f"morphogen {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_logo = "_static/logo.svg"
+html_favicon = "_static/favicon.svg"
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0b7568", "color-brand-content": "#0b7568"},
+    "dark_css_variables": {"color-brand-primary": "#3cc9b7", "color-brand-content": "#3cc9b7"},
+}
+html_show_copyright = False
+
+ROOT = Path(__file__).parent.parent
+# Files of the repository outside docs/ that a page includes: where other pages link to them, the
+# site links to that page.
+INCLUDED = {
+    "README.md": "docs/readme.md",
+    "CONTRIBUTING.md": "docs/contributing.md",
+    "CHANGELOG.md": "docs/changelog.md",
+    "asv_bench/README.md": "docs/asv-bench.md",
+}
+_LINK = re.compile(r"\[(?P<text>[^\[\]]*)\]\((?P<path>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
+
+
+def _relink(text: str, source: Path, page: Path) -> str:
+    """Make links that work where a file lies in the repository work in the site.
+
+    Parameters
+    ----------
+    text : str
+        Markdown.
+    source, page : pathlib.Path
+        The file that it is of and the page that shows it, relative to the repository.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        path = os.path.normpath(source.parent / match["path"])
+        if (ROOT / path).is_dir():  # a forge lists it; there is no such page
+            return match["text"]
+        path = os.path.relpath(INCLUDED.get(path, path), page.parent)
+        return f"[{match['text']}]({path}{match['anchor'] or ''})"
+
+    return _LINK.sub(replace, text)
+
+
+def _read_page(app: Sphinx, docname: str, content: list[str]) -> None:
+    page = Path(app.env.doc2path(docname)).relative_to(ROOT)
+    content[0] = _relink(content[0], page, page)
+
+
+def _read_included(app: Sphinx, path: Path, docname: str, content: list[str]) -> None:
+    source = Path(os.path.normpath(Path("docs", path)))
+    content[0] = _relink(content[0], source, Path("docs", docname))
+
+
+def _sign_as_written(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, arguments: str | None, returns: Any
+) -> tuple[str, None] | None:
+    """Show annotations as the source has them; once evaluated, arrays fill a line each."""
+    if not arguments or not callable(value):
+        return None
+    try:
+        signature = inspect.signature(value)
+    except ValueError:  # a class of Cython: the page says what it takes
+        return None
+    if what in ("class", "exception"):
+        signature = signature.replace(return_annotation=inspect.Signature.empty)
+    if what == "method" and not inspect.ismethod(value):
+        _, *rest = signature.parameters.values()
+        signature = signature.replace(parameters=rest)
+    return stringify_signature(signature), None
+
+
+def _link_short_name(
+    app: Sphinx, env: BuildEnvironment, node: Element, content: TextElement
+) -> Element | None:
+    """Find the class that an annotation names without its module."""
+    if node.get("refdomain") != "py" or node["reftype"] != "class":
+        return None
+    node["refspecific"] = True  # look in all modules
+    return env.domains.python_domain.resolve_xref(
+        env, node["refdoc"], app.builder, "class", node["reftarget"], node, content
+    )
+
+
+def _stay_offline(app: Sphinx) -> None:
+    """Fail where anything is fetched, but for the links that ``-b linkcheck`` looks at."""
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("socket.connect", "socket.getaddrinfo"):
+            raise ConfigError(f"the site must be built without a network: {event}{arguments[1:]}")
+
+    if app.builder.name != "linkcheck":
+        sys.addaudithook(refuse)
+
+
+def setup(app: Sphinx) -> None:
+    """Register what is above."""
+    app.connect("builder-inited", _stay_offline, priority=0)  # before extensions fetch
+    app.connect("source-read", _read_page)
+    app.connect("include-read", _read_included)
+    app.connect("autodoc-process-signature", _sign_as_written)
+    app.connect("missing-reference", _link_short_name)
