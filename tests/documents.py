@@ -3,7 +3,8 @@
 A page's ``sh`` blocks run in one shell (``bash -euo pipefail``), its ``python`` blocks in one
 Python with warnings as errors, both in one empty folder and in the order of the page. What a block
 prints is compared with the ``text`` or ``console`` block that comes next, spaces at the ends of
-lines aside; ``...`` stands for anything. Ports of this machine are replaced by free ones, in blocks and in output.
+lines aside; ``...`` stands for anything. Ports of this machine are replaced by free ones, in blocks
+and in output.
 
 On the line before a block may stand:
 
@@ -161,9 +162,7 @@ def parse(page: str, text: str) -> list[Block]:
             if not _MARKER.fullmatch(line):
                 raise DocumentError(f"{page}:{number + 1}: a marker stands alone on its line")
             if number not in marked:
-                raise DocumentError(
-                    f"{page}:{number + 1}: a marker without a block on the next line"
-                )
+                raise DocumentError(f"{page}:{number + 1}: a marker without a block right below")
     for before, block in zip([None, *blocks], blocks, strict=False):
         _check(block, before)
     return blocks

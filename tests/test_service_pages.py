@@ -51,13 +51,9 @@ def block_of(page: str, words: str) -> Block:
 def folder(tmp_path: Path) -> Path:
     """What the pages take as given: a file, a certificate and its key."""
     with (tmp_path / "characters.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(
-            [
-                ("name", "code"),
-                ("SNOWMAN", "U+2603"),
-                *((f"NAME {i}", "x" * 700) for i in range(25_000)),
-            ]
-        )
+        rows = csv.writer(file)
+        rows.writerows([("name", "code"), ("SNOWMAN", "U+2603")])
+        rows.writerows((f"NAME {number}", "x" * 700) for number in range(25_000))
     (tmp_path / "PAGES").write_bytes(os.urandom(10_000))
     authority = trustme.CA()
     certificate = authority.issue_cert(*HOSTS, "127.0.0.1")
