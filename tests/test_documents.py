@@ -26,7 +26,7 @@ from documents import (
 from standin_driver import environment
 
 PAGES = pages()
-TOOLS = ("curl", "openssl")  # that blocks may use, and a machine may lack
+TOOLS = ("curl", "taskset")  # that blocks may use, and a machine may lack
 
 
 def pages_with(marker: str | None) -> list[str]:
@@ -48,7 +48,7 @@ def read_page(page: str, folder: Path, request: pytest.FixtureRequest, *, slow: 
     standin = {}
     if any(block.marker == GPU for block in blocks):
         pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
-        standin = environment(request.getfixturevalue("standin_directory"))
+        standin = environment(request.getfixturevalue("standin_directory"), devices=2)
     with Reader(folder, standin) as reader:
         reader.read(page_blocks(page), slow)
 
