@@ -6,6 +6,7 @@ Where a page names a host or a port of its own, names lead to this machine and p
 from __future__ import annotations
 
 import csv
+import getpass
 import json
 import os
 import shlex
@@ -186,13 +187,9 @@ def test_nginx_hosts_the_dashboard_as_its_page_says(site: Path) -> None:
         block = block.replace(words, f"{name} {address}{ours};")
     config = site / "nginx.conf"
     config.write_text(
-        f"daemon off; pid {site}/pid; error_log stderr; events {{}}\n"
+        f"daemon off; user {getpass.getuser()}; pid {site}/pid; error_log stderr; events {{}}\n"
         f"http {{ access_log off; {temporary(site)}\n{block}}}\n"
     )
-    config.chmod(0o644)
-    for part in (site, *site.parents):
-        if part.owner() == site.owner() and not part.stat().st_mode & 0o001:
-            part.chmod(part.stat().st_mode | 0o011)  # nginx's workers are another user's
     process = subprocess.Popen(
         ["nginx", "-c", str(config), "-p", str(site)], stderr=subprocess.DEVNULL
     )
