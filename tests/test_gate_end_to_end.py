@@ -90,6 +90,14 @@ def test_two_commits_of_the_same_code_are_not_told_apart(repository: TinyReposit
     assert result.row(LAUNCHES.format(2))["after"] == 2
 
 
+def test_how_much_ratios_differ_by_themselves_is_measured(repository: TinyRepository) -> None:
+    repository.commit("First")
+    result = run_gate(repository, "--base", "HEAD", "--only", "ratios")
+    assert result.status == 0
+    assert result.outcomes()[READ] == "same"
+    assert LAUNCHES.format(1) not in result.outcomes()
+
+
 def test_a_slow_down_is_caught(repository: TinyRepository) -> None:
     """A ratio that is worse, after a repeat, and a count that is."""
     repository.commit("First")

@@ -15,6 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from conftest import random_table
 from morphogen import wire
+from morphogen.cli import USAGE, main
 from morphogen.server_process import ServerProcess
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
 from test_service import (
@@ -132,6 +133,28 @@ def test_a_server_told_to_stop_as_soon_as_it_is_known_stops(tmp_path: Path, atte
     with ServerProcess(path, 0, ("--page-size", "64", "--device", "cpu")) as server:
         server.process.terminate()  # its log says the port: it may not yet run
         assert server.process.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_pass_has_the_threads_that_were_asked_for(tmp_path: Path, threads: int) -> None:
+    path = tmp_path / "pages.bin"
+    path.write_bytes(bytes(1000))
+
+    def count(*options: str) -> int:
+        with ServerProcess(path, 0, ("--page-size", "64", "--device", "cpu", *options)) as server:
+            return len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))
+
+    assert count("--threads", str(threads + 3)) - count("--threads", str(threads)) == 3
+
+
+def test_a_number_of_threads_that_cannot_be_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pages.bin"
+    path.write_bytes(bytes(1000))
+    options = ("--party", "0", "--port", "0", "--device", "cpu", "--threads", "0")
+    assert main(["serve", str(path), *options]) == USAGE
+    assert "threads must be in 1..1024, not 0" in capsys.readouterr().err
 
 
 # The OpenAPI document

@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto, the default")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="on the CPU (default: one for each core this process may use)",
+    )
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate, for TLS")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
     parser.add_argument(
@@ -56,6 +62,7 @@ def run(args: argparse.Namespace, bar: Callable[[int, int], None]) -> int:
         keys_per_query=args.keys_per_query,
         epoch=args.epoch,
         device=args.device,
+        threads=args.threads,
         max_micro_batch=args.max_micro_batch,
         max_queued=args.max_queued,
         max_wait=args.max_wait,

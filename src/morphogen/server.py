@@ -50,6 +50,8 @@ class ServerConfig:
         0 for any that is free.
     page_size, keys_per_query, epoch : int
     device : str
+    threads : int or None
+        Of a pass, on the CPU.
     max_micro_batch : int or None
     max_queued : int
     max_wait : float
@@ -73,6 +75,7 @@ class ServerConfig:
     keys_per_query: int = 3
     epoch: int = 0
     device: str = "auto"
+    threads: int | None = None
     max_micro_batch: int | None = None
     max_queued: int = MAX_QUEUED
     max_wait: float = MAX_WAIT_SECONDS
@@ -150,7 +153,7 @@ def serve(config: ServerConfig, progress: Callable[[int, int], None] | None = No
         raise TableFileError(f"{config.path} was altered: its pages do not have their SHA-256")
     with (
         _bind(config) as listener,
-        open_engine(pages, config.device) as engine,
+        open_engine(pages, config.device, threads=config.threads) as engine,
         MicroBatcher(
             engine, max_micro_batch=config.max_micro_batch, max_queued=config.max_queued
         ) as batcher,

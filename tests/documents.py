@@ -1,0 +1,424 @@
+"""The code blocks of README and docs: found by markdown-it, run as a reader runs them.
+
+A page's ``sh`` blocks run in one shell (``bash -euo pipefail``), its ``python`` blocks in one
+Python with warnings as errors, both in one empty folder and in the order of the page. What a block
+prints is compared with the ``text`` or ``console`` block that comes next, spaces at the ends of
+lines aside; ``...`` stands for anything. Ports of this machine are replaced by free ones, in blocks
+and in output.
+
+On the line before a block may stand:
+
+``<!-- runs: slow -->``
+    It runs with --slow only.
+``<!-- runs: stand-in GPU -->``
+    It runs in another shell, or another Python, whose CUDA driver is the tests' stand-in.
+``<!-- runs: FILE, ... -->``
+    Files of the repository that run it. A test must name the page, or each command line's program
+    and options must stand in one of the files.
+``<!-- text: numbers differ -->``
+    The output below is compared but for its numbers, times and digests, and the width of columns.
+``<!-- text: REASON -->``
+    A ``text`` or ``console`` block that is no output, or one that is another at each run.
+
+A block of any other language, or with any other marker, is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = ("sh", "python")
+SHOWN = ("text", "console")
+SLOW, GPU, NUMBERS = "slow", "stand-in GPU", "numbers differ"
+# Directives of MyST that are fences too and show no code.
+DIRECTIVES = ("{toctree}", "{include}", "{figure}", "{image}", "{note}", "{warning}", "{eval-rst}")
+SECONDS = 300  # for a block
+
+_MARKER = re.compile(r"\s*<!-- (runs|text): (.+?) -->\s*")
+_NUMBER = re.compile(r"[0-9a-f]{16,}|\d[\d,.:TZ-]*")
+_PORT = re.compile(r"(127\.0\.0\.1:|localhost:|\.example:|--port |--bind 127\.0\.0\.1 )(\d{4,5})\b")
+# The block of a page that a line of standard input names, with its own lines in tracebacks.
+_PYTHON = """
+import contextlib, sys
+namespace = {"__name__": "__main__"}
+for line in sys.stdin:
+    page, number, script, output = eval(line)
+    text = "\\n" * number + open(script, encoding="utf-8").read()
+    with open(output, "w", encoding="utf-8") as file:
+        with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+            try:
+                exec(compile(text, page, "exec"), namespace)
+            except BaseException:
+                import traceback
+                traceback.print_exc()
+                sys.exit(1)
+    print("done", flush=True)
+"""
+
+
+class DocumentError(Exception):
+    """A page whose blocks are not as they must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block of code.
+
+    Attributes
+    ----------
+    page : str
+        Path of the page from the root of the repository.
+    line : int
+        Of the fence, from 1.
+    language : str
+    text : str
+    kind, marker : str
+        "runs" or "text", and what follows it; both empty without a marker.
+    """
+
+    page: str
+    line: int
+    language: str
+    text: str
+    kind: str = ""
+    marker: str = ""
+
+    @property
+    def where(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def files(self) -> list[str]:
+        """The files that run it."""
+        if self.kind != "runs" or self.marker in (SLOW, GPU):
+            return []
+        return [name.strip() for name in self.marker.split(",")]
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the test of its page runs it."""
+        return self.language in RUN and not self.files
+
+    @property
+    def commands(self) -> list[str]:
+        """Its command lines; continued lines are one."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def pages() -> list[str]:
+    """All pages that people write and read."""
+    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("asv_bench/*.md")]
+    names = sorted(path.relative_to(ROOT).as_posix() for path in found)
+    return [name for name in names if not re.match(r"docs/(reference|_build)/", name)]
+
+
+def page_blocks(page: str) -> list[Block]:
+    """The blocks of a page."""
+    return parse(page, (ROOT / page).read_text(encoding="utf-8"))
+
+
+def parse(page: str, text: str) -> list[Block]:
+    """The blocks of a page's text.
+
+    Raises
+    ------
+    DocumentError
+        If a block would be neither run nor compared, and does not say why; if a marker stands
+        alone or is none that its block may have.
+    """
+    lines = text.splitlines()
+    blocks, marked = [], set()
+    for token in MarkdownIt().parse(text):
+        if token.type == "code_block":
+            assert token.map is not None
+            raise DocumentError(f"{page}:{token.map[0] + 1}: indented code: use a fence")
+        if token.type != "fence" or token.info.split(maxsplit=1)[:1] in [[d] for d in DIRECTIVES]:
+            continue
+        assert token.map is not None
+        start = token.map[0]
+        found = _MARKER.fullmatch(lines[start - 1]) if start else None
+        kind, marker = found.groups() if found else ("", "")
+        if found:
+            marked.add(start - 1)
+        blocks.append(Block(page, start + 1, token.info.strip(), token.content, kind, marker))
+    for number, line in enumerate(lines):
+        if "<!-- runs:" in line or "<!-- text:" in line:
+            if not _MARKER.fullmatch(line):
+                raise DocumentError(f"{page}:{number + 1}: a marker stands alone on its line")
+            if number not in marked:
+                raise DocumentError(f"{page}:{number + 1}: a marker without a block right below")
+    for before, block in zip([None, *blocks], blocks, strict=False):
+        _check(block, before)
+    return blocks
+
+
+def _check(block: Block, before: Block | None) -> None:
+    """Whether a block is run, compared, or says why not."""
+    fault = ""
+    if block.language in SHOWN:
+        output = before is not None and before.is_run
+        if block.kind == "runs" and not block.files:
+            fault = f"{block.language} cannot run"
+        elif not output and (not block.kind or block.marker == NUMBERS):
+            fault = (
+                f"{block.language} that is no output of a block that runs: "
+                "say <!-- text: REASON --> on the line before"
+            )
+    elif block.kind == "text":
+        fault = f"only {' and '.join(SHOWN)} may be marked <!-- text: ... -->"
+    elif block.language not in RUN and not block.files:
+        fault = (
+            f"a block of language {block.language!r} is not run: "
+            "name the file that runs it, <!-- runs: FILE -->"
+        )
+    if not fault:
+        fault = "; ".join(
+            f"there is no file {name!r}" for name in block.files if not (ROOT / name).is_file()
+        )
+    if fault:
+        raise DocumentError(f"{block.where}: {fault}")
+
+
+def missing_commands(block: Block) -> list[str]:
+    """Command lines of a block that none of the files it names run."""
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in block.files]
+    if any(
+        Path(name).match("tests/test_*.py") and Path(block.page).name in text
+        for name, text in zip(block.files, texts, strict=True)
+    ):
+        return []  # it takes the block from the page
+    # Commands that a script takes from the page by sed.
+    taken = [
+        line
+        for text in texts
+        for program in re.findall(rf"sed -n '(.+?)' {re.escape(block.page)}\b", text)
+        for line in subprocess.run(
+            ["sed", "-n", program, block.page], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+    ]
+    return [
+        command
+        for command in block.commands
+        if command not in taken
+        and not any(
+            all(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) for word in words)
+            for text in texts
+            for words in [_essence(command)]
+        )
+    ]
+
+
+def _essence(command: str) -> list[str]:
+    """The program of a command line, without its folder, and the options."""
+    words = shlex.split(command, comments=True)
+    if words[0] in ("python", "python3") and not words[1].startswith("-"):
+        words = words[1:]
+    return [Path(words[0]).name, *(word for word in words[1:] if word.startswith("--"))]
+
+
+def mismatch(block: Block, output: str) -> str:
+    """What a page shows and what was printed, where they differ; else nothing."""
+    shown, printed = _stripped(block.text), _stripped(output)
+    wanted, found = shown, printed
+    if block.marker == NUMBERS:
+        wanted, found = (re.sub(r" +", " ", _NUMBER.sub("0", text)) for text in (shown, printed))
+    pattern = ".*?".join(re.escape(part) for part in wanted.split("..."))
+    if re.fullmatch(pattern, found, re.DOTALL):
+        return ""
+    return f"the page shows\n{shown}\n\nand what it does is\n{printed}"
+
+
+def _stripped(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.rstrip().lstrip("\n").splitlines())
+
+
+class Ports:
+    """Free ports of this machine, one for each that a page names."""
+
+    def __init__(self) -> None:
+        self._free: dict[str, str] = {}
+
+    def replace(self, text: str) -> str:
+        return _PORT.sub(lambda found: found[1] + self[found[2]], text)
+
+    def __getitem__(self, named: str) -> str:
+        if named not in self._free:
+            with ExitStack() as stack:
+                # All are held at once, so that none comes twice.
+                holders = [stack.enter_context(socket.socket()) for _ in range(8)]
+                for holder in holders:
+                    holder.bind(("127.0.0.1", 0))
+                fresh = {str(holder.getsockname()[1]) for holder in holders}
+            self._free[named] = min(fresh - set(self._free.values()))
+        return self._free[named]
+
+
+class Session:
+    """A shell or a Python that blocks share, and whatever they start in it."""
+
+    def __init__(self, language: str, folder: Path, environment: dict[str, str]) -> None:
+        self._language = language
+        command = ["bash", "-euo", "pipefail"]
+        if language == "python":
+            command = [sys.executable, "-W", "error", "-c", _PYTHON]
+        self._process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, block: Block, text: str, script: Path) -> str:
+        """Run a block's text; what it printed.
+
+        Raises
+        ------
+        DocumentError
+            If it fails, or does not end.
+        """
+        output = script.with_suffix(".out")
+        script.write_text(text, encoding="utf-8")
+        if self._language == "python":
+            line = repr((block.page, block.line, str(script), str(output)))
+        else:
+            line = f". '{script}' >'{output}' 2>&1 </dev/null; echo done"
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        in_time = select.select([self._process.stdout], [], [], SECONDS)[0]
+        done = bool(in_time) and self._process.stdout.readline() == "done\n"
+        printed = output.read_text(encoding="utf-8") if output.exists() else ""
+        if not done:
+            fault = "failed" if in_time else f"did not end in {SECONDS} s"
+            raise DocumentError(f"{block.where}: this block {fault}\n{text}\n{printed}")
+        return printed
+
+    def close(self) -> list[str]:
+        """End it; the command lines of processes that its blocks left running, now killed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.stdout.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        left = list(_session_members(self._process.pid))
+        for pid, _ in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        return [command for _, command in left]
+
+
+def _session_members(session: int) -> Iterator[tuple[int, str]]:
+    """Processes of a session, but for those that have ended: their ids and command lines."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            # After the name, which may hold anything: state, parent, group, session.
+            state, _, _, sid = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(sid) == session and state != "Z":
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                yield int(folder.name), command
+
+
+class Reader:
+    """Runs the blocks of one page.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Empty; the blocks run in a folder in it.
+    standin : dict of str to str
+        The environment in which the stand-in is the CUDA driver; empty where none is needed.
+    """
+
+    def __init__(self, folder: Path, standin: dict[str, str]) -> None:
+        self.folder = folder / "work"
+        self.folder.mkdir()
+        # Where a reader has made the environment that these tests run in.
+        (self.folder / ".venv").symlink_to(sys.prefix)
+        self.ports = Ports()
+        self._scripts = folder
+        self._sessions: dict[tuple[str, bool], Session] = {}
+        self._plain = plain_environment()
+        self._standin = {**self._plain, **standin}
+        self._standin.pop("CUDA_VISIBLE_DEVICES")
+
+    def run(self, block: Block) -> str:
+        """Run a block; what it printed."""
+        key = (block.language, block.marker == GPU)
+        if key not in self._sessions:
+            environment = self._standin if key[1] else self._plain
+            self._sessions[key] = Session(block.language, self.folder, environment)
+        script = self._scripts / f"{block.line}.{block.language}"
+        return self._sessions[key].run(block, self.ports.replace(block.text), script)
+
+    def read(self, blocks: Sequence[Block], slow: bool) -> None:
+        """Run a page's blocks and compare what they print.
+
+        Raises
+        ------
+        DocumentError
+            If a block fails, or prints something else than the page shows.
+        """
+        output: str | None = None
+        for block in blocks:
+            if block.is_run:
+                skipped = block.marker == SLOW and not slow
+                output = None if skipped else self.run(block)
+            elif output is not None and (not block.kind or block.marker == NUMBERS):
+                shown = replace(block, text=self.ports.replace(block.text))
+                if difference := mismatch(shown, output):
+                    raise DocumentError(f"{block.where}: {difference}")
+
+    def close(self) -> None:
+        """End all.
+
+        Raises
+        ------
+        DocumentError
+            If a block left a process running.
+        """
+        left = [command for session in self._sessions.values() for command in session.close()]
+        self._sessions.clear()
+        if left:
+            raise DocumentError("left running: " + "; ".join(left))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: object, *_: object) -> None:
+        try:
+            self.close()
+        except DocumentError:
+            if exc_type is None:
+                raise
+
+
+def plain_environment() -> dict[str, str]:
+    """An environment whose commands are this Python's, with no GPU and no settings of output."""
+    dropped = ("FORCE_COLOR", "COLUMNS", "PYTHONPATH", "PYTHONSTARTUP", "BASH_ENV", "ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    path = f"{Path(sys.executable).parent}:{kept.get('PATH', os.defpath)}"
+    return {**kept, "PATH": path, "CUDA_VISIBLE_DEVICES": ""}
