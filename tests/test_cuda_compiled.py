@@ -1,23 +1,23 @@
 """Code compiled when the package was built: which is loaded, and when the PTX is taken instead.
 
-Engines run over the stand-in driver, which runs the PTX in the code's place. So this says nothing of
-the code itself: that ptxas makes it from the tested PTX is all that is known without a GPU.
+Engines run over the stand-in driver, which runs the PTX in the code's place. So this says nothing
+of the code itself: that ptxas makes it from the tested PTX is all that is known without a GPU.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import compiled_code
 import make_cubins
 import make_ptx
 import morphogen as mg
+from compiled_code import CUBINS
 from conftest import naive_answers, random_rows, random_table
 from morphogen.engine import ptx
 from standin_driver import StandIn
@@ -25,24 +25,6 @@ from standin_driver import StandIn
 TABLE = random_table(150, 40)
 BATCH = mg.make_queries(random_rows(5, 2, len(TABLE)), len(TABLE))[0]
 NAIVE = naive_answers(TABLE, BATCH)
-CUBINS = {
-    int(architecture.removeprefix("sm_")): (make_cubins.cubin_name(architecture), source)
-    for architecture, source in make_cubins.ARCHITECTURES.items()
-}
-
-
-def elf(architecture: int) -> bytes:
-    """What stands for compiled code: an ELF header that tells where the file ends."""
-    body = f"code for sm_{architecture}".encode()
-    return struct.pack("<4s12x2HI3QI6H", b"\x7fELF", 2, 190, 1, 0, 0, 64, 0, 64, 0, 0, 1, 22, 0) + (
-        body.ljust(22, b"\0")
-    )
-
-
-def write_manifest(folder: Path) -> None:
-    files = [path for path in sorted(folder.iterdir()) if path.name != ptx.MANIFEST]
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in files]
-    (folder / ptx.MANIFEST).write_text("# for a test\n" + "\n".join(lines) + "\n")
 
 
 @pytest.fixture
@@ -50,12 +32,7 @@ def folder(gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """What a package has whose build found ptxas; the stand-in knows its code."""
     monkeypatch.setattr(ptx, "MANIFEST", make_cubins.MANIFEST)
     monkeypatch.setattr(ptx, "FOLDER", tmp_path / "ptx")
-    shutil.copytree(make_ptx.COMMITTED, ptx.FOLDER, ignore=lambda *_: {make_ptx.MANIFEST})
-    for architecture, (name, source) in CUBINS.items():
-        (ptx.FOLDER / name).write_bytes(elf(architecture))
-        text = (make_ptx.COMMITTED / make_ptx.ptx_name(source)).read_text()
-        gpu.add_compiled(elf(architecture), text, architecture)
-    write_manifest(ptx.FOLDER)
+    compiled_code.install(gpu, ptx.FOLDER)
     return ptx.FOLDER
 
 
@@ -147,8 +124,8 @@ def test_the_ptx_is_loaded_where_the_driver_refuses_the_code(
 
 
 def test_code_for_another_device_is_refused_and_the_ptx_loaded(folder: Path, gpu: StandIn) -> None:
-    (folder / "page_scan.sm_80.cubin").write_bytes(elf(90))
-    write_manifest(folder)
+    (folder / "page_scan.sm_80.cubin").write_bytes(compiled_code.elf(90))
+    compiled_code.write_manifest(folder)
     with open_gpu() as engine:
         assert engine.code == "compute_80"
     no_binary = gpu.report("results")["CUDA_ERROR_NO_BINARY_FOR_GPU"]
