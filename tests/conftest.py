@@ -18,6 +18,7 @@ import pytest
 
 import morphogen as mg
 from built_site import site, site_pages
+from morphogen.engine import ptx
 from morphogen.engine.base import Engine
 from native_build import native_folder
 from ptx_emulator import emulator
@@ -98,8 +99,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 @pytest.fixture
-def gpu(standin: StandIn) -> Iterator[StandIn]:
-    """A machine with one GPU, or what passes for one; checked afterwards for leaks and misuse."""
+def gpu(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """A machine with one GPU, or what passes for one; checked afterwards for leaks and misuse.
+
+    It takes PTX, whether or not this build has compiled code beside it: see test_cuda_compiled.py.
+    """
+    monkeypatch.setattr(ptx, "MANIFEST", "hidden")
     mg.driver_status.cache_clear()
     yield standin
     mg.driver_status.cache_clear()

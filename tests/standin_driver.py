@@ -120,6 +120,9 @@ class StandIn:
         library.standin_set.restype = library.standin_inject.restype = ctypes.c_bool
         library.standin_set.argtypes = [ctypes.c_char_p, ctypes.c_int64]
         library.standin_set_free_memory.argtypes = [ctypes.c_int64]
+        library.standin_add_compiled.argtypes = [
+            *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_int)
+        ]
         library.standin_inject.argtypes = [
             *(ctypes.c_char_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_bool)
         ]
@@ -159,6 +162,13 @@ class StandIn:
         scope = 2 if device_lost else int(sticky)
         if not self._library.standin_inject(function.encode(), number, call, scope, late):
             raise ValueError(f"{function} is no function that fails so")
+
+    def add_compiled(self, code: bytes, ptx: str, architecture: int) -> None:
+        """Say what compiled code, an ELF file for 90 (sm_90), was made from.
+
+        The emulator runs that: which code is loaded is tested so, and nothing of the code itself.
+        """
+        self._library.standin_add_compiled(code, len(code), ptx.encode(), architecture)
 
     def clear(self) -> None:
         """Forget the faults that have not struck, and give back lost devices."""

@@ -261,7 +261,7 @@ def loaded(image: bytes) -> tuple[str, str]:
         (b"sm_80", b"sm_80a", None, ""),
         (b"add.s32", b"bogus.s32", "INVALID_PTX", "bogus"),
         (b".version 9.0", b"", "INVALID_PTX", "Missing .version"),
-        (b"\n.version", b"\x7fELF\n.version", "INVALID_IMAGE", "PTX only"),
+        (b"\n.version", b"\x7fELF\n.version", "INVALID_IMAGE", "was not told of"),
     ],
 )
 def test_loading_modules(old: bytes, new: bytes, error: str, message: str, gpu: Gpu) -> None:

@@ -210,5 +210,6 @@ def _describe_gpu(device: DeviceStatus) -> str:
     major, minor = device.compute_capability
     return (
         f"{device.name}, compute capability {major}.{minor}, {device.multiprocessors} "
-        f"multiprocessors, {describe_size(device.memory)}, runs {device.ptx}"
+        f"multiprocessors, {describe_size(device.memory)}, runs "
+        f"{device.compiled or device.ptx}"
     )

@@ -176,6 +176,13 @@ bool standin_inject(const char* name, int result, std::uint64_t call, int scope,
   return true;
 }
 
+// What compiled code of an architecture, 90 for sm_90, was compiled from. Forgotten at a reset.
+void standin_add_compiled(const void* code, std::size_t bytes, const char* ptx, int architecture) {
+  Driver& driver = Driver::get();
+  std::lock_guard<std::mutex> lock(driver.mutex);
+  driver.compiled.push_back({{static_cast<const char*>(code), bytes}, ptx, architecture});
+}
+
 // Forgets the faults that have not struck, and finds lost devices again.
 void standin_clear() {
   Driver& driver = Driver::get();

@@ -1,5 +1,7 @@
 #include "standin_kernels.h"
 
+#include <elf.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -44,6 +46,27 @@ Failure refuse(std::string& log, CUresult result, const std::string& why) {
   return Failure{result, ""};
 }
 
+// The bytes of an ELF file, of which the driver is told the address alone.
+std::size_t elf_bytes(const void* image) {
+  Elf64_Ehdr header;
+  std::memcpy(&header, image, sizeof header);
+  return std::max<std::size_t>({sizeof header,
+                                header.e_shoff + std::size_t{header.e_shnum} * header.e_shentsize,
+                                header.e_phoff + std::size_t{header.e_phnum} * header.e_phentsize});
+}
+
+// The emulator runs no compiled code: it runs the PTX that a test says the code was compiled from.
+std::shared_ptr<ptx::Module> load_compiled(const void* image, int capability, std::string& log) {
+  const std::size_t bytes = elf_bytes(image);
+  for (const CompiledCode& code : Driver::get().compiled) {
+    if (code.bytes.size() != bytes || std::memcmp(code.bytes.data(), image, bytes) != 0) continue;
+    if (code.architecture / 10 != capability / 10 || code.architecture > capability)
+      throw refuse(log, CUDA_ERROR_NO_BINARY_FOR_GPU, "code for another device");
+    return std::make_shared<ptx::Module>(code.ptx);
+  }
+  throw refuse(log, CUDA_ERROR_INVALID_IMAGE, "compiled code that the stand-in was not told of");
+}
+
 // The memory of a context, as a kernel sees it.
 class View : public ptx::Memory {
  public:
@@ -84,8 +107,9 @@ std::shared_ptr<ptx::Module> load_image(const void* image, int driver_version, i
                                         std::string& log) {
   const std::string text = static_cast<const char*>(image);
   const auto begins = [&](const char* magic) { return text.compare(0, 4, magic) == 0; };
-  if (begins("\x7f" "ELF") || begins("\x50\xED\x55\xBA"))  // a cubin, a fat binary
-    throw refuse(log, CUDA_ERROR_INVALID_IMAGE, "the stand-in takes PTX only");
+  if (begins("\x7f" "ELF")) return load_compiled(image, capability, log);
+  if (begins("\x50\xED\x55\xBA"))
+    throw refuse(log, CUDA_ERROR_INVALID_IMAGE, "the stand-in takes no fat binaries");
   const std::string version = directive(text, ".version"), target = directive(text, ".target");
   int major = 0, minor = 0;
   if (std::sscanf(version.c_str(), "%d.%d", &major, &minor) != 2)

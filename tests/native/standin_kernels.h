@@ -9,7 +9,8 @@
 
 namespace standin {
 
-// Loads an image as a driver of a version does for a device of a compute capability (80 for 8.0).
+// Loads an image as a driver of a version does for a device of a compute capability (80 for 8.0):
+// PTX, or compiled code that a test has told of.
 // Throws Failure, and then says why in `log`.
 std::shared_ptr<ptx::Module> load_image(const void* image, int driver_version, int capability,
                                         std::string& log);

@@ -80,6 +80,7 @@ void Driver::reset() {
   for (Device& device : devices) device.lost = CUDA_SUCCESS;
   random = 0;
   faults.clear();
+  compiled.clear();
   misuse.clear();
   leaks.clear();
   failures.clear();

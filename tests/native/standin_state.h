@@ -239,6 +239,12 @@ struct Fault {
   bool late;  // the call succeeds; the work that it queues fails
 };
 
+// Compiled code that a test says what it was compiled from.
+struct CompiledCode {
+  std::string bytes, ptx;
+  int architecture;  // 90 for sm_90
+};
+
 struct Launch {
   std::string kernel;
   ptx::Dim3 grid, block;
@@ -273,6 +279,7 @@ struct Driver {
   std::uint64_t next_handle, next_mapped_address, random;
   std::size_t pinned = 0;
   std::vector<Fault> faults;
+  std::vector<CompiledCode> compiled;
   std::vector<LogEntry> log;
   std::vector<Launch> launches;
   std::vector<std::string> misuse, leaks, failures;

@@ -51,9 +51,7 @@ class Event:
     def __init__(self, context: Context, timing: bool) -> None: ...
 
 class Module:
-    """Kernels, compiled from PTX for the context's device."""
-
-    def __init__(self, context: Context, ptx: bytes) -> None: ...
+    def __init__(self, context: Context, code: bytes) -> None: ...
 
 class Kernel:
     """A function of a module."""

@@ -304,10 +304,10 @@ cdef class Event:
 @cython.final
 @cython.no_gc
 cdef class Module:
-    """Kernels, compiled from PTX for the context's device."""
+    """Kernels for the context's device: code compiled for it, or PTX, which is compiled here."""
 
-    def __cinit__(self, Context context, bytes ptx) -> None:
-        cdef const char* image = ptx
+    def __cinit__(self, Context context, bytes code) -> None:
+        cdef const char* image = code
         cdef char log[LOG_BYTES]
         cdef cu.CUjit_option options[2]
         cdef void* values[2]
@@ -317,7 +317,7 @@ cdef class Module:
         values[0] = <void*>log
         options[1] = cu.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES
         values[1] = <void*><uintptr_t>LOG_BYTES
-        with nogil:  # the driver compiles here
+        with nogil:  # the driver compiles PTX here
             result = cu.cuModuleLoadDataEx(&self._handle, image, 2, options, values)
         if result != cu.CUDA_SUCCESS:
             log[LOG_BYTES - 1] = 0

@@ -9,7 +9,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
-from morphogen.errors import DeviceError, DeviceUnavailableError
+from morphogen.errors import DeviceError, DeviceOutOfMemoryError, DeviceUnavailableError
 from morphogen.kernels cimport (
     ReadJob,
     kBlockThreads,
@@ -18,13 +18,13 @@ from morphogen.kernels cimport (
 )
 from morphogen.planner cimport KeyPacker
 
+from morphogen.engine import ptx
 from morphogen.engine._driver import device_facts
 from morphogen.engine.base import Engine
 from morphogen.engine.device_pages import padded_size
 from morphogen.engine.lane import sums_size
 from morphogen.engine.page_kernel import open_page_kernels
 from morphogen.engine.phases import ChunkTimes, PhaseTimes
-from morphogen.engine.ptx import FOLDER, choose
 from morphogen.engine.strategy import Choices, Strategy
 
 from morphogen.engine._driver cimport Context, Kernel, Module
@@ -70,6 +70,7 @@ cdef class _Scanner:
     cdef readonly bint broken
     cdef readonly object grid
     cdef readonly str ptx
+    cdef readonly str code
 
     def __cinit__(self, pages, int ordinal, size_t key_size, progress, generate):
         self._context = Context(ordinal)
@@ -78,13 +79,7 @@ cdef class _Scanner:
 
     def _open(self, pages, size_t key_size, progress, generate):
         facts = device_facts(self._context.ordinal)
-        path = choose(facts["compute_capability"])
-        if path is None:
-            raise DeviceUnavailableError(
-                f"no PTX for compute capability {facts['compute_capability']} in {FOLDER}"
-            )
-        self.ptx = path.stem.partition(".")[2]
-        module = Module(self._context, path.read_bytes())
+        module = self._load(facts["compute_capability"])
         self._read = Kernel(module, b"morphogen_read")
         self._read_blocks = facts["multiprocessors"] * self._read.resident_blocks(kBlockThreads)
         stride = padded_size(pages.page_size)
@@ -103,6 +98,27 @@ cdef class _Scanner:
         else:
             fill = Kernel(module, b"morphogen_fill")
             self._pages.generate(fill, self._read_blocks, generate)
+
+    def _load(self, compute_capability) -> Module:
+        path = ptx.choose(compute_capability)
+        if path is None:
+            raise DeviceUnavailableError(
+                f"no PTX for compute capability {compute_capability} in {ptx.FOLDER}"
+            )
+        self.ptx = path.stem.partition(".")[2]
+        compiled = ptx.choose_compiled(compute_capability)
+        if compiled is not None:
+            try:
+                module = Module(self._context, compiled.read_bytes())
+                self.code = compiled.stem.partition(".")[2]
+                return module
+            except DeviceOutOfMemoryError:
+                raise
+            except DeviceError:
+                # Whatever this driver has against it, the PTX may do. If not, its error tells more.
+                pass
+        self.code = self.ptx
+        return Module(self._context, path.read_bytes())
 
     def _open_lanes(self, Py_ssize_t count):
         while len(self._lanes) < count:
@@ -250,12 +266,18 @@ class CudaEngine(Engine):
         super().__init__(pages, choices)
         self._scanner = _Scanner(pages, ordinal, self._packer.key_size, progress, generate)
         self._ptx = self._scanner.ptx
+        self._code = self._scanner.code
         self._grid = self._scanner.grid
 
     @property
     def ptx(self) -> str:
         """What the kernels were compiled from: "compute_90"."""
         return self._ptx
+
+    @property
+    def code(self) -> str:
+        """What was loaded: "sm_90", code compiled when the package was built, or `ptx`."""
+        return self._code
 
     @property
     def grid(self) -> Grid:

@@ -29,7 +29,10 @@ class DeviceStatus:
     memory : int
         Bytes.
     ptx : str
-        Name of the file of PTX that it runs; empty if there is none for it.
+        Name of the file of PTX for it; empty if there is none.
+    compiled : str
+        Name of the file with code compiled for it, which is loaded in the PTX's place unless the
+        driver refuses it; empty if there is none.
     reason : str
         Why it cannot be used; empty if it can.
     """
@@ -40,6 +43,7 @@ class DeviceStatus:
     multiprocessors: int
     memory: int
     ptx: str
+    compiled: str
     reason: str
 
     @property
@@ -143,8 +147,9 @@ def _examine(driver: ModuleType, ordinal: int) -> DeviceStatus:
     try:
         facts = driver.device_facts(ordinal)
     except DeviceError as error:
-        return DeviceStatus(ordinal, "", (0, 0), 0, 0, "", f"cuda:{ordinal}: {error}")
+        return DeviceStatus(ordinal, "", (0, 0), 0, 0, "", "", f"cuda:{ordinal}: {error}")
     path = ptx.choose(facts["compute_capability"])
+    compiled = ptx.choose_compiled(facts["compute_capability"])
     reason = ""
     if path is None:
         major, minor = facts["compute_capability"]
@@ -155,7 +160,13 @@ def _examine(driver: ModuleType, ordinal: int) -> DeviceStatus:
             if least
             else f"the package has no PTX in {ptx.FOLDER}"
         )
-    return DeviceStatus(ordinal=ordinal, ptx=path.name if path else "", reason=reason, **facts)
+    return DeviceStatus(
+        ordinal=ordinal,
+        ptx=path.name if path else "",
+        compiled=compiled.name if compiled else "",
+        reason=reason,
+        **facts,
+    )
 
 
 def free_memory(ordinal: int) -> int:
