@@ -19,7 +19,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from wheel_contents import differences, sdist_files, wheel_files
 
@@ -51,12 +53,16 @@ def binary_faults(name: str, content: bytes) -> list[str]:
     for section in sorted(sections):
         if section.startswith(".debug") or section in {".symtab", ".GCC.command.line"}:
             faults.append(f"{name}: not stripped: {section}")
-    for tag in elf.get_section_by_name(".dynamic").iter_tags():
-        if tag.entry.d_tag == "DT_NEEDED" and tag.needed not in LIBRARIES:
-            faults.append(f"{name}: links to {tag.needed}")
+    dynamic, symbols = map(elf.get_section_by_name, (".dynamic", ".dynsym"))
+    if not isinstance(dynamic, DynamicSection) or not isinstance(symbols, SymbolTableSection):
+        return [f"{name}: expected a shared library"]
+    for tag in dynamic.iter_tags():
+        needed = getattr(tag, "needed", None)
+        if needed is not None and needed not in LIBRARIES:
+            faults.append(f"{name}: links to {needed}")
         if tag.entry.d_tag in {"DT_RPATH", "DT_RUNPATH"}:
             faults.append(f"{name}: looks for libraries in a folder ({tag.entry.d_tag})")
-    for symbol in elf.get_section_by_name(".dynsym").iter_symbols():
+    for symbol in symbols.iter_symbols():
         if symbol.entry.st_shndx == "SHN_UNDEF" and CUDA_SYMBOL.fullmatch(symbol.name):
             faults.append(f"{name}: needs {symbol.name}")
     for path in sorted(set(ABSOLUTE_PATH.findall(content))):
@@ -84,16 +90,15 @@ def object_faults(folder: Path) -> list[str]:
     """
     faults = []
     objects = sorted(folder.rglob("*.o"))
-    special = [path for path in objects if re.search(r"/kernels_avx\w+\.dir/", str(path))]
-    if not special:
+    tables = {path: re.search(r"kernels_avx\w+(?=\.dir/)", str(path)) for path in objects}
+    if not any(tables.values()):
         faults.append(f"{folder}: no objects of instruction sets: this checks builds for x86-64")
-    for path in objects:
-        if path not in special:
+    for path, table in tables.items():
+        if table is None:
             faults += [f"{path}: {line}" for line in avx_instructions(path)]
             continue
-        table = re.search(r"kernels_avx\w+(?=\.dir)", str(path))
-        assert table is not None
-        for line in run("nm", "--demangle", "--defined-only", "--extern-only", str(path)).split("\n"):
+        listing = run("nm", "--demangle", "--defined-only", "--extern-only", str(path))
+        for line in listing.splitlines():
             symbol = line.partition(" ")[2][2:]
             if symbol and symbol != f"morphogen::{table[0]}":
                 faults.append(f"{path}: others may call {symbol}")
