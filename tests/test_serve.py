@@ -17,7 +17,7 @@ from conftest import random_table
 from morphogen import wire
 from morphogen.server_process import ServerProcess
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
-from test_service import (
+from served_table import (
     PAGE_SIZE,
     PAGES,
     PROBLEM,
