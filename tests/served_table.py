@@ -75,10 +75,18 @@ def problem(response: httpx.Response, status: int, field: str = "") -> dict[str,
 class LiveApp:
     """The application on a socket in this process, over an engine that a test can hold."""
 
-    def __init__(self, table: Bytes, *, max_wait: float = SECONDS, **options: Any) -> None:
+    def __init__(
+        self,
+        table: Bytes,
+        *,
+        max_wait: float = SECONDS,
+        drain_seconds: float = SECONDS,
+        **options: Any,
+    ) -> None:
         self.engine = HeldEngine(open_engine(mg.PageMatrix(table, EPOCH), threads=1), 2)
         self.batcher = mg.MicroBatcher(self.engine, **options)
-        app = create_app(self.batcher, describe_table(self.engine, 0), max_wait=max_wait)
+        info = describe_table(self.engine, 0)
+        app = create_app(self.batcher, info, max_wait=max_wait, drain_seconds=drain_seconds)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         config = uvicorn.Config(app, lifespan="on", log_config=None, access_log=False)
