@@ -17,7 +17,6 @@ from conftest import (
     assert_guards,
     guarded,
     naive_answers,
-    open_engine,
     random_rows,
     random_table,
 )
@@ -124,6 +123,9 @@ def test_order_must_be_one_that_there_is() -> None:
         CpuEngine(pages, read_order="columns")
     with pytest.raises(TypeError, match=r"^read_order must be a str, not int$"):
         CpuEngine(pages, read_order=1)  # type: ignore[arg-type]
-    with open_engine(pages) as engine:
-        assert isinstance(engine, CpuEngine)
-        assert engine.read_order in READ_ORDERS
+
+
+def test_by_default_the_order_is_that_of_the_processors_make() -> None:
+    facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    with CpuEngine(mg.PageMatrix(random_table(8, 8))) as engine:
+        assert engine.read_order == ("rows" if "GenuineIntel" in facts else "memory")

@@ -18,7 +18,6 @@ LONGER = {
     "tests/native/standin_driver.cpp": 403,  # one function for each that the driver has
     "tests/test_batcher.py": 533,  # one engine, held and let go, by which all is seen
     "tests/test_keys_hostile.py": 418,  # one list of what is wrong with a key, by many ways in
-    "tests/test_service.py": 617,
 }
 
 

@@ -18,7 +18,7 @@ from morphogen import wire
 from morphogen.cli import USAGE, main
 from morphogen.server_process import ServerProcess
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
-from test_service import (
+from served_table import (
     PAGE_SIZE,
     PAGES,
     PROBLEM,
@@ -33,6 +33,12 @@ from test_service import (
 @pytest.fixture(scope="module")
 def app() -> Iterator[LiveApp]:
     with LiveApp(random_table(PAGES, PAGE_SIZE)) as live:
+        yield live
+
+
+@pytest.fixture
+def impatient() -> Iterator[LiveApp]:
+    with LiveApp(random_table(PAGES, PAGE_SIZE), drain_seconds=0.01) as live:
         yield live
 
 
@@ -76,8 +82,8 @@ def test_who_sends_without_end_is_cut_off(app: LiveApp) -> None:
         send_often(connection, piece)
 
 
-def test_an_announced_body_that_is_too_large_is_refused_and_cut_off(app: LiveApp) -> None:
-    with connect(app, f"Content-Type: {JSON}", "Content-Length: 100000000000") as connection:
+def test_an_announced_body_that_is_too_large_is_refused_and_cut_off(impatient: LiveApp) -> None:
+    with connect(impatient, f"Content-Type: {JSON}", "Content-Length: 100000000000") as connection:
         connection.sendall(b" " * 1000)
         with connection.makefile("rb") as answer:
             head, _, body = answer.read().partition(b"\r\n\r\n")

@@ -19,7 +19,7 @@ LOGGER = logging.getLogger("morphogen.service")
 GONE = 499  # for the log and the metrics: the client went away before there was an answer
 
 # How long a client whose request is refused before its end may go on sending.
-_DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 2.0
 _QUERIES = "morphogen_queries"
 
 
@@ -29,7 +29,12 @@ def count_queries(scope: Scope, count: int) -> None:
 
 
 def outermost(
-    app: ASGIApp, requests: Counter, paths: AbstractSet[str], *, drain_bytes: int
+    app: ASGIApp,
+    requests: Counter,
+    paths: AbstractSet[str],
+    *,
+    drain_bytes: int,
+    drain_seconds: float,
 ) -> ASGIApp:
     """Surround an application.
 
@@ -42,6 +47,8 @@ def outermost(
         The application's own. Any other may hold anything, and would be a metric of its own.
     drain_bytes : int
         How much of a body that is refused before its end is read and thrown away.
+    drain_seconds : float
+        How long it is.
 
     Returns
     -------
@@ -60,7 +67,7 @@ def outermost(
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = GONE if body.gone else message["status"]
-                if body.unread and not await body.drain(drain_bytes):
+                if body.unread and not await body.drain(drain_bytes, drain_seconds):
                     # A server would read a body without end to its end: hang up instead.
                     headers = [*message["headers"], (b"connection", b"close")]
                     message = {**message, "headers": headers}
@@ -116,13 +123,13 @@ class _Body:
             self.unread = False
         return message
 
-    async def drain(self, limit: int) -> bool:
+    async def drain(self, limit: int, seconds: float) -> bool:
         """Read on for a while: who hangs up on a client that sends takes the answer from it.
 
         Returns whether that was all of it.
         """
         with suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_SECONDS):
+            async with asyncio.timeout(seconds):
                 while self.unread and limit > 0 and not self._waits:
                     message = await self.receive()
                     if message["type"] == "http.request":

@@ -40,7 +40,7 @@ from morphogen.openapi import (
     metrics_operation,
     single_operation,
 )
-from morphogen.outermost import count_queries, outermost
+from morphogen.outermost import DRAIN_SECONDS, count_queries, outermost
 from morphogen.pages import PageMatrix
 
 PROBLEM = "application/problem+json"
@@ -224,7 +224,11 @@ class Service:
 
 
 def create_app(
-    batcher: MicroBatcher, info: wire.TableInfo, *, max_wait: float = MAX_WAIT_SECONDS
+    batcher: MicroBatcher,
+    info: wire.TableInfo,
+    *,
+    max_wait: float = MAX_WAIT_SECONDS,
+    drain_seconds: float = DRAIN_SECONDS,
 ) -> ASGIApp:
     """Make the ASGI application.
 
@@ -236,6 +240,9 @@ def create_app(
         From `describe_table`.
     max_wait : float, optional
         Seconds that a query may wait for its chunk: most clients have gone by then.
+    drain_seconds : float, optional
+        Seconds that a client whose request is refused before its end may go on sending. After that
+        the connection ends, which may take the answer from a client that still sends.
 
     Returns
     -------
@@ -305,6 +312,7 @@ def create_app(
         service.metrics.requests,
         {route.path for route in app.routes},
         drain_bytes=wire.max_body_bytes(info),
+        drain_seconds=drain_seconds,
     )
 
 

@@ -178,23 +178,11 @@ def _show_concurrency(result: BenchmarkResult, console: Console) -> None:
 
 
 def _show_phases(rows: Sequence[PhaseRow], console: Console) -> None:
-    table = Table(
-        title="Phases of a batch and of its chunks: medians in us",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        title_justify="left",
+    parts = (f"{part}\na chunk" for part in ("submit", "device", "wait", "copy"))
+    table = _table(
+        "Phases of a batch and of its chunks: medians in us",
+        ("queries", "chunks", "prepare", "total", *parts),
     )
-    for heading in (
-        "queries",
-        "chunks",
-        "prepare",
-        "total",
-        "submit\na chunk",
-        "device\na chunk",
-        "wait\na chunk",
-        "copy\na chunk",
-    ):
-        table.add_column(heading, justify="right")
     for row in rows:
         times = (
             *(row.prepare_us, row.total_us, row.submit_us, row.device_us),
