@@ -138,7 +138,9 @@ def code(module: str) -> Code:
 
 def error_class(name: str, module: str) -> type[BaseException]:
     spaces = (builtins, mg.errors, importlib.import_module(f"morphogen.{module}"))
-    return next(getattr(space, name) for space in spaces if hasattr(space, name))
+    error: type[BaseException] = next(vars(space)[name] for space in spaces if name in vars(space))
+    assert issubclass(error, BaseException)
+    return error
 
 
 def split(name: str) -> tuple[str, str]:
