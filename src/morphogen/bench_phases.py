@@ -18,7 +18,9 @@ class PhaseEngine(Protocol):
 
     def time_phases(
         self, queries: list[Query], *, max_micro_batch: int | None = None
-    ) -> tuple[Answer, PhaseTimes]: ...
+    ) -> tuple[Answer, PhaseTimes]:
+        """See `CudaEngine.time_phases`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,9 @@ class StrategyEngine(Protocol):
         max_micro_batch: int | None = None,
         lanes: int | None = None,
         graph: bool = False,
-    ) -> Answer: ...
+    ) -> Answer:
+        """See `Engine.answer`."""
+        ...
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -113,9 +113,17 @@ class BenchmarkEngine(Protocol):
         max_micro_batch: int | None = None,
         lanes: int | None = None,
         graph: bool = False,
-    ) -> Answer: ...
-    def read_pages(self) -> int: ...
-    def close(self) -> None: ...
+    ) -> Answer:
+        """See `Engine.answer`."""
+        ...
+
+    def read_pages(self) -> int:
+        """See `Engine.read_pages`."""
+        ...
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        ...
 
 
 class Trial:

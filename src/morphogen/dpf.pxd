@@ -1,4 +1,5 @@
 # For Cython modules that check keys without going through Python.
+# Of this repository only: an installation does not have the headers.
 from libc.stdint cimport uint64_t
 
 from morphogen.kernels cimport KeyFault

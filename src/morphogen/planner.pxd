@@ -1,6 +1,6 @@
-# Planning and packing at the C level, for engines: docs/reference/cython.md. This file needs no header
-# of this library, so that modules outside it can cimport it from an installation. What begins with
-# an underscore is not for them.
+# Planning and packing at the C level, for engines: docs/reference/cython.md. This file needs no
+# header of this library, so that modules outside it can cimport it from an installation. What
+# begins with an underscore is not for them.
 #
 # Nothing here allocates once a packer has seen its largest batch. What is `except -1` raises Python
 # exceptions, as the Python methods do; what is `noexcept nogil` checks nothing.
@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t, uint64_t
 cdef Py_ssize_t chunk_stop(Py_ssize_t start, Py_ssize_t total, Py_ssize_t cap) noexcept nogil
 
 
-# Not safe for two threads at a time: whoever shares one takes a lock for as long as he uses the keys.
+# Not safe for two threads at a time: whoever shares one holds a lock until the keys are read.
 @cython.final
 cdef class KeyPacker:
     cdef readonly uint64_t num_pages           # that the keys must be for
@@ -25,11 +25,11 @@ cdef class KeyPacker:
 
     cdef int _reserve(self, Py_ssize_t size) except -1
 
-    # Check and pack a batch of morphogen.Query, all with the same number of keys. Raises what `pack`
-    # raises. Whatever `chunk_keys` gave before is no longer valid.
+    # Check and pack a batch of morphogen.Query, all with the same number of keys. Raises what
+    # `pack` raises. Whatever `chunk_keys` gave before is no longer valid.
     cdef int pack_batch(self, list queries) except -1
 
-    # The packed keys from one query on, 0 <= first_query < query_count: those of its chunk are side
-    # by side. The first query's are 64-byte aligned, and all 16-byte aligned. They are the packer's,
-    # and stay where they are until it packs again or is freed.
+    # The packed keys from one query on, 0 <= first_query < query_count: those of its chunk are
+    # side by side. The first query's are 64-byte aligned, and all 16-byte aligned. They are the
+    # packer's, and stay where they are until it packs again or is freed.
     cdef const uint8_t* chunk_keys(self, Py_ssize_t first_query) noexcept nogil

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from morphogen import dpf
 from morphogen.errors import DomainMismatchError, EpochMismatchError
 from morphogen.planner import MAX_KEYS_PER_QUERY
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # in collections.abc from Python 3.12 on
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -38,7 +41,7 @@ class Query:
 
     keys: tuple[bytes, ...]
 
-    def __init__(self, keys: Iterable[Any]) -> None:
+    def __init__(self, keys: Iterable[Buffer]) -> None:
         if isinstance(keys, (bytes, bytearray, memoryview, str)):
             raise TypeError(f"keys must be a sequence of keys, not one {type(keys).__name__}")
         parsed = [dpf.parse_key(key) for key in keys]
@@ -98,7 +101,7 @@ class Answer:
         )
 
 
-def make_query(indices: Sequence[SupportsIndex], num_pages: int) -> tuple[Query, Query]:
+def make_query(indices: Sequence[SupportsIndex], num_pages: SupportsIndex) -> tuple[Query, Query]:
     """Make the queries that fetch one to three pages.
 
     Parameters
@@ -132,7 +135,7 @@ def make_query(indices: Sequence[SupportsIndex], num_pages: int) -> tuple[Query,
 
 
 def make_queries(
-    rows: npt.ArrayLike | Sequence[Sequence[SupportsIndex]], num_pages: int
+    rows: npt.ArrayLike | Sequence[Sequence[SupportsIndex]], num_pages: SupportsIndex
 ) -> tuple[list[Query], list[Query]]:
     """Make the queries of a whole batch.
 
@@ -174,7 +177,7 @@ def _index_row(indices: Sequence[SupportsIndex], what: str) -> list[int]:
     return row
 
 
-def _queries(rows: list[list[int]], num_pages: int) -> tuple[list[Query], list[Query]]:
+def _queries(rows: list[list[int]], num_pages: SupportsIndex) -> tuple[list[Query], list[Query]]:
     pairs = [[dpf.gen(index, num_pages) for index in row] for row in rows]
     return (
         [Query(key0 for key0, _ in row) for row in pairs],

@@ -32,6 +32,7 @@ def tables(floats: npt.NDArray[np.float64], pages: mg.PageMatrix) -> None:
 def queries(query: mg.Query) -> None:
     mg.make_query(3, 1000)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mg.make_query(["3"], 1000)  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    mg.Query([1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     query.keys = ()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 

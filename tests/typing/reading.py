@@ -50,7 +50,7 @@ def tables(array: Bytes, path: Path) -> None:
 
 def queries() -> None:
     assert_type(mg.make_query([1, 2, 3], 1000), tuple[mg.Query, mg.Query])
-    mg.make_query((np.int64(1),), 1000)
+    mg.make_query((np.int64(1),), np.uint32(1000))
     rows = np.zeros((8, 3), dtype=np.int64)
     assert_type(mg.make_queries(rows, 1000), tuple[list[mg.Query], list[mg.Query]])
     mg.make_queries([[1, 2, 3], [4, 5, 6]], 1000)
