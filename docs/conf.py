@@ -57,6 +57,7 @@ numpydoc_xref_aliases = {word: word for word in DEFAULT_LINKS} | {
 }
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"morphogen {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
