@@ -105,6 +105,13 @@ def test_the_reference_shows_types_and_docstrings(site: Path) -> None:
     assert "uint8 of shape (ceil(num_pages / 8),)" in text
 
 
+def test_the_reference_has_no_docstrings_of_builtin_types(site: Path) -> None:
+    """As a constant without a docstring of its own would have."""
+    pages = sorted((site / "reference").glob("*.html"))
+    assert pages
+    assert not [path for path in pages if "Create a new string object" in path.read_text()]
+
+
 def test_the_package_reads_no_environment_variables_as_the_reference_says() -> None:
     assert "reads no environment variables" in (ROOT / "docs/reference/outputs.md").read_text()
     sources = [
