@@ -57,6 +57,8 @@ numpydoc_xref_aliases = {word: word for word in DEFAULT_LINKS} | {
     name: f"morphogen.{name}" for name in morphogen.__all__
 }
 
+copybutton_exclude = ".linenos, .gp, .go"  # no prompts, no outputs
+
 html_theme = "furo"
 pygments_dark_style = "github-dark"
 html_title = f"morphogen {version}"
