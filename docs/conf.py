@@ -46,6 +46,7 @@ highlight_language = "none"  # of blocks that name none
 myst_heading_anchors = 4
 
 maximum_signature_line_length = 80
+autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False  # autodoc lists them
@@ -56,7 +57,10 @@ numpydoc_xref_aliases = {word: word for word in DEFAULT_LINKS} | {
     name: f"morphogen.{name}" for name in morphogen.__all__
 }
 
+copybutton_exclude = ".linenos, .gp, .go"  # no prompts, no outputs
+
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"morphogen {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -111,6 +115,13 @@ def _read_included(app: Sphinx, path: Path, docname: str, content: list[str]) ->
     content[0] = _relink(content[0], source, Path("docs", docname))
 
 
+def _link_documents(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]
+) -> None:
+    """Make links of the documents that docstrings name by their path."""
+    lines[:] = [re.sub(r"\bdocs/([\w-]+)\.md\b", r":doc:`\g<0> </\1>`", line) for line in lines]
+
+
 def _sign_as_written(
     app: Sphinx, what: str, name: str, value: Any, options: Any, arguments: str | None, returns: Any
 ) -> tuple[str, None] | None:
@@ -157,5 +168,6 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", _stay_offline, priority=0)  # before extensions fetch
     app.connect("source-read", _read_page)
     app.connect("include-read", _read_included)
+    app.connect("autodoc-process-docstring", _link_documents)
     app.connect("autodoc-process-signature", _sign_as_written)
     app.connect("missing-reference", _link_short_name)

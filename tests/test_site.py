@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -104,6 +105,26 @@ def test_the_reference_shows_types_and_docstrings(site: Path) -> None:
     assert "uint8 of shape (ceil(num_pages / 8),)" in text
 
 
+def test_the_reference_has_no_docstrings_of_builtin_types(site: Path) -> None:
+    """As a constant without a docstring of its own would have."""
+    pages = sorted((site / "reference").glob("*.html"))
+    assert pages
+    assert not [path for path in pages if "Create a new string object" in path.read_text()]
+
+
+def test_the_package_reads_no_environment_variables_as_the_reference_says() -> None:
+    assert "reads no environment variables" in (ROOT / "docs/reference/outputs.md").read_text()
+    sources = [
+        path
+        for folder in ("src", "kernels")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".pyx", ".h", ".cpp")
+    ]
+    assert len(sources) > 50
+    reads = re.compile(r"\benviron\b|\bgetenvb?\b|\bsecure_getenv\b")
+    assert not [path for path in sources if reads.search(path.read_text())]
+
+
 # Nothing comes from another host
 
 
@@ -130,20 +151,41 @@ def test_what_another_host_would_be_asked_for_is_found() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "address", ["index.html", "reference/engines.html", "search.html?q=micro_batch_ranges"]
-)
-def test_a_browser_shows_the_site_and_asks_no_other_host(site: Path, address: str) -> None:
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
     try:
         chart_browser.find_browser()
     except chart_browser.BrowserMissingError as error:
         pytest.skip(f"needs a headless browser: {error}")
-    with chart_browser.browser() as browser, chart_browser.serve(site) as root:
-        seen = chart_browser.look(browser, f"{root}/{address}")
+    with chart_browser.browser() as driver:
+        yield driver
+
+
+@pytest.mark.parametrize("page", ["index", "performance", "reference/engines", "reference/cli"])
+def test_a_browser_shows_the_site_and_asks_no_other_host(
+    page: str, site: Path, browser: Any
+) -> None:
+    with chart_browser.serve(site) as root:
+        seen = chart_browser.look(browser, f"{root}/{page}.html")
         text = browser.execute_script("return document.body.innerText")
+    assert "morphogen" in text
     assert not seen.elsewhere
     assert not seen.errors
-    assert "morphogen" in text
+
+
+def test_the_search_finds_a_name_of_the_reference(site: Path, browser: Any) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    def results(_: Any) -> list[str]:
+        links = browser.find_elements(By.CSS_SELECTOR, "#search-results li a")
+        return [link.get_attribute("href") for link in links]
+
+    with chart_browser.serve(site) as root:
+        seen = chart_browser.look(browser, f"{root}/search.html?q=micro_batch_ranges")
+        found = WebDriverWait(browser, chart_browser.SECONDS).until(results)
+    assert [link for link in found if "reference/planner.html" in link]
+    assert not seen.elsewhere
 
 
 # How pages of the repository become pages of the site
@@ -179,21 +221,16 @@ def test_links_out_of_docs_lead_somewhere_in_the_site(small_site: Path) -> None:
     assert "index.html" in read_page((html / "changelog.html").read_text()).followed
 
 
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("[a page](nowhere.md)", "nowhere.md"),
-        ("[a heading](changelog.md#two)", "two"),
-        ("```{eval-rst}\n.. py:function:: f()\n\n   As `no_such_name` does.\n```", "no_such_name"),
-    ],
-)
-def test_what_names_something_that_is_not_there_fails_the_build(
-    small_site: Path, text: str, complaint: str
-) -> None:
+def test_what_names_something_that_is_not_there_fails_the_build(small_site: Path) -> None:
     with (small_site / "docs" / "index.md").open("a") as page:
-        page.write(text)
-    with pytest.raises(AssertionError, match=complaint):
+        page.write("[a page](nowhere.md), [a heading](changelog.md#two)\n\n")
+        page.write("```{eval-rst}\n.. py:function:: f()\n\n   As `no_such_name` does.\n```\n")
+    with pytest.raises(AssertionError) as error:
         build_site(small_site / "docs", small_site / "html", small_site / "doctrees")
+    complaints = str(error.value)
+    assert "target not found: 'nowhere.md'" in complaints
+    assert "not found in doc 'changelog': 'two'" in complaints
+    assert "target not found: no_such_name" in complaints
 
 
 def test_what_fetches_something_fails_the_build(small_site: Path) -> None:
