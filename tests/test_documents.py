@@ -56,7 +56,7 @@ def read_page(page: str, folder: Path, request: pytest.FixtureRequest, *, slow: 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_runs_or_says_what_runs_it(page: str) -> None:
     for block in page_blocks(page):
-        if block.files and block.language not in ("text", "console"):
+        if block.files:
             assert not missing_commands(block), f"{block.where}: not in {block.marker}"
 
 
@@ -111,6 +111,12 @@ def test_a_command_that_its_file_does_not_run_is_an_error() -> None:
         "```sh\npython tools/gate.py\npython tools/gate.py --never\nno-such-tool\n```",
     )
     assert missing_commands(block) == ["python tools/gate.py --never", "no-such-tool"]
+
+
+def test_a_test_that_a_block_names_must_name_its_page() -> None:
+    text = "<!-- runs: tests/test_reference.py -->\n```text\nno such vector\n```"
+    assert missing_commands(*parse("docs/protocol.md", text)) == []
+    assert missing_commands(*parse("docs/service.md", text)) == ["no such vector"]
 
 
 def test_commands_that_a_script_takes_from_a_page_are_run_by_it() -> None:
