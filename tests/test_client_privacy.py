@@ -210,7 +210,7 @@ def test_one_server_under_two_names_is_refused(urls: list[str]) -> None:
         ("ftp://a.example", "not with ftp://"),
         ("127.0.0.1:8000", "not with a host"),
         ("localhost:8000", "not with a host"),
-        ("a.example", "not ''"),
+        ("a.example", "not with a host"),
         ("https://", "names a host"),
         ("https://me:secret@a.example", "no user name"),
         ("https://a.example?x=1", "no query"),
