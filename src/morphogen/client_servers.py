@@ -58,7 +58,9 @@ class ServerAddress:
             raise ValueError(f"a server's URL is malformed: {error}") from None
         scheme = parts.scheme.lower()
         if scheme not in _PORTS:
-            raise ValueError(f"a server's URL begins with https:// or http://, not {scheme!r}")
+            # Not all of it, which may hold a password.
+            given = f"{scheme}://" if "://" in url else "a host"
+            raise ValueError(f"a server's URL begins with https:// or http://, not with {given}")
         if parts.username is not None or parts.password is not None:
             raise ValueError("a server's URL has no user name or password in it")
         if parts.query or parts.fragment:
