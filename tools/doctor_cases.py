@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.abc import MetaPathFinder
@@ -196,7 +197,8 @@ def markdown(directory: Path) -> str:
             outputs = list(threads.map(lambda case: shown(case, driver, Path(temporary)), CASES))
     parts = []
     for case, output in zip(CASES, outputs, strict=True):
-        parts += [f"### {case.title}", f"```text\n{output}\n```", case.advice]
+        block = f"<!-- text: tests/test_install_page.py compares it -->\n```text\n{output}\n```"
+        parts += [f"### {case.title}", block, textwrap.fill(case.advice, 120)]
     return "\n\n".join(filter(None, parts))
 
 

@@ -13,7 +13,8 @@ releases come from PyPI, each into a folder of its own; such a folder holds ptxa
     pip install --no-deps --target nvrtc12.1 nvidia-cuda-nvrtc-cu12==12.1.105
 
 For an older ptxas the PTX in kernels/ptx is relabelled: its `.version` is made the newest that the
-release reads, and nothing else is changed. NVRTC compiles kernels/page_scan.cu anew.
+release reads, and below 8.3 a hint is left out, `used_bytes_mask`. NVRTC compiles
+kernels/page_scan.cu anew.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,9 +95,11 @@ def newest_isa(of_release: str) -> str:
 
 
 def relabelled(ptx: str, isa: str) -> str:
-    """PTX that says it is of another version."""
+    """PTX that says it is of another version, without the one hint that is newer than 8.1."""
     text, count = re.subn(r"^\.version .+$", f".version {isa}", ptx, flags=re.M)
     assert count == 1
+    if tuple(map(int, isa.split("."))) < (8, 3):
+        text = re.sub(r'^\s*\.pragma "used_bytes_mask \w+";\n', "", text, flags=re.M)
     return text
 
 
@@ -258,8 +262,8 @@ def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]], text_c
 
 def markdown(codes: list[Code], refused: list[str], times: list[Seconds], ptxas: str) -> str:
     parts = [
-        f"Processor time of ptxas {ptxas} on a {platform.machine()} processor, the least of "
-        f"{REPEATS} runs; `all` is a whole file, which is what a load compiles:",
+        f"Processor time of ptxas {ptxas} on {platform.machine()}, the least of {REPEATS} runs; "
+        "`all` is a whole file, which is what a load compiles:",
         markdown_table(("kernel", *TARGETS), seconds_rows(times), 1),
     ]
     if len(codes) > 2:
@@ -268,7 +272,7 @@ def markdown(codes: list[Code], refused: list[str], times: list[Seconds], ptxas:
             "GPU; limits are those of `tests/gpu_budget.json`):",
             markdown_table(CODE_COLUMNS, rows_of(codes), 3),
         ]
-        parts += [f"Refused: {line}" for line in refused]
+        parts += [textwrap.fill(f"Refused: {line}", 120) for line in refused]
     return "\n\n".join(parts)
 
 
