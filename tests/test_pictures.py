@@ -32,7 +32,8 @@ def committed(request: pytest.FixtureRequest) -> Path:
 
 
 def test_a_committed_picture_is_what_the_code_draws(committed: Path) -> None:
-    assert committed.read_text(encoding="utf-8") == draw.PICTURES[committed.stem]()
+    same = committed.read_text(encoding="utf-8") == draw.PICTURES[committed.stem]()
+    assert same, f"{committed.name} is stale: run python tools/draw.py"
 
 
 def test_the_folder_holds_the_pictures_and_nothing_else() -> None:
@@ -202,6 +203,36 @@ def test_a_screenshot_has_what_was_printed() -> None:
     svg = screenshots.picture("a command", printed)
     assert "green&#160;words" in svg
     assert "a&#160;command" in svg
+
+
+def lasting(words: str) -> str:
+    """Words without what differs between runs: numbers, seeds, a page's text, and white space."""
+    kept = [line for line in words.splitlines() if not re.match(r"Page \d+ begins", line)]
+    text = re.sub(r"\b[0-9a-f]{8}\b|\d[\d,.]*", "N", " ".join(" ".join(kept).split()))
+    return re.sub("─+", "─", text)
+
+
+@pytest.mark.parametrize("shot", screenshots.SHOTS, ids=lambda shot: shot.name)
+def test_a_committed_screenshot_has_the_words_of_today(shot: screenshots.Shot) -> None:
+    svg = (draw.FOLDER / f"screen-{shot.name}.svg").read_text(encoding="utf-8")
+    rows: dict[str, list[tuple[float, str]]] = {}
+    for element in ElementTree.fromstring(svg).iter(f"{SVG}text"):
+        if element.get("clip-path"):  # a piece of a line of the terminal
+            x, text = float(element.get("x", "")), element.text or ""
+            rows.setdefault(element.get("y", ""), []).append((x, text.replace("\xa0", " ")))
+    shown = "\n".join(" ".join(text for _, text in sorted(row)) for row in rows.values())
+    if shot.name == "doctor":  # what it says differs between machines: not the lines that it has
+        printed = run_morphogen(*shot.arguments)
+        lines = {line[:22].strip() for line in printed.splitlines() if "self test" not in line}
+        assert lines <= {line[:22].strip() for line in shown.splitlines()}
+    else:
+        assert lasting(shown) == lasting(run_morphogen(*shot.arguments, "--device", "cpu"))
+
+
+def run_morphogen(*arguments: str) -> str:
+    program = str(Path(sys.executable).with_name("morphogen"))
+    text = screenshots.run_on_terminal([program, *arguments])
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
 def test_a_command_that_fails_gives_no_screenshot() -> None:
