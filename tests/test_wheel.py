@@ -67,7 +67,9 @@ def test_what_is_installed_is_exactly_what_is_expected() -> None:
     package = {name for name in files if name.startswith("morphogen/")}
     package -= {name for name in package if "/__pycache__/" in name}
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    assert wheel_contents.differences(package, wheel_contents.package_files(suffix)) == []
+    compiled = not package.isdisjoint(wheel_contents.COMPILED)  # all of it, or nothing
+    expected = wheel_contents.package_files(suffix, compiled)
+    assert wheel_contents.differences(package, expected) == []
     elsewhere = {name for name in files - package if not name.startswith("morphogen-")}
     assert {Path(name).name for name in elsewhere if "/__pycache__/" not in name} == {"morphogen"}
 
@@ -104,6 +106,7 @@ def test_of_the_sources_a_wheel_holds_what_runs_and_what_others_compile_against(
     assert f"morphogen/planner{SUFFIX}" in files
     assert {"morphogen/planner.pxd", "morphogen/planner.pyi", "morphogen/py.typed"} <= files
     assert "morphogen/ptx/page_scan.compute_90.ptx" in files
+    assert "morphogen/ptx/page_scan.sm_90.cubin" in files
     assert "morphogen-0.1.0.dist-info/licenses/LICENSE" in files
     assert {name for name in files if name.endswith(".pxd")} == {"morphogen/planner.pxd"}
     assert not [name for name in files if name.endswith((".pyx", ".cpp", ".h", ".cu"))]
@@ -298,6 +301,19 @@ def test_cibuildwheel_knows_every_setting() -> None:
     settings = PROJECT["tool"]["cibuildwheel"]
     validator.validate(settings)
     assert not validator.is_valid(settings | {"test-comand": "misspelt"})
+
+
+def test_cibuildwheel_compiles_with_the_pinned_nvcc() -> None:
+    before = PROJECT["tool"]["cibuildwheel"]["linux"]["before-all"]
+    pins = {pin for pin in PROJECT["project"]["optional-dependencies"]["kernels"]}
+    used = {word for word in before.split() if "==" in word}
+    assert used <= pins
+    assert {pin.partition("==")[0] for pin in used} == {
+        "nvidia-cuda-crt",
+        "nvidia-cuda-nvcc",
+        "nvidia-cuda-runtime",
+        "nvidia-nvvm",
+    }
 
 
 def test_cibuildwheel_runs_tests_that_are_there() -> None:

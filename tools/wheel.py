@@ -136,8 +136,9 @@ def build_wheel(scripts: Path, nvcc: Path, sdist: Path, output: Path) -> Path:
         setting = f"--config-settings=build-dir={objects}"
         command: Command = [*without_network(), *pip, *offline, setting, sdist]
         log = run(*command, environment=environment)
-        if f"PTX: compiled by {nvcc}" not in log:
-            raise SystemExit(f"{log}\nexpected that {nvcc / 'nvcc'} compiles the PTX")
+        for line in (f"PTX: compiled by {nvcc / 'nvcc'}", f"Compiled code: by {nvcc / 'ptxas'}"):
+            if line not in log:
+                raise SystemExit(f"{log}\nexpected the build to say: {line}")
         built = next(Path(folder).glob("*.whl"))
         repaired = Path(folder) / "repaired"
         repair: Command = [

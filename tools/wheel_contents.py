@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import make_cubins
 import make_ptx
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +29,11 @@ EXTENSIONS = (
 # Declarations for Cython modules of users: those that need neither our C++ nor CUDA's headers.
 DECLARATIONS = ("planner.pxd",)
 KERNELS = tuple(f"ptx/{make_ptx.ptx_name(name)}" for name in make_ptx.ARCHITECTURES)
+# Where ptxas was there when the package was built.
+COMPILED = tuple(
+    f"morphogen/ptx/{name}"
+    for name in (*map(make_cubins.cubin_name, make_cubins.ARCHITECTURES), make_cubins.MANIFEST)
+)
 DATA = ("py.typed", *KERNELS)
 METADATA = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
 
@@ -39,24 +45,28 @@ SDIST_FILES = (
     "PKG-INFO",
     "README.md",
     "pyproject.toml",
+    "tools/make_cubins.py",
     "tools/make_ptx.py",
 )
 SDIST_SUFFIXES = {".cpp", ".cu", ".h", ".ptx", ".pxd", ".py", ".pyi", ".pyx", ".sha256", ".typed"}
 
 
-def package_files(extension_suffix: str) -> set[str]:
+def package_files(extension_suffix: str, compiled: bool = True) -> set[str]:
     """What the folder of the installed package holds, from ``morphogen/`` on.
 
     Parameters
     ----------
     extension_suffix
         Of the shared libraries, such as ``.cpython-311-x86_64-linux-gnu.so``.
+    compiled
+        Whether it was built where ptxas was there.
     """
     package = SOURCES / "morphogen"
     names = {str(path.relative_to(package)) for path in package.rglob("*.py")}
     for extension in EXTENSIONS:
         names |= {f"{extension}{extension_suffix}", f"{extension}.pyi"}
-    return {f"morphogen/{name}" for name in names.union(DECLARATIONS, DATA)}
+    files = {f"morphogen/{name}" for name in names.union(DECLARATIONS, DATA)}
+    return files.union(COMPILED) if compiled else files
 
 
 def wheel_files(name: str) -> set[str]:
