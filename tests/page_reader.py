@@ -22,11 +22,11 @@ SECONDS = 300  # for a block
 _PORT = re.compile(r"(127\.0\.0\.1:|localhost:|\.example:|--port |--bind 127\.0\.0\.1 )(\d{4,5})\b")
 # The block of a page that a line of standard input names, with its own lines in tracebacks.
 _PYTHON = """
-import contextlib, sys
+import contextlib, pathlib, sys
 namespace = {"__name__": "__main__"}
 for line in sys.stdin:
     page, number, script, output = eval(line)
-    text = "\\n" * number + open(script, encoding="utf-8").read()
+    text = "\\n" * number + pathlib.Path(script).read_text(encoding="utf-8")
     with open(output, "w", encoding="utf-8") as file:
         with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
             try:
