@@ -18,7 +18,7 @@ from fake_server import PATIENCE, FakeServer, client, keyword_table, stuck, two_
 from morphogen import wire
 from morphogen.client import AsyncClient, Client
 from morphogen.client_servers import ServerAddress
-from morphogen.errors import MorphogenError, TableMismatchError
+from morphogen.errors import MorphogenError, ServerError, TableMismatchError
 
 URLS = ["https://one.example", "https://two.example"]
 
@@ -217,6 +217,13 @@ def test_tls_trusts_the_authorities_it_is_given(tmp_path: Path) -> None:
             assert (reader.get([4]) == servers[0].table[[4]]).all()
         with pytest.raises(MorphogenError, match="certificate is not to be trusted"):
             client(servers, ca_file=tmp_path / "wrong.pem")
+
+
+def test_a_server_without_tls_is_told_from_one_that_is_away() -> None:
+    with two_servers() as servers:
+        urls = [server.url.replace("http://", "https://") for server in servers]
+        with pytest.raises(ServerError, match="does not speak TLS on this port"):
+            Client(urls, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(

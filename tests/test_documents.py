@@ -15,14 +15,13 @@ from documents import (
     SLOW,
     Block,
     DocumentError,
-    Ports,
-    Reader,
     mismatch,
     missing_commands,
     page_blocks,
     pages,
     parse,
 )
+from page_reader import Ports, Reader
 from standin_driver import environment
 
 PAGES = pages()

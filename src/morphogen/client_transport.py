@@ -148,8 +148,8 @@ class Link:
                 await response.aclose()
         except httpx.TransportError as lost:
             # Not its text, which may quote what the server sent.
-            if _is_distrust(lost):
-                return None, ServerError(f"{self.url}: its certificate is not to be trusted"), b""
+            if fault := _tls_fault(lost):
+                return None, ServerError(f"{self.url}: {fault}"), b""
             what = "cannot connect" if isinstance(lost, httpx.ConnectError) else "connection lost"
             error = ServerError(f"{self.url}: {what}, {attempt + 1} times in a row")
             more = attempt < self._policy.retries
@@ -183,12 +183,15 @@ async def _problem_field(response: httpx.Response) -> Any:
     return problem.get("field") if isinstance(problem, dict) else None
 
 
-def _is_distrust(error: BaseException | None) -> bool:
+def _tls_fault(error: BaseException | None) -> str:
+    """What is wrong with a server's TLS, if that is why it cannot be reached."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
-            return True
+            return "its certificate is not to be trusted"
+        if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+            return "it does not speak TLS on this port"
         error = error.__cause__ or error.__context__
-    return False
+    return ""
 
 
 class LoopThread:
