@@ -55,7 +55,7 @@ def write_table(
     """Write a table's file, whole or not at all.
 
     The file is written beside its place under another name and takes its place only when all of it
-    is on the disk: whoever opens `path` finds what was there before or the new table. It has
+    is on the disk: whoever opens ``path`` finds what was there before or the new table. It has
     the permissions of any new file.
 
     Parameters

@@ -27,13 +27,13 @@ from morphogen.wire_forms import (
     SingleResponseBody,
 )
 
-JSON = "application/json"
-MSGPACK = "application/msgpack"
-FORMAT_VERSION = 1
-MAX_QUERIES = 32  # in one request
-QUERY_PATH = "/query/page/gpu/batch"
-SINGLE_PATH = "/query/page/gpu"
-EPOCH_PATH = "/epoch"
+JSON = "application/json"  #: Content type of JSON bodies.
+MSGPACK = "application/msgpack"  #: Content type of MessagePack bodies.
+FORMAT_VERSION = 1  #: Of the keys and of these messages.
+MAX_QUERIES = 32  #: The most queries in one request.
+QUERY_PATH = "/query/page/gpu/batch"  #: Where a batch is asked for.
+SINGLE_PATH = "/query/page/gpu"  #: Where one query is asked for.
+EPOCH_PATH = "/epoch"  #: Where a server says what its table is.
 
 # Beside keys in a body: names, brackets, and the white space of somebody who indents his JSON.
 _BYTES_A_BODY, _BYTES_A_QUERY, _BYTES_A_KEY = 4096, 128, 64
