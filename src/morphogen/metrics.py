@@ -59,7 +59,7 @@ class Metrics:
         Returns
         -------
         bytes
-            Prometheus' text format, of the content type `CONTENT_TYPE`.
+            Prometheus' text format, of the content type ``CONTENT_TYPE``.
         """
         return generate_latest(self._registry)
 

@@ -81,24 +81,24 @@ class CudaEngine(Engine):
         Parameters
         ----------
         queries : list of Query
-            As for `answer`.
+            As for `Engine.answer`.
         max_micro_batch : int, optional
-            As for `answer`.
+            As for `Engine.answer`.
 
         Returns
         -------
         tuple of (Answer, PhaseTimes)
-            What `answer` gives, and microseconds.
+            What `Engine.answer` gives, and microseconds.
 
         Raises
         ------
         InvalidKeyError, KeyDomainError, EngineClosedError, DeviceError, TypeError, ValueError
-            As from `answer`.
+            As from `Engine.answer`.
 
         Notes
         -----
-        One lane does all the work, so that a chunk's time on the device is its own: `answer` keeps
-        two lanes busy, and takes less in all.
+        One lane does all the work, so that a chunk's time on the device is its own: `Engine.answer`
+        keeps two lanes busy, and takes less in all.
         """
     def _run(
         self,

@@ -316,19 +316,19 @@ class CudaEngine(Engine):
         Parameters
         ----------
         queries : list of Query
-            As for `answer`.
+            As for `Engine.answer`.
         max_micro_batch : int, optional
-            As for `answer`.
+            As for `Engine.answer`.
 
         Returns
         -------
         tuple of (Answer, PhaseTimes)
-            What `answer` gives, and microseconds.
+            What `Engine.answer` gives, and microseconds.
 
         Raises
         ------
         InvalidKeyError, KeyDomainError, EngineClosedError, DeviceError, TypeError, ValueError
-            As from `answer`.
+            As from `Engine.answer`.
 
         Notes
         -----
