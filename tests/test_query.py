@@ -117,8 +117,8 @@ def test_equal_indices_get_fresh_keys() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint32, np.int64, np.uint64])
-def test_indices_may_be_numpy_integers(kind: type[np.integer[Any]]) -> None:
-    row = np.array([3, 200, 77], dtype=kind)
+def test_indices_may_be_numpy_integers(kind: Any) -> None:
+    row: Any = np.array([3, 200, 77], dtype=kind)
     assert [
         hidden_index(*mg.make_query(indices, kind(250)), position, 250)
         for indices in (row, list(row))
