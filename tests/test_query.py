@@ -61,7 +61,8 @@ def test_query_of_another_number_of_keys(count: int) -> None:
 
 def test_one_key_is_no_sequence_of_keys() -> None:
     key = mg.dpf.gen(0, NUM_PAGES)[0]
-    for one in (key, bytearray(key), memoryview(key), "key"):
+    ones: tuple[Any, ...] = (key, bytearray(key), memoryview(key), "key")
+    for one in ones:
         with pytest.raises(TypeError, match=rf"not one {type(one).__name__}$"):
             mg.Query(one)
 
