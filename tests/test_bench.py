@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ SMALL = ["bench", "--pages", "70", "--page-size", "40", "--iterations", "2", "--
 
 
 def config(**changes: object) -> bench.BenchmarkConfig:
-    settings = {
+    settings: dict[str, Any] = {
         "num_pages": 70,
         "page_size": 40,
         "batch_sizes": (1, 2, 5),

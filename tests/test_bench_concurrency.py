@@ -126,7 +126,9 @@ def test_wrong_answers_to_callers_who_share_a_chunk_are_noticed(spoil, monkeypat
             if len(self._waiting) == CALLERS - 1:
                 all_wait.set()
 
-    class PatientEngine(spoiled_engine(CpuEngine, SPOILS[spoil], shared)):
+    spoiled: Any = spoiled_engine(CpuEngine, SPOILS[spoil], shared)
+
+    class PatientEngine(spoiled):  # type: ignore[misc]
         def answer(self, queries: list[mg.Query], **options: Any) -> mg.Answer:
             if by_a_batcher(queries, options):
                 assert all_wait.wait(SECONDS)
@@ -202,7 +204,7 @@ def test_threads_that_cannot_be_started(monkeypatch, capsys):
     submitted = []
 
     class SmallPool(ThreadPoolExecutor):
-        def submit(self, *call: Any) -> Any:
+        def submit(self, *call: Any) -> Any:  # type: ignore[override]
             submitted.append(call)
             if len(submitted) == 3:  # one caller alone, the first of two, the second
                 raise RuntimeError("can't start new thread")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,11 @@ def test_strategies_and_callers_are_drawn(tmp_path):
     assert any(text.endswith(", the default") for text in found)
 
 
+def line_of(handle: Any) -> Any:
+    """The line of a legend's entry, without its error bars."""
+    return handle.lines[0]
+
+
 @needs_matplotlib
 def test_the_lines_are_those_of_the_rows(tmp_path, monkeypatch):
     """What is drawn is what was measured: the points of the speed-up, by the axes' own data."""
@@ -70,22 +76,23 @@ def test_the_lines_are_those_of_the_rows(tmp_path, monkeypatch):
 
     drawn: list[Figure] = []
     save = Figure.savefig
-    monkeypatch.setattr(
-        Figure,
-        "savefig",
-        lambda figure, *call, **options: drawn.append(figure) or save(figure, *call, **options),
-    )
+
+    def keep_and_save(figure: Figure, *call: Any, **options: Any) -> None:
+        drawn.append(figure)
+        save(figure, *call, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep_and_save)
     result = bench.run_benchmark(config(batch_sizes=(1, 2, 5), iterations=5))
     draw_benchmark(result, tmp_path / "bench.png")
     times, ratios = (axes for axes in drawn[0].axes if axes.axison)
     handles, labels = ratios.get_legend_handles_labels()
-    lines = {label: handle.lines[0] for handle, label in zip(handles, labels, strict=True)}
+    lines = dict(zip(labels, map(line_of, handles), strict=True))
     assert list(lines["batch / pure read"].get_xdata()) == [1, 2, 5]
     assert list(lines["batch / pure read"].get_ydata()) == [
         row.batch_vs_read for row in result.rows
     ]
     handles, labels = times.get_legend_handles_labels()
-    lines = {label: handle.lines[0] for handle, label in zip(handles, labels, strict=True)}
+    lines = dict(zip(labels, map(line_of, handles), strict=True))
     for label, name in (
         ("batch", "batch_ms_per_batch"),
         ("single-query loop", "single_ms_per_batch"),

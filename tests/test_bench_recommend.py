@@ -41,6 +41,8 @@ def test_the_fastest_beyond_the_noise_is_chosen():
     verdicts = {found.name: found.verdict for found in choice.comparisons}
     assert verdicts == {"chunks-8": FASTER, "chunks-4": FASTER, "single": SLOWER}
     best = choice.comparisons[0]
+    assert best.low is not None
+    assert best.high is not None
     assert best.low < 10 / 6 < best.high
     assert best.low <= best.speedup <= best.high
     assert describe_choice(choice) == (
@@ -53,7 +55,9 @@ def test_a_lead_within_the_noise_leaves_the_default():
     """0.1% faster in the median is nothing where rounds differ by 3%."""
     choice = choose(8, times(single=18, chunks_2=10, chunks_4=9.99), "chunks-2")
     assert choice.best == "chunks-2"
-    assert choice.against("chunks-4").verdict == ALIKE
+    narrower = choice.against("chunks-4")
+    assert narrower is not None
+    assert narrower.verdict == ALIKE
     assert describe_choice(choice) == "chunks-2, the default; within the noise of it: chunks-4"
 
 
@@ -213,6 +217,7 @@ def test_throughput_is_of_the_largest_batch_and_latency_of_a_lone_query():
     cap = judge(times(chunks_2=10, chunks_4=12))
     choices = [choose(q, times(chunks_2=10, chunks_4=12), "chunks-2") for q in (4, 1, 16, 8)]
     found = recommend(choices, cap)
+    assert found.latency is not None
     assert (found.throughput.q, found.latency.q) == (16, 1)
     assert found.by_batch == tuple(choices)
     assert recommend(choices[2:], cap).latency is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ class FakeGpu:
 
 @pytest.fixture
 def cpu() -> Iterator[CpuEngine]:
-    with mg.open_engine(mg.PageMatrix(random_table(40, 16)), "cpu", threads=1) as engine:
+    with CpuEngine(mg.PageMatrix(random_table(40, 16)), threads=1) as engine:
         yield engine
 
 
@@ -174,7 +175,7 @@ def test_rows(capsys):
             assert (row[key]["low"], row[key]["median"], row[key]["high"]) == quartiles
 
     # The recommendation follows from the rounds.
-    times = {
+    times: dict[str, Any] = {
         default: ms["batch"],
         **{name: ms[name] for name in ("single", "chunks-2", "chunks-4")},
     }
@@ -304,6 +305,7 @@ def test_answers_that_all_strategies_get_wrong_alike_are_noticed(monkeypatch):
     faults = [fault for fault in result.failures if "strategy chunks-4" in fault]
     naive = "q = 9: the strategy chunks-4 differs from the naive XOR of the pages in query"
     assert faults == [f"{naive} {at}" for at in (0, 1, 2, 3, 5, 6, 7, 8)]
+    assert result.recommendation is not None
     assert result.recommendation.throughput.best is None
 
 

@@ -57,7 +57,7 @@ def test_eval_full_gives_the_vectors_bits(vector: dict[str, Any], instruction_se
     for party in (0, 1):
         key = bytes.fromhex(vector[f"key{party}"])
         bits = dpf.eval_full(key, vector["num_pages"], instruction_set=instruction_set)
-        assert hashlib.sha256(bits).hexdigest() == vector[f"bits{party}_sha256"]
+        assert hashlib.sha256(bits.tobytes()).hexdigest() == vector[f"bits{party}_sha256"]
 
 
 @each_vector
@@ -344,9 +344,9 @@ def test_keys_may_be_any_bytes_like() -> None:
     num_pages = 5000
     key = dpf.gen(4321, num_pages)[1]
     expected = dpf.eval_full(key, num_pages)
-    spread = np.zeros(2 * len(key), dtype=np.uint8)
+    spread: Any = np.zeros(2 * len(key), dtype=np.uint8)
     spread[::2] = np.frombuffer(key, dtype=np.uint8)
-    for other in (
+    others: tuple[Any, ...] = (
         bytearray(key),
         memoryview(key),
         memoryview(bytearray(key)),
@@ -356,7 +356,8 @@ def test_keys_may_be_any_bytes_like() -> None:
         memoryview(spread)[::2],
         memoryview(key[::-1])[::-1],
         type("Key", (bytes,), {})(key),
-    ):
+    )
+    for other in others:
         assert np.array_equal(dpf.eval_full(other, num_pages), expected)
         assert dpf.eval_at(other, 4321, num_pages) == unpack(expected, num_pages)[4321]
 

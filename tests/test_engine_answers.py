@@ -21,7 +21,7 @@ from conftest import (
     random_rows,
     random_table,
 )
-from morphogen.engine.cpu import READ_ORDERS
+from morphogen.engine.cpu import READ_ORDERS, CpuEngine  # type: ignore[attr-defined]
 
 # Parity
 
@@ -43,6 +43,7 @@ def test_batches_equal_the_single_query_loop_and_numpy(
 ) -> None:
     rows, queries, naive = parity_batch
     with open_engine(PARITY_TABLE, threads=threads, instruction_set=instruction_set) as engine:
+        assert isinstance(engine, CpuEngine)
         assert engine.instruction_set == instruction_set
         assert engine.threads == threads
         for total in (0, 1, 2, 3, 4, 5, 7, 8, 16, 32, 33, 40):
@@ -197,13 +198,14 @@ def test_a_short_last_page_at_every_place_in_its_octet(
 ) -> None:
     path = tmp_path / "table"
     for num_pages in (*range(1, 18), 64, 65, 512, 513, 514, 1025):
-        content = random_table(num_pages, page_size) | 1
+        content = random_table(num_pages, page_size)
+        content |= 1
         rest = num_pages % (page_size - 1) + 1
         content[-1, rest:] = 0
         path.write_bytes(bytes(content)[: (num_pages - 1) * page_size + rest])
         pages = mg.PageMatrix.open(path, page_size=page_size)
         assert pages.tail is not None
-        rows = np.concatenate([[[num_pages - 1] * 2], random_rows(4, 2, num_pages)])
+        rows: Any = np.concatenate([[[num_pages - 1] * 2], random_rows(4, 2, num_pages)])
         queries = mg.make_queries(rows, num_pages)
         with open_engine(pages, threads=2, instruction_set=instruction_set) as engine:
             answers = [engine.answer(batch) for batch in queries]

@@ -18,6 +18,7 @@ from conftest import (
     random_rows,
     random_table,
 )
+from morphogen.engine.cpu import CpuEngine
 
 # Chunks
 
@@ -168,6 +169,7 @@ def test_device_of_another_type() -> None:
 
 def test_the_widest_instruction_set_and_all_cores_by_default() -> None:
     with open_engine(random_table(4, 4)) as engine:
+        assert isinstance(engine, CpuEngine)
         assert engine.instruction_set == mg.instruction_set.supported()[0]
         assert engine.threads >= 1
 

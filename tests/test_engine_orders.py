@@ -20,7 +20,7 @@ from conftest import (
     random_rows,
     random_table,
 )
-from morphogen.engine.cpu import READ_ORDERS, CpuEngine
+from morphogen.engine.cpu import READ_ORDERS, CpuEngine  # type: ignore[attr-defined]
 
 # Pages and their size, by what serves up to 6 keys where rows are read side by side, and 7 or more.
 SHAPES = {
@@ -42,7 +42,7 @@ SHAPES = {
 }
 
 
-@pytest.fixture(scope="module", params=SHAPES.values(), ids=SHAPES.keys())
+@pytest.fixture(scope="module", params=list(SHAPES.values()), ids=list(SHAPES))
 def table(request: pytest.FixtureRequest) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
     table: np.ndarray[tuple[int, int], np.dtype[np.uint8]] = random_table(*request.param)
     return table

@@ -131,7 +131,7 @@ def imported(text: str, suffix: str = ".py") -> set[str]:
 
     `import morphogen` by itself, for the version, is none; a use of `morphogen.dpf` then is one.
     """
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(parse(text, suffix)):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -148,8 +148,8 @@ def imported(text: str, suffix: str = ".py") -> set[str]:
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             argument = node.args[0]
             # What is put together while it runs has no name yet.
-            names |= {argument.value} if isinstance(argument, ast.Constant) else {"<computed>"}
-    return {str(name) for name in names} - {"morphogen.__version__"}
+            names.add(str(argument.value) if isinstance(argument, ast.Constant) else "<computed>")
+    return names - {"morphogen.__version__"}
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -61,7 +61,8 @@ def test_query_of_another_number_of_keys(count: int) -> None:
 
 def test_one_key_is_no_sequence_of_keys() -> None:
     key = mg.dpf.gen(0, NUM_PAGES)[0]
-    for one in (key, bytearray(key), memoryview(key), "key"):
+    ones: tuple[Any, ...] = (key, bytearray(key), memoryview(key), "key")
+    for one in ones:
         with pytest.raises(TypeError, match=rf"not one {type(one).__name__}$"):
             mg.Query(one)
 
@@ -117,8 +118,8 @@ def test_equal_indices_get_fresh_keys() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint32, np.int64, np.uint64])
-def test_indices_may_be_numpy_integers(kind: type[np.integer[Any]]) -> None:
-    row = np.array([3, 200, 77], dtype=kind)
+def test_indices_may_be_numpy_integers(kind: Any) -> None:
+    row: Any = np.array([3, 200, 77], dtype=kind)
     assert [
         hidden_index(*mg.make_query(indices, kind(250)), position, 250)
         for indices in (row, list(row))
