@@ -147,7 +147,7 @@ class CpuEngine(Engine):
     Notes
     -----
     How a pass adds pages up depends on the number of keys, the page size and the instruction set:
-    docs/performance.md names the methods and where they come from.
+    docs/performance.md describes the methods.
     """
 
     def __init__(
