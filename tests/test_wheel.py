@@ -305,7 +305,7 @@ def test_cibuildwheel_knows_every_setting() -> None:
 
 def test_cibuildwheel_compiles_with_the_pinned_nvcc() -> None:
     before = PROJECT["tool"]["cibuildwheel"]["linux"]["before-all"]
-    pins = {pin for pin in PROJECT["project"]["optional-dependencies"]["kernels"]}
+    pins = set(PROJECT["project"]["optional-dependencies"]["kernels"])
     used = {word for word in before.split() if "==" in word}
     assert used <= pins
     assert {pin.partition("==")[0] for pin in used} == {

@@ -51,6 +51,8 @@ class Event:
     def __init__(self, context: Context, timing: bool) -> None: ...
 
 class Module:
+    """Kernels for the context's device: code compiled for it, or PTX, which is compiled here."""
+
     def __init__(self, context: Context, code: bytes) -> None: ...
 
 class Kernel:

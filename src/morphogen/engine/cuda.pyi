@@ -56,6 +56,9 @@ class CudaEngine(Engine):
     def ptx(self) -> str:
         """What the kernels were compiled from: "compute_90"."""
     @property
+    def code(self) -> str:
+        """What was loaded: "sm_90", code compiled when the package was built, or `ptx`."""
+    @property
     def grid(self) -> Grid:
         """How a launch cuts the table into blocks."""
     def read_pages(self) -> int:
