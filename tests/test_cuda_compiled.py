@@ -96,6 +96,8 @@ def test_code_that_no_manifest_names_is_not_loaded(folder: Path, gpu: StandIn) -
     manifest = folder / ptx.MANIFEST
     manifest.write_text(manifest.read_text().replace("sm_80", "sm_70"))
     assert mg.driver_status().devices[0].compiled == ""
+    manifest.write_bytes(b"\xff\xfe damaged")
+    assert ptx.choose_compiled((8, 0)) is None
     manifest.unlink()
     assert ptx.choose_compiled((8, 0)) is None
 
@@ -149,14 +151,15 @@ def test_without_memory_for_the_code_the_ptx_is_not_tried(folder: Path, gpu: Sta
 
 
 @pytest.mark.gpu
-def test_compiled_code_answers_as_the_ptx_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    devices = [d for d in mg.driver_status().devices if d.usable and d.compiled]
-    if not devices:
-        pytest.skip("no device here has compiled code in this build")
-    for manifest, compiled in ((ptx.MANIFEST, True), ("hidden", False)):
+def test_compiled_code_is_loaded_and_answers_as_the_ptx_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = next(device for device in mg.driver_status().devices if device.usable)
+    # The stand-in, by which tools/gpu_check.sh is tested, does not know this build's code.
+    loadable = device.compiled if device.name != "Stand-in GPU" else ""
+    for manifest, compiled in ((ptx.MANIFEST, loadable), ("hidden", "")):
         monkeypatch.setattr(ptx, "MANIFEST", manifest)
-        pages = mg.PageMatrix(TABLE)
         engine: Any
-        with mg.open_engine(pages, device=f"cuda:{devices[0].ordinal}") as engine:
-            assert engine.code.startswith("sm_") == compiled
+        with mg.open_engine(mg.PageMatrix(TABLE), device=f"cuda:{device.ordinal}") as engine:
+            assert engine.code == (Path(compiled).stem.partition(".")[2] or engine.ptx)
             assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
