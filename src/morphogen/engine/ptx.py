@@ -48,7 +48,7 @@ def choose_compiled(compute_capability: tuple[int, int]) -> Path | None:
     manifest = FOLDER / MANIFEST
     if source is None or not path.is_file() or not manifest.is_file():
         return None
-    recorded = set(manifest.read_text(encoding="utf-8").splitlines())
+    recorded = set(manifest.read_text(encoding="utf-8", errors="replace").splitlines())
     found = {
         f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in (source, path)
     }
