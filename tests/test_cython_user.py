@@ -20,17 +20,18 @@ import pytest
 
 import morphogen as mg
 from conftest import random_rows
+from documents import page_blocks
 from native_build import cxx
 
 SOURCE = Path(__file__).resolve().parent / "cython_user" / "packed_chunks.pyx"
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cython.md"
+PAGE = "docs/reference/cython.md"
 NUM_PAGES = 70_000
 
 
 def blocks(language: str) -> list[str]:
     """The document's blocks of code in a language."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    found = page_blocks(PAGE)
+    return [block.text for block in found if block.language == language]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_the_document_shows_the_module() -> None:
 def test_the_document_s_example(user: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "packed_chunks", user)
     (example,) = blocks("python")
-    exec(compile(example, str(DOCUMENT), "exec"), {})
+    exec(compile(example, PAGE, "exec"), {})
 
 
 @pytest.mark.parametrize("keys", [1, 2, 3])
