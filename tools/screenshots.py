@@ -4,7 +4,7 @@
     python tools/screenshots.py demo     takes one
 
 The commands run as they would for a user, on a terminal of their own, and what they print is kept
-with its colours. Times in it are this machine's, in this minute: no test compares the pictures.
+with its colours. Times in it are this machine's, in this minute: a test compares the words alone.
 """
 
 from __future__ import annotations
