@@ -121,8 +121,8 @@ def test_a_test_that_a_block_names_must_name_its_page() -> None:
 
 
 def test_commands_that_a_script_takes_from_a_page_are_run_by_it() -> None:
-    set_up = [block for block in page_blocks("README.md") if "python3 -m venv" in block.text]
-    assert [block.files for block in set_up] == [[".ci/run"]] * 2
+    set_up = [block for block in page_blocks("README.md") if block.files == [".ci/run"]]
+    assert [block.text.split(" && ")[0] for block in set_up[:2]] == ["python3 -m venv .venv"] * 2
     assert all(not missing_commands(block) for block in set_up)
     (block,) = parse("README.md", "<!-- runs: .ci/run -->\n```sh\npython3 --never .venv\n```")
     assert missing_commands(block) == ["python3 --never .venv"]

@@ -95,7 +95,7 @@ def test_the_source_distribution_holds_exactly_what_is_expected(
 
 def test_extras() -> None:
     extras = distribution("morphogen").metadata.get_all("Provides-Extra") or []
-    assert {"cuda", "server", "client", "plot"} <= set(extras)
+    assert {"cuda", "server", "client", "plot", "docs"} <= set(extras)
 
 
 # What is expected
