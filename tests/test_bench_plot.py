@@ -173,7 +173,7 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch
     monkeypatch.setattr(bench, "run_benchmark", None)
     assert main([*SMALL, "--plot", str(tmp_path / "bench.png")]) == 2
     assert capsys.readouterr().err == (
-        "morphogen: matplotlib is not installed: install morphogen with its extra plot\n"
+        "morphogen: matplotlib is not installed: pip install 'morphogen[plot]'\n"
     )
     with pytest.raises(ModuleNotFoundError):
         check_plot(tmp_path / "bench.png")

@@ -64,7 +64,10 @@ def test_bad_input(arguments, words, file, tmp_path, monkeypatch, capsys):
     assert output.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["bench"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["demo"], ["bench"], ["serve"], ["get"], ["table"], ["table", "build"], ["doctor"]],
+)
 def test_help_documents_the_exit_codes(command, capsys):
     assert main([*command, "--help"]) == 0
     output = capsys.readouterr().out
@@ -189,3 +192,29 @@ def test_the_parser_loads_nothing_that_a_command_needs() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        (["serve", "FILE", "--party", "0", "--port", "0"], "uvicorn", "server"),
+        (["demo", "FILE", "--lookups"], "uvicorn", "client,server"),
+        (["demo", "FILE", "--lookups"], "httpx", "client,server"),
+    ],
+)
+def test_without_its_extra_a_command_names_it(
+    command: list[str], missing: str, extra: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "pages.bin"
+    file.write_bytes(bytes(40_000))
+    arguments = [str(file) if part == "FILE" else part for part in command]
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None; from morphogen.cli import main;"
+        f"sys.exit(main({arguments!r}))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (
+        2,
+        "",
+        f"morphogen: {missing} is not installed: pip install 'morphogen[{extra}]'\n",
+    )

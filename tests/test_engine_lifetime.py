@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import subprocess
 import sys
 import threading
@@ -25,6 +27,17 @@ from conftest import (
 )
 from morphogen.engine.base import Engine
 from morphogen.engine.strategy import Choices, Strategy
+
+# Copies
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_an_engine_is_neither_copied_nor_pickled(make: Callable[[Engine], object]) -> None:
+    with open_engine(random_table(5, 64)) as engine:
+        with pytest.raises(TypeError, match=r"^an engine cannot be copied or pickled: open one "):
+            make(engine)
+        assert not engine.closed
+
 
 # Many threads
 

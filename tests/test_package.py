@@ -131,6 +131,33 @@ def test_unknown_name() -> None:
         exec("from morphogen import nothing")
 
 
+def test_completion_offers_what_is_public() -> None:
+    assert {"__version__", *mg.__all__} <= set(dir(mg))
+    assert not {"Any", "TYPE_CHECKING", "annotations", "importlib"} & set(dir(mg))
+
+
+@pytest.mark.parametrize("missing", ["httpx", "msgspec"])
+def test_without_the_extra_the_clients_name_it_and_are_not_offered(missing: str) -> None:
+    script = (
+        f"import rlcompleter, sys; sys.modules[{missing!r}] = None\n"
+        "import morphogen as mg\n"
+        "completer = rlcompleter.Completer({'mg': mg})\n"
+        "assert completer.complete('mg.open_e', 0).startswith('mg.open_engine')\n"
+        "assert completer.complete('mg.Cli', 0) is None\n"
+        "for name in ('Client', 'AsyncClient'):\n"
+        "    try: getattr(mg, name)\n"
+        "    except ModuleNotFoundError as error: print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (result.stdout.splitlines(), result.stderr) == (
+        [
+            f"morphogen.{name} needs {missing}: pip install 'morphogen[client]'"
+            for name in ("Client", "AsyncClient")
+        ],
+        "",
+    )
+
+
 def test_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+([a-z]+\d+)?", mg.__version__)
     pyproject = (SOURCE.parent.parent / "pyproject.toml").read_text(encoding="utf-8")

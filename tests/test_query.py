@@ -187,7 +187,7 @@ def test_num_pages_out_of_range(num_pages: int) -> None:
     [(5, "0"), ([1, 2, 3], "1"), (np.zeros((2, 2, 2), dtype=int), "3")],
 )
 def test_make_queries_of_another_dimension(rows: Any, given: str) -> None:
-    with pytest.raises(ValueError, match=rf"rows must have 2 dimensions, not {given}$"):
+    with pytest.raises(ValueError, match=rf"^rows must have 2 dimensions, .* not {given}$"):
         mg.make_queries(rows, NUM_PAGES)
 
 
@@ -203,7 +203,7 @@ def test_make_queries_of_another_width(width: int) -> None:
 
 
 def test_make_queries_of_ragged_rows() -> None:
-    with pytest.raises(ValueError, match=r"shape"):
+    with pytest.raises(ValueError, match=r"^rows must be a table .*, all equally long$"):
         mg.make_queries([[1, 2], [3]], NUM_PAGES)
 
 

@@ -85,6 +85,8 @@ _NAMES = {
     "pages": ("PageMatrix",),
     "query": ("Answer", "Query", "make_queries", "make_query", "reconstruct"),
 }
+_CLIENTS = ("AsyncClient", "Client")
+_CLIENT_EXTRA = ("httpx", "msgspec")  # what the extra "client" brings
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [
@@ -132,11 +134,25 @@ if not TYPE_CHECKING:
         if name in _MODULES:
             return importlib.import_module(f"morphogen.{name}")
         if name in _HOMES:
-            value = getattr(importlib.import_module(f"morphogen.{_HOMES[name]}"), name)
+            try:
+                value = getattr(importlib.import_module(f"morphogen.{_HOMES[name]}"), name)
+            except ModuleNotFoundError as error:
+                if name in _CLIENTS and error.name in _CLIENT_EXTRA:
+                    raise ModuleNotFoundError(
+                        f"morphogen.{name} needs {error.name}: pip install 'morphogen[client]'",
+                        name=error.name,
+                    ) from None
+                raise
             globals()[name] = value
             return value
         raise AttributeError(f"module 'morphogen' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    from importlib.util import find_spec
+
+    # Completion and help() get what is listed, and give up where that raises: so not what an extra
+    # is missing for. Nor what this module itself imported.
+    missing = () if all(map(find_spec, _CLIENT_EXTRA)) else _CLIENTS
+    hidden = {"Any", "TYPE_CHECKING", "annotations", "importlib", *missing}
+    return sorted({*globals(), *__all__} - hidden)

@@ -157,9 +157,9 @@ def _demo(args: argparse.Namespace) -> int:
             try:
                 from morphogen import demo_lookup
             except ModuleNotFoundError as missing:
+                without = _needs_extra(missing, "client,server")
                 if args.lookups:
-                    raise _UsageError(_needs_extras(missing)) from None
-                without = _needs_extras(missing)
+                    raise _UsageError(without) from None
             else:
                 lookups = demo_lookup.run_lookup_demo(
                     lambda done, total: bar.update(done, total, "looking up"), device=args.device
@@ -181,9 +181,8 @@ def _demo(args: argparse.Namespace) -> int:
     return FAILED if result.differing or (lookups is not None and not lookups.ok) else OK
 
 
-def _needs_extras(missing: ModuleNotFoundError) -> str:
-    extras = "extra plot" if missing.name == "matplotlib" else "extras client and server"
-    return f"{missing.name} is not installed: install morphogen with its {extras}"
+def _needs_extra(missing: ModuleNotFoundError, extra: str) -> str:
+    return f"{missing.name} is not installed: pip install 'morphogen[{extra}]'"
 
 
 def _bench(args: argparse.Namespace) -> int:
@@ -207,7 +206,7 @@ def _serve(args: argparse.Namespace) -> int:
     try:
         return cli_serve.run(args, lambda done, total: bar.update(done, total, "reading"))
     except ModuleNotFoundError as missing:
-        raise _UsageError(_needs_extras(missing)) from None
+        raise _UsageError(_needs_extra(missing, "server")) from None
     finally:
         bar.close()
 
@@ -240,7 +239,8 @@ def _with_bar(
     try:
         return run(args, bar.update, show)
     except ModuleNotFoundError as missing:
-        raise _UsageError(_needs_extras(missing)) from None
+        extra = "plot" if missing.name == "matplotlib" else "client"
+        raise _UsageError(_needs_extra(missing, extra)) from None
     finally:
         bar.close()
 

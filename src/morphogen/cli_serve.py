@@ -9,8 +9,16 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("pages", type=Path, metavar="PAGES", help="a file of pages, or a table")
-    parser.add_argument("--party", type=int, required=True, choices=(0, 1), help="whose keys")
+    parser.add_argument(
+        "pages", type=Path, metavar="PAGES", help="a file of pages, or a keyword table"
+    )
+    parser.add_argument(
+        "--party",
+        type=int,
+        required=True,
+        choices=(0, 1),
+        help="which of the two servers this is; the other operator gives the other",
+    )
     parser.add_argument("--port", type=int, required=True, help="0 for any that is free")
     for option, default, text in (
         ("--page-size", 4096, "bytes a page; a keyword table says it itself"),

@@ -33,7 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     actions = parser.add_subparsers(metavar="action", required=True)
     text = "build a keyword table from a CSV file whose first row names the columns"
-    build = actions.add_parser("build", help=text, description=text[0].upper() + text[1:] + ".")
+    build = actions.add_parser(
+        "build",
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=parser.epilog,
+        formatter_class=parser.formatter_class,
+    )
     build.add_argument("file", type=Path, metavar="FILE.csv", help="UTF-8; every row has one key")
     build.add_argument("--key", required=True, metavar="COLUMN", help="column of the keys")
     build.add_argument(

@@ -71,7 +71,7 @@ class ServerAddress:
         if scheme == "http" and not insecure and not _is_loopback(host):
             raise ValueError(
                 f"http:// to {host} would show both keys to whoever sees the network: use https://"
-                " (or insecure=True, which gives the privacy up)"
+                " (insecure=True, or --insecure, sends them all the same)"
             )
         shown = f"[{host}]" if ":" in host else host
         if port != _PORTS[scheme]:

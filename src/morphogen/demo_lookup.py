@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import morphogen.server  # noqa: F401 - the servers are processes: what they lack shows before
 from morphogen.client import Client
 from morphogen.keyword import build
 from morphogen.server_process import ServerProcess

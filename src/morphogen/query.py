@@ -157,11 +157,18 @@ def make_queries(
         If an argument has the wrong type, shape or range.
     """
     dpf.key_size(num_pages)  # so that an empty batch, too, is refused for an impossible table
-    table = np.asarray(rows)
+    try:
+        table = np.asarray(rows)
+    except ValueError:
+        raise ValueError(
+            "rows must be a table of page indices: a row for each query, all equally long"
+        ) from None
     if table.ndim == 1 and table.size == 0:
         return [], []
     if table.ndim != 2:
-        raise ValueError(f"rows must have 2 dimensions, not {table.ndim}")
+        raise ValueError(
+            f"rows must have 2 dimensions, a row of indices for each query, not {table.ndim}"
+        )
     if table.dtype.kind not in "iu" and table.size:
         raise TypeError(f"rows must be integers, not {table.dtype}")
     return _queries([_index_row(row, "a row") for row in table.tolist()], num_pages)

@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -206,6 +206,10 @@ class Engine(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would share threads and memory, and go on when the engine is closed.
+        raise TypeError("an engine cannot be copied or pickled: open one where it is used")
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
