@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 import jsonschema_rs
 import pytest
 
-import wheel as wheel_script
+import build_wheel
 import wheel_contents
 from native_build import cxx
 
@@ -42,7 +42,7 @@ def wheel_file() -> Path:
     url = urlsplit(origin(distribution("morphogen")).get("url", ""))
     path = Path(unquote(url.path))
     if url.scheme != "file" or path.suffix != ".whl" or not path.exists():
-        pytest.skip("needs morphogen installed from a wheel file: tools/wheel.py makes one")
+        pytest.skip("needs morphogen installed from a wheel file: tools/build_wheel.py makes one")
     return path
 
 
@@ -89,7 +89,7 @@ def test_the_source_distribution_holds_exactly_what_is_expected(
 ) -> None:
     path = wheel_file.parent / f"morphogen-{distribution('morphogen').version}.tar.gz"
     if not path.exists():
-        pytest.skip("needs a source distribution beside the wheel: tools/wheel.py makes one")
+        pytest.skip("needs a source distribution beside the wheel: tools/build_wheel.py makes one")
     assert check.sdist_faults(path) == []
 
 
@@ -260,13 +260,13 @@ def test_a_build_takes_no_flags_from_its_surroundings(tmp_path: Path) -> None:
         "SKBUILD_CMAKE_BUILD_TYPE": "Debug",
         "CUDA_HOME": "/usr/local/cuda",
     }
-    environment = wheel_script.build_environment(outer, tmp_path)
+    environment = build_wheel.build_environment(outer, tmp_path)
     assert environment == {"PATH": f"{tmp_path}:/bin", "CXX": "clang++"}
 
 
 def test_an_empty_environment_has_no_compiler(tmp_path: Path) -> None:
     outer = {"PATH": "/usr/bin", "PIP_RETRIES": "1", "CUDA_HOME": "/usr/local/cuda"}
-    environment = wheel_script.empty_environment(outer, tmp_path)
+    environment = build_wheel.empty_environment(outer, tmp_path)
     assert environment == {
         "PATH": str(tmp_path),
         "PIP_RETRIES": "1",
@@ -275,7 +275,7 @@ def test_an_empty_environment_has_no_compiler(tmp_path: Path) -> None:
     (tmp_path / "gcc").write_text("#!/bin/sh\n")
     (tmp_path / "gcc").chmod(0o755)
     with pytest.raises(SystemExit, match=r"^expected no compiler in .*, not gcc$"):
-        wheel_script.empty_environment(outer, tmp_path)
+        build_wheel.empty_environment(outer, tmp_path)
 
 
 def test_cibuildwheel_understands_its_configuration() -> None:

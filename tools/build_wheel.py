@@ -1,7 +1,7 @@
 """Build the source distribution and a wheel of it, and try the wheel where there is nothing else.
 
-    python3 tools/wheel.py                      into dist/, for this Python
-    python3 tools/wheel.py --python python3.13
+    python3 tools/build_wheel.py                      into dist/, for this Python
+    python3 tools/build_wheel.py --python python3.13
 
 The wheel is compiled from the source distribution alone, without a network and with nvcc from the
 extra `kernels`; auditwheel gives it its platform tag. Then it is installed in an empty environment
