@@ -152,6 +152,8 @@ def test_json_may_come_before_or_after(build: Build) -> None:
         ("key,v\n", ": no row follows the heading"),
         ("key,v\n\n\n", ": no row follows the heading"),
         ("name,v\na,1\n", ":1: --key: none of the 2 columns is named 'key'"),
+        ("key;v\na;1\n", ":1: --key: none of the 1 columns is named 'key' "
+         "(--delimiter says what stands between columns)"),
         ("key,key\na,1\n", ":1: 2 columns have the name 'key' that --key gives"),
         ("key,v,v\na,1,2\n", ":1: two columns have one name, and a row becomes a JSON object"),
         ("key,v\na,1\nb\n", ":3: the row has 1 fields, the heading 2"),
@@ -202,6 +204,13 @@ def test_wrong_options(build: Build, options: tuple[str, ...], message: str) -> 
 def test_a_missing_file(build: Build) -> None:
     with pytest.raises(FileNotFoundError, match=r"rows\.csv"):
         build(None)
+
+
+def test_a_missing_folder_is_found_before_any_work(build: Build) -> None:
+    build.table = build.table / "nowhere" / "table"
+    with pytest.raises(ValueError, match=r"table: there is no folder .*nowhere$"):
+        build("key,v\na,1\n")
+    assert build.progress == []
 
 
 def test_a_table_that_is_there_is_replaced_by_force_only(build: Build) -> None:

@@ -214,4 +214,4 @@ def test_extras_that_are_missing_are_named(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "morphogen.server", raising=False)
     assert main(["serve", str(file), "--party", "0", "--port", "0"]) == 2
-    assert "uvicorn is not installed: install morphogen with" in capsys.readouterr().err
+    assert "uvicorn is not installed: pip install 'morphogen[server]'" in capsys.readouterr().err

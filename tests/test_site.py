@@ -194,7 +194,8 @@ def test_the_search_finds_a_name_of_the_reference(site: Path, browser: Any) -> N
 @pytest.fixture
 def small_site(tmp_path: Path) -> Path:
     """A repository with a few pages and the real settings; where its site goes."""
-    pytest.importorskip("sphinx", reason="needs Sphinx: pip install '.[docs]'")
+    for name in ("sphinx", "furo", "myst_parser"):
+        pytest.importorskip(name, reason="needs Sphinx: pip install '.[docs]'")
     docs = tmp_path / "docs"
     docs.mkdir()
     shutil.copy(ROOT / "docs" / "conf.py", docs)

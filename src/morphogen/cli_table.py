@@ -97,6 +97,8 @@ def run(args: argparse.Namespace, progress: Progress, emit: Emit) -> int:
         raise ValueError(f"{args.output} is the CSV file itself")
     if not args.force and os.path.lexists(args.output):
         raise ValueError(f"{args.output} is there already: --force replaces it")
+    if not args.output.parent.is_dir():
+        raise ValueError(f"{args.output}: there is no folder {args.output.parent}")
     check_range("--page-size", args.page_size, 1, MAX_PAGE_SIZE)
     if len(args.delimiter) != 1 or args.delimiter in '"\r\n':
         raise ValueError(f"--delimiter must be one character, not {args.delimiter!r}")
@@ -225,7 +227,10 @@ def _column(path: Path, heading: Sequence[str], option: str, name: str) -> int:
     if count:
         raise ValueError(f"{path}:1: {count} columns have the name {name!r} that {option} gives")
     # Their names are left out: where a heading was forgotten, they are somebody's keys.
-    raise ValueError(f"{path}:1: {option}: none of the {len(heading)} columns is named {name!r}")
+    hint = " (--delimiter says what stands between columns)" if len(heading) == 1 else ""
+    raise ValueError(
+        f"{path}:1: {option}: none of the {len(heading)} columns is named {name!r}{hint}"
+    )
 
 
 def _row_as_json(heading: Sequence[str], row: Sequence[str]) -> str:
