@@ -120,13 +120,6 @@ def test_the_tool_has_written_its_part():
     assert any(block.is_figure for block in blocks(written))
 
 
-def test_pictures_exist():
-    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", DOCUMENT.read_text())
-    assert pictures
-    for picture in pictures:
-        assert (DOCUMENT.parent / picture).is_file(), picture
-
-
 @pytest.mark.parametrize(
     "text",
     [
