@@ -117,7 +117,7 @@ def test_a_command_that_its_file_does_not_run_is_an_error() -> None:
 def test_a_test_that_a_block_names_must_name_its_page() -> None:
     text = "<!-- runs: tests/test_reference.py -->\n```text\nno such vector\n```"
     assert missing_commands(*parse("docs/protocol.md", text)) == []
-    assert missing_commands(*parse("docs/service.md", text)) == ["no such vector"]
+    assert missing_commands(*parse("docs/serving.md", text)) == ["no such vector"]
 
 
 def test_commands_that_a_script_takes_from_a_page_are_run_by_it() -> None:
@@ -209,5 +209,5 @@ def test_ports_are_free_ones_and_the_same_throughout_a_page() -> None:
 
 
 def test_all_pages_are_looked_at() -> None:
-    assert {"README.md", "docs/service.md", "docs/benchmarks/README.md"} <= set(PAGES)
+    assert {"README.md", "docs/serving.md", "docs/reference/cython.md"} <= set(PAGES)
     assert all((ROOT / page).is_file() for page in PAGES)
