@@ -58,10 +58,10 @@ numpydoc_validation_checks = {
 }
 # The attributes of a data class are its parameters; tests/test_docstrings.py looks at them.
 numpydoc_validation_overrides = {"PR01": [r"Attributes\n *-"]}
-numpydoc_validation_exclude = [
+numpydoc_validation_exclude = {
     r"\.KeyPacker$",  # a C class has no signature to compare with
     r"\.Wire\w+Error$",  # their base class describes the parameters
-]
+}
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"
 # Of the types in docstrings our own are links. Others stay words: their sites are not asked.

@@ -1,6 +1,6 @@
 """Docstrings, of which the reference is made, are true to the code.
 
-numpydoc checks that they are complete while it builds the site, see docs/conf.py, but for the fields
+numpydoc checks that they are complete while the site is built, see docs/conf.py, but for the fields
 of data classes. Ruff's and pydoclint's rules on errors read no Cython, and no function that the
 documented one calls.
 """
