@@ -1,6 +1,6 @@
-"""The commands of README and docs that serve something: run as they stand, by their readers' side.
+"""The commands of README and docs that start a server, run as they stand.
 
-Where a page names a host or a port of its own, names lead to this machine and ports are free ones.
+Hosts that a page names lead to this machine, and ports are free ones.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import httpx
 import pytest
 import trustme
 
-from documents import Block, page_blocks
-from page_reader import plain_environment
+from documents import Block, page_blocks, plain_environment
 
 SECONDS = 60.0
 HOSTS = ("one.example", "two.example")
