@@ -308,7 +308,7 @@ def test_of_a_large_table_the_last_query_of_each_batch_is_checked_against_the_na
 
 
 def test_every_column_is_documented():
-    text = (Path(__file__).resolve().parent.parent / "docs" / "bench.md").read_text(
+    text = (Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md").read_text(
         encoding="utf-8"
     )
     assert [column for column in bench.COLUMNS if f"`{column}`" not in text] == []
