@@ -29,7 +29,7 @@ from rich.console import Console
 from marked_markdown import marked_file, write_marked
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
-sys.path.insert(0, str(TESTS))
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "emulator")]
 
 TOOL = "doctor_cases.py"
 WIDTH = 100
@@ -130,9 +130,11 @@ def shown_here(name: str) -> str:
     if name == "no-bindings":
         sys.meta_path.insert(0, NoBindings())
 
-    from morphogen import doctor, tables
-    from morphogen.engine import ptx
     from standin_driver import StandIn
+
+    import morphogen.cli.doctor as doctor
+    import morphogen.cli.show as tables
+    import morphogen.engine.cuda.ptx as ptx
 
     with tempfile.TemporaryDirectory() as temporary:
         # Whether this build has compiled code must not matter.
@@ -197,7 +199,9 @@ def markdown(directory: Path) -> str:
             outputs = list(threads.map(lambda case: shown(case, driver, Path(temporary)), CASES))
     parts = []
     for case, output in zip(CASES, outputs, strict=True):
-        block = f"<!-- text: tests/test_install_page.py compares it -->\n```text\n{output}\n```"
+        block = (
+            f"<!-- text: tests/docs/test_install_page.py compares it -->\n```text\n{output}\n```"
+        )
         parts += [f"### {case.title}", block, textwrap.fill(case.advice, 120)]
     return "\n\n".join(filter(None, parts))
 

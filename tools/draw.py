@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 # The tree is walked by the tests' reference of the key format: the library shows no node's state.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
 from pictures import (
     cpu_buckets,

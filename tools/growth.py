@@ -35,9 +35,9 @@ from growth_points import (
 )
 from machine_facts import ROOT, OtherPrograms, describe_machine
 from morphogen import PageMatrix
-from morphogen.describe import describe_size
+from morphogen.bench.describe import describe_size
+from morphogen.bench.workload import Pages, available_memory, random_pages, random_queries
 from morphogen.engine.cpu import MAX_THREADS, CpuEngine
-from morphogen.workload import Pages, available_memory, random_pages, random_queries
 
 sys.path.insert(0, str(ROOT / "asv_bench"))
 

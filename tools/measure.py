@@ -48,9 +48,15 @@ from measure_targets import (
     speedup_target,
 )
 from morphogen import PageMatrix, dpf, planner
-from morphogen.describe import describe_size
+from morphogen.bench.describe import describe_size
+from morphogen.bench.workload import (
+    Pages,
+    available_memory,
+    naive_answer,
+    random_pages,
+    random_queries,
+)
 from morphogen.engine.cpu import CpuEngine
-from morphogen.workload import Pages, available_memory, naive_answer, random_pages, random_queries
 
 sys.path.insert(0, str(ROOT / "asv_bench"))
 

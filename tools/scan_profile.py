@@ -51,9 +51,9 @@ from measure_targets import (
     speedup_target,
 )
 from morphogen import PageMatrix, dpf, instruction_set
-from morphogen.describe import describe_size
+from morphogen.bench.describe import describe_size
+from morphogen.bench.workload import Pages, available_memory, random_pages, random_queries
 from morphogen.engine.cpu import CpuEngine
-from morphogen.workload import Pages, available_memory, random_pages, random_queries
 from scan_parts import Case, Profile
 from scan_report import as_dict, markdown, show
 from scan_samples import NoSamplesError, sample

@@ -31,7 +31,7 @@ import sys, time
 from pathlib import Path
 from morphogen import PageMatrix, instruction_set
 from morphogen.engine.cpu import CpuEngine
-from morphogen.workload import random_pages, random_queries
+from morphogen.bench.workload import random_pages, random_queries
 pages, page_size, queries, keys, threads = map(int, sys.argv[1:6])
 table = random_pages(pages, page_size, seed=0)
 batch = random_queries(pages, queries, keys, seed=5)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from cuda.bindings import driver  # type: ignore[import-untyped]
+from naive import Bytes, naive_answers, open_engine, random_rows, random_table
 
 import morphogen as mg
-from conftest import Bytes, naive_answers, open_engine, random_rows, random_table
 from morphogen.engine.cuda import CudaEngine
 from morphogen.engine.strategy import Strategy
 

@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-import morphogen as mg
-from conftest import (
+from naive import (
     GUARD,
     Bytes,
     assert_guards,
@@ -22,9 +20,11 @@ from conftest import (
     random_rows,
     random_table,
 )
+
+import morphogen as mg
+from morphogen.bench.workload import generated_pages, unbacked_pages
 from morphogen.engine.cuda import CudaEngine
 from morphogen.planner import micro_batch_ranges
-from morphogen.workload import generated_pages, unbacked_pages
 
 pytestmark = pytest.mark.gpu
 

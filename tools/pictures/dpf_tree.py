@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import reference
 
 import morphogen as mg
-import reference
 from pictures.svg import (
     ACCENT,
     ACCENT_FAINT,

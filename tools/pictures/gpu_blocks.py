@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from morphogen.engine.grid import plan_grid
+from morphogen.engine.cuda.grid import plan_grid
 from pictures.sources import block_windows, constant
 from pictures.svg import (
     ACCENT,
