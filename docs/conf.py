@@ -50,6 +50,18 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False  # autodoc lists them
+# What numpydoc finds in docstrings and is more than taste: no docstring or section, a section that
+# it does not know or in another order, a parameter or a value without type or description.
+numpydoc_validation_checks = {
+    *("GL03", "GL06", "GL07", "GL08", "SS03", "SS06", "RT01", "RT02", "RT03", "YD01"),
+    *("PR01", "PR02", "PR03", "PR04", "PR07", "PR10"),
+}
+# The attributes of a data class are its parameters; tests/docs/test_docstrings.py looks at them.
+numpydoc_validation_overrides = {"PR01": [r"Attributes\n *-"]}
+numpydoc_validation_exclude = {
+    r"\.KeyPacker$",  # a C class has no signature to compare with
+    r"\.Wire\w+Error$",  # their base class describes the parameters
+}
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"
 # Of the types in docstrings our own are links. Others stay words: their sites are not asked.

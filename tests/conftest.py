@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import morphogen as mg
+import morphogen.engine.cuda.ptx as ptx
 from built_site import site, site_pages
 from native_build import native_folder
 from ptx_emulator import emulator
 from standin_driver import StandIn, standin, standin_directory, standin_library
 from tiers import NO_GPU, UNSUPPORTED
-
-import morphogen as mg
-import morphogen.engine.cuda.ptx as ptx
 
 __all__ = [
     "emulator",

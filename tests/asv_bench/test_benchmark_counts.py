@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import morphogen as mg
 from benchmarks import callgrind, callgrind_work
 from benchmarks.callgrind import Counts
 from benchmarks.compiled import load_python_library
-from naive import random_table, unpack
-
-import morphogen as mg
 from gate_rules import find_rule
 from morphogen.bench.workload import random_queries
 from morphogen.engine.cpu import CpuEngine
+from naive import random_table, unpack
 
 # What callgrind writes of one region, shortened. Trailing zeros of the totals are not written.
 DUMP = """\

@@ -22,10 +22,10 @@ from chart_browser import Seen
 pytest.importorskip("asv", reason="needs asv: the extra dashboard")
 
 from asv.commands.publish import Publish  # type: ignore[import-untyped]
-from asv_files import SPEEDUP, git, make_results
 
 import dashboard
 import dashboard_site
+from asv_files import SPEEDUP, git, make_results
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU_SPEEDUP = "gpu.Speedup.track_speedup_over_single_loop"

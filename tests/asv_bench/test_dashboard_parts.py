@@ -14,11 +14,11 @@ pytest.importorskip("asv", reason="needs asv: the extra dashboard")
 
 from asv.commands.publish import Publish  # type: ignore[import-untyped]
 from asv.results import iter_results_for_machine_and_hash  # type: ignore[import-untyped]
-from asv_files import SPEEDUP, SUITE, make_commits, make_results
 
 import dashboard
 import dashboard_results
 import dashboard_site
+from asv_files import SPEEDUP, SUITE, make_commits, make_results
 from dashboard_results import Commit, Outcome, ResultsError, Suite
 from dashboard_site import OutputError, SiteError, ToolMissingError
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gate_repository import HOST, SCAN, TinyRepository
 
+from gate_repository import HOST, SCAN, TinyRepository
 from gate_rules import RULES, find_rule
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from held_engine import SECONDS, HeldEngine
-from naive import Bytes, naive_answers, open_engine, random_rows, random_table
 
 import morphogen as mg
 import morphogen.batcher.queue as waiting
+from held_engine import SECONDS, HeldEngine
+from naive import Bytes, naive_answers, open_engine, random_rows, random_table
 
 PAGES, PAGE_SIZE = 700, 48
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_runs import SMALL, config, read_csv
-from wrong_answers import EDITS, Edit, edited, edited_engine
 
 import morphogen.bench as bench
 import morphogen.bench.workload as workload
+from bench_runs import SMALL, config, read_csv
 from morphogen import Answer, Query, instruction_set
 from morphogen.bench.pages import with_progress
 from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
+from wrong_answers import EDITS, Edit, edited, edited_engine
 
 COLUMNS = [
     "q",

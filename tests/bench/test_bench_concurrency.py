@@ -8,16 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from bench_runs import SMALL, config
-from wrong_answers import SPOILS, When, spoiled_engine
 
 import morphogen as mg
 import morphogen.bench as bench
 import morphogen.bench.concurrency as bench_concurrency
+from bench_runs import SMALL, config
 from morphogen.bench.concurrency import BATCHER, DIRECT, LONE
 from morphogen.bench.config import REQUESTS
 from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
+from wrong_answers import SPOILS, When, spoiled_engine
 
 CALLERS = 4
 SECONDS = 30  # no test waits so long but one that has failed

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_runs import SMALL, config, read_csv
-from standin_driver import StandIn
-from wrong_answers import EDITS, Edit, edited_engine, lose_a_chunk
 
 import morphogen.bench as bench
 import morphogen.bench.config as bench_config
 import morphogen.bench.workload as workload
 import morphogen.cli as cli
+from bench_runs import SMALL, config, read_csv
 from morphogen import PageMatrix
 from morphogen.cli import main
+from standin_driver import StandIn
+from wrong_answers import EDITS, Edit, edited_engine, lose_a_chunk
 
 ON_GPU = [*SMALL, "--device", "cuda"]
 

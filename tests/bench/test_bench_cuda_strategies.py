@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from bench_runs import GPU_ALL, SMALL, config
-from wrong_answers import SPOILS, When, spoiled_engine
 
 import morphogen.bench as bench
+from bench_runs import GPU_ALL, SMALL, config
 from morphogen import Query
 from morphogen.cli import main
 from morphogen.engine.strategy import Strategy
+from wrong_answers import SPOILS, When, spoiled_engine
 
 ON_GPU = [*SMALL, "--device", "cuda", "--iterations", "1", "--warmup", "1"]
 ALL = list(GPU_ALL)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_runs import config, read_csv
-from wrong_answers import SPOILS, spoiled_engine
 
 import morphogen.bench as bench
 import morphogen.bench.workload as workload
+from bench_runs import config, read_csv
 from morphogen.bench.pages import open_pages, pages_of_file
 from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
+from wrong_answers import SPOILS, spoiled_engine
 
 PAGE = 40
 WHOLE = 70

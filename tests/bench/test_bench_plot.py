@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_runs import SMALL, config
 
 import morphogen.bench as bench
+from bench_runs import SMALL, config
 from morphogen.bench.plot import check_plot, draw_benchmark
 from morphogen.cli import main
 
@@ -122,9 +122,8 @@ def test_the_same_run_gives_the_same_picture(tmp_path):
 
 @needs_matplotlib
 def test_a_picture_of_wrong_answers_does_not_hide_them(tmp_path, monkeypatch, capsys):
-    from wrong_answers import SPOILS, spoiled_engine
-
     from morphogen.engine.cpu import CpuEngine
+    from wrong_answers import SPOILS, spoiled_engine
 
     engine = spoiled_engine(CpuEngine, SPOILS["corrupted"], lambda queries, _: len(queries) > 1)
     monkeypatch.setitem(bench.OPENERS, "cpu", lambda pages, *_: engine(pages))

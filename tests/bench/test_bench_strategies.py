@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_runs import GPU_ALL, GPU_DEFAULT, SMALL, config
-from naive import random_table
-from wrong_answers import SPOILS, When, edited_engine, spoiled_engine
 
 import morphogen as mg
 import morphogen.bench as bench
 import morphogen.bench.workload as workload
+from bench_runs import GPU_ALL, GPU_DEFAULT, SMALL, config
 from morphogen.bench.recommend import choose
 from morphogen.bench.strategies import different_work, strategies_of, strategy_name
 from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.strategy import Strategy
+from naive import random_table
+from wrong_answers import SPOILS, When, edited_engine, spoiled_engine
 
 
 class FakeGpu:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference
 
 import morphogen.bench.workload as workload
+import reference
 from morphogen import PageMatrix, dpf
 
 

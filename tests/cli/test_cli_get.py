@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_server import FakeServer, keyword_table, two_servers
 
+from fake_server import FakeServer, keyword_table, two_servers
 from morphogen.cli import FAILED, OK, USAGE, main
 
 TABLE, LAYOUT, ITEMS = keyword_table()

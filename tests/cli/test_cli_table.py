@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from keyword_tables import read
 from rich.console import Console
 
 import morphogen as mg
 import morphogen.cli.table as cli_table
+from keyword_tables import read
 from morphogen.keyword.file import open_table, read_header
 
 

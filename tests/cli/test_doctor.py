@@ -9,11 +9,14 @@ import re
 
 import numpy as np
 import pytest
-import reference
 
+import make_cubins
 import morphogen
 import morphogen.cli.doctor as doctor
+import morphogen.engine.cuda.ptx as ptx
 import morphogen.engine.cuda.status as status
+import reference
+from compiled_code import install
 from morphogen import DriverStatus, PageMatrix, instruction_set
 from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
@@ -136,12 +139,18 @@ def test_the_gpu_is_tested_one_by_one_and_in_chunks(gpu):
     [
         (
             {"driver_version": 12080},
-            "the NVIDIA driver supports CUDA 12.8, and the page kernels need 13.0 or newer",
+            "the NVIDIA driver supports CUDA 12.8, and the page kernels need 13.0 or newer: "
+            "update the driver",
         ),
         ({"devices": 0}, "the NVIDIA driver shows no device"),
         (
+            {"init_error": 803},
+            "the NVIDIA driver cannot be used: cuInit failed: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+        ),
+        (
             {"compute_capability": 75},
-            "has compute capability 7.5, and the page kernels need 8.0 or more",
+            "cuda:0, Stand-in GPU, has compute capability 7.5, and the page kernels need 8.0 or "
+            "more",
         ),
     ],
 )
@@ -149,13 +158,35 @@ def test_what_is_missing_for_the_gpu(gpu, capsys, settings, words):
     gpu.set(**settings)
     assert main(["doctor"]) == 0, "no GPU is no failure"
     output = " ".join(capsys.readouterr().out.split())
-    assert "device cpu: no GPU: " in output
-    assert words in output
+    assert f"device cpu: no GPU: {words}" in output
     assert "self test, cuda" not in output
     data = run_json(capsys)
     assert data["gpu_engine"] is False
     assert words in data["driver"]["reason"]
     assert "\n" not in data["driver"]["reason"]
+
+
+def test_compiled_code_for_the_gpu_is_named(gpu, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(ptx, "MANIFEST", make_cubins.MANIFEST)
+    monkeypatch.setattr(ptx, "FOLDER", tmp_path / "ptx")
+    install(gpu, tmp_path / "ptx")
+    gpu.set(compute_capability=90)
+    assert main(["doctor"]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "1.0 GiB, runs page_scan.sm_90.cubin " in output
+    assert "self test, cuda:0 passed" in output
+
+
+def test_a_driver_without_its_compiler_is_no_failure(gpu, capsys):
+    for call in (1, 2):  # of the default device, and of the self test
+        gpu.inject("cuModuleLoadDataEx", "CUDA_ERROR_JIT_COMPILER_NOT_FOUND", call=call)
+    assert main(["doctor"]) == 0
+    output = " ".join(capsys.readouterr().out.split())
+    assert "device cpu: the GPU is refused, see its self test" in output
+    assert (
+        "self test, cuda:0 not possible: cuModuleLoadDataEx failed: "
+        "CUDA_ERROR_JIT_COMPILER_NOT_FOUND (PTX JIT compiler library not found)"
+    ) in output
 
 
 def test_a_full_gpu_is_no_failure(gpu, capsys):
@@ -207,6 +238,18 @@ def test_a_gpu_that_breaks_down_has_failed(gpu, capsys, lost):
     gpu.inject("cuLaunchKernel", "CUDA_ERROR_LAUNCH_FAILED", call=3, device_lost=lost)
     data = run_json(capsys, 1)
     assert data["gpu_checks"][0]["fault"].startswith("DeviceError: cuLaunchKernel failed: ")
+    gpu.clear()
+
+
+def test_what_is_said_of_a_gpu_that_breaks_down(gpu, capsys):
+    gpu.inject("cuLaunchKernel", "CUDA_ERROR_ILLEGAL_ADDRESS", sticky=True)
+    assert main(["doctor"]) == 1
+    output = " ".join(capsys.readouterr().out.split())
+    assert (
+        "self test, cuda:0 FAILED: DeviceError: cuLaunchKernel failed: CUDA_ERROR_ILLEGAL_ADDRESS "
+        "(an illegal memory access was encountered)"
+    ) in output
+    assert "This installation gives wrong results here. Do not use it." in output
     gpu.clear()
 
 

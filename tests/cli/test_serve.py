@@ -11,8 +11,13 @@ from typing import Any
 import httpx
 import jsonschema_rs
 import pytest
-from naive import random_table
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+import morphogen.wire as wire
+from morphogen.cli import USAGE, main
+from morphogen.service.process import ServerProcess
+from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
+from naive import random_table
 from served_table import (
     PAGE_SIZE,
     PAGES,
@@ -23,11 +28,6 @@ from served_table import (
     problem,
     some_queries,
 )
-
-import morphogen.wire as wire
-from morphogen.cli import USAGE, main
-from morphogen.service.process import ServerProcess
-from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
 
 
 @pytest.fixture(scope="module")

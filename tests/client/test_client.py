@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import trustme
-from fake_server import PATIENCE, FakeServer, client, keyword_table, stuck, two_servers
-from naive import random_table
 
 import morphogen.wire as wire
+from fake_server import PATIENCE, FakeServer, client, keyword_table, stuck, two_servers
 from morphogen.client import AsyncClient, Client
 from morphogen.client.addresses import ServerAddress
 from morphogen.errors import MorphogenError, ServerError, TableMismatchError
+from naive import random_table
 
 URLS = ["https://one.example", "https://two.example"]
 

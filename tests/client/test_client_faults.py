@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
+import morphogen.wire as wire
 from fake_server import (
     Fault,
     Reply,
@@ -20,9 +22,6 @@ from fake_server import (
     stuck,
     two_servers,
 )
-from naive import random_table
-
-import morphogen.wire as wire
 from morphogen.client.rules import MAX_WAIT_SECONDS, RetryPolicy
 from morphogen.errors import (
     DeadlineError,
@@ -31,6 +30,7 @@ from morphogen.errors import (
     ServerError,
     TableMismatchError,
 )
+from naive import random_table
 
 BUSY = problem(429, Retry_After="0")
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
+
+import morphogen.wire as wire
 from fake_server import (
     PATIENCE,
     FakeServer,
@@ -23,8 +25,6 @@ from fake_server import (
     problem,
     two_servers,
 )
-
-import morphogen.wire as wire
 from morphogen.client import AsyncClient, Client
 from morphogen.errors import MorphogenError, ServerError
 

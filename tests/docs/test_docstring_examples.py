@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+import morphogen as mg
 from fake_server import two_servers
 from naive import random_table
 from public_objects import names, public_objects
-
-import morphogen as mg
 
 WITH_EXAMPLES = [
     "batcher.MicroBatcher",

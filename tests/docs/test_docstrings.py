@@ -1,4 +1,9 @@
-"""Docstrings, of which the reference is made: complete, and true to the code."""
+"""Docstrings, of which the reference is made, are true to the code.
+
+numpydoc checks that they are complete while the site is built, see docs/conf.py, but for the fields
+of data classes. Ruff's and pydoclint's rules on errors read no Cython, and no function that the
+documented one calls.
+"""
 
 from __future__ import annotations
 
@@ -14,35 +19,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from public_objects import MODULES, names, public_objects
 
 import morphogen as mg
+from public_objects import names, public_objects
 
 # Test by test: a file that is skipped as a whole would count among the tests of a GPU, too.
 pytestmark = pytest.mark.skipif(find_spec("numpydoc") is None, reason="needs numpydoc")
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "morphogen"
-# What numpydoc finds that matters to a reader; the rest is taste. Its documentation lists all.
-CODES = {
-    "GL03": "two blank lines",
-    "GL06": "a section that numpydoc does not know",
-    "GL07": "sections in another order",
-    "GL08": "no docstring",
-    "SS03": "a summary without a full stop",
-    "SS06": "a summary of several lines",
-    "PR01": "a parameter that is not described",
-    "PR02": "a parameter that there is not",
-    "PR03": "parameters in another order",
-    "PR04": "a parameter without a type",
-    "PR07": "a parameter without a description",
-    "PR10": "no space before the colon",
-    "RT01": "no Returns",
-    "RT02": "a name where the type should be",
-    "RT03": "a value without a description",
-    "YD01": "no Yields",
-}
 # What a function catches of the functions that it calls.
-CAUGHT = {"engine.status.driver_status": {"ImportError"}}
+CAUGHT = {"engine.cuda.status.driver_status": {"ImportError"}}
 
 
 def sections(value: Any) -> Any:
@@ -58,22 +44,6 @@ def has_fields(value: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", names())
-def test_the_docstring_is_complete(name: str) -> None:
-    from numpydoc.validate import validate
-
-    value = public_objects()[name]
-    found = {code: text for code, text in validate(f"morphogen.{name}")["errors"] if code in CODES}
-    if inspect.isclass(value):
-        if has_fields(value):
-            found.pop("PR01", None)  # fields may be attributes, see below
-        if issubclass(value, Exception) and "__init__" not in vars(value):
-            found.pop("PR01", None)  # the base class describes them
-        if "__pyx_vtable__" in vars(value):
-            found.pop("PR02", None)  # a C class has no signature to compare with
-    assert found == {}
-
-
 @pytest.mark.parametrize("name", names(has_fields))
 def test_every_field_is_described(name: str) -> None:
     value = public_objects()[name]
@@ -82,14 +52,6 @@ def test_every_field_is_described(name: str) -> None:
     documented = [item.strip() for entry in described for item in entry.name.split(",")]
     assert documented == list(value.__annotations__)
     assert all(entry.type for entry in described)
-
-
-@pytest.mark.parametrize("name", names(lambda value: hasattr(value, "__annotations__")))
-def test_what_returns_something_says_what(name: str) -> None:
-    value = public_objects()[name]
-    if not inspect.isclass(value) and not inspect.ismodule(value):
-        returns = value.__annotations__.get("return")
-        assert bool(sections(value)["Returns"]) == (returns not in (None, "None"))
 
 
 # Errors
@@ -148,20 +110,16 @@ def error_class(name: str, module: str) -> type[BaseException]:
     return error
 
 
-def split(name: str) -> tuple[str, str]:
-    """The module of an object, and its name there."""
-    module = max((place for place in MODULES if name.startswith(f"{place}.")), key=len)
-    return module, name.removeprefix(f"{module}.")
-
-
 def documented_errors(value: Any) -> list[str]:
     return [item for entry in sections(value)["Raises"] for item in entry.type.split(", ")]
 
 
 @pytest.mark.parametrize("name", names(lambda value: not inspect.ismodule(value)))
 def test_errors_are_those_of_the_code(name: str) -> None:
-    module, inner = split(name)
     value = public_objects()[name]
+    function = value.fget if isinstance(value, property) else value
+    module = function.__module__.removeprefix("morphogen.")
+    inner = function.__qualname__
     documented = {error_class(item, module) for item in documented_errors(value)}
     makers = ("__init__", "__cinit__", "__post_init__") if inspect.isclass(value) else ()
     functions = [f"{inner}.{maker}" for maker in makers] or [inner]

@@ -15,10 +15,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from built_site import ROOT, Page
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
+
+from built_site import ROOT, Page
 
 FOLDERS = ("docs", "asv_bench", "kernels", "tests", "tools", "src")
 DOCUMENTS = sorted(

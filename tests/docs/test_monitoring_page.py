@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
-from documents import ROOT, page_blocks
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 import morphogen as mg
+from documents import ROOT, page_blocks
 from morphogen.service.process import ServerProcess
 
 PAGE = "docs/monitoring.md"

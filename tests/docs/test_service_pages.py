@@ -21,8 +21,8 @@ from pathlib import Path
 import httpx
 import pytest
 import trustme
-from documents import Block, page_blocks
-from page_reader import Ports, plain_environment
+
+from documents import Block, Ports, page_blocks, plain_environment
 
 SECONDS = 60.0
 HOSTS = ("one.example", "two.example")

@@ -14,11 +14,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from built_site import ROOT, Page, build_site, read_page
 
 import chart_browser
 import morphogen as mg
 import morphogen.cli as cli
+from built_site import ROOT, Page, build_site, read_page
 
 # Addresses in a stylesheet.
 CSS_ADDRESS = re.compile(r"""(?:url\(|@import)\s*["']?([^"')\s;]+)""")

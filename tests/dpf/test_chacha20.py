@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-from tiers import UNSUPPORTED
 
 import morphogen as mg
+from tiers import UNSUPPORTED
 
 TESTS = Path(__file__).resolve().parents[1]
 KERNELS = TESTS.parent / "kernels"

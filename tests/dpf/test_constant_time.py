@@ -12,9 +12,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tiers import UNSUPPORTED
 
 import morphogen as mg
+from tiers import UNSUPPORTED
 
 TESTS = Path(__file__).resolve().parents[1]
 KERNELS = TESTS.parent / "kernels"

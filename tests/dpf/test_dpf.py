@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference as ref
 from hypothesis import given, settings, strategies as st
-from naive import unpack
 
+import reference as ref
 from morphogen import dpf
+from naive import unpack
 
 VECTORS = json.loads(
     (Path(__file__).resolve().parents[1] / "vectors" / "dpf_v1.json").read_text(encoding="utf-8")

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference as ref
-from naive import naive_answers, random_table
 
 import morphogen as mg
+import reference as ref
 from morphogen import dpf, planner
+from naive import naive_answers, random_table
 
 NUM_PAGES = 1500  # n = 11, two tree levels, 144 bytes
 PAGE_SIZE = 24

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import reference as ref
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+
+import reference as ref
 
 TESTS = Path(__file__).resolve().parents[1]
 VECTORS = json.loads((TESTS / "vectors" / "dpf_v1.json").read_text(encoding="utf-8"))

@@ -7,12 +7,12 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-import ptx_emulator
 import pytest
-from naive import Bytes, naive_answer
 
 import morphogen as mg
 import morphogen.engine.cuda.ptx as ptx
+import ptx_emulator
+from naive import Bytes, naive_answer
 
 VECTOR_BYTES = 16
 BLOCK_THREADS = 1024  # of all kernels but the wide ones

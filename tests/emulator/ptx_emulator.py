@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from native_build import build_library
 
 Array = npt.NDArray[Any]

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import ptx_emulator
 import pytest
+
+import ptx_emulator
 
 # A letter for each operand of an instruction: a register of so many bits; p is a predicate.
 BITS = {"p": 1, "h": 16, "w": 32, "q": 64}

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import pytest
+
 from native_build import build_library
 
 LIBRARY = "libcuda.so.1"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from standin_driver import StandIn
 
 cu = pytest.importorskip("cuda.bindings.driver", reason="needs cuda-bindings")

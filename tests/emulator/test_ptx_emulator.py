@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import ptx_emulator
 import pytest
-from ptx_emulator import EmulatorError, Module
-from ptx_programs import HEADER, kernel, store
 
 import morphogen as mg
+import ptx_emulator
+from ptx_emulator import EmulatorError, Module
+from ptx_programs import HEADER, kernel, store
 
 TESTS = Path(__file__).resolve().parents[1]
 U32 = np.uint32

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 
 import numpy as np
-import ptx_emulator
 import pytest
+
+import ptx_emulator
 from ptx_emulator import EmulatorError, Module
 from ptx_programs import kernel, store
 

@@ -6,6 +6,7 @@ import ctypes
 
 import numpy as np
 import pytest
+
 from ptx_emulator import EmulatorError, Module
 from ptx_programs import fails, kernel, run, store
 

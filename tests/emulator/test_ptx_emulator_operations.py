@@ -6,8 +6,9 @@ import ctypes
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import ptx_emulator
 import pytest
+
+import ptx_emulator
 from ptx_programs import BITS, DTYPES, edge_values, kernel, operation, store
 
 THREADS = 1024

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from ptx_emulator import Module
 from ptx_programs import UNTOUCHED, fails, kernel, run, store
 

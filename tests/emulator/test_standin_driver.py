@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from native_build import NATIVE, cxx
 from standin_driver import Settings, StandIn, environment, other_driver
 from standin_gpu import BYTES, COUNT, POISON, PTX, Gpu, cu, fails, gpu, ok

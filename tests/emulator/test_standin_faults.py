@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from standin_driver import StandIn
 from standin_gpu import BYTES, Gpu, cu, fails, gpu, ok
 

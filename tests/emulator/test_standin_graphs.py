@@ -6,6 +6,7 @@ import ctypes
 from typing import Any
 
 import pytest
+
 from standin_driver import StandIn
 from standin_gpu import COUNT, POISON, DriverError, Gpu, cu, fails, gpu, ok
 

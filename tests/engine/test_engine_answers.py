@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+
+import morphogen as mg
+from morphogen.engine.cpu import READ_ORDERS, CpuEngine  # type: ignore[attr-defined]
 from naive import (
     Bytes,
     assert_guards,
@@ -19,9 +22,6 @@ from naive import (
     random_rows,
     random_table,
 )
-
-import morphogen as mg
-from morphogen.engine.cpu import READ_ORDERS, CpuEngine  # type: ignore[attr-defined]
 
 # Parity
 

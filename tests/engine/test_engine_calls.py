@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import morphogen as mg
+from morphogen.engine.cpu import CpuEngine
 from naive import (
     GUARD,
     naive_answers,
@@ -16,9 +19,6 @@ from naive import (
     random_rows,
     random_table,
 )
-
-import morphogen as mg
-from morphogen.engine.cpu import CpuEngine
 
 # Chunks
 

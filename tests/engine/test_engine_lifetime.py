@@ -15,6 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import morphogen as mg
+from morphogen.engine.base import Engine
+from morphogen.engine.strategy import Choices, Strategy
 from naive import (
     Bytes,
     guarded,
@@ -23,10 +27,6 @@ from naive import (
     random_rows,
     random_table,
 )
-
-import morphogen as mg
-from morphogen.engine.base import Engine
-from morphogen.engine.strategy import Choices, Strategy
 
 # Copies
 

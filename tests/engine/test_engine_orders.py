@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+
+import morphogen as mg
+from morphogen.engine.cpu import READ_ORDERS, CpuEngine  # type: ignore[attr-defined]
 from naive import (
     assert_guards,
     guarded,
@@ -18,9 +21,6 @@ from naive import (
     random_rows,
     random_table,
 )
-
-import morphogen as mg
-from morphogen.engine.cpu import READ_ORDERS, CpuEngine  # type: ignore[attr-defined]
 
 # Pages and their size, by what serves up to 6 keys where rows are read side by side, and 7 or more.
 SHAPES = {

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from naive import naive_answers, open_engine, random_rows, random_table
 
 import morphogen as mg
 from morphogen.engine.strategy import Choices, Strategy
+from naive import naive_answers, open_engine, random_rows, random_table
 
 TABLE = random_table(40, 24)
 BATCH = mg.make_queries(random_rows(5, 3, len(TABLE)), len(TABLE))[0]

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from cuda.bindings import driver  # type: ignore[import-untyped]
-from naive import Bytes, naive_answers, open_engine, random_rows, random_table
 
 import morphogen as mg
 from morphogen.engine.cuda import CudaEngine
 from morphogen.engine.strategy import Strategy
+from naive import Bytes, naive_answers, open_engine, random_rows, random_table
 
 pytestmark = pytest.mark.gpu
 

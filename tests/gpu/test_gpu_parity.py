@@ -11,6 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import morphogen as mg
+from morphogen.bench.workload import generated_pages, unbacked_pages
+from morphogen.engine.cuda import CudaEngine
+from morphogen.planner import micro_batch_ranges
 from naive import (
     GUARD,
     Bytes,
@@ -20,11 +25,6 @@ from naive import (
     random_rows,
     random_table,
 )
-
-import morphogen as mg
-from morphogen.bench.workload import generated_pages, unbacked_pages
-from morphogen.engine.cuda import CudaEngine
-from morphogen.planner import micro_batch_ranges
 
 pytestmark = pytest.mark.gpu
 

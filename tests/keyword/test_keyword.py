@@ -8,12 +8,12 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
-import keyword_format as fmt
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from keyword_tables import numbered, plain, read
 
+import keyword_format as fmt
+from keyword_tables import numbered, plain, read
 from morphogen.keyword import TableLayout, build
 
 PROTOCOL = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"

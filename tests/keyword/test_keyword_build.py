@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import keyword_format as fmt
 import pytest
 from hypothesis import given, settings, strategies as st
-from keyword_tables import numbered, plain, read
 
+import keyword_format as fmt
 import morphogen as mg
 import morphogen.keyword as keyword
 import morphogen.keyword.cuckoo as cuckoo
 import morphogen.keyword.layout as table_layout
+from keyword_tables import numbered, plain, read
 from morphogen.keyword import build
 
 SEED = bytes(range(0x11, 0x21))

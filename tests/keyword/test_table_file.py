@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import keyword_format as fmt
 import numpy as np
 import pytest
-from keyword_tables import numbered, plain
-from naive import Bytes
 
+import keyword_format as fmt
 import morphogen as mg
 import morphogen.keyword.file as table_file
+from keyword_tables import numbered, plain
 from morphogen.keyword import TableLayout, build
 from morphogen.keyword.file import (
     HEADER_BYTES,
@@ -27,6 +26,7 @@ from morphogen.keyword.file import (
     read_header,
     write_table,
 )
+from naive import Bytes
 
 SEED = bytes(range(0x11, 0x21))
 

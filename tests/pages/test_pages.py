@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from naive import Bytes, random_table
 
 import morphogen as mg
+from naive import Bytes, random_table
 
 # Over an array
 

@@ -17,11 +17,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+import morphogen as mg
 from documents import page_blocks
 from naive import random_rows
 from native_build import cxx
-
-import morphogen as mg
 
 SOURCE = Path(__file__).resolve().parent / "cython_user" / "packed_chunks.pyx"
 PAGE = "docs/reference/cython.md"

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trustme
-from naive import Bytes, random_table
 
 import morphogen as mg
 import morphogen.demo.lookup as demo_lookup
 from morphogen.keyword import build
 from morphogen.keyword.file import write_table
 from morphogen.service.process import ServerProcess
+from naive import Bytes, random_table
 
 PAGES, PAGE_SIZE = 700, 48
 SECONDS = 30

@@ -16,6 +16,14 @@ import httpx
 import numpy as np
 import pytest
 import trustme
+
+import morphogen.service.run as serving
+import morphogen.wire as wire
+from morphogen.cli import main
+from morphogen.keyword import build
+from morphogen.keyword.file import write_table
+from morphogen.service.process import ServerProcess
+from morphogen.wire import JSON, MSGPACK, QUERY_PATH
 from naive import Bytes, naive_answers
 from served_table import (
     OPTIONS,
@@ -28,14 +36,6 @@ from served_table import (
     some_queries,
     table,
 )
-
-import morphogen.service.run as serving
-import morphogen.wire as wire
-from morphogen.cli import main
-from morphogen.keyword import build
-from morphogen.keyword.file import write_table
-from morphogen.service.process import ServerProcess
-from morphogen.wire import JSON, MSGPACK, QUERY_PATH
 
 __all__ = ["file", "http", "servers", "table"]
 

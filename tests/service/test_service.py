@@ -17,8 +17,14 @@ import numpy as np
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from naive import Bytes, naive_answers, random_rows
 from prometheus_client.parser import text_string_to_metric_families
+
+import morphogen as mg
+import morphogen.wire as wire
+from morphogen.service import describe_table
+from morphogen.service.process import ServerProcess
+from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
+from naive import Bytes, naive_answers, random_rows
 from served_table import (
     EPOCH,
     PAGE_SIZE,
@@ -33,12 +39,6 @@ from served_table import (
     some_queries,
     table,
 )
-
-import morphogen as mg
-import morphogen.wire as wire
-from morphogen.service import describe_table
-from morphogen.service.process import ServerProcess
-from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
 
 __all__ = ["file", "http", "servers", "table"]
 

@@ -7,10 +7,9 @@ import shutil
 import struct
 from pathlib import Path
 
-from standin_driver import StandIn
-
 import make_cubins
 import make_ptx
+from standin_driver import StandIn
 
 # By the architecture, 90 for sm_90: the file, and the PTX that it is compiled from.
 CUBINS = {

@@ -1,233 +1,269 @@
-"""The code blocks of README and docs: found by markdown-it, run as a reader runs them.
+"""The code blocks of README and docs: found by Sybil, run as a reader of the page runs them.
 
-A page's ``sh`` blocks run in one shell (``bash -euo pipefail``), its ``python`` blocks in one
-Python with warnings as errors, both in one empty folder and in the order of the page. What a block
-prints is compared with the ``text`` or ``console`` block that comes next, spaces at the ends of
-lines aside; ``...`` stands for anything. Ports of this machine are replaced by free ones, in blocks
-and in output.
+A page's ``sh`` blocks run in one ``bash -euo pipefail``, its ``python`` blocks in one Python with
+warnings as errors, both in one empty folder and in the order of the page. A ``text`` block shows
+what the block above it prints; white space is not compared, and ``...`` stands for anything. Free
+ports of this machine replace those that a page names.
 
-On the line before a block may stand:
+A comment on the line before a block changes that:
 
-``<!-- runs: slow -->``
-    It runs with --slow only.
 ``<!-- runs: stand-in GPU -->``
-    It runs in another shell, or another Python, whose CUDA driver is the tests' stand-in.
+    The block runs in another Python or shell, whose CUDA driver is the tests' stand-in.
 ``<!-- runs: FILE, ... -->``
-    Files of the repository that run it. A test must name the page, or each command line's program
-    and options must stand in one of the files.
+    These files of the repository run the block. A test must name the page; any other file must have
+    the program and the options of each command.
 ``<!-- text: numbers differ -->``
-    The output below is compared but for its numbers, times and digests, and the width of columns.
+    The output below is compared but for its numbers, times and digests.
 ``<!-- text: REASON -->``
-    A ``text`` or ``console`` block that is no output, or one that is another at each run.
+    A ``text`` block that shows no output, or another one at each run.
 
-A block of any other language, or with any other marker, is an error.
+A block of another language, without such a comment, is an error.
 """
 
 from __future__ import annotations
 
+import doctest
+import os
 import re
+import select
 import shlex
+import shutil
+import signal
+import socket
 import subprocess
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from markdown_it import MarkdownIt
+import pytest
+from sybil import Document, Example, Region
+from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN = ("sh", "python")
-SHOWN = ("text", "console")
-SLOW, GPU, NUMBERS = "slow", "stand-in GPU", "numbers differ"
-# Directives of MyST that show code. The others are fences, too, but text.
-CODE = ("{code}", "{code-block}", "{code-cell}", "{sourcecode}", "{doctest}", "{literalinclude}")
+GPU, NUMBERS = "stand-in GPU", "numbers differ"
+SECONDS = 300  # for a block
+TOOLS = ("curl", "taskset")  # that blocks use, and a machine may lack
 
-_MARKER = re.compile(r"\s*<!-- (runs|text): (.+?) -->\s*")
+_MARKER = re.compile(r"<!-- (runs|text): (.+) -->")
 _NUMBER = re.compile(r"[0-9a-f]{16,}|\d[\d,.:TZ-]*")
+_PORT = re.compile(r"(127\.0\.0\.1:|localhost:|--port |--bind 127\.0\.0\.1 )(\d{4,5})\b")
+_COMPARED = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
-
-class DocumentError(Exception):
-    """A page whose blocks are not as they must be."""
+# Both read the paths of blocks, run each into a file and say when it is done.
+_BASH = 'while read -r block; do . "$block" > "$block.out" 2>&1 < /dev/null; echo done; done'
+_PYTHON = """
+import contextlib, sys, traceback
+namespace = {"__name__": "__main__"}
+for block in map(str.strip, sys.stdin):
+    with open(block) as source, open(block + ".out", "w") as out:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            try:
+                exec(compile(source.read(), block, "exec"), namespace)
+            except BaseException:
+                traceback.print_exc()
+                sys.exit(1)
+    print("done", flush=True)
+"""
+SESSIONS = {
+    "sh": ["bash", "-euo", "pipefail", "-c", _BASH],
+    "python": [sys.executable, "-W", "error", "-c", _PYTHON],
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block of code.
+    """A fenced block of code; the comment above it, if there is one, is "kind: marker"."""
 
-    Attributes
-    ----------
-    page : str
-        Path of the page from the root of the repository.
-    line : int
-        Of the fence, from 1.
-    language : str
-    text : str
-    kind, marker : str
-        "runs" or "text", and what follows it; both empty without a marker.
-    """
-
-    page: str
-    line: int
     language: str
     text: str
     kind: str = ""
     marker: str = ""
 
     @property
-    def where(self) -> str:
-        return f"{self.page}:{self.line}"
-
-    @property
     def files(self) -> list[str]:
         """The files that run it."""
-        if self.kind != "runs" or self.marker in (SLOW, GPU):
-            return []
-        return [name.strip() for name in self.marker.split(",")]
-
-    @property
-    def is_run(self) -> bool:
-        """Whether the test of its page runs it."""
-        return self.language in RUN and not self.files
+        return self.marker.split(", ") if self.kind == "runs" and self.marker != GPU else []
 
     @property
     def commands(self) -> list[str]:
         """Its command lines; continued lines are one."""
         lines = self.text.replace("\\\n", " ").splitlines()
-        return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
 def pages() -> list[str]:
-    """All pages that people write and read."""
+    """All pages that people write and read, by their paths from the root of the repository."""
     found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("asv_bench/*.md")]
-    names = sorted(path.relative_to(ROOT).as_posix() for path in found)
-    return [name for name in names if not name.startswith(("docs/_build/", "docs/build/"))]
+    return sorted(path.relative_to(ROOT).as_posix() for path in found)
+
+
+def parse_blocks(document: Document) -> Iterable[Region]:
+    """Sybil's parser: all fences but the directives of MyST that show no code."""
+    for region in FencedCodeBlockLexer(r".*")(document):
+        language = region.lexemes["language"].strip()
+        if not re.match(r"\{(?!code)", language):
+            line = document.text[: region.start].removesuffix("\n").rpartition("\n")[2]
+            comment = found.groups() if (found := _MARKER.fullmatch(line)) else ()
+            block = Block(language, str(region.lexemes["source"]), *comment)
+            yield Region(region.start, region.end, block, evaluate)
 
 
 def page_blocks(page: str) -> list[Block]:
     """The blocks of a page."""
-    return parse(page, (ROOT / page).read_text(encoding="utf-8"))
+    return [example.parsed for example in Document.parse(str(ROOT / page), parse_blocks)]
 
 
-def parse(page: str, text: str) -> list[Block]:
-    """The blocks of a page's text.
+class Ports(dict[str, str]):
+    """Free ports of this machine, one for each that a page names."""
 
-    Raises
-    ------
-    DocumentError
-        If a block would be neither run nor compared, and does not say why; if a marker stands
-        alone or is none that its block may have.
+    def __missing__(self, named: str) -> str:
+        port = named
+        while port in {named, *self.values()}:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = str(free.getsockname()[1])
+        self[named] = port
+        return port
+
+    def replace(self, text: str) -> str:
+        return _PORT.sub(lambda found: found[1] + self[found[2]], text)
+
+
+class Session:
+    """A shell or a Python in which blocks of a page run one after the other."""
+
+    def __init__(self, language: str, folder: Path, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            SESSIONS[language],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+
+    def run(self, block: Path) -> tuple[bool, str]:
+        """Whether a block runs to its end, and what it prints."""
+        self._stdin.write(f"{block}\n")
+        self._stdin.flush()
+        in_time = select.select([self._stdout], [], [], SECONDS)[0]
+        done = bool(in_time) and self._stdout.readline() == "done\n"
+        return done, Path(f"{block}.out").read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        """End it and whatever its blocks left running."""
+        with suppress(BrokenPipeError):
+            self._stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._stdout.close()
+
+
+@dataclass
+class Reader:
+    """Who reads one page: an empty folder, sessions, ports, and what the last block printed.
+
+    ``standin`` gives the environment in which the stand-in is the CUDA driver.
     """
-    lines = text.splitlines()
-    blocks, marked = [], set()
-    for token in MarkdownIt().parse(text):
-        if token.type == "code_block":
-            assert token.map is not None
-            raise DocumentError(f"{page}:{token.map[0] + 1}: indented code: use a fence")
-        if token.type != "fence":
-            continue
-        assert token.map is not None
-        start = token.map[0]
-        language = token.info.strip()
-        if language.startswith("{"):
-            if language.startswith(CODE) or "```" in token.content:
-                raise DocumentError(f"{page}:{start + 1}: code in a directive: use a fence")
-            continue
-        found = _MARKER.fullmatch(lines[start - 1]) if start else None
-        kind, marker = found.groups() if found else ("", "")
-        if found:
-            marked.add(start - 1)
-        blocks.append(Block(page, start + 1, language, token.content, kind, marker))
-    for number, line in enumerate(lines):
-        if "<!-- runs:" in line or "<!-- text:" in line:
-            if not _MARKER.fullmatch(line):
-                raise DocumentError(f"{page}:{number + 1}: a marker stands alone on its line")
-            if number not in marked:
-                raise DocumentError(f"{page}:{number + 1}: a marker without a block right below")
-    for before, block in zip([None, *blocks], blocks, strict=False):
-        _check(block, before)
-    return blocks
+
+    folder: Path
+    standin: Callable[[], dict[str, str]] = dict
+    ports: Ports = field(default_factory=Ports)
+    output: str | None = None
+    _sessions: dict[tuple[str, bool], Session] = field(default_factory=dict)
+
+    def read(self, path: Path) -> None:
+        """Run a page's blocks; raise SybilFailure at the first that is not as the page says."""
+        document = Document.parse(str(path), parse_blocks)
+        document.namespace["reader"] = self
+        (self.folder / "work").mkdir()
+        # Where a reader has made the environment that these tests run in.
+        (self.folder / "work" / ".venv").symlink_to(sys.prefix)
+        try:
+            for example in document:
+                example.evaluate()
+        finally:
+            for session in self._sessions.values():
+                session.close()
+
+    def run(self, block: Block, line: int) -> tuple[bool, str]:
+        key = (block.language, block.marker == GPU)
+        if key not in self._sessions:
+            environment = plain_environment()
+            if block.marker == GPU:
+                environment |= self.standin()
+                del environment["CUDA_VISIBLE_DEVICES"]
+            self._sessions[key] = Session(block.language, self.folder / "work", environment)
+        # Errors name the line of the page.
+        script = self.folder / f"{line}.{block.language}"
+        script.write_text("\n" * line + self.ports.replace(block.text), encoding="utf-8")
+        return self._sessions[key].run(script)
 
 
-def _check(block: Block, before: Block | None) -> None:
-    """Whether a block is run, compared, or says why not."""
-    fault = ""
-    if block.language in SHOWN:
-        output = before is not None and before.is_run
-        if block.kind == "runs" and not block.files:
-            fault = f"{block.language} cannot run"
-        elif not output and (not block.kind or block.marker == NUMBERS):
-            fault = (
-                f"{block.language} that is no output of a block that runs: "
-                "say <!-- text: REASON --> on the line before"
-            )
-    elif block.kind == "text":
-        fault = f"only {' and '.join(SHOWN)} may be marked <!-- text: ... -->"
-    elif block.language not in RUN and not block.files:
-        fault = (
-            f"a block of language {block.language!r} is not run: "
-            "name the file that runs it, <!-- runs: FILE -->"
-        )
-    if not fault:
-        fault = "; ".join(
-            f"there is no file {name!r}" for name in block.files if not (ROOT / name).is_file()
-        )
-    if fault:
-        raise DocumentError(f"{block.where}: {fault}")
+def evaluate(example: Example) -> str | None:
+    """Sybil's evaluator of a block: what is wrong with it, if anything is."""
+    block: Block = example.parsed
+    reader: Reader = example.namespace["reader"]
+    output, reader.output = reader.output, None
+    if block.files:
+        return missing_commands(block, Path(example.path).name)
+    if block.language == "text":
+        if block.kind == "text" and block.marker != NUMBERS:
+            return None
+        if output is None:
+            return "this is no output of a block that runs: say why, <!-- text: REASON -->"
+        return difference(reader.ports.replace(block.text), output, block.marker == NUMBERS)
+    if block.language not in SESSIONS:
+        return f"{block.language!r} is not run: name the file that does, <!-- runs: FILE -->"
+    for tool in TOOLS:
+        if block.language == "sh" and tool in block.text and shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+    done, reader.output = reader.run(block, example.line)
+    return None if done else f"this block fails or takes {SECONDS} s:\n{reader.output}"
 
 
-def missing_commands(block: Block) -> list[str]:
-    """Command lines of a block that none of the files it names run."""
-    texts = [(ROOT / name).read_text(encoding="utf-8") for name in block.files]
-    if any(
-        Path(name).match("test_*.py") and _names_page(text, block.page)
-        for name, text in zip(block.files, texts, strict=True)
-    ):
-        return []  # it takes the block from the page
-    # Commands that a script takes from the page by sed.
-    taken = [
-        line
-        for text in texts
-        for program in re.findall(rf"sed -n '(.+?)' {re.escape(block.page)}\b", text)
-        for line in subprocess.run(
-            ["sed", "-n", program, block.page], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.splitlines()
-    ]
-    return [
-        command
-        for command in block.commands
-        if command not in taken
-        and not any(
-            all(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) for word in words)
-            for text in texts
-            for words in [_essence(command)]
-        )
-    ]
+def missing_commands(block: Block, page: str) -> str | None:
+    """Say which command lines of a block none of the files it names run."""
+    if absent := [name for name in block.files if not (ROOT / name).is_file()]:
+        return f"there is no file {', '.join(absent)}"
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in block.files}
+    if any(Path(name).match("test_*.py") and page in text for name, text in texts.items()):
+        return None  # the test takes the block from the page
+    missing = []
+    for command in block.commands:
+        words = shlex.split(command, comments=True)
+        if words[0] in ("python", "python3") and not words[1].startswith("-"):
+            words = words[1:]
+        essence = [Path(words[0]).name, *(word for word in words if word.startswith("--"))]
+        patterns = [re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])") for word in essence]
+        if not any(all(found.search(text) for found in patterns) for text in texts.values()):
+            missing.append(command)
+    return f"not in {block.marker}: {'; '.join(missing)}" if missing else None
 
 
-def _names_page(text: str, page: str) -> bool:
-    """Whether a test has the path of a page, in one piece or part by part."""
-    return f'"{page}"' in text or (
-        "/" in page and all(f'"{part}"' in text for part in page.split("/"))
-    )
+def difference(shown: str, printed: str, but_for_numbers: bool = False) -> str | None:
+    """Say how what a page shows differs from what was printed."""
+    texts = (shown, printed)
+    if but_for_numbers:
+        texts = (_NUMBER.sub("0", shown), _NUMBER.sub("0", printed))
+    if doctest.OutputChecker().check_output(*texts, _COMPARED):
+        return None
+    return f"the page shows\n{shown}\nand the block prints\n{printed}"
 
 
-def _essence(command: str) -> list[str]:
-    """The program of a command line, without its folder, and the options."""
-    words = shlex.split(command, comments=True)
-    if words[0] in ("python", "python3") and not words[1].startswith("-"):
-        words = words[1:]
-    return [Path(words[0]).name, *(word for word in words[1:] if word.startswith("--"))]
-
-
-def mismatch(block: Block, output: str) -> str:
-    """What a page shows and what was printed, where they differ; else nothing."""
-    shown, printed = _stripped(block.text), _stripped(output)
-    wanted, found = shown, printed
-    if block.marker == NUMBERS:
-        wanted, found = (re.sub(r" +", " ", _NUMBER.sub("0", text)) for text in (shown, printed))
-    pattern = ".*?".join(re.escape(part) for part in wanted.split("..."))
-    if re.fullmatch(pattern, found, re.DOTALL):
-        return ""
-    return f"the page shows\n{shown}\n\nand what it does is\n{printed}"
-
-
-def _stripped(text: str) -> str:
-    return "\n".join(line.rstrip() for line in text.rstrip().lstrip("\n").splitlines())
+def plain_environment() -> dict[str, str]:
+    """An environment whose commands are this Python's, with no GPU and no settings of output."""
+    dropped = ("FORCE_COLOR", "COLUMNS", "PYTHONPATH", "PYTHONSTARTUP", "BASH_ENV", "ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    path = f"{Path(sys.executable).parent}:{kept.get('PATH', os.defpath)}"
+    return {**kept, "PATH": path, "CUDA_VISIBLE_DEVICES": ""}

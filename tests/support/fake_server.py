@@ -16,11 +16,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from naive import Bytes, open_engine, random_table
 
 import morphogen.wire as wire
 from morphogen.client import Client
 from morphogen.wire import BatchResponse, TableInfo
+from naive import Bytes, open_engine, random_table
 
 PATIENCE = 30.0  # seconds until a test that waits for an event gives up
 

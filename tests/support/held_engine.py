@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from naive import Bytes
-
 import morphogen as mg
 from morphogen.engine.base import Engine
 from morphogen.engine.strategy import Choices, Strategy
+from naive import Bytes
 
 SECONDS = 30  # no test waits so long but one that has failed
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import keyword_format as fmt
-from naive import Bytes
-
 from morphogen.keyword import TableLayout
+from naive import Bytes
 
 
 def numbered(count: int, size: int = 0) -> list[tuple[bytes, bytes]]:

@@ -1,76 +1,48 @@
-"""What of the package is public: modules, classes, functions, methods, properties."""
+"""What of the package is public: the objects that docs/reference shows, and their methods."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
-MODULES = (
-    "batcher",
-    "batcher.statistics",
-    "client",
-    "client.aio",
-    "dpf",
-    "engine",
-    "engine.base",
-    "engine.cpu",
-    "engine.cuda.engine",
-    "engine.cuda.grid",
-    "engine.cuda.phases",
-    "engine.cuda.status",
-    "engine.strategy",
-    "errors",
-    "instruction_set",
-    "keyword",
-    "keyword.file",
-    "keyword.layout",
-    "pages",
-    "planner",
-    "query",
-    "service.app",
-    "service.metrics",
-    "service.run",
-    "wire",
-)
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 
-def is_public(name: str) -> bool:
-    return not name.startswith("_")
-
-
-def own_members(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    for name, value in vars(module).items():
+def members(owner: Any) -> Iterator[tuple[str, Any]]:
+    """The public functions and classes of a module, or the methods and properties of a class."""
+    for name, value in vars(owner).items():
+        described = callable(value) or isinstance(value, (property, classmethod))
         # A cached function is an object of another module, and says where it is from.
-        if is_public(name) and getattr(value, "__module__", None) == module.__name__:
-            yield name, value
-
-
-def methods(cls: type) -> Iterator[tuple[str, Any]]:
-    """The public methods and properties that a class itself defines."""
-    for name, value in vars(cls).items():
-        if is_public(name) and (callable(value) or isinstance(value, (property, classmethod))):
+        own = inspect.isclass(owner) or getattr(value, "__module__", None) == owner.__name__
+        if described and own and not name.startswith("_"):
             yield name, value
 
 
 @cache
 def public_objects() -> dict[str, Any]:
-    """All that the reference shows, by its name below morphogen."""
+    """All that the reference shows, by its module and name below morphogen."""
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted(REFERENCE.glob("*.md")))
+    shown = re.findall(r"^\.\. auto(?:class|exception|function|module):: (\S+)$", pages, re.M)
     found: dict[str, Any] = {}
-    for place in MODULES:
-        module = importlib.import_module(f"morphogen.{place}")
-        found[place] = module
-        for name, value in own_members(module):
-            if inspect.isclass(value):
-                found[f"{place}.{name}"] = value
-                found |= {f"{place}.{name}.{item}": member for item, member in methods(value)}
-            elif callable(value):
-                found[f"{place}.{name}"] = value
-    return found
+    waiting = [pkgutil.resolve_name(name) for name in shown]
+    while waiting:
+        value = waiting.pop(0)
+        if inspect.ismodule(value):
+            found[value.__name__] = value
+            waiting += [member for _, member in members(value)]
+            continue
+        place = f"{value.__module__}.{value.__qualname__}"
+        found[place] = value
+        if inspect.isclass(value):
+            found |= {f"{place}.{name}": member for name, member in members(value)}
+    return {name.removeprefix("morphogen."): value for name, value in found.items()}
 
 
 def names(condition: Callable[[Any], bool] = lambda value: True) -> list[str]:
+    """The names of the public objects that meet a condition."""
     return [name for name, value in public_objects().items() if condition(value)]

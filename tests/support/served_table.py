@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from held_engine import HeldEngine
-from naive import Bytes, open_engine, random_rows, random_table
 
 import morphogen as mg
+from held_engine import HeldEngine
 from morphogen.service import create_app, describe_table
 from morphogen.service.process import ServerProcess
 from morphogen.wire import QUERY_PATH
+from naive import Bytes, open_engine, random_rows, random_table
 
 PAGES, PAGE_SIZE = 700, 48
 EPOCH = 5

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from standin_driver import environment
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,10 +20,10 @@ from urllib.parse import unquote, urlsplit
 
 import jsonschema_rs
 import pytest
-from native_build import cxx
 
 import build_wheel
 import wheel_contents
+from native_build import cxx
 
 WHEEL = "morphogen-0.1.0-cp311-cp311-manylinux_2_28_x86_64.whl"
 SUFFIX = ".cpython-311-x86_64-linux-gnu.so"

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from naive import random_rows, random_table
 
 import morphogen as mg
 import morphogen.wire as wire
 from morphogen.wire import JSON, MSGPACK, BatchResponse, TableInfo, WireConflictError
+from naive import random_rows, random_table
 
 PAGES, PAGE_SIZE, KEYS = 700, 40, 3
 INFO = TableInfo(

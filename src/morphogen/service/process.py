@@ -103,6 +103,7 @@ class ServerProcess:
         Returns
         -------
         dict of int to int
+            The number of chunks by their number of queries.
         """
         import httpx
         from prometheus_client.parser import text_string_to_metric_families

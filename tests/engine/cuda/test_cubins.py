@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from compiled_code import CUBINS
-from naive import random_table
-from standin_driver import StandIn
 
 import make_cubins
 import make_ptx
 import morphogen as mg
 import morphogen.engine.cuda.ptx as ptx
+from compiled_code import CUBINS
+from naive import random_table
+from standin_driver import StandIn
 
 
 def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+import morphogen as mg
+import morphogen.engine.cuda.device_pages as device_pages
 from naive import (
     Bytes,
     assert_guards,
@@ -17,9 +20,6 @@ from naive import (
     random_table,
 )
 from standin_driver import StandIn
-
-import morphogen as mg
-import morphogen.engine.cuda.device_pages as device_pages
 
 
 def open_gpu(table: Bytes | mg.PageMatrix, **options: Any) -> Any:

@@ -9,17 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import compiled_code
 import numpy as np
 import pytest
-from compiled_code import CUBINS
-from naive import naive_answers, random_rows, random_table
-from standin_driver import StandIn
 
+import compiled_code
 import make_cubins
 import make_ptx
 import morphogen as mg
 import morphogen.engine.cuda.ptx as ptx
+from compiled_code import CUBINS
+from naive import naive_answers, random_rows, random_table
+from standin_driver import StandIn
 
 TABLE = random_table(150, 40)
 BATCH = mg.make_queries(random_rows(5, 2, len(TABLE)), len(TABLE))[0]

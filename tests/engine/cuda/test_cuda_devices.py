@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from naive import naive_answers, random_rows, random_table
-from standin_driver import StandIn, environment
 
 import morphogen as mg
+from naive import naive_answers, random_rows, random_table
+from standin_driver import StandIn, environment
 
 TABLE = random_table(150, 40)
 PAGES = mg.PageMatrix(TABLE)

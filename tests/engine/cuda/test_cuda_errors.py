@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from naive import Bytes, naive_answers, random_rows, random_table
-from standin_driver import StandIn
 
 import morphogen as mg
 import morphogen.engine.cuda.device_pages as device_pages
+from naive import Bytes, naive_answers, random_rows, random_table
+from standin_driver import StandIn
 
 TABLE = random_table(150, 40)
 BATCH = mg.make_queries(random_rows(5, 2, len(TABLE)), len(TABLE))[0]

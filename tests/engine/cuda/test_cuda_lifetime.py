@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from naive import naive_answers, random_rows, random_table
-from standin_driver import StandIn
 
 import morphogen as mg
 import morphogen.engine.cuda.device_pages as device_pages
+from naive import naive_answers, random_rows, random_table
+from standin_driver import StandIn
 
 TABLE = random_table(150, 40)
 PAGES = mg.PageMatrix(TABLE)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from naive import naive_answers, open_engine, random_rows, random_table
-from standin_driver import StandIn
 
 import morphogen as mg
 from morphogen.engine.strategy import Strategy
+from naive import naive_answers, open_engine, random_rows, random_table
+from standin_driver import StandIn
 
 TABLE = random_table(150, 40)
 BATCH = mg.make_queries(random_rows(9, 3, len(TABLE)), len(TABLE))[0]

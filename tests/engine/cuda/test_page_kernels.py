@@ -12,8 +12,10 @@ import struct
 from pathlib import Path
 
 import numpy as np
-import ptx_emulator
 import pytest
+
+import morphogen as mg
+import ptx_emulator
 from kernel_device import (
     BLOCK_THREADS,
     MAX_KEY_BYTES,
@@ -27,8 +29,6 @@ from kernel_device import (
     keys_for,
 )
 from naive import random_table
-
-import morphogen as mg
 
 __all__ = ["kernels"]
 

@@ -8,12 +8,12 @@ lacks.
 from __future__ import annotations
 
 import numpy as np
-import ptx_emulator
 import pytest
-from kernel_device import Cut, Device, expected, kernels, keys_for
-from naive import naive_answers, open_engine, random_rows, random_table
 
 import morphogen as mg
+import ptx_emulator
+from kernel_device import Cut, Device, expected, kernels, keys_for
+from naive import naive_answers, open_engine, random_rows, random_table
 
 __all__ = ["kernels"]
 
