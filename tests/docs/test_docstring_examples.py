@@ -20,14 +20,14 @@ WITH_EXAMPLES = [
     "dpf.gen",
     "engine.base.Engine.answer",
     "engine.open_engine",
-    "engine.status.driver_status",
+    "engine.cuda.status.driver_status",
     "keyword.build",
     "pages.PageMatrix",
     "planner.KeyPacker",
     "planner.micro_batch_ranges",
     "query.make_query",
     "query.reconstruct",
-    "service.create_app",
+    "service.app.create_app",
 ]
 
 
