@@ -8,12 +8,10 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpydoc.xref import DEFAULT_LINKS
-from sphinx.errors import ConfigError
 from sphinx.util.inspect import stringify_signature
 
 import morphogen
@@ -164,20 +162,8 @@ def _link_short_name(
     )
 
 
-def _stay_offline(app: Sphinx) -> None:
-    """Fail where anything is fetched, but for the links that ``-b linkcheck`` looks at."""
-
-    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("socket.connect", "socket.getaddrinfo"):
-            raise ConfigError(f"the site must be built without a network: {event}{arguments[1:]}")
-
-    if app.builder.name != "linkcheck":
-        sys.addaudithook(refuse)
-
-
 def setup(app: Sphinx) -> None:
     """Register what is above."""
-    app.connect("builder-inited", _stay_offline, priority=0)  # before extensions fetch
     app.connect("source-read", _read_page)
     app.connect("include-read", _read_included)
     app.connect("autodoc-process-docstring", _link_documents)

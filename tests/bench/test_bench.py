@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import morphogen.bench as bench
 import morphogen.bench.workload as workload
-from bench_runs import SMALL, config, read_csv
 from morphogen import Answer, Query, instruction_set
 from morphogen.bench.pages import with_progress
 from morphogen.cli import main
@@ -28,6 +29,28 @@ COLUMNS = [
     "checksum_single",
     "checksum_batch",
 ]
+SMALL = ["bench", "--pages", "70", "--page-size", "40", "--iterations", "2", "--warmup", "1"]
+
+
+def config(**changes: object) -> bench.BenchmarkConfig:
+    settings: dict[str, Any] = {
+        "num_pages": 70,
+        "page_size": 40,
+        "batch_sizes": (1, 2, 5),
+        "keys_per_query": 3,
+        "iterations": 2,
+        "warmup": 1,
+        **changes,
+    }
+    return bench.BenchmarkConfig(**settings)
+
+
+def read_csv(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = [line for line in lines if line.startswith("# ")]
+    assert lines[: len(header)] == header, "header lines come first"
+    entries = dict(line[2:].split(": ", 1) for line in header)
+    return entries, list(csv.DictReader(lines[len(header) :]))
 
 
 def opener_of(edit: Edit) -> bench.Opener:
@@ -287,5 +310,7 @@ def test_of_a_large_table_the_last_query_of_each_batch_is_checked_against_the_na
 
 
 def test_every_column_is_documented():
-    text = (Path(__file__).resolve().parents[2] / "docs" / "bench.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md").read_text(
+        encoding="utf-8"
+    )
     assert [column for column in bench.COLUMNS if f"`{column}`" not in text] == []

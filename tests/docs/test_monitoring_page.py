@@ -1,4 +1,4 @@
-"""docs/monitoring.md names what a server shows: its metrics, its log, what Prometheus is told."""
+"""docs/serving.md names what a server shows: its metrics, its log, what Prometheus is told."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import morphogen as mg
 from documents import ROOT, page_blocks
 from morphogen.service.process import ServerProcess
 
-PAGE = "docs/monitoring.md"
+PAGE = "docs/serving.md"
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
 SECONDS = 60.0
 # Functions, keywords and labels of PromQL that the page uses, and the series that Prometheus makes.

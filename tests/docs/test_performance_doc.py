@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from marked_markdown import markers
-
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "performance.md"
 # Sections of estimates and static counts say so in their heading; nothing in them was measured.
@@ -46,7 +44,9 @@ class Block:
 
 def blocks(text: str) -> Iterator[Block]:
     chapter = section = ""
-    for part in re.split(r"\n\s*\n", text):
+    # Another test runs the blocks of code.
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for part in re.split(r"\n\s*\n", prose):
         kept = part.strip()
         if kept.startswith("#"):
             section = kept.splitlines()[0]
@@ -104,20 +104,13 @@ def commands() -> list[str]:
 
 def test_every_figure_has_its_command_beside_it():
     text = DOCUMENT.read_text()
-    assert sum(block.is_figure for block in blocks(text)) > 10
+    assert sum(block.is_figure for block in blocks(text)) > 5
     assert bare_figures(text) == []
 
 
 @pytest.mark.parametrize("command", commands())
 def test_commands_exist_and_take_their_options(command: str):
     assert faults_of(command) == []
-
-
-def test_the_tool_has_written_its_part():
-    begin, end = markers("measure.py")
-    written = DOCUMENT.read_text().partition(begin)[2].partition(end)[0]
-    assert "- processor: " in written
-    assert any(block.is_figure for block in blocks(written))
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,13 @@
-"""The commands of README and docs that serve something: run as they stand, by their readers' side.
+"""The commands of README and docs that start a server, run as they stand.
 
-Where a page names a host or a port of its own, names lead to this machine and ports are free ones.
+Hosts that a page names lead to this machine, and ports are free ones.
 """
 
 from __future__ import annotations
 
 import csv
-import getpass
 import json
 import os
-import shlex
-import shutil
 import ssl
 import subprocess
 import sys
@@ -22,7 +19,7 @@ import httpx
 import pytest
 import trustme
 
-from documents import Block, Ports, page_blocks, plain_environment
+from documents import Block, page_blocks, plain_environment
 
 SECONDS = 60.0
 HOSTS = ("one.example", "two.example")
@@ -128,7 +125,7 @@ def test_readme_serves_a_table_and_reads_it(folder: Path) -> None:
 
 
 def test_a_server_is_started_as_its_page_says(folder: Path) -> None:
-    (serve,) = block_of("docs/service.md", "morphogen serve").commands
+    (serve,) = block_of("docs/serving.md", "morphogen serve").commands
     with running(on_any_port(serve), folder) as url:
         port = url.rpartition(":")[2]
         told = httpx.get(
@@ -138,70 +135,3 @@ def test_a_server_is_started_as_its_page_says(folder: Path) -> None:
             timeout=SECONDS,
         ).json()
     assert (told["party"], told["epoch_id"], told["num_pages"]) == (0, 7, 3)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    folder = tmp_path / "build" / "site"
-    folder.mkdir(parents=True)
-    (folder / "index.html").write_text("the dashboard")
-    return tmp_path
-
-
-def fetch(port: str, process: subprocess.Popen[bytes]) -> httpx.Response:
-    """What a web server that has just been started answers."""
-    with httpx.Client(trust_env=False, timeout=SECONDS) as client:
-        while process.poll() is None:
-            try:
-                return client.get(f"http://127.0.0.1:{port}/")
-            except httpx.ConnectError:
-                continue
-    raise AssertionError(f"the web server has ended with {process.returncode}")
-
-
-def test_the_dashboard_is_looked_at_as_its_page_says(site: Path) -> None:
-    ports = Ports()
-    (command,) = block_of("docs/dashboard.md", "http.server").commands
-    process = subprocess.Popen(
-        shlex.split(ports.replace(command)),
-        cwd=site,
-        env=plain_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        assert fetch(ports["8000"], process).text == "the dashboard"
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx")
-def test_nginx_hosts_the_dashboard_as_its_page_says(site: Path) -> None:
-    block = block_of("docs/dashboard.md", "server_name").text
-    port = Ports()["80"]
-    for words, ours in (("listen 80;", port), ("root /srv/dashboard;", site / "build" / "site")):
-        assert words in block
-        name = words.partition(" ")[0]
-        address = "127.0.0.1:" if name == "listen" else ""
-        block = block.replace(words, f"{name} {address}{ours};")
-    config = site / "nginx.conf"
-    config.write_text(
-        f"daemon off; user {getpass.getuser()}; pid {site}/pid; error_log stderr; events {{}}\n"
-        f"http {{ access_log off; {temporary(site)}\n{block}}}\n"
-    )
-    process = subprocess.Popen(
-        ["nginx", "-c", str(config), "-p", str(site)], stderr=subprocess.DEVNULL
-    )
-    try:
-        answer = fetch(port, process)
-        assert answer.text == "the dashboard"
-        assert answer.headers["Cache-Control"] == "no-cache"
-    finally:
-        process.terminate()
-        process.wait(SECONDS)
-
-
-def temporary(folder: Path) -> str:
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    return " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)

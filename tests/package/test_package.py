@@ -177,6 +177,17 @@ def test_every_error_is_a_morphogen_error() -> None:
     assert issubclass(mg.DeviceOutOfMemoryError, MemoryError)
 
 
+def test_the_package_reads_no_environment_variables_as_the_reference_says() -> None:
+    root = SOURCE.parent.parent
+    assert "reads no environment variables" in (root / "docs/reference/outputs.md").read_text()
+    suffixes = {".py", ".pyx", ".h", ".cpp"}
+    files = [*SOURCE.rglob("*"), *(root / "kernels").rglob("*")]
+    sources = [path for path in files if path.suffix in suffixes]
+    assert len(sources) > 50
+    reads = re.compile(r"\benviron\b|\bgetenvb?\b|\bsecure_getenv\b")
+    assert not [path for path in sources if reads.search(path.read_text(encoding="utf-8"))]
+
+
 def test_the_package_says_that_it_is_typed() -> None:
     assert importlib.resources.files("morphogen").joinpath("py.typed").is_file()
 

@@ -95,7 +95,8 @@ class Block:
 
 def pages() -> list[str]:
     """All pages that people write and read, by their paths from the root of the repository."""
-    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("asv_bench/*.md")]
+    patterns = ("*.md", "docs/**/*.md", "asv_bench/*.md", "tests/**/*.md")
+    found = [path for pattern in patterns for path in ROOT.glob(pattern)]
     return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 

@@ -25,22 +25,19 @@ def members(owner: Any) -> Iterator[tuple[str, Any]]:
 
 @cache
 def public_objects() -> dict[str, Any]:
-    """All that the reference shows, by its module and name below morphogen."""
+    """All that the reference shows, by the names below morphogen that it has there."""
     pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted(REFERENCE.glob("*.md")))
-    shown = re.findall(r"^\.\. auto(?:class|exception|function|module):: (\S+)$", pages, re.M)
+    shown = r"^\.\. auto(?:class|exception|function|module):: morphogen\.(\S+)$"
     found: dict[str, Any] = {}
-    waiting = [pkgutil.resolve_name(name) for name in shown]
+    waiting = re.findall(shown, pages, re.MULTILINE)
     while waiting:
-        value = waiting.pop(0)
+        name = waiting.pop()
+        found[name] = value = pkgutil.resolve_name(f"morphogen.{name}")
         if inspect.ismodule(value):
-            found[value.__name__] = value
-            waiting += [member for _, member in members(value)]
-            continue
-        place = f"{value.__module__}.{value.__qualname__}"
-        found[place] = value
-        if inspect.isclass(value):
-            found |= {f"{place}.{name}": member for name, member in members(value)}
-    return {name.removeprefix("morphogen."): value for name, value in found.items()}
+            waiting += [f"{name}.{member}" for member, _ in members(value)]
+        elif inspect.isclass(value):
+            found |= {f"{name}.{member}": of_class for member, of_class in members(value)}
+    return dict(sorted(found.items()))
 
 
 def names(condition: Callable[[Any], bool] = lambda value: True) -> list[str]:

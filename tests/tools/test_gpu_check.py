@@ -102,7 +102,7 @@ def test_the_script_is_correct_bash(script: Path) -> None:
 def test_the_stages(tmp_path: Path) -> None:
     assert run(tmp_path, "--list").output.split() == list(STAGES)
     text = CHECK.read_text(encoding="utf-8")
-    documented = (ROOT / "docs" / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    documented = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     for stage in STAGES:
         assert f"\nstage_{stage}() {{" in text
         assert f"`{stage}`" in documented
