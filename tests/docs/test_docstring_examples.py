@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import morphogen as mg
-from conftest import random_table
 from fake_server import two_servers
+from naive import random_table
 from public_objects import names, public_objects
 
 WITH_EXAMPLES = [
