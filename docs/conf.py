@@ -86,7 +86,7 @@ ROOT = Path(__file__).parent.parent
 # Files of the repository outside docs/ that a page includes: where other pages link to them, the
 # site links to that page.
 INCLUDED = {
-    "README.md": "docs/readme.md",
+    "README.md": "docs/index.md",
     "CONTRIBUTING.md": "docs/contributing.md",
     "CHANGELOG.md": "docs/changelog.md",
     "asv_bench/README.md": "docs/asv-bench.md",

@@ -44,7 +44,7 @@ def test_rows_and_csv(gpu, tmp_path, capsys):
         "device": "cuda:0",
         "device_name": "Stand-in GPU",
         "multiprocessors": "3",
-        "instruction_set": "compute_90",
+        "instruction_set": "compute_80",
         "threads": "1",
         "grid": "1 block: 1 tile x 1 run",
         "pages_made_on": "device",

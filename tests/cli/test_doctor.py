@@ -105,7 +105,7 @@ def test_doctor_with_gpus(gpu, capsys, devices):
     for ordinal in range(devices):
         assert (
             f"cuda:{ordinal} Stand-in GPU, compute capability 9.0, 6 multiprocessors, 1.0 GiB, "
-            "runs page_scan.compute_90.ptx"
+            "runs page_scan.compute_80.ptx"
         ) in output
         assert f"self test, cuda:{ordinal} passed" in output
     assert "All well." in output

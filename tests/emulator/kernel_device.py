@@ -22,9 +22,9 @@ MAX_KEY_BYTES = 608
 COUNTER_BYTES = 4
 
 
-@pytest.fixture(scope="module", params=sorted(ptx.targets()), ids=lambda target: f"sm_{target[0]}0")
-def kernels(request: pytest.FixtureRequest, emulator: ctypes.CDLL) -> ptx_emulator.Module:
-    text = ptx.targets()[request.param].read_text(encoding="ascii")
+@pytest.fixture(scope="module")
+def kernels(emulator: ctypes.CDLL) -> ptx_emulator.Module:
+    text = (ptx.FOLDER / ptx.NAME).read_text(encoding="ascii")
     return ptx_emulator.Module(text, emulator)
 
 

@@ -11,10 +11,10 @@ import make_cubins
 import make_ptx
 from standin_driver import StandIn
 
-# By the architecture, 90 for sm_90: the file, and the PTX that it is compiled from.
+# By the architecture, 90 for sm_90: the file.
 CUBINS = {
-    int(architecture.removeprefix("sm_")): (make_cubins.cubin_name(architecture), source)
-    for architecture, source in make_cubins.ARCHITECTURES.items()
+    int(architecture.removeprefix("sm_")): make_cubins.cubin_name(architecture)
+    for architecture in make_cubins.ARCHITECTURES
 }
 
 
@@ -35,9 +35,9 @@ def write_manifest(folder: Path) -> None:
 def install(standin: StandIn, folder: Path) -> None:
     """Put the committed PTX there and what stands for compiled code, and tell the stand-in."""
     folder.mkdir()
-    for architecture, (name, source) in CUBINS.items():
-        path = make_ptx.COMMITTED / make_ptx.ptx_name(source)
-        shutil.copy(path, folder)
+    path = make_ptx.COMMITTED / make_ptx.PTX
+    shutil.copy(path, folder)
+    for architecture, name in CUBINS.items():
         (folder / name).write_bytes(elf(architecture))
         standin.add_compiled(elf(architecture), path.read_text(), architecture)
     write_manifest(folder)

@@ -162,7 +162,7 @@ def test_wide_kernels_have_limits_of_their_own() -> None:
 def test_half_of_the_registers_would_not_do(
     architecture: str, tools: tuple[str, str], tmp_path: Path
 ) -> None:
-    name = make_ptx.ptx_name(architecture.replace("sm", "compute"))
+    name = make_ptx.PTX
     text = (make_ptx.COMMITTED / name).read_text()
     (tmp_path / name).write_text(text.replace(".minnctapersm 1", ".minnctapersm 2"))
     made = gpu_budget.read_kernels(tools, tmp_path / name, architecture)["morphogen_scan_6"]

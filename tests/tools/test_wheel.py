@@ -105,7 +105,7 @@ def test_of_the_sources_a_wheel_holds_what_runs_and_what_others_compile_against(
     files = wheel_contents.wheel_files(WHEEL)
     assert f"morphogen/planner{SUFFIX}" in files
     assert {"morphogen/planner.pxd", "morphogen/planner.pyi", "morphogen/py.typed"} <= files
-    assert "morphogen/ptx/page_scan.compute_90.ptx" in files
+    assert "morphogen/ptx/page_scan.compute_80.ptx" in files
     assert "morphogen/ptx/page_scan.sm_90.cubin" in files
     assert "morphogen-0.1.0.dist-info/licenses/LICENSE" in files
     assert {name for name in files if name.endswith(".pxd")} == {"morphogen/planner.pxd"}

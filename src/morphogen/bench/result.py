@@ -24,7 +24,7 @@ class BenchmarkResult:
     device : str
         What the engine said that it used.
     instruction_set : str
-        The CPU's, or what a GPU's kernels were compiled from: "compute_90".
+        The CPU's, or what a GPU's kernels were compiled from: "compute_80".
     threads : int
         Of the host, that share the work: 1 on a GPU.
     rows : tuple of BenchmarkRow

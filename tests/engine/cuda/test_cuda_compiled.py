@@ -53,11 +53,11 @@ def test_a_device_loads_the_code_that_was_compiled_for_it(
 ) -> None:
     gpu.set(compute_capability=architecture)
     (device,) = mg.driver_status().devices
-    assert device.compiled == CUBINS[architecture][0]
-    assert device.ptx == make_ptx.ptx_name(CUBINS[architecture][1])
+    assert device.compiled == CUBINS[architecture]
+    assert device.ptx == make_ptx.PTX
     with open_gpu() as engine:
         assert engine.code == f"sm_{architecture}"
-        assert engine.ptx == CUBINS[architecture][1]
+        assert engine.ptx == make_ptx.ARCHITECTURE
         assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
     assert loads(gpu) == [0]
 
@@ -74,7 +74,7 @@ def test_a_device_between_takes_the_ptx(
 
 
 def test_a_package_without_compiled_code_takes_the_ptx(folder: Path, gpu: StandIn) -> None:
-    for name in (*(name for name, _ in CUBINS.values()), ptx.MANIFEST):
+    for name in (*CUBINS.values(), ptx.MANIFEST):
         (folder / name).unlink()
     assert mg.driver_status().devices[0].compiled == ""
     with open_gpu() as engine:

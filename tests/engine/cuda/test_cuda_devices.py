@@ -111,7 +111,7 @@ def test_a_usable_device(gpu: StandIn) -> None:
     assert device.compute_capability == (9, 0)
     assert device.multiprocessors == 7
     assert device.memory == 1 << 30
-    assert device.ptx == "page_scan.compute_90.ptx"
+    assert device.ptx == "page_scan.compute_80.ptx"
 
 
 def test_no_device(gpu: StandIn) -> None:

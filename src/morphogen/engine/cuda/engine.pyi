@@ -54,7 +54,7 @@ class CudaEngine(Engine):
     ) -> None: ...
     @property
     def ptx(self) -> str:
-        """What the kernels were compiled from: "compute_90"."""
+        """What the kernels were compiled from: "compute_80"."""
     @property
     def code(self) -> str:
         """What was loaded: "sm_90", code compiled when the package was built, or `ptx`."""

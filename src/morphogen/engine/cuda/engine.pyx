@@ -271,7 +271,7 @@ class CudaEngine(Engine):
 
     @property
     def ptx(self) -> str:
-        """What the kernels were compiled from: "compute_90"."""
+        """What the kernels were compiled from: "compute_80"."""
         return self._ptx
 
     @property

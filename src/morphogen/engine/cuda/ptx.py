@@ -6,33 +6,24 @@ Beside it may lie code that was compiled from it for some devices when the packa
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 
 import morphogen.instruction_set as instruction_set
 
 # The first driver that takes the version of PTX that nvcc 13.0 writes.
 DRIVER_VERSION = 13000
+NAME = "page_scan.compute_80.ptx"
+LEAST_COMPUTE_CAPABILITY = (8, 0)
 # The build puts it beside the compiled modules, which an editable install has elsewhere than this
 # file.
 FOLDER = Path(instruction_set.__file__).resolve().parent / "ptx"
 MANIFEST = "COMPILED.sha256"
 
 
-def targets() -> dict[tuple[int, int], Path]:
-    """The files of PTX, by the least compute capability that each is for."""
-    found = {}
-    for path in sorted(FOLDER.glob("*.ptx")):
-        match = re.fullmatch(r"page_scan\.compute_(\d+)(\d)\.ptx", path.name)
-        if match:
-            found[int(match[1]), int(match[2])] = path
-    return found
-
-
 def choose(compute_capability: tuple[int, int]) -> Path | None:
-    """The newest PTX that a device of this compute capability can run, if there is one."""
-    usable = [target for target in targets() if target <= compute_capability]
-    return targets()[max(usable)] if usable else None
+    """The PTX, if it is there and a device of this compute capability can run it."""
+    path = FOLDER / NAME
+    return path if compute_capability >= LEAST_COMPUTE_CAPABILITY and path.is_file() else None
 
 
 def choose_compiled(compute_capability: tuple[int, int]) -> Path | None:

@@ -153,11 +153,11 @@ def _examine(driver: ModuleType, ordinal: int) -> DeviceStatus:
     reason = ""
     if path is None:
         major, minor = facts["compute_capability"]
-        least = min(ptx.targets(), default=None)
+        least = ptx.LEAST_COMPUTE_CAPABILITY
         reason = (
             f"cuda:{ordinal}, {facts['name']}, has compute capability {major}.{minor}, and the "
             f"page kernels need {least[0]}.{least[1]} or more"
-            if least
+            if (ptx.FOLDER / ptx.NAME).is_file()
             else f"the package has no PTX in {ptx.FOLDER}"
         )
     return DeviceStatus(
