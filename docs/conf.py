@@ -54,7 +54,7 @@ numpydoc_validation_checks = {
     *("GL03", "GL06", "GL07", "GL08", "SS03", "SS06", "RT01", "RT02", "RT03", "YD01"),
     *("PR01", "PR02", "PR03", "PR04", "PR07", "PR10"),
 }
-# The attributes of a data class are its parameters; tests/test_docstrings.py looks at them.
+# The attributes of a data class are its parameters; tests/docs/test_docstrings.py looks at them.
 numpydoc_validation_overrides = {"PR01": [r"Attributes\n *-"]}
 numpydoc_validation_exclude = {
     r"\.KeyPacker$",  # a C class has no signature to compare with
