@@ -54,7 +54,7 @@ numpydoc_validation_checks = {
     *("GL03", "GL06", "GL07", "GL08", "SS03", "SS06", "RT01", "RT02", "RT03", "YD01"),
     *("PR01", "PR02", "PR03", "PR04", "PR07", "PR10"),
 }
-# The attributes of a data class are its parameters; tests/test_docstrings.py looks at them.
+# The attributes of a data class are its parameters; tests/docs/test_docstrings.py looks at them.
 numpydoc_validation_overrides = {"PR01": [r"Attributes\n *-"]}
 numpydoc_validation_exclude = {
     r"\.KeyPacker$",  # a C class has no signature to compare with
@@ -86,7 +86,7 @@ ROOT = Path(__file__).parent.parent
 # Files of the repository outside docs/ that a page includes: where other pages link to them, the
 # site links to that page.
 INCLUDED = {
-    "README.md": "docs/readme.md",
+    "README.md": "docs/index.md",
     "CONTRIBUTING.md": "docs/contributing.md",
     "CHANGELOG.md": "docs/changelog.md",
     "asv_bench/README.md": "docs/asv-bench.md",

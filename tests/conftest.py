@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 
 import morphogen as mg
-from morphogen.engine import ptx
+import morphogen.engine.cuda.ptx as ptx
 from morphogen.engine.base import Engine
 from native_build import native_folder
 from ptx_emulator import emulator

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from morphogen import PageMatrix, open_engine
+from morphogen.bench.workload import random_queries
 from morphogen.engine.base import Engine
-from morphogen.workload import random_queries
 
 from .compiled import load_python_library
 from .standin import NUM_PAGES, PAGE_SIZE, open_driver

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
-from morphogen.engine import ptx
+import morphogen.engine.cuda.ptx as ptx
 
 from .compiled import ROOT
 

@@ -14,7 +14,7 @@ from morphogen.planner cimport KeyPacker
 from morphogen.engine.base import Engine
 from morphogen.engine.strategy import Choices, Strategy
 
-from morphogen cimport instruction_set as _instruction_set
+cimport morphogen.instruction_set as _instruction_set
 
 
 # Widest chunk, by measurement (docs/performance.md): up to here a wider pass still costs less a
