@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rounds import Spread, interleave
 from morphogen import PageMatrix, Query
 from morphogen.bench.workload import Pages, naive_answer, random_queries
 from morphogen.engine.cpu import CpuEngine
-from rows import NotMeasuredError, Row, Spread
-
-from benchmarks.rounds import interleave
+from rows import NotMeasuredError, Row
 
 MIB = 1 << 20
 # The limits hold for a table that no cache has room for.
@@ -44,9 +44,7 @@ def cost_limit(shape: tuple[int, int], page_size: int, threads: int) -> float:
     """How many times as long as a pure read a pass for queries x keys may take."""
     if (page_size, threads) == (4096, 1):
         return SHARPEST_COSTS[shape]
-    return next(
-        limit for least, limit in reversed(COSTS[shape].items()) if page_size >= least
-    )
+    return next(limit for least, limit in reversed(COSTS[shape].items()) if page_size >= least)
 
 
 def cut(data: Pages, page_size: int) -> Pages:
@@ -55,7 +53,7 @@ def cut(data: Pages, page_size: int) -> Pages:
     return data.reshape(-1)[: count * page_size].reshape(count, page_size)
 
 
-def check_answer(engine: CpuEngine, table: Pages, batch: Sequence[Query]) -> None:
+def check_answer(engine: CpuEngine, table: Pages, batch: list[Query]) -> None:
     """A fast wrong answer is worth nothing."""
     if not np.array_equal(engine.answer(batch).pages[-1], naive_answer(table, batch[-1])):
         sys.exit(f"pages of {table.shape[1]} bytes: the answer is not the XOR of the pages")
@@ -63,7 +61,7 @@ def check_answer(engine: CpuEngine, table: Pages, batch: Sequence[Query]) -> Non
 
 def pass_rows(data: Pages, page_size: int, threads: Sequence[int], rounds: int) -> Iterator[Row]:
     """Every number of threads and every batch over one table, in the same rounds."""
-    section = f"Pages of {page_size:,} bytes"
+    section = f"Pages of {page_size:,} bytes: queries x keys against a pure read"
     table, judged = cut(data, page_size), data.nbytes == TABLE_BYTES
     batches = {shape: random_queries(len(table), *shape, seed=2) for shape in COSTS}
     pages = PageMatrix(table)
@@ -74,7 +72,7 @@ def pass_rows(data: Pages, page_size: int, threads: Sequence[int], rounds: int) 
         }
         for engine in engines.values():
             check_answer(engine, table, batches[max(COSTS)])
-        contenders = {}
+        contenders: dict[str, Callable[[], object]] = {}
         for count, engine in engines.items():
             contenders[f"{count} read"] = engine.read_pages
             for shape, batch in batches.items():
@@ -86,21 +84,22 @@ def pass_rows(data: Pages, page_size: int, threads: Sequence[int], rounds: int) 
         yield Row.of(section, f"pure read, threads: {count} ({rate:.1f} GB/s)", read, "s")
         for shape in COSTS:
             limit = cost_limit(shape, page_size, count) if judged else None
-            what = f"{shape[0]} x {shape[1]} keys against the read, threads: {count}"
+            what = f"{shape[0]} x {shape[1]}, threads: {count}"
             yield Row.of(section, what, times[f"{count} {shape}"] / read, "x", limit)
     if set(THREADS) <= set(threads):
         gains = [Spread.of(times[f"1 {shape}"] / times[f"2 {shape}"]).median for shape in COSTS]
         limit = THREADS_SPEEDUP if judged else None
-        yield Row(section, "2 threads against 1, the least of these", min(gains), "x", limit, True)
+        yield Row(section, "2 threads against 1, the least gain", min(gains), "x", limit, True)
     with closing(CpuEngine(pages, threads=max(threads))) as fresh:
         extra = extra_memory(fresh, batches[32, 3], page_size)
     limit = EXTRA_BYTES if judged else None
-    yield Row(section, "memory of a pass for 32 x 3 keys", extra, "bytes", limit)
+    yield Row(section, "memory of a pass for 32 x 3", extra, "bytes", limit)
 
 
-def extra_memory(engine: CpuEngine, batch: Sequence[Query], page_size: int) -> int:
+def extra_memory(engine: CpuEngine, batch: list[Query], page_size: int) -> int:
     """Bytes that this process had at most during an answer, beyond those before it."""
     out = np.ones((len(batch), len(batch[0].keys), page_size), dtype=np.uint8)
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before would hide new memory
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak
     before = memory("VmRSS")
     engine.answer(batch, out=out)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from morphogen.bench.describe import describe_size
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "asv_bench"))
-
 from benchmarks.rounds import Seconds, Spread
+from morphogen.bench.describe import describe_size
 
 
 class NotMeasuredError(Exception):
@@ -109,7 +105,7 @@ def show(
     for key, text in machine.items():
         console.print(f"{key:16}{text}", highlight=False)
     for section in dict.fromkeys(row.section for row in rows):
-        table = Table("what", "median", "quartiles", "target", "", title=section)
+        table = Table("what", "median", "quartiles", "target", "", title=section, box=SIMPLE_HEAD)
         for row in rows:
             if row.section == section:
                 table.add_row(*row.cells(), style="bold red" if row.missed else None)

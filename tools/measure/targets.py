@@ -18,10 +18,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
+sys.path.append(str(Path(__file__).resolve().parents[2] / "asv_bench"))
+
+from benchmarks.rounds import interleave, take_turns
 from lookups import BUILD_ROWS, build_rows, lookup_rows
 from machine_facts import ROOT, OtherPrograms, describe_machine
 from morphogen import dpf, planner
@@ -29,8 +33,6 @@ from morphogen.bench.describe import describe_size
 from morphogen.bench.workload import available_memory, random_pages, random_queries
 from passes import MIB, PAGE_SIZES, TABLE_BYTES, THREADS, busy_core_rows, pass_rows
 from rows import NotMeasuredError, Row, as_dict, show
-
-from benchmarks.rounds import interleave, take_turns
 
 KEY_PAGES = 2**25
 # Seconds. Of 2^20 bits: the fastest peer's, dpf-cpp, on a machine that reads 13.7 GB/s a thread.
@@ -166,8 +168,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     needed = found.mib * MIB + 200 * max(found.page_sizes)
     if needed > available_memory():
         parser.error(
-            f"{describe_size(needed)} of memory are needed, and {describe_size(available_memory())} "
-            "are available"
+            f"{describe_size(needed)} of memory are needed, and "
+            f"{describe_size(available_memory())} are available"
         )
     return found
 
