@@ -1,4 +1,4 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """Which SIMD instruction sets the host kernels were built for, and which this machine runs."""
 
 def compiled() -> tuple[str, ...]:
