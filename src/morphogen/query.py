@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -19,8 +19,19 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer  # in collections.abc from Python 3.12 on
 
 
+class _Checked:
+    """The very tuple whose keys were checked, and their n.
+
+    A copy of a query, or one whose keys were replaced past its class, does not count as checked.
+    """
+
+    __slots__ = ("_checked",)
+
+    _checked: tuple[tuple[bytes, ...], int]
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class Query:
+class Query(_Checked):
     """One party's keys of one query.
 
     Parameters
@@ -41,9 +52,6 @@ class Query:
     """
 
     keys: tuple[bytes, ...]
-    # The very tuple whose keys were checked, and their n. A query whose keys were replaced since,
-    # past this class, does not count as checked.
-    _checked: tuple[tuple[bytes, ...], int] = field(init=False, compare=False)
 
     def __init__(self, keys: Iterable[Buffer]) -> None:
         if isinstance(keys, (bytes, bytearray, memoryview, str)):
@@ -110,7 +118,7 @@ def check_query(query: Query, num_pages: int) -> None:
     TypeError, ValueError
         If the query holds something other than one to three keys.
     """
-    keys, n = getattr(query, "_checked", (None, -1))  # a subclass may not have set it
+    keys, n = getattr(query, "_checked", (None, -1))
     if keys is not query.keys or n != (num_pages - 1).bit_length():
         KeyPacker(num_pages).pack([query])  # its errors say what is wrong
 
