@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from morphogen import dpf
-from morphogen.workload import Pages
+import morphogen as mg
+
+Pages = npt.NDArray[np.uint8]
 
 
 def naive_numpy(pages: Pages, key: bytes) -> Pages:
     num_pages = len(pages)
-    selection = dpf.eval_full(key, num_pages)
+    selection = mg.dpf.eval_full(key, num_pages)
     mask = np.unpackbits(selection, count=num_pages, bitorder="little").astype(bool)
     answer: Pages = np.bitwise_xor.reduce(pages[mask], axis=0)
     return answer
