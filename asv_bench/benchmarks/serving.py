@@ -41,8 +41,8 @@ def track_cost_of_chunks_under_load() -> float:
         for _ in range(calls):
             batcher.submit(query).result()
 
-    # Pages of 4 KiB take the engine long enough for others to arrive.
-    with open_engine(page_size=4_096) as engine:
+    # A pass over 16 MiB takes long enough for others to arrive.
+    with open_engine(page_size=16_384) as engine:
         batcher = mg.MicroBatcher(engine, max_micro_batch=WIDTH)
         with batcher, ThreadPoolExecutor(callers) as pool:
             for done in [pool.submit(call) for _ in range(callers)]:

@@ -132,13 +132,13 @@ def test_asvs_own_page_lists_a_slower_scan_and_no_greater_speed_up(tmp_path: Pat
     after = {**SLOW_SCAN, "LOOP": 2.0}
     history = History(tmp_path, [PACE, PACE, PACE, after, after, after])
     history.run("-m", "asv", "machine", "--yes")
-    bench = r"--bench=scan\.(Scan\..*'2 x 3|Speedup\..*2, 2)"
+    bench = r"--bench=scan\.(Scan\..*'2 x 3|Speedup)"
     run = history.run("-m", "asv", "run", "ALL", "--launch-method=forkserver", bench)
     assert run.returncode == 0, run.stderr
     publish = history.run("-m", "asv", "publish")
     assert publish.returncode == 0, publish.stderr
     page: dict[str, Any] = json.loads((tmp_path / "asv/html_dir/regressions.json").read_text())
     assert {regression[0] for regression in page["regressions"]} == SCANS
-    (graph,) = (tmp_path / "asv/html_dir/graphs").rglob("scan.Speedup*.json")
+    (graph,) = (tmp_path / "asv/html_dir/graphs").glob("arch-*/**/scan.Speedup*.json")
     speedups = [values[0] for _, values in json.loads(graph.read_text())]
     assert speedups[-1] > 1.5 * speedups[0]
