@@ -10,8 +10,8 @@ import sys
 import numpy as np
 
 import morphogen as mg
+from morphogen.bench.workload import random_pages, random_queries
 from morphogen.engine.cuda import CudaEngine
-from morphogen.workload import random_pages, random_queries
 
 # (pages, bytes a page): padding, a tail of a block, several tiles of columns, several leaves.
 SHAPES = ((70, 1), (600, 48), (1100, 1000), (300, 4096), (130, 8208))

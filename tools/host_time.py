@@ -29,7 +29,7 @@ from rich.table import Table
 
 import morphogen as mg
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "emulator"))
 
 from standin_driver import LIBRARY, StandIn, build, other_driver
 

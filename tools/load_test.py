@@ -32,8 +32,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 import morphogen as mg
-from morphogen import wire
-from morphogen.server_process import ServerProcess
+import morphogen.wire as wire
+from morphogen.service.process import ServerProcess
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import morphogen
 from morphogen import PageMatrix, planner
-from morphogen.describe import describe_size
+from morphogen.bench.describe import describe_size
 from morphogen.engine.cpu import CpuEngine
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,8 +19,7 @@ from pathlib import Path
 import make_ptx
 
 MANIFEST = "COMPILED.sha256"
-# By the PTX that the devices would compile: the newest that they can run.
-ARCHITECTURES = {"sm_80": "compute_80", "sm_90": "compute_90", "sm_100": "compute_90"}
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 
 
 def cubin_name(architecture: str) -> str:
@@ -30,16 +29,17 @@ def cubin_name(architecture: str) -> str:
 def compile_cubins(ptxas: str, ptx: Path, folder: Path) -> None:
     """Compile the PTX of one folder for each architecture into another, with a manifest."""
     folder.mkdir(parents=True, exist_ok=True)
-    digests = {}
-    for architecture, target in ARCHITECTURES.items():
-        source, output = ptx / make_ptx.ptx_name(target), folder / cubin_name(architecture)
+    source = ptx / make_ptx.PTX
+    made = [source]
+    for architecture in ARCHITECTURES:
+        output = folder / cubin_name(architecture)
         command = [ptxas, f"--gpu-name={architecture}", f"--output-file={output}", str(source)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise SystemExit(f"{' '.join(command)}\n{result.stdout}{result.stderr}")
-        for path in (source, output):
-            digests[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    lines = [f"# ptxas {make_ptx.RELEASE}", *(f"{digests[name]}  {name}" for name in digests)]
+        made.append(output)
+    digests = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in made)
+    lines = [f"# ptxas {make_ptx.RELEASE}", *digests]
     (folder / MANIFEST).write_text("\n".join(lines) + "\n")
 
 

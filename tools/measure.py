@@ -48,9 +48,15 @@ from measure_targets import (
     speedup_target,
 )
 from morphogen import PageMatrix, dpf, planner
-from morphogen.describe import describe_size
+from morphogen.bench.describe import describe_size
+from morphogen.bench.workload import (
+    Pages,
+    available_memory,
+    naive_answer,
+    random_pages,
+    random_queries,
+)
 from morphogen.engine.cpu import CpuEngine
-from morphogen.workload import Pages, available_memory, naive_answer, random_pages, random_queries
 
 sys.path.insert(0, str(ROOT / "asv_bench"))
 
@@ -175,7 +181,7 @@ def import_rows(rounds: int) -> Iterator[Row]:
         code = (
             "import sys, time\nstart = time.perf_counter()\n"
             f"{statement}\nprint(time.perf_counter() - start)\n"
-            "if any('cuda' in name for name in sys.modules): sys.exit('CUDA was loaded')"
+            "if 'cuda' in sys.modules: sys.exit('CUDA was loaded')"
         )
         command = [sys.executable, "-c", code]
         return float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)

@@ -28,7 +28,7 @@ EXTENSIONS = (
 )
 # Declarations for Cython modules of users: those that need neither our C++ nor CUDA's headers.
 DECLARATIONS = ("planner.pxd",)
-KERNELS = tuple(f"ptx/{make_ptx.ptx_name(name)}" for name in make_ptx.ARCHITECTURES)
+KERNELS = (f"ptx/{make_ptx.PTX}",)
 # Where ptxas was there when the package was built.
 COMPILED = tuple(
     f"morphogen/ptx/{name}"
