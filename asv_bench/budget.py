@@ -23,9 +23,10 @@ import numpy as np
 
 import morphogen.instruction_set
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tools"), str(HERE.parent / "tools" / "kernels")]
 
-FILE = Path(__file__).with_name("budget.json")
+FILE = HERE / "budget.json"
 # Modules of counts, and whether compiler, Python and numpy shape what they count.
 GROUPS = {"kernels": False, "messages": False, "driver": True, "callgrind": True}
 # How far the same code may be from what was recorded; all other counts must be the same.

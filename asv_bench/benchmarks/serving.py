@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
@@ -55,33 +54,23 @@ track_cost_of_chunks_under_load.unit = "x the fewest passes"
 
 def track_cost_of_a_request() -> float:
     """Two queries through the ASGI application, without a network."""
+    from httpx import ASGITransport, AsyncClient
+
     from morphogen import wire
     from morphogen.service import create_app, describe_table
 
     body = wire.encode_request(make_batch(NUM_PAGES, 2, 3), epoch_id=0, num_pages=NUM_PAGES)
-    headers = [(b"content-type", wire.MSGPACK.encode()), (b"content-length", b"%d" % len(body))]
-    scope = {
-        **{"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"},
-        **{"method": "POST", "path": wire.QUERY_PATH, "raw_path": wire.QUERY_PATH.encode()},
-        **{"root_path": "", "query_string": b"", "headers": headers},
-        **{"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)},
-    }
-    statuses = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            statuses.append(message["status"])
-
+    headers = {"Content-Type": wire.MSGPACK}
     with open_engine(page_size=64) as engine, mg.MicroBatcher(engine) as batcher:
         app = create_app(batcher, describe_table(engine, party=0))
+        client = AsyncClient(transport=ASGITransport(app), base_url="http://server")
+
+        async def request() -> None:
+            answer = await client.post(wire.QUERY_PATH, content=body, headers=headers)
+            answer.raise_for_status()
+
         with asyncio.Runner() as runner:
-            found = cost(lambda: runner.run(app(dict(scope), receive, send)))
-    if set(statuses) != {200}:
-        raise RuntimeError(f"statuses {set(statuses)}")
-    return found
+            return cost(lambda: runner.run(request()))
 
 
 track_cost_of_a_request.unit = "x a fixed loop"

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
 from benchmarks.host import NUM_PAGES, PAGE_SIZE, open_driver, open_table
 from benchmarks.scan import make_batch
 

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import make_ptx
+
 from . import sass
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "tools"), str(ROOT / "tools" / "kernels")]
-
-import make_ptx
-
 PTX = ROOT / "kernels" / "ptx" / "page_scan.compute_80.ptx"
 ARCHITECTURES = ("sm_80", "sm_90")
 VECTOR_BITS = 128

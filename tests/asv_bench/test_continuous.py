@@ -43,8 +43,10 @@ class History:
             self.commit(number, "".join(f"{name} = {value}\n" for name, value in pace.items()))
         settings = asv_util.load_json(str(SUITE / "asv.conf.json"), js_comments=True)
         settings |= {
-            **{"repo": str(folder), "benchmark_dir": str(SUITE / "benchmarks")},
-            **{"environment_type": "commit", "plugins": [".commit_environment"]},
+            "repo": str(folder),
+            "benchmark_dir": str(SUITE / "benchmarks"),
+            "environment_type": "commit",
+            "plugins": [".commit_environment"],
             **{name: str(folder / "asv" / name) for name in ("env_dir", "results_dir", "html_dir")},
         }
         (folder / "asv.conf.json").write_text(json.dumps(settings))
@@ -66,9 +68,10 @@ class History:
         self.git(*command, GIT_COMMITTER_DATE=date, GIT_AUTHOR_DATE=date)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **os.environ,
-            **{"PYTHONPATH": str(HERE), "HOME": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        environment = os.environ | {
+            "PYTHONPATH": str(HERE),
+            "PYTHONDONTWRITEBYTECODE": "1",  # of two versions within a second, Python keeps one
+            "HOME": str(self.folder),
             "MORPHOGEN_BENCH_BYTES": str(1 << 20),
         }
         return subprocess.run(
@@ -102,7 +105,7 @@ class History:
         pytest.param([PACE, PACE], 0, set(), set(), id="the-same"),
         pytest.param([PACE, SLOW_EXPANSION], 1, EXPANSIONS, EXPANSIONS, id="expansion-twice"),
         pytest.param([PACE, SLOW_SCAN], 1, SCANS, SCANS, id="scan-15%-slower"),
-        pytest.param([PACE, IDLE_THREAD], 1, SCAN_BY_TWO, SCAN_BY_TWO, id="two-threads-as-slow-as-one"),
+        pytest.param([PACE, IDLE_THREAD], 1, SCAN_BY_TWO, SCAN_BY_TWO, id="idle-thread"),
         pytest.param(DRIFT, 1, set(), SCANS, id="eight-times-9%"),
     ],
 )
