@@ -1,4 +1,4 @@
-"""What can be counted is what asv_bench/budget.json says, and a change of it is seen."""
+"""What can be counted is what asv_bench/budget.json says: asv_bench/README.md has the commands."""
 
 from __future__ import annotations
 

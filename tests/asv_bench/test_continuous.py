@@ -1,4 +1,4 @@
-"""Losses of speed are caught: real asv, our benchmarks and settings, a package of chosen pace."""
+"""Losses of speed are caught as asv_bench/README.md says: real asv, our suite, a paced package."""
 
 from __future__ import annotations
 

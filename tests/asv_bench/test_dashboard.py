@@ -1,4 +1,4 @@
-"""The dashboard: asv's site of real results, in a browser that reaches no other host."""
+"""The dashboard of asv_bench/README.md: asv's site, in a browser that reaches no other host."""
 
 from __future__ import annotations
 
