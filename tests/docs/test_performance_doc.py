@@ -34,7 +34,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """What stands in backticks and calls one of our programs."""
+        """The code in backticks that calls one of our programs."""
         if self.text.startswith("|"):
             return []
         quoted = re.findall(r"`([^`]+)`", self.text)
@@ -83,7 +83,7 @@ def help_of(*program: str) -> str:
 
 
 def faults_of(command: str) -> list[str]:
-    """What of a command does not exist: the script, or options of it."""
+    """The parts of a command that do not exist: the script, or options of it."""
     words = shlex.split(command)
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
     if words[0] == "morphogen":
@@ -117,8 +117,8 @@ def test_commands_exist_and_take_their_options(command: str):
     "text",
     [
         "## A\n\nNo command.\n\n| a |\n|---|\n| 1 |\n",
-        "## A\n\n`python tools/measure.py`\n\nA paragraph between.\n\n| a |\n|---|\n| 1 |\n",
-        "## A\n\n`python tools/measure.py`\n\n### B\n\n![plot](plot.svg)\n",
+        "## A\n\n`morphogen bench`\n\nA paragraph between.\n\n| a |\n|---|\n| 1 |\n",
+        "## A\n\n`python tools/measure/targets.py`\n\n### B\n\n![plot](plot.svg)\n",
     ],
 )
 def test_a_figure_without_its_command_is_found(text: str):
@@ -128,7 +128,7 @@ def test_a_figure_without_its_command_is_found(text: str):
 @pytest.mark.parametrize(
     "text",
     [
-        "## A\n\nBy `python\ntools/measure.py`:\n\n| a |\n|---|\n| 1 |\n",
+        "## A\n\nBy `python\ntools/measure/targets.py`:\n\n| a |\n|---|\n| 1 |\n",
         "## A\n\n![plot](plot.svg)\n\n`morphogen bench`\n",
         "## A: estimated, not measured\n\n### B\n\n| a |\n|---|\n| 1 |\n",
     ],
@@ -141,7 +141,7 @@ def test_a_command_before_or_after_is_enough(text: str):
     ("command", "fault"),
     [
         ("python tools/no_such_tool.py", "there is no tools/no_such_tool.py"),
-        ("python tools/measure.py --faster", "no option --faster"),
+        ("python tools/measure/targets.py --faster", "no option --faster"),
         ("morphogen bench --device cpu --wheels=4", "no option --wheels"),
     ],
 )
