@@ -25,6 +25,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+sys.path.append(str(Path(__file__).with_name("kernels")))
+
 import make_ptx
 import sass
 

@@ -1,7 +1,7 @@
 """What the host does for a batch on the GPU path: driver calls, launches, allocations, time.
 
 No GPU is needed: see standin.py. The times go from `answer()` over a driver that does nothing, as
-tools/host_time.py takes them.
+tools/measure/host_time.py takes them.
 """
 
 from __future__ import annotations

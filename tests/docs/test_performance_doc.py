@@ -117,8 +117,8 @@ def test_commands_exist_and_take_their_options(command: str):
     "text",
     [
         "## A\n\nNo command.\n\n| a |\n|---|\n| 1 |\n",
-        "## A\n\n`python tools/measure.py`\n\nA paragraph between.\n\n| a |\n|---|\n| 1 |\n",
-        "## A\n\n`python tools/measure.py`\n\n### B\n\n![plot](plot.svg)\n",
+        "## A\n\n`morphogen bench`\n\nA paragraph between.\n\n| a |\n|---|\n| 1 |\n",
+        "## A\n\n`python tools/measure/targets.py`\n\n### B\n\n![plot](plot.svg)\n",
     ],
 )
 def test_a_figure_without_its_command_is_found(text: str):
@@ -128,7 +128,7 @@ def test_a_figure_without_its_command_is_found(text: str):
 @pytest.mark.parametrize(
     "text",
     [
-        "## A\n\nBy `python\ntools/measure.py`:\n\n| a |\n|---|\n| 1 |\n",
+        "## A\n\nBy `python\ntools/measure/targets.py`:\n\n| a |\n|---|\n| 1 |\n",
         "## A\n\n![plot](plot.svg)\n\n`morphogen bench`\n",
         "## A: estimated, not measured\n\n### B\n\n| a |\n|---|\n| 1 |\n",
     ],
@@ -141,7 +141,7 @@ def test_a_command_before_or_after_is_enough(text: str):
     ("command", "fault"),
     [
         ("python tools/no_such_tool.py", "there is no tools/no_such_tool.py"),
-        ("python tools/measure.py --faster", "no option --faster"),
+        ("python tools/measure/targets.py --faster", "no option --faster"),
         ("morphogen bench --device cpu --wheels=4", "no option --wheels"),
     ],
 )

@@ -99,6 +99,7 @@ LAYERS = [
     "morphogen.dpf",
     "morphogen.instruction_set",
     "morphogen.kernels",
+    "morphogen.checks",
     "morphogen.errors",
 ]
 

@@ -25,6 +25,7 @@ from morphogen.service import describe_table
 from morphogen.service.process import ServerProcess
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
 from naive import Bytes, naive_answers, random_rows
+from recorded_wire import EPOCHS, EXCHANGES, recorded_pages
 from served_table import (
     EPOCH,
     PAGE_SIZE,
@@ -101,6 +102,17 @@ def test_the_table_is_described(
             "device": "cpu",
             "table": None,
         }
+
+
+def test_the_recorded_bytes_are_answered(http: httpx.Client) -> None:
+    with LiveApp(recorded_pages()) as live:
+        assert http.get(live.url + "/epoch").content == EPOCHS[0]
+        for exchange in EXCHANGES:
+            if exchange.party == 0:
+                got = ask(http, live.url, exchange.request, exchange.kind, exchange.path)
+                assert got.content == exchange.response, exchange.name
+                assert got.status_code == exchange.status
+                assert got.headers["Content-Type"] == exchange.answered_kind
 
 
 def test_a_short_last_page_is_part_of_the_digest(tmp_path: Path, http: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""tools/gpu_check.sh, with the stand-in driver for a GPU: what it runs, records and leaves."""
+"""tools/gpu/check.sh, with the stand-in driver for a GPU: what it runs, records and leaves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from standin_driver import environment
 
 ROOT = Path(__file__).resolve().parents[2]
-CHECK, WHEELS = ROOT / "tools" / "gpu_check.sh", ROOT / "tools" / "gpu_wheels.sh"
+CHECK, WHEELS = ROOT / "tools" / "gpu" / "check.sh", ROOT / "tools" / "gpu" / "wheels.sh"
 STAGES = (
     *("build", "facts", "bench256", "benchmax", "parity", "tests"),
     *("memcheck", "racecheck", "initcheck", "asv"),
@@ -120,7 +120,7 @@ def test_wrong_usage(tmp_path: Path, arguments: tuple[str, ...]) -> None:
 def test_the_help(tmp_path: Path) -> None:
     result = run(tmp_path, "--help")
     assert result.code == 0
-    assert "tools/gpu_check.sh [WHEELS]" in result.output
+    assert "tools/gpu/check.sh [WHEELS]" in result.output
     assert "set -u" not in result.output
 
 
@@ -142,7 +142,7 @@ def test_without_an_environment(tmp_path: Path) -> None:
 
 def test_what_the_wheels_are_for() -> None:
     """The build, the package, its tests and asv: as pyproject.toml has them."""
-    command = [sys.executable, str(ROOT / "tools" / "gpu_requirements.py")]
+    command = [sys.executable, str(ROOT / "tools" / "gpu" / "requirements.py")]
     wanted = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     names = {re.split(r"[<>=~!;\[ ]", line)[0] for line in wanted}

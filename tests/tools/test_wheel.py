@@ -42,7 +42,7 @@ def wheel_file() -> Path:
     url = urlsplit(origin(distribution("morphogen")).get("url", ""))
     path = Path(unquote(url.path))
     if url.scheme != "file" or path.suffix != ".whl" or not path.exists():
-        pytest.skip("needs morphogen installed from a wheel file: tools/build_wheel.py makes one")
+        pytest.skip("needs morphogen installed from a wheel file: build_wheel.py makes one")
     return path
 
 
@@ -89,7 +89,7 @@ def test_the_source_distribution_holds_exactly_what_is_expected(
 ) -> None:
     path = wheel_file.parent / f"morphogen-{distribution('morphogen').version}.tar.gz"
     if not path.exists():
-        pytest.skip("needs a source distribution beside the wheel: tools/build_wheel.py makes one")
+        pytest.skip("needs a source distribution beside the wheel: build_wheel.py makes one")
     assert check.sdist_faults(path) == []
 
 
@@ -166,10 +166,12 @@ def test_other_files_in_a_source_distribution_are_found(check: Any, tmp_path: Pa
     expected = wheel_contents.sdist_files(path.name)
     assert f"morphogen-0.1.0/kernels/ptx/{wheel_contents.make_ptx.MANIFEST}" in expected
     with tarfile.open(path, "w:gz") as written:
-        for name in expected - {"morphogen-0.1.0/tools/make_ptx.py"} | {"morphogen-0.1.0/.netrc"}:
+        for name in expected - {"morphogen-0.1.0/tools/kernels/make_ptx.py"} | {
+            "morphogen-0.1.0/.netrc"
+        }:
             written.addfile(tarfile.TarInfo(name), io.BytesIO())
     assert check.sdist_faults(path) == [
-        "missing: morphogen-0.1.0/tools/make_ptx.py",
+        "missing: morphogen-0.1.0/tools/kernels/make_ptx.py",
         "unexpected: morphogen-0.1.0/.netrc",
     ]
 

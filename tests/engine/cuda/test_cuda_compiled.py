@@ -155,7 +155,7 @@ def test_compiled_code_is_loaded_and_answers_as_the_ptx_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     device = next(device for device in mg.driver_status().devices if device.usable)
-    # The stand-in, by which tools/gpu_check.sh is tested, does not know this build's code.
+    # The stand-in, by which tools/gpu/check.sh is tested, does not know this build's code.
     loadable = device.compiled if device.name != "Stand-in GPU" else ""
     for manifest, compiled in ((ptx.MANIFEST, loadable), ("hidden", "")):
         monkeypatch.setattr(ptx, "MANIFEST", manifest)

@@ -35,13 +35,13 @@ def copied(tmp_path: Path) -> Path:
     """A copy of the kernels and of the script, to change."""
     root = tmp_path / "a copy"
     shutil.copytree(make_ptx.KERNELS, root / "kernels")
-    (root / "tools").mkdir()
-    shutil.copy(make_ptx.__file__, root / "tools")
+    (root / "tools" / "kernels").mkdir(parents=True)
+    shutil.copy(make_ptx.__file__, root / "tools" / "kernels")
     return root
 
 
 def run_script(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(root / "tools" / "make_ptx.py"), *arguments]
+    command = [sys.executable, str(root / "tools" / "kernels" / "make_ptx.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -131,11 +131,11 @@ def test_a_changed_source_makes_the_ptx_stale(name: str, copied: Path) -> None:
     result = run_script(copied, "--check", "--without-nvcc")
     assert result.returncode == 1
     assert f"../{name}\n" in result.stderr
-    assert "run tools/make_ptx.py" in result.stderr
+    assert "run tools/kernels/make_ptx.py" in result.stderr
 
 
 def test_other_flags_make_the_ptx_stale(copied: Path) -> None:
-    script = copied / "tools" / "make_ptx.py"
+    script = copied / "tools" / "kernels" / "make_ptx.py"
     script.write_text(script.read_text().replace('"-O3"', '"-O2"'))
     assert run_script(copied, "--check", "--without-nvcc").returncode == 1
 

@@ -17,7 +17,7 @@ from morphogen import PageMatrix, planner
 from morphogen.bench.describe import describe_size
 from morphogen.engine.cpu import CpuEngine
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 

@@ -1,7 +1,7 @@
 """Compile the page kernels to the PTX that the wheel carries, so that users need no compiler.
 
-    python tools/make_ptx.py            writes kernels/ptx
-    python tools/make_ptx.py --check    exits with 1 where kernels/ptx is not what the sources give
+    python tools/kernels/make_ptx.py            writes kernels/ptx
+    python tools/kernels/make_ptx.py --check    exits with 1 if kernels/ptx is stale
 
 Only one release of nvcc is used: PTX of a newer one is refused by older drivers, and this way
 whoever compiles gets the same bytes. `pip install '.[kernels]'` brings it.
@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-KERNELS = Path(__file__).resolve().parent.parent / "kernels"
+KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 COMMITTED = KERNELS / "ptx"
 MANIFEST = "SOURCES.sha256"
 SOURCE = "page_scan.cu"
@@ -135,7 +135,7 @@ def main() -> int:
         for line in found:
             print(line, file=sys.stderr)
         if found:
-            print("kernels/ptx is stale: run tools/make_ptx.py", file=sys.stderr)
+            print("kernels/ptx is stale: run tools/kernels/make_ptx.py", file=sys.stderr)
         elif nvcc is None:
             print(f"kernels/ptx is up to date; without nvcc {RELEASE} it was not compiled again")
         return 1 if found else 0

@@ -1,8 +1,8 @@
 """Load two real servers with concurrent clients, and check every page that comes back.
 
-    python tools/load_test.py                        # 64 clients, mixed batch sizes, 60 seconds
-    python tools/load_test.py --table                # p50, p99, throughput for 1 to 64 clients
-    python tools/load_test.py --lone                 # a lone caller's latency beside a direct call
+    python tools/measure/load_test.py            64 clients, mixed batch sizes, 60 seconds
+    python tools/measure/load_test.py --table    p50, p99, throughput for 1 to 64 clients
+    python tools/measure/load_test.py --lone     a lone caller's latency beside a direct call
 
 Both servers and all clients share this machine. Exit code 1: a page was wrong or lost, memory grew
 by 5% or more after the warm-up (in a load of 30 seconds or more), chunks were smaller than 1.8 on

@@ -5,13 +5,16 @@ Python modules follow the sources; all else is listed here, so that nothing come
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "kernels"))
 
 import make_cubins
 import make_ptx
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "src"
 
 # Cython modules: each is a shared library and a stub.
@@ -45,8 +48,8 @@ SDIST_FILES = (
     "PKG-INFO",
     "README.md",
     "pyproject.toml",
-    "tools/make_cubins.py",
-    "tools/make_ptx.py",
+    "tools/kernels/make_cubins.py",
+    "tools/kernels/make_ptx.py",
 )
 SDIST_SUFFIXES = {".cpp", ".cu", ".h", ".ptx", ".pxd", ".py", ".pyi", ".pyx", ".sha256", ".typed"}
 

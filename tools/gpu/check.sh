@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Everything that only a machine with a GPU can show, in one command:
 #
-#   tools/gpu_check.sh [WHEELS]                 all stages
-#   tools/gpu_check.sh --stage NAME [WHEELS]    this one; may be given several times
-#   tools/gpu_check.sh --list                   the stages, in their order
+#   tools/gpu/check.sh [WHEELS]                 all stages
+#   tools/gpu/check.sh --stage NAME [WHEELS]    this one; may be given several times
+#   tools/gpu/check.sh --list                   the stages, in their order
 #
-# WHEELS is a folder that tools/gpu_wheels.sh filled: nothing is fetched from anywhere. Without it,
+# WHEELS is a folder that tools/gpu/wheels.sh filled: nothing is fetched from anywhere. Without it,
 # what pyproject.toml asks for must be installed already.
 #
 # A stage that fails does not stop the others, and none may take longer than 8 minutes. Exits with 0
@@ -43,9 +43,9 @@ CODE
     # What builds must all be of this environment: a Cython of the Python beneath would see the
     # bindings of that, and with its headers they may not agree.
     "${install[@]}" --quiet --no-deps --ignore-installed \
-      -r <("$python" tools/gpu_requirements.py --build) || return
+      -r <("$python" tools/gpu/requirements.py --build) || return
   fi
-  "${install[@]}" --quiet -r <("$python" tools/gpu_requirements.py) || return
+  "${install[@]}" --quiet -r <("$python" tools/gpu/requirements.py) || return
   "${install[@]}" --no-deps --no-build-isolation --force-reinstall . || return
   (cd / && "$python" -c 'import morphogen; print("built:", morphogen.__file__)')
 }
@@ -113,7 +113,7 @@ sanitize() {  # TOOL [OPTION...]
     return "$ABSENT"
   fi
   need_gpu || return
-  output=$("$sanitizer" --tool "$@" --error-exitcode 1 "$python" tools/gpu_small_case.py 2>&1)
+  output=$("$sanitizer" --tool "$@" --error-exitcode 1 "$python" tools/gpu/small_case.py 2>&1)
   status=$?
   echo "$output"
   # Some virtual machines give it no access.
@@ -185,10 +185,10 @@ while [ $# -gt 0 ]; do
   shift
 done
 if [ -n "$WHEELS" ] && [ ! -d "$WHEELS" ]; then
-  echo "no folder $WHEELS: tools/gpu_wheels.sh makes it" >&2
+  echo "no folder $WHEELS: tools/gpu/wheels.sh makes it" >&2
   exit 2
 fi
-root=$(dirname "$script")/..
+root=$(dirname "$script")/../..
 VENV=$(realpath -m "${VENV:-$root/build/gpu-check}")
 OUT=${OUT:+$(realpath -m "$OUT")}
 RESULTS=${OUT:-docs/benchmarks}

@@ -1,7 +1,7 @@
 """Compile the PTX for some devices, so that a first load on them compiles nothing.
 
-    python tools/make_cubins.py --output DIR    compiles kernels/ptx
-    python tools/make_cubins.py --find-ptxas    prints the path of the ptxas that is used, if any
+    python tools/kernels/make_cubins.py --output DIR    compiles kernels/ptx
+    python tools/kernels/make_cubins.py --find-ptxas    prints the path of ptxas, if any
 
 A build runs it where it finds the pinned ptxas, which `pip install '.[kernels]'` brings; a wheel
 that is built without has PTX only. The digests beside the compiled code tie it to the PTX that it

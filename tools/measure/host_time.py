@@ -1,8 +1,8 @@
 """Measure the host's time of a chunk on the GPU path, over a driver that does nothing.
 
-    python tools/host_time.py             prints a table
-    python tools/host_time.py --json      prints the same as JSON
-    python tools/host_time.py --check     exits with 1 where a median exceeds the target, too
+    python tools/measure/host_time.py             prints a table
+    python tools/measure/host_time.py --json      prints the same as JSON
+    python tools/measure/host_time.py --check     exits with 1 if a median exceeds the target
 
 The engine is the real one and so are the CUDA bindings; the driver is the stand-in of the tests,
 with kernels, copies and waits switched off. What is left, from the call of `answer` to the launch
@@ -29,7 +29,7 @@ from rich.table import Table
 
 import morphogen as mg
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "emulator"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "emulator"))
 
 from standin_driver import LIBRARY, StandIn, build, other_driver
 

@@ -1,7 +1,7 @@
 """Build the source distribution and a wheel of it, and try the wheel where there is nothing else.
 
-    python3 tools/build_wheel.py                      into dist/, for this Python
-    python3 tools/build_wheel.py --python python3.13
+    python3 tools/release/build_wheel.py                      into dist/, for this Python
+    python3 tools/release/build_wheel.py --python python3.13
 
 The wheel is compiled from the source distribution alone, without a network and with nvcc from the
 extra `kernels`; auditwheel gives it its platform tag. Then it is installed in an empty environment
@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "wheel"
 COMPILERS = ("c++", "cc", "clang", "clang++", "g++", "gcc", "ld", "nvcc", "ptxas")
 # What a build may know of its surroundings: no compiler flags, and no toolkit's folders.
@@ -229,7 +229,12 @@ def main() -> int:
     sdist = build_sdist(scripts, options.output)
     step(f"Source distribution: {sdist.name}; the wheel is compiled from it without a network")
     wheel = build_wheel(scripts, nvcc, sdist, options.output)
-    check: Command = [scripts / "python", ROOT / "tools" / "wheel_check.py", wheel, sdist]
+    check: Command = [
+        scripts / "python",
+        ROOT / "tools" / "release" / "wheel_check.py",
+        wheel,
+        sdist,
+    ]
     if wheel.stem.endswith("x86_64"):
         check += ["--objects", WORK / "cmake"]
     checked = run(*check, environment=os.environ).strip().replace("\n", "; ")

@@ -1,7 +1,7 @@
 """Check wheels and source distributions: what they hold, and that the binaries run elsewhere.
 
-    python tools/wheel_check.py dist/*.whl dist/*.tar.gz
-    python tools/wheel_check.py --objects build/wheel/cmake dist/*.whl
+    python tools/release/wheel_check.py dist/*.whl dist/*.tar.gz
+    python tools/release/wheel_check.py --objects build/wheel/cmake dist/*.whl
 
 Exits with 1 and a line for each fault. `pip install '.[wheel]'` brings pyelftools.
 """

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 EXTRAS = ("test", "bench")
 
 
