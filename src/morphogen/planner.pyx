@@ -3,7 +3,6 @@
 The planner knows nothing of devices: an engine takes ranges from here, and reads the packed keys
 in place.
 """
-"""
 
 import operator
 

@@ -1,4 +1,4 @@
-"""The size of the sources: a module over 400 lines is two concepts."""
+"""The size of the sources: a module over 400 lines holds two concepts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ FOLDERS = ["src/morphogen", "kernels", "tools", "tests", "asv_bench"]
 SUFFIXES = {".py", ".pyi", ".pyx", ".pxd", ".h", ".cpp", ".cu", ".sh"}
 MOST_LINES = 400
 
-# What is longer for a reason, and how long it is now: it may shrink, and its number with it.
+# Modules that are longer for a reason, with their lines. They may shrink, and their numbers with
+# them.
 LONGER = {
     "tests/emulator/native/ptx_decode.cpp": 429,  # the grammar of instructions
     "tests/emulator/native/ptx_memory.cpp": 487,  # all accesses share one check
@@ -22,7 +23,7 @@ LONGER = {
 
 
 def lengths() -> dict[str, int]:
-    """How many lines each source has, by its path."""
+    """Return the number of lines of each source, by its path."""
     found = {
         str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
         for folder in FOLDERS
