@@ -35,7 +35,7 @@ def lengths() -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", [name for name, lines in lengths().items() if lines > MOST_LINES])
-def test_what_is_longer_has_a_reason_and_does_not_grow(name: str) -> None:
+def test_longer_modules_have_a_reason_and_do_not_grow(name: str) -> None:
     assert lengths()[name] <= LONGER.get(name, MOST_LINES)
 
 

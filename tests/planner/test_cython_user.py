@@ -133,7 +133,7 @@ def test_errors_pass_through_c(
 
 
 @pytest.mark.parametrize("packer", [None, "no packer"])
-def test_what_is_no_packer(user: ModuleType, packer: Any) -> None:
+def test_other_objects_are_no_packers(user: ModuleType, packer: Any) -> None:
     with pytest.raises(TypeError, match="packer"):
         user.packed_chunks(packer, [], 2)
 
