@@ -138,8 +138,10 @@ if not TYPE_CHECKING:
                 value = getattr(importlib.import_module(f"morphogen.{_HOMES[name]}"), name)
             except ModuleNotFoundError as error:
                 if name in _CLIENTS and error.name in _CLIENT_EXTRA:
+                    from morphogen.checks import install_command
+
                     raise ModuleNotFoundError(
-                        f"morphogen.{name} needs {error.name}: pip install 'morphogen[client]'",
+                        f"morphogen.{name} needs {error.name}: {install_command('client')}",
                         name=error.name,
                     ) from None
                 raise
