@@ -35,8 +35,8 @@ extensions = [
     "sphinx_copybutton",
 ]
 
-# Whatever a page or a docstring names must be there. Annotations name other packages' classes, too,
-# and mypy has checked them.
+# A name in a page or a docstring must exist. Annotations name other packages' classes, too, and
+# mypy has checked them.
 nitpicky = True
 nitpick_ignore_regex = [("py:class", ".*")]
 default_role = "any"
@@ -48,8 +48,8 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False  # autodoc lists them
-# What numpydoc finds in docstrings and is more than taste: no docstring or section, a section that
-# it does not know or in another order, a parameter or a value without type or description.
+# numpydoc's findings that are more than taste: no docstring or section, an unknown section or one
+# in another order, a parameter or a value without type or description.
 numpydoc_validation_checks = {
     *("GL03", "GL06", "GL07", "GL08", "SS03", "SS06", "RT01", "RT02", "RT03", "YD01"),
     *("PR01", "PR02", "PR03", "PR04", "PR07", "PR10"),

@@ -142,7 +142,7 @@ if not TYPE_CHECKING:
     def _import(home: str, name: str) -> Any:
         if name not in _CLIENTS:
             return importlib.import_module(home)
-        from morphogen.errors import needs_extra
+        from morphogen.checks import needs_extra
 
         with needs_extra("client", f"morphogen.{name}"):
             return importlib.import_module(home)

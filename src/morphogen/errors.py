@@ -1,9 +1,6 @@
-"""The errors that morphogen raises, and the words for an extra that is missing."""
+"""The errors that morphogen raises."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class MorphogenError(Exception):
@@ -84,46 +81,3 @@ class TableFileError(MorphogenError, ValueError):
 
 class TableBuildError(MorphogenError, ValueError):
     """A keyword table cannot be made of these entries."""
-
-
-def missing_extra(module: str, extra: str, user: str = "") -> ModuleNotFoundError:
-    """The error for a module that an extra of this package brings and that is not installed.
-
-    Parameters
-    ----------
-    module : str
-        As it is imported: "httpx".
-    extra : str
-        "client"; several with commas between.
-    user : str, optional
-        What needs the module.
-
-    Returns
-    -------
-    ModuleNotFoundError
-    """
-    what = f"{user} needs {module}" if user else f"{module} is not installed"
-    return ModuleNotFoundError(f"{what}: pip install 'morphogen[{extra}]'", name=module)
-
-
-@contextmanager
-def needs_extra(extra: str, user: str = "") -> Iterator[None]:
-    """Imports that need an extra: if one fails, the error says what to install.
-
-    Parameters
-    ----------
-    extra, user : str
-        As for `missing_extra`.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If a module is missing.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        module = error.name or ""
-        if module.partition(".")[0] in ("", "morphogen"):
-            raise  # no extra brings it
-        raise missing_extra(module, extra, user) from None

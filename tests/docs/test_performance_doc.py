@@ -34,7 +34,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """What stands in backticks and calls one of our programs."""
+        """The code in backticks that calls one of our programs."""
         if self.text.startswith("|"):
             return []
         quoted = re.findall(r"`([^`]+)`", self.text)
@@ -83,7 +83,7 @@ def help_of(*program: str) -> str:
 
 
 def faults_of(command: str) -> list[str]:
-    """What of a command does not exist: the script, or options of it."""
+    """The parts of a command that do not exist: the script, or options of it."""
     words = shlex.split(command)
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
     if words[0] == "morphogen":

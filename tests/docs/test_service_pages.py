@@ -47,7 +47,7 @@ def block_of(page: str, words: str) -> Block:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What the pages take as given: a file, a certificate and its key."""
+    """The files that the pages need: a table, a certificate and its key."""
     with (tmp_path / "characters.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerows([("name", "code"), ("SNOWMAN", "U+2603")])

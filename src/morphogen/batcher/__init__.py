@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -13,6 +12,7 @@ from typing import Self, SupportsIndex
 
 import morphogen.batcher.queue as waiting
 from morphogen.batcher.statistics import BatcherStatistics, ChunkCounts
+from morphogen.checks import OwnerProcess
 from morphogen.engine.base import Engine
 from morphogen.errors import BatcherClosedError
 from morphogen.planner import KeyPacker
@@ -80,7 +80,7 @@ class MicroBatcher:
         self._alone: Future[Answer] | None = None  # answered on the thread that submitted it
         self._closed = False
         self._thread: threading.Thread | None = None
-        self._owner = os.getpid()
+        self._owner = OwnerProcess("batcher", "make one in each process", BatcherClosedError)
         self._counts = ChunkCounts()
 
     @property
@@ -135,7 +135,7 @@ class MicroBatcher:
             If an argument has the wrong type or range.
         """
         entries = waiting.make_entries([query], timeout)
-        self._check_owner()
+        self._owner.check()
         future: Future[Answer] = Future()
         try:
             with self._changed:
@@ -180,7 +180,7 @@ class MicroBatcher:
         """
         queries = list(queries)
         entries = waiting.make_entries(queries, timeout)
-        self._check_owner()
+        self._owner.check()
         futures: list[Future[Answer]] = [Future() for _ in queries]
         with self._changed:
             self._check(queries)
@@ -258,7 +258,7 @@ class MicroBatcher:
         BatcherClosedError
             If the batcher belongs to the parent of this process.
         """
-        self._check_owner()
+        self._owner.check()
         with self._changed:
             return BatcherStatistics(
                 queued=len(self._waiting),
@@ -286,7 +286,7 @@ class MicroBatcher:
         bool
             Whether all are answered. If not, they still will be; call again to wait on.
         """
-        if self._owner != os.getpid():
+        if not self._owner.is_current():
             return True
         with self._changed:
             self._closed = True
@@ -309,14 +309,6 @@ class MicroBatcher:
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
         return f"MicroBatcher({self._engine!r}, chunks of at most {self._width}{state})"
-
-    def _check_owner(self) -> None:
-        # Before the lock: a fork may have copied it locked.
-        if self._owner != os.getpid():
-            raise BatcherClosedError(
-                f"this batcher belongs to process {self._owner}, not to its fork {os.getpid()}: "
-                "make one in each process"
-            )
 
     def _check(self, queries: list[Query]) -> None:
         """Refuse what cannot be answered. Holds the lock, as `_checker` is one for all."""

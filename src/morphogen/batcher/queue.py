@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import SupportsIndex
 
+from morphogen.checks import as_int, check_range, check_seconds
 from morphogen.errors import DeadlineError, OverloadedError
 from morphogen.query import Answer, Query
 
@@ -58,8 +58,7 @@ def make_entries(queries: Sequence[Query], timeout: float | None) -> list[Entry]
     arrived = monotonic()
     deadline = None
     if timeout is not None:
-        if not timeout >= 0:  # NaN, too
-            raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
+        check_seconds("timeout", timeout)
         deadline = arrived + timeout
     return [Entry(query, arrived, deadline) for query in queries]
 
@@ -84,12 +83,8 @@ class WaitingQueue:
     __slots__ = ("_entries", "cancelled", "expired", "limit", "refused", "seconds")
 
     def __init__(self, limit: SupportsIndex) -> None:
-        try:
-            self.limit: int = operator.index(limit)
-        except TypeError:
-            raise TypeError(f"max_queued must be an int, not {type(limit).__name__}") from None
-        if self.limit < 1:
-            raise ValueError(f"max_queued must be 1 or more, not {self.limit}")
+        self.limit: int = as_int("max_queued", limit)
+        check_range("max_queued", self.limit, 1)
         self.cancelled: int = 0
         self.expired: int = 0
         self.refused: int = 0

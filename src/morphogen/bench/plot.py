@@ -14,7 +14,7 @@ from morphogen.bench.describe import describe_size
 from morphogen.bench.result import BenchmarkResult
 from morphogen.bench.statistics import Spread
 from morphogen.bench.strategies import SINGLE
-from morphogen.errors import missing_extra
+from morphogen.checks import missing_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from morphogen.checks import needs_extra
 from morphogen.cli.arguments import add_device, int_list
 from morphogen.cli.output import FAILED, OK, PrintResult
-from morphogen.errors import needs_extra
 from morphogen.progress import StagedProgress, stage
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from morphogen.checks import needs_extra
 from morphogen.cli.output import FAILED, OK, PrintResult
-from morphogen.errors import needs_extra
 from morphogen.progress import StagedProgress
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from morphogen.checks import needs_extra
 from morphogen.cli.output import OK, PrintResult
-from morphogen.errors import needs_extra
 from morphogen.progress import StagedProgress, stage
 
 SUMMARY = "serve a table's pages as one of the two servers"

@@ -90,9 +90,9 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
         If there is no table of these rows.
     """
     # Here, since the parser of every command loads this module.
+    from morphogen.checks import check_range
     from morphogen.keyword import build_table
     from morphogen.keyword.file import write_table
-    from morphogen.keyword.layout import check_range
     from morphogen.pages import MAX_PAGE_SIZE
 
     if args.output.resolve() == args.file.resolve():

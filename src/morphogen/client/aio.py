@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 import morphogen.client.rules as rules
 import morphogen.wire as wire
+from morphogen.checks import check_range, check_seconds
 from morphogen.client.addresses import two_servers
 from morphogen.client.transport import Link, tls_context
 from morphogen.errors import EpochMismatchError, MorphogenError, ServerError, WireError
@@ -70,12 +71,9 @@ class AsyncClient:
         insecure: bool = False,
     ) -> None:
         self._addresses = two_servers(urls, insecure=insecure)
-        if not timeout > 0:
-            raise ValueError(f"timeout must be above 0 seconds, not {timeout}")
-        if retries < 0:
-            raise ValueError(f"retries must be 0 or more, not {retries}")
-        if not backoff >= 0:
-            raise ValueError(f"backoff must be 0 or more seconds, not {backoff}")
+        check_seconds("timeout", timeout, above_zero=True)
+        check_range("retries", retries, 0)
+        check_seconds("backoff", backoff)
         self._policy = rules.RetryPolicy(retries, backoff)
         https = any(address.url.startswith("https") for address in self._addresses)
         context = tls_context(ca_file) if https else None
@@ -142,13 +140,13 @@ class AsyncClient:
         """
         wanted = rules.page_indices(indices)
         info = await self.connect()
-        rules.check_range(wanted, info.num_pages)
+        rules.check_indices(wanted, info.num_pages)
         infos, pages = await self._until_agreed(
             lambda infos: self._read(infos, rules.page_rows(wanted, infos[0]))
         )
         # Again: the table may have been replaced by a smaller one. The reads were made all the
         # same, so that the servers do not see which index that concerned.
-        rules.check_range(wanted, infos[0].num_pages)
+        rules.check_indices(wanted, infos[0].num_pages)
         return pages.reshape(-1, infos[0].page_size)[: len(wanted)]
 
     async def lookup(self, key: bytes) -> bytes | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
+from morphogen.checks import OwnerProcess
 from morphogen.errors import MorphogenError
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ class LoopThread:
     """An event loop on a thread of its own, for callers that have none."""
 
     def __init__(self) -> None:
-        self._owner = os.getpid()
+        self._owner = OwnerProcess("client", "make a client in each process", MorphogenError)
         self._lock = threading.Lock()  # nothing may be given to the loop once its end has begun
         self._closing = False
         self._loop = asyncio.new_event_loop()
@@ -30,16 +30,15 @@ class LoopThread:
     @property
     def is_open(self) -> bool:
         """Whether it can run anything: not closed, and not in a fork."""
-        return self._owner == os.getpid() and not self._closing
+        return self._owner.is_current() and not self._closing
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine there and wait for it."""
-        if self._owner != os.getpid():
+        try:
+            self._owner.check()
+        except MorphogenError:
             work.close()
-            raise MorphogenError(
-                f"this client belongs to process {self._owner}, not to its fork {os.getpid()}: "
-                "make a client in each process"
-            )
+            raise
         with self._lock:
             if self._closing:
                 work.close()
@@ -55,7 +54,7 @@ class LoopThread:
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Cancel what runs there, run this, end the thread. May be called again."""
-        if self._owner != os.getpid():
+        if not self._owner.is_current():
             return
         with self._lock:
             first, self._closing = not self._closing, True

@@ -15,6 +15,7 @@ from typing import Any, SupportsIndex
 
 import morphogen.dpf as dpf
 import morphogen.wire as wire
+from morphogen.checks import check_range
 from morphogen.client.addresses import PARTIES, ServerAddress
 from morphogen.errors import EpochMismatchError, ServerError, TableMismatchError, WireError
 from morphogen.keyword import TableLayout
@@ -175,8 +176,8 @@ def page_indices(indices: Iterable[SupportsIndex]) -> list[int]:
         raise TypeError(f"indices must be ints: {error}") from None
 
 
-def check_range(indices: Iterable[int], num_pages: int) -> None:
-    """Refuse what the table does not have.
+def check_indices(indices: Iterable[int], num_pages: int) -> None:
+    """Refuse a page that there is not.
 
     Raises
     ------
@@ -184,8 +185,7 @@ def check_range(indices: Iterable[int], num_pages: int) -> None:
         If an index is out of range.
     """
     for index in indices:
-        if not 0 <= index < num_pages:
-            raise ValueError(f"a page's index must be in 0..{num_pages - 1}, not {index}")
+        check_range("a page's index", index, 0, num_pages - 1)
 
 
 def page_rows(indices: Sequence[int], info: TableInfo) -> list[list[int]]:

@@ -14,6 +14,7 @@ from hashlib import blake2b
 
 import numpy as np
 
+from morphogen.checks import check_range
 from morphogen.errors import TableBuildError
 from morphogen.keyword.cuckoo import place
 from morphogen.keyword.layout import (
@@ -22,7 +23,6 @@ from morphogen.keyword.layout import (
     SEED_BYTES,
     Bytes,
     TableLayout as TableLayout,
-    check_range,
     hash_key,
 )
 from morphogen.pages import MAX_PAGE_SIZE

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 import morphogen.dpf as dpf
+from morphogen.checks import check_range
 from morphogen.pages import MAX_PAGE_SIZE
 
 Bytes = npt.NDArray[np.uint8]
@@ -255,22 +256,3 @@ def hash_key(key: bytes, seed: bytes, num_pages: int) -> tuple[list[int], bytes]
     digest = blake2b(key, key=seed, person=_PERSON, digest_size=_DIGEST_BYTES).digest()
     words = (int.from_bytes(digest[at : at + 8], "little") for at in range(0, 8 * CANDIDATES, 8))
     return [word * num_pages >> 64 for word in words], digest[8 * CANDIDATES :]
-
-
-def check_range(name: str, value: int, low: int, high: int) -> None:
-    """Refuse a number that is out of its range.
-
-    Parameters
-    ----------
-    name : str
-        What it is, for the message.
-    value, low, high : int
-        The number, and what it may be, both included.
-
-    Raises
-    ------
-    ValueError
-        If it is out of range.
-    """
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be in {low}..{high}, not {value}")

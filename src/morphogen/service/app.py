@@ -22,6 +22,7 @@ from litestar.types import ASGIApp
 import morphogen
 import morphogen.wire as wire
 from morphogen.batcher import MicroBatcher
+from morphogen.checks import check_range
 from morphogen.engine.base import Engine
 from morphogen.errors import (
     BatcherClosedError,
@@ -32,6 +33,7 @@ from morphogen.errors import (
     WireError,
 )
 from morphogen.pages import PageMatrix
+from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
 from morphogen.service.metrics import CONTENT_TYPE, Metrics
 from morphogen.service.middleware import DRAIN_SECONDS, count_queries, outermost
@@ -123,8 +125,7 @@ def describe_table(
     """
     if party not in (0, 1):
         raise ValueError(f"party must be 0 or 1, not {party}")
-    if not 1 <= keys_per_query <= 3:
-        raise ValueError(f"keys_per_query must be in 1..3, not {keys_per_query}")
+    check_range("keys_per_query", keys_per_query, 1, MAX_KEYS_PER_QUERY)
     if layout is not None and keys_per_query != 3:
         raise ValueError(f"keys_per_query must be 3 for a keyword table, not {keys_per_query}")
     return wire.TableInfo(

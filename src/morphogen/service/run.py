@@ -18,6 +18,7 @@ import uvicorn
 
 import morphogen.wire as wire
 from morphogen.batcher import MAX_QUEUED, MicroBatcher
+from morphogen.checks import check_range, check_seconds
 from morphogen.engine import open_engine
 from morphogen.errors import TableFileError
 from morphogen.keyword.file import is_table, open_table, read_header
@@ -84,17 +85,14 @@ class ServerConfig:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port must be in 0..65535, not {self.port}")
+        check_range("port", self.port, 0, 65535)
         if self.max_queued < wire.MAX_QUERIES:
             raise ValueError(
                 f"max_queued must be at least {wire.MAX_QUERIES}, the queries of one request, not "
                 f"{self.max_queued}"
             )
-        if not self.max_wait > 0:  # NaN, too
-            raise ValueError(f"max_wait must be above 0 seconds, not {self.max_wait}")
-        if not 0 <= self.epoch < 2**63:
-            raise ValueError(f"epoch must be in 0..2**63 - 1, not {self.epoch}")
+        check_seconds("max_wait", self.max_wait, above_zero=True)
+        check_range("epoch", self.epoch, 0, 2**63 - 1)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("a certificate and its key go together: one of them is missing")
         if self.tls_cert is None and not self.insecure and not _is_loopback(self.host):
