@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 import morphogen.dpf as dpf
 from morphogen.errors import InvalidKeyError, WireError
