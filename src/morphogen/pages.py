@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import morphogen.dpf as dpf
+from morphogen.checks import as_int, check_range
 
 MAX_PAGE_SIZE = 2**40
 
@@ -53,10 +54,7 @@ class PageMatrix:
     _tail: npt.NDArray[np.uint8] | None
 
     def __init__(self, array: npt.NDArray[np.uint8], epoch: int = 0) -> None:
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"array must be a numpy.ndarray, not {type(array).__name__}")
-        if array.dtype != np.uint8:
-            raise TypeError(f"array must have dtype uint8, not {array.dtype}")
+        check_array("array", array)
         if array.ndim != 2:
             raise ValueError(f"array must have 2 dimensions, not {array.ndim}")
         if array.shape[0] < 1 or array.shape[1] < 1:
@@ -77,10 +75,7 @@ class PageMatrix:
         num_pages = body.shape[0] + (tail is not None)
         if num_pages > dpf.MAX_PAGES:
             raise ValueError(f"a table has at most {dpf.MAX_PAGES} pages, not {num_pages}")
-        try:
-            self._epoch = operator.index(epoch)
-        except TypeError:
-            raise TypeError(f"epoch must be an int, not {type(epoch).__name__}") from None
+        self._epoch = as_int("epoch", epoch)
         self._body = body.view(np.ndarray)
         self._body.flags.writeable = False
         self._tail = tail
@@ -197,8 +192,7 @@ class PageMatrix:
     def __getitem__(self, index: SupportsIndex) -> npt.NDArray[np.uint8]:
         """One page: uint8 of shape (page_size,), read-only."""
         position = operator.index(index)
-        if not 0 <= position < self._num_pages:
-            raise IndexError(f"a page's index must be in 0..{self._num_pages - 1}, not {position}")
+        check_range("a page's index", position, 0, self._num_pages - 1, error=IndexError)
         if position == self._body.shape[0]:
             assert self._tail is not None
             return self._tail
@@ -217,17 +211,34 @@ class PageMatrix:
 
 
 def _checked(page_size: SupportsIndex, offset: SupportsIndex) -> tuple[int, int]:
-    size = _whole_number("page_size", page_size)
-    start = _whole_number("offset", offset)
-    if not 1 <= size <= MAX_PAGE_SIZE:
-        raise ValueError(f"page_size must be in 1..2**40, not {size}")
-    if start < 0:
-        raise ValueError(f"offset must be 0 or more, not {start}")
+    size, start = as_int("page_size", page_size), as_int("offset", offset)
+    check_range("page_size", size, 1, MAX_PAGE_SIZE)
+    check_range("offset", start, 0)
     return size, start
 
 
-def _whole_number(name: str, value: SupportsIndex) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+def check_array(name: str, array: object, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse something other than an array of bytes.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    array : numpy.ndarray
+        The argument.
+    shape : tuple of int, optional
+        The shape that it must have; by default any.
+
+    Raises
+    ------
+    TypeError
+        If it is not an array of uint8.
+    ValueError
+        If it has another shape.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a numpy.ndarray, not {type(array).__name__}")
+    if array.dtype != np.uint8:
+        raise TypeError(f"{name} must have dtype uint8, not {array.dtype}")
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
