@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 
 import morphogen as mg
+from engine_processes import EXIT, FORK, assert_ends_well
 from morphogen.engine.base import Engine
 from morphogen.engine.strategy import Choices, Strategy
 from naive import (
@@ -223,90 +222,13 @@ def test_an_engine_keeps_its_pages() -> None:
     engine.close()
 
 
-FORK = """
-import os, sys, threading
-import numpy as np
-import morphogen as mg
-
-table = np.random.default_rng(0).integers(0, 256, (900, 4001), dtype=np.uint8)
-pages = mg.PageMatrix(table)
-engine = mg.open_engine(pages, "cpu", threads=3)
-queries = list(mg.make_query([1, 899], 900))
-
-def right(engine):
-    found = engine.answer(queries).pages
-    return np.array_equal(found[0] ^ found[1], table[[1, 899]])
-
-def in_child():
-    checks = []
-    for use in (lambda: engine.answer(queries), lambda: engine.answer([]), engine.read_pages):
-        try:
-            use()
-        except mg.EngineClosedError as error:
-            checks.append(f"to process {os.getppid()}, not to its fork {os.getpid()}" in str(error))
-        else:
-            checks.append(False)
-    engine.close()
-    with engine:
-        pass
-    with mg.open_engine(pages, "cpu", threads=2) as own:
-        checks.append(right(own))
-    return all(checks)
-
-def fork():
-    child = os.fork()
-    if child == 0:
-        good = in_child()
-        sys.exit(0 if good else 3)  # as a child does that ends on its own
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-assert right(engine)
-assert fork() == 0
-assert right(engine)
-
-stop = threading.Event()
-first = threading.Event()
-def work():
-    while not stop.is_set():
-        assert right(engine)
-        first.set()
-worker = threading.Thread(target=work)
-worker.start()
-first.wait()
-assert [fork() for _ in range(5)] == [0] * 5
-stop.set()
-worker.join()
-assert right(engine)
-engine.close()
-print("done")
-"""
-
-
 def test_an_engine_in_a_forked_child() -> None:
     """It says whose it is, close does nothing, an own engine works; the parent notices nothing."""
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (result.returncode, result.stderr, result.stdout) == (0, "", "done\n")
-
-
-EXIT = """
-import numpy as np
-import morphogen as mg
-engine = mg.open_engine(mg.PageMatrix(np.ones((900, 4001), np.uint8)), "cpu", threads=4)
-engine.answer([mg.make_query([1], 900)[0]])
-print("done")
-"""
+    assert_ends_well(FORK, "cpu")
 
 
 def test_a_process_ends_with_an_engine_open() -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", EXIT], capture_output=True, text=True, timeout=120
-    )
-    assert (result.returncode, result.stderr, result.stdout) == (0, "", "done\n")
+    assert_ends_well(EXIT, "cpu")
 
 
 # Memory

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from cuda.bindings import driver  # type: ignore[import-untyped]
 
 import morphogen as mg
+from engine_processes import EXIT, FORK, assert_ends_well
 from morphogen.engine.cuda import CudaEngine
 from morphogen.engine.strategy import Strategy
 from naive import Bytes, naive_answers, open_engine, random_rows, random_table
@@ -98,65 +97,10 @@ def test_an_engine_is_closed_by_another_thread() -> None:
 
 # Processes
 
-FORK = """
-import os, sys
-import numpy as np
-import morphogen as mg
-
-table = np.random.default_rng(0).integers(0, 256, (900, 4001), dtype=np.uint8)
-pages = mg.PageMatrix(table)
-engine = mg.open_engine(pages, "cuda")
-queries = list(mg.make_query([1, 899], 900))
-
-def right(engine):
-    found = engine.answer(queries).pages
-    return np.array_equal(found[0] ^ found[1], table[[1, 899]])
-
-def in_child():
-    for use in (lambda: engine.answer(queries), lambda: engine.answer([]), engine.read_pages):
-        try:
-            use()
-        except mg.EngineClosedError as error:
-            assert f"to process {os.getppid()}, not to its fork {os.getpid()}" in str(error)
-        else:
-            return False
-    engine.close()
-    try:
-        # CUDA itself does not work in the child of a process that has used it.
-        with mg.open_engine(pages, "cuda") as own:
-            return right(own)
-    except mg.DeviceError:
-        return True
-
-assert right(engine)
-for _ in range(3):
-    child = os.fork()
-    if child == 0:
-        sys.exit(0 if in_child() else 3)  # as a child does that ends on its own
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert right(engine)
-engine.close()
-print("done")
-"""
-
-EXIT = """
-import numpy as np
-import morphogen as mg
-engine = mg.open_engine(mg.PageMatrix(np.ones((900, 4001), np.uint8)), "cuda")
-engine.answer([mg.make_query([1], 900)[0]])
-print("done")
-"""
-
 
 @pytest.mark.parametrize("script", [FORK, EXIT], ids=["fork", "exit with an engine open"])
 def test_a_process_of_its_own(script: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (result.returncode, result.stderr, result.stdout) == (0, "", "done\n")
+    assert_ends_well(script, "cuda")
 
 
 # Memory
