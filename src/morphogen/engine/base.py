@@ -126,8 +126,8 @@ class Engine(ABC):
 
         Notes
         -----
-        Arguments are checked before any work is done. A key's answer is the XOR of the pages that it
-        selects: the inner product of private information retrieval, over bits.
+        All arguments are checked first. A key's answer is the XOR of the pages that it selects: the
+        inner product of private information retrieval, over bits.
 
         Examples
         --------
