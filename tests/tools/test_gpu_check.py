@@ -182,9 +182,31 @@ def test_as_many_pages_as_fit(tmp_path: Path, gpu_variables: dict[str, str]) -> 
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, gpu_variables: dict[str, str]) -> Run:
+def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One commit on main, of an empty project, and its hash."""
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    folder = tmp_path_factory.mktemp("repository")
+    identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
+    for arguments in (
+        ("init", "--quiet", "--initial-branch=main"),
+        (*identity, "commit", "--quiet", "--allow-empty", "--message=first"),
+    ):
+        subprocess.run(["git", "-C", folder, *arguments], check=True)
+    shown = subprocess.run(
+        ["git", "-C", folder, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+    )
+    return folder, shown.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tmp_path_factory: pytest.TempPathFactory,
+    gpu_variables: dict[str, str],
+    repository: tuple[Path, str],
+) -> Run:
     """All stages. The first fails, and the others take the installed package."""
-    return run(tmp_path_factory.mktemp("whole"), **gpu_variables, COMMIT="0" * 40)
+    return run(tmp_path_factory.mktemp("whole"), **gpu_variables, COMMIT=repository[1])
 
 
 @pytest.mark.slow
@@ -235,3 +257,56 @@ def test_gpu_tests_ran_and_none_was_skipped(whole: Run) -> None:
     assert len(counts) == 2, whole.output
     assert all(int(count) >= 20 for count in counts)
     assert whole.output.count("tests skipped: 0") == 2
+
+
+# What asv is given
+
+needs_asv = pytest.mark.skipif(importlib.util.find_spec("asv") is None, reason="needs asv")
+
+
+@pytest.mark.slow
+@needs_asv
+def test_asv_publishes_the_results(
+    whole: Run, repository: tuple[Path, str], tmp_path: Path
+) -> None:
+    config = tmp_path / "asv.conf.json"
+    settings = {
+        "version": 1,
+        "project": "morphogen",
+        "repo": str(repository[0]),
+        "branches": ["main"],
+        "environment_type": "virtualenv",
+        "results_dir": str(whole.results / "asv-results"),
+        "html_dir": str(tmp_path / "html"),
+    }
+    config.write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "asv", "--config", str(config), "publish", "--no-pull"]
+    subprocess.run(command, check=True)
+    index = json.loads((tmp_path / "html" / "index.json").read_text())
+    assert repository[1] in index["revision_to_hash"].values()
+    assert "stand-in-gpu" in index["machines"]
+    speedup = "gpu.Speedup.track_speedup_over_single_loop"
+    assert index["benchmarks"][speedup]["params"][0] == ["2", "4", "8"]
+    for name in (speedup, "gpu.Scan.track_cost"):
+        found = (tmp_path / "html" / "graphs").rglob(f"{name}.json")
+        (graph,) = (path for path in found if "summary" not in path.parts)
+        ((_, values),) = json.loads(graph.read_text())
+        assert len(values) == 3 * 2
+        assert all(value > 0 for value in values)
+
+
+@pytest.mark.slow
+@needs_asv
+def test_no_results_without_a_gpu(tmp_path: Path) -> None:
+    """The benchmarks are not applicable there, and nothing is written that would look like some."""
+    script = ROOT / "asv_bench" / "gpu_results.py"
+    options = ["--results", str(tmp_path / "results"), "--machine", "none", "--commit", "0" * 40]
+    result = subprocess.run(
+        [sys.executable, str(script), *options],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "not measured: gpu." in result.stderr
+    assert not (tmp_path / "results").exists()

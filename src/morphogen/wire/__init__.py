@@ -17,7 +17,7 @@ import numpy.typing as npt
 import morphogen.dpf as dpf
 from morphogen.errors import InvalidKeyError, WireError
 from morphogen.planner import MAX_KEYS_PER_QUERY
-from morphogen.query import Query
+from morphogen.query import Query, query_of_checked_keys
 from morphogen.wire.forms import (
     BatchBody,
     BatchResponseBody,
@@ -186,11 +186,11 @@ def decode_request(
         theirs = getattr(raw, name)
         if theirs is not None and theirs != ours:
             raise WireConflictError(f"the table's {name} is {ours}, not {theirs}", name)
-    queries = [Query(_read_keys(keys, field, info)) for field, keys in fields]
+    queries = [_read_query(keys, field, info) for field, keys in fields]
     return BatchRequest(queries, raw.epoch_id, raw.num_pages)
 
 
-def _read_keys(keys: list[Any], field: str, info: TableInfo) -> list[bytes]:
+def _read_query(keys: list[Any], field: str, info: TableInfo) -> Query:
     if len(keys) != info.keys_per_query:
         raise WireError(f"a query has {info.keys_per_query} keys here, not {len(keys)}", field)
     read = []
@@ -212,7 +212,7 @@ def _read_keys(keys: list[Any], field: str, info: TableInfo) -> list[bytes]:
                 f"the key is party {party}'s, and this server is party {info.party}", where
             )
         read.append(key)
-    return read
+    return query_of_checked_keys(tuple(read), log_pages)
 
 
 def encode_request(

@@ -40,7 +40,7 @@ class Loop(list[Instruction]):
     """A loop's instructions, without those of the loops within it.
 
     `times` says how often each runs in a turn: where a table decides, as if all its entries were as
-    likely; where a branch does, as if it always ran, but for `find_loops` with `even`.
+    likely; where a branch does, as if it always ran.
     """
 
     def __init__(self) -> None:
@@ -157,11 +157,8 @@ def dominators_of(predecessors: list[set[int]]) -> list[set[int]]:
     return found
 
 
-def find_loops(blocks: list[Block], *, even: bool = False) -> list[Loop]:
-    """The natural loops of a kernel: what lies between a loop's head and the jumps back to it.
-
-    With `even`, a branch within a loop is as likely to be taken as not when times are counted.
-    """
+def find_loops(blocks: list[Block]) -> list[Loop]:
+    """The natural loops of a kernel: what lies between a loop's head and the jumps back to it."""
     predecessors = predecessors_of(blocks)
     dominators = dominators_of(predecessors)
     bodies: dict[int, set[int]] = {}
@@ -181,7 +178,7 @@ def find_loops(blocks: list[Block], *, even: bool = False) -> list[Loop]:
     loops = {head: Loop() for head in sorted(bodies)}
     for head, loop in loops.items():
         loop.depth = sum(head in body for body in bodies.values())
-    times = {head: times_in(blocks, head, body, even) for head, body in bodies.items()}
+    times = {head: times_in(blocks, head, body) for head, body in bodies.items()}
     for number in sorted(innermost):
         loop, instructions = loops[innermost[number]], blocks[number].instructions
         loop += instructions
@@ -189,8 +186,8 @@ def find_loops(blocks: list[Block], *, even: bool = False) -> list[Loop]:
     return list(loops.values())
 
 
-def times_in(blocks: list[Block], head: int, body: set[int], even: bool) -> dict[int, float]:
-    """How often the blocks of a loop run in a turn, see Loop and find_loops."""
+def times_in(blocks: list[Block], head: int, body: set[int]) -> dict[int, float]:
+    """How often the blocks of a loop run in a turn, see Loop."""
     times = dict.fromkeys(body, 0.0)
     times[head] = 1.0
     changed = True
@@ -199,11 +196,9 @@ def times_in(blocks: list[Block], head: int, body: set[int], even: bool) -> dict
         for number in sorted(body - {head}):
             found = 0.0
             for before in body:
-                jumps, successors = blocks[before].jumps, blocks[before].successors & body
-                if number in successors:
+                jumps = blocks[before].jumps
+                if number in blocks[before].successors:
                     share = jumps.count(number) / len(jumps) if jumps else 1.0
-                    if even and not jumps and head not in successors:
-                        share /= len(successors)
                     found += times[before] * share
             found = min(1.0, found)
             changed |= found != times[number]

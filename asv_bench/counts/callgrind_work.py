@@ -15,10 +15,10 @@ import itertools
 import sys
 from collections.abc import Callable
 
-from morphogen import PageMatrix, dpf
-from morphogen.bench.workload import random_pages, random_queries
+import numpy as np
+
+import morphogen as mg
 from morphogen.engine.cpu import CpuEngine
-from morphogen.planner import KeyPacker, micro_batch_ranges
 
 # Eight times the simulated last cache (callgrind.py), so that a pass over them can't hide there.
 NUM_PAGES, PAGE_SIZE = 2_048, 4_096
@@ -27,14 +27,6 @@ ENTROPY = bytes(range(48))
 REPEATS = {"answer": 2, "expand": 2, "gen": 20, "plan and pack": 20, "nothing": 20}
 
 ANSWERS = ("1 x 1", "1 x 3", "2 x 3", "8 x 3", "32 x 3")
-WORKS = (
-    *(f"answer {shape}" for shape in ANSWERS),
-    "expand 2^16",
-    "expand 2^20",
-    "gen 2^25",
-    "plan and pack 2",
-    "plan and pack 32",
-)
 NOTHING = "nothing"
 
 
@@ -42,28 +34,39 @@ def repeats(name: str) -> int:
     return next(count for kind, count in REPEATS.items() if name.startswith(kind))
 
 
+def make_batch(num_pages: int, queries: int, keys: int) -> list[mg.Query]:
+    """Keys that are the same in every run."""
+    random = np.random.default_rng(1)
+
+    def make_key() -> bytes:
+        index = int(random.integers(num_pages))
+        return mg.dpf.gen(index, num_pages, entropy=random.bytes(48))[0]
+
+    return [mg.Query([make_key() for _ in range(keys)]) for _ in range(queries)]
+
+
 def make_works(instruction_set: str) -> dict[str, Callable[[], object]]:
-    pages = PageMatrix(random_pages(NUM_PAGES, PAGE_SIZE, seed=0))
+    pages = mg.PageMatrix(np.ones((NUM_PAGES, PAGE_SIZE), dtype=np.uint8))
     engine = CpuEngine(pages, threads=1, instruction_set=instruction_set)
-    packer = KeyPacker(KEY_PAGES)
+    packer = mg.planner.KeyPacker(KEY_PAGES)
     works: dict[str, Callable[[], object]] = {NOTHING: lambda: None}
 
     def add_answer(shape: str) -> None:
         queries, keys = map(int, shape.split(" x "))
-        batch = random_queries(NUM_PAGES, queries, keys, seed=1)
+        batch = make_batch(NUM_PAGES, queries, keys)
         works[f"answer {shape}"] = lambda: engine.answer(batch)
 
     def add_expansion(exponent: int) -> None:
-        key = dpf.gen(1, 2**exponent, entropy=ENTROPY)[0]
-        works[f"expand 2^{exponent}"] = lambda: dpf.eval_full(
+        key = mg.dpf.gen(1, 2**exponent, entropy=ENTROPY)[0]
+        works[f"expand 2^{exponent}"] = lambda: mg.dpf.eval_full(
             key, 2**exponent, instruction_set=instruction_set
         )
 
     def add_packing(queries: int) -> None:
-        batch = random_queries(KEY_PAGES, queries, 3, seed=0)
+        batch = make_batch(KEY_PAGES, queries, 3)
 
         def plan_and_pack() -> None:
-            micro_batch_ranges(queries)
+            mg.planner.micro_batch_ranges(queries)
             packer.pack(batch)
 
         works[f"plan and pack {queries}"] = plan_and_pack
@@ -72,7 +75,7 @@ def make_works(instruction_set: str) -> dict[str, Callable[[], object]]:
         add_answer(shape)
     for exponent in (16, 20):
         add_expansion(exponent)
-    works["gen 2^25"] = lambda: dpf.gen(KEY_PAGES // 3, KEY_PAGES, entropy=ENTROPY)
+    works["gen 2^25"] = lambda: mg.dpf.gen(KEY_PAGES // 3, KEY_PAGES, entropy=ENTROPY)
     for queries in (2, 32):
         add_packing(queries)
     return works
