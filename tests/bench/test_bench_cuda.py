@@ -12,6 +12,7 @@ import pytest
 
 import morphogen.bench as bench
 import morphogen.bench.config as bench_config
+import morphogen.bench.trial as trial
 import morphogen.bench.workload as workload
 import morphogen.cli.progress_bar as progress_bar
 from bench_runs import SMALL, config, read_csv
@@ -53,7 +54,7 @@ def test_rows_and_csv(gpu, tmp_path, capsys):
         "seed": "7",
     }
     assert expected.items() <= header.items()
-    assert tuple(rows[0]) == bench.COLUMNS
+    assert tuple(rows[0]) == trial.COLUMNS
     assert data["ok"] is True
     assert data["device_name"] == "Stand-in GPU"
     assert data["grid"] == expected["grid"]

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from morphogen.bench.workload import Pages
 from morphogen.engine.cuda.phases import PhaseTimes
-from morphogen.query import Answer, Query
+from morphogen.query import Query
 
-
-class PhaseEngine(Protocol):
-    """An engine that tells where the time goes."""
-
-    def time_phases(
-        self, queries: list[Query], *, max_micro_batch: int | None = None
-    ) -> tuple[Answer, PhaseTimes]:
-        """See `CudaEngine.time_phases`."""
-        ...
+if TYPE_CHECKING:
+    from morphogen.engine.cuda import CudaEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +43,7 @@ class PhaseRow:
 
 
 def measure_phases(
-    engine: PhaseEngine,
+    engine: CudaEngine,
     queries: list[Query],
     right: Pages,
     *,
@@ -62,7 +55,7 @@ def measure_phases(
 
     Parameters
     ----------
-    engine : PhaseEngine
+    engine : CudaEngine
     queries : list of Query
     right : numpy.ndarray
         What the answer must be.

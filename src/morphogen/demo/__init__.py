@@ -33,8 +33,8 @@ _TEXT_WIDTH = 72
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy:
-    """One way to cut the batch into chunks.
+class FetchTime:
+    """The time of a batch that is cut into chunks in one way.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class DemoResult:
         The pages that each query fetched.
     pages : numpy.ndarray
         What came back: uint8 of shape (queries, keys per query, page_size).
-    strategies : tuple of Strategy
+    strategies : tuple of FetchTime
         The single-query loop first.
     differing : tuple of (str, int)
         Strategy and page of every page that was not the file's.
@@ -87,7 +87,7 @@ class DemoResult:
     device: str
     rows: tuple[tuple[int, ...], ...]
     pages: npt.NDArray[np.uint8]
-    strategies: tuple[Strategy, ...]
+    strategies: tuple[FetchTime, ...]
     differing: tuple[tuple[str, int], ...]
     rounds: int
     sent_per_server: int
@@ -295,7 +295,7 @@ def run_demo(
             rows=rows,
             pages=pages,
             strategies=tuple(
-                Strategy(name, sizes[name], medians[name], single / medians[name])
+                FetchTime(name, sizes[name], medians[name], single / medians[name])
                 for name in widths
             ),
             differing=tuple(differing),
