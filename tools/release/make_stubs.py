@@ -89,7 +89,7 @@ def signature(function: Any) -> str:
 
 
 def body(documented: Any, indent: str) -> str:
-    """What stands after the colon: the docstring, or dots."""
+    """The text after the colon: the docstring, or dots."""
     text = inspect.cleandoc(documented.__doc__ or "")
     if not text:
         return " ..."
