@@ -186,7 +186,7 @@ class PageMatrix:
 
     @property
     def tail(self) -> npt.NDArray[np.uint8] | None:
-        """The last page where it was copied aside: uint8 of shape (page_size,), else None."""
+        """The last page if it was copied aside: uint8 of shape (page_size,), else None."""
         return self._tail
 
     def __len__(self) -> int:

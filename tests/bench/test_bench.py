@@ -1,4 +1,4 @@
-"""The batch benchmark: what it writes, and that it notices wrong answers."""
+"""The batch benchmark: its rows and files, and the wrong answers that it notices."""
 
 from __future__ import annotations
 

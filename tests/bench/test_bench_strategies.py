@@ -1,4 +1,4 @@
-"""The strategy matrix: what is run, what is checked, what is recommended."""
+"""The strategies of the benchmark: their runs, checks and recommendation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from wrong_answers import SPOILS, When, edited_engine, spoiled_engine
 
 
 class FakeGpu:
-    """What a GPU engine says of itself, and which strategies it refuses."""
+    """The facts of a GPU engine, which refuses some strategies."""
 
     device = "cuda:0"
     default_strategy = GPU_DEFAULT
@@ -111,7 +111,7 @@ def test_strategies_that_there_are_not(names, words, tmp_path, monkeypatch, caps
     assert not list(tmp_path.iterdir())
 
 
-# What is run
+# Strategies that are run
 
 
 def test_the_same_work_is_not_run_twice():
@@ -212,7 +212,7 @@ def test_without_a_batch_of_one_there_is_no_latency(capsys):
     assert "latency of a lone query: not measured: no batch of 1" in capsys.readouterr().out
 
 
-# What is checked
+# Checks of answers
 
 
 def asks_for(name: str) -> When:

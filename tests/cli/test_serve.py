@@ -1,4 +1,4 @@
-"""The service amid clients that go away or send without end, and what it says of itself."""
+"""The service amid clients that go away or send without end, and its metrics and health."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo: what it fetches, shows and notices."""
+"""The demo: its pages, its output, and the wrong pages that it notices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CPU engine's answers: right to the byte, whatever chunks, threads and instruction sets."""
+"""The CPU engine's answers: right to the byte for all chunks, threads and instruction sets."""
 
 from __future__ import annotations
 

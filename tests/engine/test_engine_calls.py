@@ -80,7 +80,7 @@ def test_both_parties_in_one_batch() -> None:
     assert np.array_equal(pages[0] ^ pages[1], table[[7, 250]])
 
 
-# What an engine is given
+# Arguments of an engine
 
 
 @pytest.mark.parametrize("batch", [None, (), iter([]), b"", np.zeros(2)])
@@ -137,7 +137,7 @@ with mg.open_engine(pages, "cpu", threads=2) as engine:
 
 
 def test_more_threads_than_can_be() -> None:
-    """Where memory for their stacks runs out, those that were started end again."""
+    """If memory for their stacks runs out, the threads that were started end again."""
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs /proc/self/statm")
     result = subprocess.run(

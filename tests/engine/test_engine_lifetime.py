@@ -362,7 +362,7 @@ def test_read_pages_reads_every_byte(instruction_set: str) -> None:
         (90, 41, 3),
         (900, 4001, 0),
     ):
-        # Wherever they lie: on cache lines, on words, between them.
+        # Pages may lie anywhere: on cache lines, on words, between them.
         table, _ = guarded(tuple(shape), offset, random_table(*shape))
         padded = np.zeros(-(-table.size // 8) * 8, dtype=np.uint8)
         padded[: table.size] = table.ravel()

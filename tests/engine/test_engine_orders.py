@@ -22,7 +22,7 @@ from naive import (
     random_table,
 )
 
-# Pages and their size, by what serves up to 6 keys where rows are read side by side, and 7 or more.
+# Pages and their size, by the method for up to 6 keys, whose rows are read side by side, or more.
 SHAPES = {
     "tiny pages": (3_000, 5),
     "four pages a line": (5_000, 16),
@@ -55,8 +55,8 @@ def test_every_method_gives_the_naive_answer(
     pages = mg.PageMatrix(table)
     with CpuEngine(pages, threads=2, instruction_set=instruction_set, read_order=order) as engine:
         assert engine.read_order == order
-        # Keys a pass: what buckets take, what they just do not, one group of 8 and one key more,
-        # and the most that two and four octets a step are for.
+        # Keys a pass: the most for buckets and one more, one group of 8 and one key more, and the
+        # most for two and four octets a step.
         for queries, keys in ((1, 1), (1, 3), (2, 2), (2, 3), (7, 1), (3, 3), (16, 3), (17, 3)):
             batch = mg.make_queries(random_rows(queries, keys, len(table)), len(table))[0]
             answer = engine.answer(batch)

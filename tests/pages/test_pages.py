@@ -60,7 +60,7 @@ def iterated(pages: Any) -> Iterator[Bytes]:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 64), (64, 1)])
 def test_arrays_of_one_row_or_column(shape: tuple[int, int]) -> None:
-    """Numpy calls these contiguous whatever their strides."""
+    """Numpy calls these contiguous with any strides."""
     flat = random_table(1, shape[0] * shape[1])[0]
     for table in (flat.reshape(shape), flat.reshape(shape[::-1]).T):
         pages = mg.PageMatrix(table)
@@ -231,7 +231,7 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
     descriptors = Path("/proc/self/fd")
     if not descriptors.is_dir():
         pytest.skip("needs /proc/self/fd")
-    mg.PageMatrix.open(path)  # whatever is loaded at first use
+    mg.PageMatrix.open(path)  # loads all that the first use loads
     before = len(list(descriptors.iterdir()))
     for _ in range(50):
         mg.PageMatrix.open(path)

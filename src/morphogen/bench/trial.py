@@ -234,7 +234,7 @@ class Trial:
         return [f"the {words} ran in chunks of {sizes}, not {self.q} queries"]
 
     def row(self, *, correct: bool) -> BenchmarkRow:
-        """The times of the loops, the batch and the read, and what follows from them."""
+        """The row of the loops, the batch and the read."""
         q, times = self.q, self.times
         of = {name: Spread.of(times[name]) for name in PLAIN}
         vs_read = {

@@ -110,7 +110,7 @@ class Engine(ABC):
         Returns
         -------
         Answer
-            In request order, byte for byte the same whatever the chunks.
+            In request order, byte for byte the same for all sizes of chunks.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Engine(ABC):
         EngineClosedError
             If the engine is closed, or belongs to the parent of this process.
         DeviceError
-            If a GPU fails, or has no memory for what the strategy needs besides.
+            If a GPU fails, or has no memory for the strategy's own buffers.
         TypeError, ValueError
             If an argument has the wrong type, shape or range, or there is no such strategy on this
             device.
@@ -188,7 +188,7 @@ class Engine(ABC):
         return self._choices.check_width(max_micro_batch)
 
     def close(self) -> None:
-        """Wait for the call that runs, then free what the engine holds. May be called again."""
+        """Wait for the call that runs, then free threads and memory. May be called again."""
         if not self._owner.is_current():
             return
         with self._lock:

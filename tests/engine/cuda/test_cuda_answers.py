@@ -144,7 +144,7 @@ def test_work_is_done_whenever_the_device_likes(gpu: StandIn) -> None:
 def test_buffers_are_used_again_whatever_they_held(gpu: StandIn) -> None:
     table = random_table(300, 4096)
     with open_gpu(table) as engine:
-        # Many keys, then fewer, then many: what a launch leaves behind, a later one would add.
+        # Many keys, then fewer, then many: a later launch would add the remains of an earlier one.
         for seed, (total, keys) in enumerate([(4, 3), (1, 1), (3, 2), (2, 3), (1, 3), (4, 3)]):
             batch = queries_for(300, total, keys, seed)[seed % 2]
             assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
@@ -225,7 +225,7 @@ def test_progress_that_fails_ends_the_upload(gpu: StandIn, monkeypatch: pytest.M
         open_gpu(random_table(77, 16), progress=fail)
 
 
-# What the device is asked to do
+# Launches and their work
 
 
 def test_a_chunk_costs_one_launch_and_one_wait(gpu: StandIn) -> None:

@@ -28,7 +28,7 @@ NAIVE = naive_answers(TABLE, BATCH)
 
 @pytest.fixture
 def folder(gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a package has whose build found ptxas; the stand-in knows its code."""
+    """The files of a package whose build found ptxas; the stand-in knows its code."""
     monkeypatch.setattr(ptx, "MANIFEST", make_cubins.MANIFEST)
     monkeypatch.setattr(ptx, "FOLDER", tmp_path / "ptx")
     compiled_code.install(gpu, ptx.FOLDER)
@@ -44,7 +44,7 @@ def loads(gpu: StandIn) -> list[int]:
     return [entry.result for entry in gpu.log() if entry.function == "cuModuleLoadDataEx"]
 
 
-# Which is loaded
+# The choice of code
 
 
 @pytest.mark.parametrize("architecture", CUBINS)
@@ -102,7 +102,7 @@ def test_code_that_no_manifest_names_is_not_loaded(folder: Path, gpu: StandIn) -
     assert ptx.choose_compiled((8, 0)) is None
 
 
-# What a driver makes of it
+# The driver's use of it
 
 
 @pytest.mark.parametrize(

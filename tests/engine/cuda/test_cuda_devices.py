@@ -1,4 +1,4 @@
-"""Which device an engine is opened on, and what is said where there is none to use."""
+"""The device that an engine is opened on, and the errors if none can be used."""
 
 from __future__ import annotations
 

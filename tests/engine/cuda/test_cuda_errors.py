@@ -1,4 +1,4 @@
-"""What the GPU engine does when the driver fails: every call that it makes, over the stand-in."""
+"""The GPU engine when the driver fails, in every call that it makes, over the stand-in."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def calls_of(gpu: StandIn, work: Any) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def fresh(gpu: StandIn) -> Iterator[StandIn]:
-    """The stand-in, for a test that leaves behind what its faults kept from being freed."""
+    """The stand-in, for a test that leaves memory behind that its faults kept from being freed."""
     yield gpu
     gpu.reset()
 
@@ -129,7 +129,7 @@ def test_every_call_that_fails_while_answering(gpu: StandIn) -> None:
             with pytest.raises(mg.DeviceError, match=f"^{function} failed: CUDA_ERROR_UNKNOWN"):
                 use(engine)
             gpu.clear()
-            # It goes on, and what the failed batch left in its lanes harms nobody.
+            # It goes on, and the remains of the failed batch in its lanes do no harm.
             assert not engine.closed
             use(engine)
 
@@ -147,7 +147,7 @@ def test_a_lost_context_closes_the_engine(fresh: StandIn, kind: str) -> None:
         fresh.inject(function, "CUDA_ERROR_ILLEGAL_ADDRESS", call=number, **{kind: True})
         with pytest.raises(mg.DeviceError, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
             use(engine)
-        # Where the call that failed was not one of the work itself, the next batch finds out.
+        # If the call that failed was not one of the work itself, the next batch finds out.
         if not engine.closed:
             assert function.startswith("cuCtx")
             with pytest.raises(mg.DeviceError, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
@@ -165,7 +165,7 @@ def test_a_lost_context_closes_the_engine(fresh: StandIn, kind: str) -> None:
 
 def test_a_kernel_that_fails(fresh: StandIn) -> None:
     engine = open_gpu()
-    # The launch itself succeeds: what went wrong comes out where somebody waits for it.
+    # The launch itself succeeds: the error comes out at the wait for it.
     fresh.inject("cuLaunchKernel", "CUDA_ERROR_LAUNCH_FAILED", call=2, late=True)
     with pytest.raises(
         mg.DeviceError, match=r"^cuStreamSynchronize failed: CUDA_ERROR_LAUNCH_FAIL"
@@ -227,7 +227,7 @@ def test_memory_that_goes_while_the_engine_opens(gpu: StandIn) -> None:
         gpu.assert_clean()
 
 
-# What is refused before anything is launched
+# Batches that are refused before any launch
 
 
 @pytest.mark.parametrize("position", [0, 1, 4])

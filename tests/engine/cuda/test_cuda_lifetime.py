@@ -257,7 +257,7 @@ def test_a_forked_child_finds_out_for_itself(gpu: StandIn) -> None:
     if child == 0:
         status = 1
         try:
-            # What a real driver answers in the child of a process that has used it.
+            # A real driver answers this in the child of a process that has used it.
             gpu.inject("cuInit", "CUDA_ERROR_NOT_INITIALIZED")
             open_gpu()
         except mg.DeviceUnavailableError as error:

@@ -44,7 +44,7 @@ def test_every_strategy_answers_as_the_cpu_does(
     with open_gpu(table) as engine, open_engine(table) as reference:
         expected = reference.answer(batch).pages
         assert np.array_equal(expected, naive_answers(table, batch))
-        # Twice in a row: what one strategy leaves in the buffers, the next would add.
+        # Twice in a row: a strategy would add the remains of another in the buffers.
         for width in (1, 2, 3, 4, 8, 8, 5, 2):
             for lanes in (1, 2, 4):
                 graph = (width + lanes) % 2 == 0
@@ -141,7 +141,7 @@ def test_a_graph_is_made_once_a_lane_and_replayed_for_every_chunk(gpu: StandIn) 
             "cuCtxPopCurrent": 1,
         }
         assert gpu.live()["graphs"] == gpu.live()["graph_execs"] == 2
-        # Who does not ask for a replay gets a launch.
+        # A batch without a graph is launched.
         calls = gpu.calls()
         assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
         assert (gpu.calls() - calls)["cuGraphLaunch"] == 0
@@ -227,7 +227,7 @@ def test_as_many_chunks_are_under_way_as_there_are_lanes(
     gpu: StandIn, lanes: int, order: str
 ) -> None:
     with open_gpu() as engine:
-        engine.answer(BATCH, lanes=lanes)  # opens what is missing
+        engine.answer(BATCH, lanes=lanes)  # opens the missing ones
         gpu.reset_log()
         answer = engine.answer(BATCH, lanes=lanes)
         assert launches_and_waits(gpu) == order

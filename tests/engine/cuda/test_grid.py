@@ -1,4 +1,4 @@
-"""How a launch cuts a table into blocks."""
+"""The grid of a launch: the blocks into which it cuts the pages."""
 
 from __future__ import annotations
 

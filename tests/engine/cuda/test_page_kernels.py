@@ -119,7 +119,7 @@ def test_keys_of_the_deepest_tree(kernels: ptx_emulator.Module) -> None:
 
 
 def test_sums_left_behind_would_be_seen(kernels: ptx_emulator.Module) -> None:
-    # What the other tests rely on: buffers that are not clean give wrong answers.
+    # The other tests rely on this: buffers that are not clean give wrong answers.
     table = random_table(70, 64)
     keys = keys_for(70, 2)
     device = Device(table, 2, Cut())

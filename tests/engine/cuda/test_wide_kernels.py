@@ -124,7 +124,7 @@ def test_answers_equal_the_cpu_engines(kernels: ptx_emulator.Module, count: int)
 
 @pytest.mark.parametrize("count", [12, 24])
 def test_more_keys_cost_fewer_instructions_each(kernels: ptx_emulator.Module, count: int) -> None:
-    # What the jump is for: a page costs a key less than half of what masks cost it.
+    # The jump pays: a page costs a key less than half of its cost by masks.
     table = random_table(2000, 4096)
     few, many = Device(table, 6, Cut()), Device(table, count, Cut())
     few.launch(kernels, keys_for(2000, 6))

@@ -11,7 +11,7 @@ from morphogen.kernels cimport FillJob, kBlockThreads, kVectorBytes
 
 from morphogen.engine.cuda._driver cimport Context, DeviceMemory, Event, HostMemory, Kernel, Stream
 
-# While one piece travels, the next is copied to where the device can fetch it.
+# While one piece travels, the next is copied into memory that the device can reach.
 PIECE_BYTES = 16 << 20
 
 

@@ -212,7 +212,7 @@ cdef class _Scanner:
         return 0
 
     cdef int _settle(self) except -1:
-        """Wait for what still runs after an error, and find out whether the device is lost."""
+        """Wait for the lanes after an error, and find out whether the device is lost."""
         cdef Lane lane
         self._unclean = True
         for lane in self._lanes:

@@ -170,7 +170,7 @@ def _examine(driver: ModuleType, ordinal: int) -> DeviceStatus:
 
 
 def free_memory(ordinal: int) -> int:
-    """Tell how much of a device's memory is free now.
+    """Ask for the free memory of a device.
 
     Parameters
     ----------
