@@ -231,7 +231,7 @@ def test_which_device(gpu, capsys, arguments, device):
         (["--instruction-set", "avx2"], "threads and instruction_set are the CPU's"),
         (["--device", "cuda:1"], "cuda:1 is not there"),
         (["--pages", "300000", "--page-size", "4096"], "and 1073741824 are free"),
-        (["--pages", "max", "--page-size", "0"], "page_size must be at least 1, not 0"),
+        (["--pages", "max", "--page-size", "0"], "page_size must be 1 or more, not 0"),
     ],
 )
 def test_bad_input(gpu, arguments, words, tmp_path, monkeypatch, capsys):

@@ -37,6 +37,7 @@ IMPORTS = {
     # In collections.abc from Python 3.12 on; type checkers know this one for all versions.
     "Buffer": "from typing_extensions import Buffer",
     "Callable": "from collections.abc import Callable",
+    "Progress": "from morphogen.progress import Progress",
 }
 
 C_TYPES = dict.fromkeys(("Py_ssize_t", "size_t", "uint64_t"), "int") | {"bint": "bool"}

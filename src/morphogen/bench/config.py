@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import morphogen.dpf as dpf
 from morphogen.batcher import MAX_QUEUED
 from morphogen.bench.strategies import ALL, check_names
+from morphogen.checks import check_range
 from morphogen.engine import device_candidates
 from morphogen.engine.cuda.status import free_memory
 from morphogen.planner import MAX_KEYS_PER_QUERY
@@ -81,19 +81,19 @@ class BenchmarkConfig:
     concurrency: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_range("num_pages", self.num_pages, 1, dpf.MAX_PAGES)
-        _check_range("page_size", self.page_size, 1)
-        _check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
-        _check_range("iterations", self.iterations, 1)
-        _check_range("warmup", self.warmup, 0)
-        _check_range("seed", self.seed, 0)
+        check_range("num_pages", self.num_pages, 1, dpf.MAX_PAGES)
+        check_range("page_size", self.page_size, 1)
+        check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
+        check_range("iterations", self.iterations, 1)
+        check_range("warmup", self.warmup, 0)
+        check_range("seed", self.seed, 0)
         if not self.batch_sizes:
             raise ValueError("batch_sizes must have at least one entry, not 0")
         for size in self.batch_sizes:
-            _check_range("a batch size", size, 1)
+            check_range("a batch size", size, 1)
         for callers in self.concurrency:
             # One more could not wait in a batcher, but would be refused.
-            _check_range("a number of callers", callers, 1, MAX_QUEUED)
+            check_range("a number of callers", callers, 1, MAX_QUEUED)
         for name in ("batch_sizes", "concurrency", "strategies"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
@@ -189,7 +189,7 @@ def most_pages(device: str, page_size: int) -> int:
     ValueError
         If the device is the CPU, whose memory others need too.
     """
-    _check_range("page_size", page_size, 1)
+    check_range("page_size", page_size, 1)
     if device == "cpu":
         raise ValueError("as many pages as fit are measured only on a GPU")
     stride = -(-page_size // _VECTOR_BYTES) * _VECTOR_BYTES  # a page as the device has it
@@ -200,10 +200,3 @@ def most_pages(device: str, page_size: int) -> int:
 
 def _ordinal(device: str) -> int:
     return int(device.removeprefix("cuda:"))
-
-
-def _check_range(name: str, value: int, low: int, high: int | None = None) -> None:
-    number = operator.index(value)
-    if number < low or (high is not None and number > high):
-        wanted = f"at least {low}" if high is None else f"in {low}..{high}"
-        raise ValueError(f"{name} must be {wanted}, not {number}")

@@ -141,7 +141,7 @@ class Trial:
         expected: Expected,
         strategies: Mapping[str, Strategy] | None = None,
     ) -> None:
-        self.q = len(queries)
+        self.q: int = len(queries)
         self._expected = expected
         self._widest = engine.max_micro_batch
         self._strategies = dict(strategies or {})

@@ -19,7 +19,7 @@ class CpuEngine(Engine):
     Parameters
     ----------
     pages : PageMatrix
-        The table to answer from.
+        The pages to answer from.
     threads : int, optional
         Threads that share a pass, 1 or more; by default one for each core this process may use.
     instruction_set : str, optional
@@ -38,8 +38,8 @@ class CpuEngine(Engine):
 
     Notes
     -----
-    How a pass adds pages up depends on the number of keys, the page size and the instruction set:
-    docs/engines.md describes the methods.
+    The method by which a pass adds pages up depends on the number of keys, the page size and the
+    instruction set: docs/engines.md describes all methods.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CpuEngine(Engine):
         """Name of the instruction set in use."""
     @property
     def read_order(self) -> str:
-        """In what order a pass reads pages: "rows" or "memory"."""
+        """The order in which a pass reads pages: "rows" or "memory"."""
     def read_pages(self) -> int:
         """Read every page once, in memory order: see `Engine.read_pages`.
 
