@@ -26,7 +26,7 @@ STAGES = (
     *("build", "facts", "bench256", "benchmax", "parity", "tests"),
     *("memcheck", "racecheck", "initcheck", "asv"),
 )
-# What the script finds on its path: enough, and no tool that is there only on some machines.
+# The script's whole path: enough, and no tool that is there only on some machines.
 TOOLS = (
     *("bash", "cat", "date", "dirname", "env", "git", "mkdir", "realpath", "sed", "tail", "tee"),
     *("timeout", "uname"),
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of the script said and did."""
+    """A run of the script: its exit code, output and results."""
 
     code: int
     output: str
@@ -77,7 +77,7 @@ def run(folder: Path, *stages: str, options: tuple[str, ...] = (), **variables: 
 
 @pytest.fixture(scope="module")
 def gpu_variables(standin_directory: Path) -> dict[str, str]:
-    """What makes a small GPU of the stand-in, and small work of everything."""
+    """Variables that make a small GPU of the stand-in, and small work of all stages."""
     path = environment(standin_directory)["LD_LIBRARY_PATH"]
     small = {"PAGES": "200", "MAX_PAGES": "300", "BATCHES": "1,2,5", "ITERATIONS": "2"}
     small |= {"CALLERS": "2", "TEST_PAGES": "70"}
@@ -259,7 +259,7 @@ def test_gpu_tests_ran_and_none_was_skipped(whole: Run) -> None:
     assert whole.output.count("tests skipped: 0") == 2
 
 
-# What asv is given
+# The results for asv
 
 needs_asv = pytest.mark.skipif(importlib.util.find_spec("asv") is None, reason="needs asv")
 
