@@ -177,13 +177,13 @@ def _show_concurrency(result: BenchmarkResult, console: Console) -> None:
     )
 
 
-def _show_phases(rows: Sequence[PhaseRow], console: Console) -> None:
+def _show_phases(phases: Sequence[PhaseRow], console: Console) -> None:
     parts = (f"{part}\na chunk" for part in ("submit", "device", "wait", "copy"))
     rows = _columns(
         "Phases of a batch and of its chunks: medians in us",
         ("queries", "chunks", "prepare", "total", *parts),
     )
-    for row in rows:
+    for row in phases:
         times = (
             *(row.prepare_us, row.total_us, row.submit_us, row.device_us),
             *(row.wait_us, row.copy_us),

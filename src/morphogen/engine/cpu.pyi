@@ -26,8 +26,8 @@ class CpuEngine(Engine):
         One of ``morphogen.instruction_set.supported()``; by default the widest.
     read_order : str, optional
         "rows": several pages are read side by side, which Intel's processors follow by themselves;
-        "memory": one after the other, asked for far ahead by software. By default what was faster
-        on processors of this make; answers are the same.
+        "memory": one after the other, asked for far ahead by software. By default the one that
+        was faster on processors of this make; answers are the same.
 
     Raises
     ------
