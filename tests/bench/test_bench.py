@@ -171,7 +171,7 @@ def test_medians_quartiles_and_ratios_are_those_of_the_rounds(capsys):
             assert quartiles == tuple(np.quantile(ratio, [0.25, 0.75]))
 
 
-def test_table_for_people(capsys):
+def test_the_text_for_people(capsys):
     assert main([*SMALL, "--batch-sizes", "2,8"]) == 0
     output = capsys.readouterr()
     assert output.err == ""
@@ -190,7 +190,7 @@ def test_table_for_people(capsys):
         *({"instruction_set": name} for name in instruction_set.supported()),
     ],
 )
-def test_odd_tables(changes):
+def test_odd_shapes(changes):
     result = bench.run_benchmark(config(**changes))
     assert result.failures == ()
     assert all(row.correct for row in result.rows)
@@ -219,12 +219,12 @@ def test_progress_ends_at_the_total():
 
 def test_progress_is_told_a_hundred_times_at_most():
     calls: list[tuple[int, int]] = []
-    table = workload.random_pages(1000, 8, 0)
+    array = workload.random_pages(1000, 8, 0)
     read = with_progress(
-        lambda start, stop: table[start:stop], 1000, lambda *call: calls.append(call)
+        lambda start, stop: array[start:stop], 1000, lambda *call: calls.append(call)
     )
     blocks = [read(start, start + 1) for start in range(1000)]
-    assert (np.concatenate(blocks) == table).all()
+    assert (np.concatenate(blocks) == array).all()
     assert calls == [(done, 1000) for done in range(0, 1000, 10)]
 
 
@@ -297,7 +297,7 @@ def test_library_errors():
         config(batch_sizes=())
 
 
-def test_of_a_large_table_the_last_query_of_each_batch_is_checked_against_the_naive_answer(
+def test_of_many_pages_the_last_query_of_each_batch_is_checked_against_the_naive_answer(
     monkeypatch,
 ):
     def swap(answer: Answer, queries: list[Query], *_: object) -> Answer:

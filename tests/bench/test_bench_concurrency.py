@@ -49,7 +49,7 @@ def test_many_requests_have_a_99th_percentile(capsys):
             assert row["p90_ms"] <= row["p99_ms"] <= row["max_ms"]
 
 
-def test_the_table_for_people(capsys):
+def test_the_text_for_people(capsys):
     assert main([*SMALL, "--concurrency", "3", "--batch-sizes", "2"]) == 0
     output = capsys.readouterr().out
     assert "Concurrent callers" in output

@@ -46,7 +46,7 @@ def test_a_vector_picture_has_its_words_as_text(tmp_path, capsys):
     assert {"1", "2", "8"} <= set(found), "the sizes of the batches are the ticks"
     assert "Strategies" not in found
     assert "Latency of concurrent callers" not in found
-    assert "equal" in capsys.readouterr().out, "the table is printed all the same"
+    assert "equal" in capsys.readouterr().out, "the rows are printed all the same"
 
 
 @needs_matplotlib

@@ -18,12 +18,12 @@ import make_ptx
 import morphogen as mg
 import morphogen.engine.cuda.ptx as ptx
 from compiled_code import CUBINS
-from naive import naive_answers, random_rows, random_table
+from naive import naive_answers, random_pages, random_rows
 from standin_driver import StandIn
 
-TABLE = random_table(150, 40)
-BATCH = mg.make_queries(random_rows(5, 2, len(TABLE)), len(TABLE))[0]
-NAIVE = naive_answers(TABLE, BATCH)
+PAGES = random_pages(150, 40)
+BATCH = mg.make_queries(random_rows(5, 2, len(PAGES)), len(PAGES))[0]
+NAIVE = naive_answers(PAGES, BATCH)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def folder(gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def open_gpu() -> Any:
-    return mg.open_engine(mg.PageMatrix(TABLE), device="cuda:0")
+    return mg.open_engine(mg.PageMatrix(PAGES), device="cuda:0")
 
 
 def loads(gpu: StandIn) -> list[int]:
@@ -160,6 +160,6 @@ def test_compiled_code_is_loaded_and_answers_as_the_ptx_does(
     for manifest, compiled in ((ptx.MANIFEST, loadable), ("hidden", "")):
         monkeypatch.setattr(ptx, "MANIFEST", manifest)
         engine: Any
-        with mg.open_engine(mg.PageMatrix(TABLE), device=f"cuda:{device.ordinal}") as engine:
+        with mg.open_engine(mg.PageMatrix(PAGES), device=f"cuda:{device.ordinal}") as engine:
             assert engine.code == (Path(compiled).stem.partition(".")[2] or engine.ptx)
             assert np.array_equal(engine.answer(BATCH).pages, NAIVE)

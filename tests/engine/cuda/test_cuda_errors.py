@@ -11,12 +11,12 @@ import pytest
 
 import morphogen as mg
 import morphogen.engine.cuda.device_pages as device_pages
-from naive import Bytes, naive_answers, random_rows, random_table
+from naive import Bytes, naive_answers, random_pages, random_rows
 from standin_driver import StandIn
 
-TABLE = random_table(150, 40)
-BATCH = mg.make_queries(random_rows(5, 2, len(TABLE)), len(TABLE))[0]
-NAIVE = naive_answers(TABLE, BATCH)
+PAGES = random_pages(150, 40)
+BATCH = mg.make_queries(random_rows(5, 2, len(PAGES)), len(PAGES))[0]
+NAIVE = naive_answers(PAGES, BATCH)
 
 # Whose failure leaves something behind that nobody can free, and that is no reason to raise.
 RELEASING = {
@@ -31,8 +31,8 @@ RELEASING = {
 }
 
 
-def open_gpu(table: Bytes = TABLE) -> Any:
-    return mg.open_engine(mg.PageMatrix(table), device="cuda:0")
+def open_gpu(array: Bytes = PAGES) -> Any:
+    return mg.open_engine(mg.PageMatrix(array), device="cuda:0")
 
 
 def use(engine: Any) -> None:
@@ -209,7 +209,7 @@ def test_a_device_that_cannot_hold_a_block(gpu: StandIn) -> None:
         open_gpu()
 
 
-def test_a_table_that_does_not_fit(gpu: StandIn) -> None:
+def test_pages_that_do_not_fit(gpu: StandIn) -> None:
     gpu.set_free_memory(7000)
     message = r"^150 pages of 40 bytes need \d+ bytes of memory on cuda:0, and 7000 are free$"
     with pytest.raises(mg.DeviceOutOfMemoryError, match=message) as caught:
@@ -246,7 +246,7 @@ def test_hostile_keys_never_reach_the_device(gpu: StandIn, position: int, offset
         use(engine)
 
 
-def test_keys_for_another_table_never_reach_the_device(gpu: StandIn) -> None:
+def test_keys_for_other_pages_never_reach_the_device(gpu: StandIn) -> None:
     other = mg.make_queries(random_rows(2, 2, 3000), 3000)[0]
     with open_gpu() as engine:
         with pytest.raises(mg.KeyDomainError):
