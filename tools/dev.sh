@@ -17,7 +17,7 @@ python=.venv/bin/python
 pip=("$python" -m pip --disable-pip-version-check install --quiet)
 
 [ -x "$python" ] || "${PYTHON:-python3}" -m venv .venv
-# What a build gets from pip for itself alone, and the compiler of the page kernels, must be there first.
+# The build's requirements, which pip gives to an isolated build alone, and nvcc must be there first.
 mapfile -t requirements < <("$python" - <<'REQUIREMENTS'
 import tomllib
 with open("pyproject.toml", "rb") as file:

@@ -1,4 +1,4 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """Distributed point functions: Gen, Eval and EvalFull of key format v1 (docs/protocol.md).
 
 The construction is that of Boyle, Gilboa and Ishai, "Function Secret Sharing: Improvements and

@@ -1,4 +1,4 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """The SIMD instruction sets of the host kernels: compiled in, and supported by this machine."""
 
 def compiled() -> tuple[str, ...]:

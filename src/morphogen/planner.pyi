@@ -1,4 +1,4 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """Micro-batch planning, and packing of a batch's keys into one aligned buffer.
 
 The planner knows nothing of devices: an engine takes ranges from here, and reads the packed keys

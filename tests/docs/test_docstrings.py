@@ -27,7 +27,7 @@ from public_objects import names, public_objects
 pytestmark = pytest.mark.skipif(find_spec("numpydoc") is None, reason="needs numpydoc")
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "morphogen"
-# What a function catches of the functions that it calls.
+# Errors that a function catches from the functions that it calls.
 CAUGHT = {"driver_status": {"ImportError"}}
 
 

@@ -24,7 +24,7 @@ def test_page(page: str, tmp_path: Path, request: pytest.FixtureRequest) -> None
     Reader(tmp_path, standin).read(ROOT / page)
 
 
-# What that finds
+# Faults of pages that the test finds
 
 
 def read(text: str, folder: Path) -> None:

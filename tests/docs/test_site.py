@@ -50,7 +50,7 @@ def inventory(site: Path) -> dict[str, set[str]]:
 
 
 def options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """What a command and those below it take, as the site lists it: "morphogen-bench.--csv"."""
+    """Options of a command and those below it, as the site has them: "morphogen-bench.--csv"."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
@@ -79,7 +79,7 @@ def test_the_reference_shows_types_and_docstrings(site: Path) -> None:
 
 
 def test_nothing_is_loaded_from_another_host(site: Path) -> None:
-    # What a browser fetches by itself; links that a reader may follow are <a href>.
+    # A browser fetches these by itself; links that a reader may follow are <a href>.
     fetched = re.compile(
         r"""<(?!a\b)[^>]*\s(?:href|src)=["'](?:https?:)?//|url\(["']?(?:https?:)?//|@import"""
     )

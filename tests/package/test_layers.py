@@ -129,7 +129,7 @@ def test_imports_of_cython_are_seen(text: str) -> None:
         r"^\s*from morphogen import ",  # a sibling by way of the package itself
         r"^\s*import morphogen as ",
         r"^\s*from \.",
-        # What import-linter does not see, or not in Cython.
+        # import-linter does not see these, or not in Cython.
         r"^\s*include ",
         r"import .*\\$",
         r";.*import ",

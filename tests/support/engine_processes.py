@@ -12,14 +12,14 @@ import morphogen as mg
 
 device = sys.argv[1]
 options = {"threads": 3} if device == "cpu" else {}
-table = np.random.default_rng(0).integers(0, 256, (900, 4001), dtype=np.uint8)
-pages = mg.PageMatrix(table)
+array = np.random.default_rng(0).integers(0, 256, (900, 4001), dtype=np.uint8)
+pages = mg.PageMatrix(array)
 engine = mg.open_engine(pages, device, **options)
 queries = list(mg.make_query([1, 899], 900))
 
 def right(engine):
     found = engine.answer(queries).pages
-    return np.array_equal(found[0] ^ found[1], table[[1, 899]])
+    return np.array_equal(found[0] ^ found[1], array[[1, 899]])
 
 assert right(engine)
 """

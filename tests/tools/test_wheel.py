@@ -1,4 +1,4 @@
-"""What is shipped: the files of the package, and binaries that run elsewhere."""
+"""The shipped files, and binaries that run elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CIBUILDWHEEL = PROJECT["tool"]["cibuildwheel"]
 
 
 def origin(installed: Distribution) -> dict[str, Any]:
-    """Where pip took the distribution from: what its direct_url.json says."""
+    """The source that pip took the distribution from, by its direct_url.json."""
     text = installed.read_text("direct_url.json")
     return dict(json.loads(text)) if text else {}
 

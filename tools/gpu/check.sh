@@ -40,8 +40,8 @@ CODE
   local install=("$python" -m pip --disable-pip-version-check install --no-index)
   if [ -n "$WHEELS" ]; then
     install+=(--find-links "$WHEELS")
-    # What builds must all be of this environment: a Cython of the Python beneath would see the
-    # bindings of that, and with its headers they may not agree.
+    # All build tools must be of this environment: a Cython of the Python beneath would see that
+    # Python's bindings, which may not agree with the headers here.
     "${install[@]}" --quiet --no-deps --ignore-installed \
       -r <("$python" tools/gpu/requirements.py --build) || return
   fi

@@ -23,7 +23,7 @@ def requirements(build_only: bool) -> list[str]:
 
 
 def extra_requirements(project: dict[str, Any], extra: str) -> list[str]:
-    """What an extra asks for. Where it names other extras, what those do: no index has us."""
+    """The requirements of an extra, and of the extras that it names: no index has morphogen."""
     found = []
     for line in project["optional-dependencies"][extra]:
         others = re.fullmatch(rf"{project['name']}\[(.+)\]", line)

@@ -3,8 +3,8 @@
     python tools/kernels/make_ptx.py            writes kernels/ptx
     python tools/kernels/make_ptx.py --check    exits with 1 if kernels/ptx is stale
 
-Only one release of nvcc is used: PTX of a newer one is refused by older drivers, and this way
-whoever compiles gets the same bytes. `pip install '.[kernels]'` brings it.
+Only one release of nvcc is used: PTX of a newer one is refused by older drivers, and this
+way every compilation gives the same bytes. `pip install '.[kernels]'` brings it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def is_right_release(tool: str) -> bool:
 
 
 def installed(tool: str) -> list[str]:
-    """Where a tool of CUDA is: on the system's path, or among the Python packages."""
+    """The paths of a tool of CUDA, on the system's path and among the Python packages."""
     on_path = shutil.which(tool)
     candidates = [on_path] if on_path else []
     candidates += [str(Path(folder, "nvidia/cu13/bin", tool)) for folder in sys.path]
@@ -103,7 +103,7 @@ def compile_ptx(nvcc: str, folder: Path) -> None:
 
 
 def differences(nvcc: str | None) -> list[str]:
-    """What makes the committed PTX stale."""
+    """The reasons why the committed PTX is stale."""
     path = COMMITTED / MANIFEST
     was = path.read_text().splitlines() if path.exists() else []
     changed = sorted(set(manifest(COMMITTED).splitlines()) ^ set(was))

@@ -5,9 +5,10 @@
     python tools/measure/host_time.py --check     exits with 1 if a median exceeds the target
 
 The engine is the real one and so are the CUDA bindings; the driver is the stand-in of the tests,
-with kernels, copies and waits switched off. What is left, from the call of `answer` to the launch
-and to the answer, is what the library adds to a GPU's own time. Needs a C++ compiler and the extra
-`test`.
+with kernels, copies and waits switched off. The rest, from the call of `answer` to the launch and
+to the answer, is the time that the library adds to the GPU's own.
+
+Needs a C++ compiler and the extra `test`.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def measure(driver: StandIn, num_pages: int, queries: int, graph: bool = False) 
 
 
 def excesses(rows: list[HostTime]) -> list[str]:
-    """Where the host takes longer than it may."""
+    """The cases that take the host longer than the target."""
     return [
         f"{row.pages} pages, {row.queries} queries: {row.to_launch:.2f} us to the launch, "
         f"{TARGET_TO_LAUNCH:.0f} allowed"

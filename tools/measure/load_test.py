@@ -45,7 +45,7 @@ MAX_GROWTH, MIN_MEAN_CHUNK, MAX_LONE_RATIO = 1.05, 1.8, 1.05
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one load gave: latencies in milliseconds, both servers asked at once."""
+    """The figures of one load: latencies in milliseconds, both servers asked at once."""
 
     content_type: str
     clients: int

@@ -1,4 +1,4 @@
-"""What a measurement must say of the machine and of the build, and how busy others kept them."""
+"""Facts of the machine and the build that figures depend on, and the load by other programs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class OtherPrograms:
 
 
 def describe_machine(others: OtherPrograms) -> dict[str, str]:
-    """What the figures depend on, by name."""
+    """Facts that the figures depend on, by name."""
     with closing(CpuEngine(PageMatrix(np.zeros((1, 1), dtype=np.uint8)), threads=1)) as engine:
         instruction_set, read_order = engine.instruction_set, engine.read_order
     return {
@@ -113,7 +113,7 @@ def caches() -> str:
 
 
 def compiler() -> str:
-    """What compilers leave in the files they make, if nobody stripped it."""
+    """The name that a compiler leaves in its files, if nobody stripped it."""
     code = Path(planner.__file__).read_bytes()
     found = re.search(rb"GCC: \([^)]*\) [\d.]+|clang version [\d.]+", code)
     return found[0].decode() if found else "an unknown compiler"

@@ -29,7 +29,7 @@ class Row:
     unit : str
         "x" of a ratio within the same rounds; else "s", "bytes" or "/s".
     limit : float or None
-        What the design asks for, if it does.
+        The design's target, if it has one.
     at_least : bool
         Whether larger is better.
     low, high : float or None

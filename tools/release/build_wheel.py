@@ -28,7 +28,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "wheel"
-# What a build may know of its surroundings: no compiler flags, and no toolkit's folders.
+# A build gets these variables, and so neither compiler flags nor a toolkit's folders.
 BUILD_VARIABLES = {"CC", "CMAKE_BUILD_PARALLEL_LEVEL", "CXX", "HOME", "LANG", "PATH", "TMPDIR"}
 
 
@@ -36,7 +36,7 @@ Command = list[str | Path]
 
 
 def run(*command: str | Path, environment: Mapping[str, str], folder: Path = ROOT) -> str:
-    """What a command prints; all it printed goes to the error, if it fails."""
+    """Run a command and return its output, or end with the output if it fails."""
     arguments = [str(part) for part in command]
     print("$", *arguments, flush=True)
     result = subprocess.run(
@@ -105,7 +105,7 @@ def build(scripts: Path, nvcc: Path, output: Path) -> tuple[Path, Path]:
 
 
 def check(scripts: Path, wheel: Path) -> None:
-    """What auditwheel does not: what the wheel holds, and that its binaries run elsewhere."""
+    """Check the files of the wheel, and that its binaries run elsewhere."""
     run(scripts / "check-wheel-contents", wheel, environment=os.environ)
     command: Command = [scripts / "python", Path(__file__).with_name("wheel_check.py"), wheel]
     if wheel.stem.endswith("x86_64"):

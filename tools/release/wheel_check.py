@@ -29,7 +29,7 @@ def run(*command: str | Path) -> str:
 
 
 def library_faults(library: Path) -> list[str]:
-    """What a library needs that not every machine has."""
+    """The symbols and instructions of a library that not every machine has."""
     undefined = run("nm", "--dynamic", "--undefined-only", "--format=just-symbols", library)
     names = [line.partition("@")[0] for line in undefined.split()]
     faults = [f"needs {name}" for name in names if CUDA_SYMBOL.fullmatch(name)]
@@ -47,10 +47,10 @@ def avx_faults(binary: Path) -> list[str]:
 
 
 def object_faults(folder: Path) -> list[str]:
-    """What of an x86-64 build's object files might run on a processor that lacks it.
+    """The functions of an x86-64 build that might run on a processor that lacks their instructions.
 
-    An object of an instruction set may give away nothing but its table of kernels. Had it an inline
-    function of the standard library, the linker might take that for all the others, too.
+    An object of an instruction set may export nothing but its table of kernels. If it had an inline
+    function of the standard library, the linker might take that for all other objects, too.
     """
     faults = []
     objects = sorted(folder.rglob("*.o"))

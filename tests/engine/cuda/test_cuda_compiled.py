@@ -18,17 +18,17 @@ import make_ptx
 import morphogen as mg
 import morphogen.engine.cuda.ptx as ptx
 from compiled_code import CUBINS
-from naive import naive_answers, random_rows, random_table
+from naive import naive_answers, random_pages, random_rows
 from standin_driver import StandIn
 
-TABLE = random_table(150, 40)
-BATCH = mg.make_queries(random_rows(5, 2, len(TABLE)), len(TABLE))[0]
-NAIVE = naive_answers(TABLE, BATCH)
+PAGES = random_pages(150, 40)
+BATCH = mg.make_queries(random_rows(5, 2, len(PAGES)), len(PAGES))[0]
+NAIVE = naive_answers(PAGES, BATCH)
 
 
 @pytest.fixture
 def folder(gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a package has whose build found ptxas; the stand-in knows its code."""
+    """The files of a package whose build found ptxas; the stand-in knows its code."""
     monkeypatch.setattr(ptx, "MANIFEST", make_cubins.MANIFEST)
     monkeypatch.setattr(ptx, "FOLDER", tmp_path / "ptx")
     compiled_code.install(gpu, ptx.FOLDER)
@@ -36,7 +36,7 @@ def folder(gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def open_gpu() -> Any:
-    return mg.open_engine(mg.PageMatrix(TABLE), device="cuda:0")
+    return mg.open_engine(mg.PageMatrix(PAGES), device="cuda:0")
 
 
 def loads(gpu: StandIn) -> list[int]:
@@ -44,7 +44,7 @@ def loads(gpu: StandIn) -> list[int]:
     return [entry.result for entry in gpu.log() if entry.function == "cuModuleLoadDataEx"]
 
 
-# Which is loaded
+# The choice of code
 
 
 @pytest.mark.parametrize("architecture", CUBINS)
@@ -102,7 +102,7 @@ def test_code_that_no_manifest_names_is_not_loaded(folder: Path, gpu: StandIn) -
     assert ptx.choose_compiled((8, 0)) is None
 
 
-# What a driver makes of it
+# The driver's use of it
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,6 @@ def test_compiled_code_is_loaded_and_answers_as_the_ptx_does(
     for manifest, compiled in ((ptx.MANIFEST, loadable), ("hidden", "")):
         monkeypatch.setattr(ptx, "MANIFEST", manifest)
         engine: Any
-        with mg.open_engine(mg.PageMatrix(TABLE), device=f"cuda:{device.ordinal}") as engine:
+        with mg.open_engine(mg.PageMatrix(PAGES), device=f"cuda:{device.ordinal}") as engine:
             assert engine.code == (Path(compiled).stem.partition(".")[2] or engine.ptx)
             assert np.array_equal(engine.answer(BATCH).pages, NAIVE)

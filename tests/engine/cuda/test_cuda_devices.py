@@ -1,4 +1,4 @@
-"""Which device an engine is opened on, and what is said where there is none to use."""
+"""The device that an engine is opened on, and the errors if none can be used."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import morphogen as mg
-from naive import naive_answers, random_rows, random_table
+from naive import naive_answers, random_pages, random_rows
 from standin_driver import StandIn, environment
 
-TABLE = random_table(150, 40)
-PAGES = mg.PageMatrix(TABLE)
-BATCH = mg.make_queries(random_rows(5, 2, len(TABLE)), len(TABLE))[0]
-NAIVE = naive_answers(TABLE, BATCH)
+ARRAY = random_pages(150, 40)
+PAGES = mg.PageMatrix(ARRAY)
+BATCH = mg.make_queries(random_rows(5, 2, len(ARRAY)), len(ARRAY))[0]
+NAIVE = naive_answers(ARRAY, BATCH)
 
 
 def open_gpu(device: str = "cuda:0") -> Any:
@@ -42,7 +42,7 @@ def test_the_first_usable_device_by_default(gpu: StandIn) -> None:
         mg.open_engine(PAGES, device="cuda:0", threads=2)
 
 
-def test_a_table_too_large_for_the_gpu_stays_on_the_cpu_unless_a_gpu_was_asked_for(
+def test_pages_too_many_for_the_gpu_stay_on_the_cpu_unless_a_gpu_was_asked_for(
     gpu: StandIn,
 ) -> None:
     gpu.set_free_memory(5000)
