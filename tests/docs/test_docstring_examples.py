@@ -1,4 +1,4 @@
-"""The examples of docstrings are run, those of compiled modules too."""
+"""The examples of docstrings run, in compiled modules too."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""tools/gpu/check.sh, with the stand-in driver for a GPU: what it runs, records and leaves.
+"""Runs, results and exit codes of tools/gpu/check.sh, with the stand-in driver for a GPU.
 
-The first hour on a real GPU is expensive, so the script must work at the first go.
+The first hour on a real GPU is expensive, so the script must work at the first attempt.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STAGES = (
     *("build", "facts", "bench256", "benchmax", "parity", "tests"),
     *("memcheck", "racecheck", "initcheck", "asv"),
 )
-# The script's whole path: enough, and no tool that is there only on some machines.
+# The commands on the script's path: all that it needs, and no tool that only some machines have.
 TOOLS = (
     *("bash", "cat", "date", "dirname", "env", "git", "mkdir", "realpath", "sed", "tail", "tee"),
     *("timeout", "uname"),
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def table(self) -> dict[str, str]:
-        """The last lines: what became of each stage."""
+        """Return the last lines: the outcome of each stage."""
         rows = self.output.rpartition("stage ")[2].splitlines()[1:]
         return {name: result for name, result, _ in (re.split(r"  +", row) for row in rows)}
 
@@ -121,8 +121,8 @@ def test_without_an_environment(tmp_path: Path) -> None:
     assert "--stage build makes it" in result.output
 
 
-def test_what_the_wheels_are_for() -> None:
-    """The build, the package, its tests and asv: as pyproject.toml has them."""
+def test_the_wheels_that_are_fetched() -> None:
+    """They are those that pyproject.toml names for the build, the package, its tests and asv."""
 
     def wanted(*options: str) -> set[str]:
         command = [sys.executable, str(ROOT / "tools" / "gpu" / "requirements.py"), *options]
@@ -162,7 +162,7 @@ def test_the_sanitizers(tmp_path: Path, gpu_variables: dict[str, str]) -> None:
 
 
 def test_a_stage_that_takes_too_long(tmp_path: Path, gpu_variables: dict[str, str]) -> None:
-    """It is ended and recorded, and the next one runs."""
+    """The script ends and records it, and runs the next stage."""
     result = run(tmp_path, "parity", "facts", **gpu_variables, GPU_CHECK_SECONDS="0.01")
     assert result.table == dict.fromkeys(("parity", "facts"), "failed: out of time")
     assert result.code == 1
@@ -183,7 +183,7 @@ def test_as_many_pages_as_fit(tmp_path: Path, gpu_variables: dict[str, str]) -> 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """One commit on main, of an empty project, and its hash."""
+    """Make a repository with one commit on main, and return it with the commit's hash."""
     if shutil.which("git") is None:
         pytest.skip("needs git")
     folder = tmp_path_factory.mktemp("repository")
@@ -205,7 +205,7 @@ def whole(
     gpu_variables: dict[str, str],
     repository: tuple[Path, str],
 ) -> Run:
-    """All stages. The first fails, and the others take the installed package."""
+    """Run all stages. The first fails, and the others take the installed package."""
     return run(tmp_path_factory.mktemp("whole"), **gpu_variables, COMMIT=repository[1])
 
 
@@ -298,7 +298,7 @@ def test_asv_publishes_the_results(
 @pytest.mark.slow
 @needs_asv
 def test_no_results_without_a_gpu(tmp_path: Path) -> None:
-    """The benchmarks are not applicable there, and nothing is written that would look like some."""
+    """The benchmarks do not apply there, and the script writes no results."""
     script = ROOT / "asv_bench" / "gpu_results.py"
     options = ["--results", str(tmp_path / "results"), "--machine", "none", "--commit", "0" * 40]
     result = subprocess.run(
