@@ -6,27 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 import morphogen as mg
-from naive import naive_answers, random_pages, random_rows
+from small_gpu_engine import PAGES, assert_answers, open_gpu
 from standin_driver import StandIn, environment
-
-ARRAY = random_pages(150, 40)
-PAGES = mg.PageMatrix(ARRAY)
-BATCH = mg.make_queries(random_rows(5, 2, len(ARRAY)), len(ARRAY))[0]
-NAIVE = naive_answers(ARRAY, BATCH)
-
-
-def open_gpu(device: str = "cuda:0") -> Any:
-    return mg.open_engine(PAGES, device=device)
-
-
-def assert_answers(engine: mg.Engine) -> None:
-    assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
 
 
 def test_the_first_usable_device_by_default(gpu: StandIn) -> None:

@@ -11,14 +11,11 @@ import pytest
 
 import morphogen as mg
 import morphogen.engine.cuda.device_pages as device_pages
-from naive import Bytes, naive_answers, random_pages, random_rows
+from naive import random_rows
+from small_gpu_engine import BATCH, assert_answers, open_gpu
 from standin_driver import StandIn
 
-PAGES = random_pages(150, 40)
-BATCH = mg.make_queries(random_rows(5, 2, len(PAGES)), len(PAGES))[0]
-NAIVE = naive_answers(PAGES, BATCH)
-
-# Whose failure leaves something behind that nobody can free, and that is no reason to raise.
+# If one of these fails, memory stays that nobody can free, and that is no reason to raise.
 RELEASING = {
     "cuMemFree",
     "cuMemFreeHost",
@@ -31,16 +28,11 @@ RELEASING = {
 }
 
 
-def open_gpu(array: Bytes = PAGES) -> Any:
-    return mg.open_engine(mg.PageMatrix(array), device="cuda:0")
-
-
 def use(engine: Any) -> None:
-    assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
+    assert_answers(engine)
     engine.read_pages()
     engine.time_phases(BATCH[:3])
-    options = {"max_micro_batch": 4, "lanes": 4, "graph": True}
-    assert np.array_equal(engine.answer(BATCH, **options).pages, NAIVE)
+    assert_answers(engine, max_micro_batch=4, lanes=4, graph=True)
 
 
 def calls_of(gpu: StandIn, work: Any) -> list[tuple[str, int]]:

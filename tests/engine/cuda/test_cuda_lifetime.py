@@ -19,20 +19,8 @@ import pytest
 import morphogen as mg
 import morphogen.engine.cuda.device_pages as device_pages
 from naive import naive_answers, random_pages, random_rows
+from small_gpu_engine import ARRAY, BATCH, assert_answers, open_gpu
 from standin_driver import StandIn
-
-ARRAY = random_pages(150, 40)
-PAGES = mg.PageMatrix(ARRAY)
-BATCH = mg.make_queries(random_rows(5, 2, len(ARRAY)), len(ARRAY))[0]
-NAIVE = naive_answers(ARRAY, BATCH)
-
-
-def open_gpu(device: str = "cuda:0") -> Any:
-    return mg.open_engine(PAGES, device=device)
-
-
-def assert_answers(engine: mg.Engine) -> None:
-    assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
 
 
 def live(gpu: StandIn) -> Counter[str]:

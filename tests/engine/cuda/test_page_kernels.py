@@ -23,6 +23,7 @@ from kernel_device import (
     WIDE,
     Cut,
     Device,
+    assert_scans,
     block_shape,
     expected,
     kernels,
@@ -40,50 +41,34 @@ def test_every_page_size_and_number_of_keys(
 ) -> None:
     # Two leaves of the tree and a tail, except where a page is so wide that this takes long.
     num_pages = 1111 if page_size <= 48 else 150
-    array = random_pages(num_pages, page_size)
-    keys = keys_for(num_pages, count)
-    device = Device(array, count, Cut(runs=3))
-    assert np.array_equal(device.launch(kernels, keys), expected(array, keys))
-    device.assert_clean()
+    assert_scans(kernels, (num_pages, page_size), count, Cut(runs=3))
 
 
 @pytest.mark.parametrize("runs", [1, 2, 5, 64])
 def test_runs_that_begin_anywhere(kernels: ptx_emulator.Module, runs: int) -> None:
     # Runs of 2,048 pages begin at no multiple of a leaf or a word; 64 of them have 32 pages each.
     num_pages = 2048 - 1
-    array = random_pages(num_pages, 512)
-    keys = keys_for(num_pages, 3)
-    device = Device(array, 3, Cut(runs=runs))
-    assert np.array_equal(device.launch(kernels, keys, seed=runs), expected(array, keys))
-    device.assert_clean()
+    assert_scans(kernels, (num_pages, 512), 3, Cut(runs=runs), seed=runs)
 
 
 @pytest.mark.parametrize("num_pages", [1, 31, 32, 33, 512, 513, 1025])
 def test_tails_of_pages(kernels: ptx_emulator.Module, num_pages: int) -> None:
-    array = random_pages(num_pages, 1040)
-    keys = keys_for(num_pages, 2)
-    device = Device(array, 2, Cut(runs=min(num_pages, 2)))
-    assert np.array_equal(device.launch(kernels, keys), expected(array, keys))
+    assert_scans(kernels, (num_pages, 1040), 2, Cut(runs=min(num_pages, 2)))
 
 
 @pytest.mark.parametrize("tile_vectors", [1, 7, 31, 32, 33, 100, 255, 256])
 def test_tiles_of_any_width(kernels: ptx_emulator.Module, tile_vectors: int) -> None:
     # The last tile is narrower: it may be cut among warps in another way.
-    array = random_pages(40, 16 * (2 * tile_vectors + tile_vectors // 2 + 1))
-    keys = keys_for(40, 3)
-    device = Device(array, 3, Cut(runs=2, tile_vectors=tile_vectors))
-    assert np.array_equal(device.launch(kernels, keys, seed=1), expected(array, keys))
-    device.assert_clean()
+    page_size = 16 * (2 * tile_vectors + tile_vectors // 2 + 1)
+    cut = Cut(runs=2, tile_vectors=tile_vectors)
+    assert_scans(kernels, (40, page_size), 3, cut, seed=1)
 
 
 def test_more_leaves_than_are_expanded_at_a_time(kernels: ptx_emulator.Module) -> None:
     # A window has 20 leaves, 10,240 pages: a second one needs more than the 2,048 pages that the
     # other cases stay under. Its pages are small for that.
     num_pages = 25 * 512 + 3
-    array = random_pages(num_pages, 16)
-    keys = keys_for(num_pages, 6)
-    device = Device(array, 6, Cut())
-    assert np.array_equal(device.launch(kernels, keys), expected(array, keys))
+    assert_scans(kernels, (num_pages, 16), 6, Cut())
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -100,11 +85,7 @@ def test_launches_into_the_same_buffers(kernels: ptx_emulator.Module, seed: int)
 @pytest.mark.parametrize("seed", range(12))
 def test_blocks_and_warps_in_any_order(kernels: ptx_emulator.Module, seed: int) -> None:
     # The last block to finish must see every block's sums, whichever that is.
-    array = random_pages(24, 4096)
-    keys = keys_for(24, 6)
-    device = Device(array, 6, Cut(runs=12))
-    assert np.array_equal(device.launch(kernels, keys, seed=seed), expected(array, keys))
-    device.assert_clean()
+    assert_scans(kernels, (24, 4096), 6, Cut(runs=12), seed=seed)
 
 
 def test_keys_of_the_deepest_tree(kernels: ptx_emulator.Module) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import morphogen as mg
 import ptx_emulator
-from kernel_device import Cut, Device, expected, kernels, keys_for
+from kernel_device import Cut, Device, assert_scans, expected, kernels, keys_for
 from naive import naive_answers, open_engine, random_pages, random_rows
 
 __all__ = ["kernels"]
@@ -24,51 +24,34 @@ SHORT_AND_FULL = [7, 12, 13, 24]
 @pytest.mark.parametrize("page_size", [1, 16, 48, 500, 512, 1000, 4096, 16384])
 def test_every_page_size(kernels: ptx_emulator.Module, page_size: int, count: int) -> None:
     num_pages = 1111 if page_size <= 48 else 150
-    array = random_pages(num_pages, page_size)
-    keys = keys_for(num_pages, count)
-    device = Device(array, count, Cut(runs=3))
-    assert np.array_equal(device.launch(kernels, keys), expected(array, keys))
-    device.assert_clean()
+    assert_scans(kernels, (num_pages, page_size), count, Cut(runs=3))
 
 
 @pytest.mark.parametrize("count", range(7, 25))
 def test_every_number_of_keys(kernels: ptx_emulator.Module, count: int) -> None:
-    array = random_pages(70, 520)
-    keys = keys_for(70, count)
-    device = Device(array, count, Cut(runs=2))
-    assert np.array_equal(device.launch(kernels, keys), expected(array, keys))
-    device.assert_clean()
+    assert_scans(kernels, (70, 520), count, Cut(runs=2))
 
 
 @pytest.mark.parametrize("count", [12, 24])
 @pytest.mark.parametrize("num_pages", [1, 2, 3, 4, 5, 31, 32, 33, 511, 512, 513, 1027])
 def test_tails_of_pages(kernels: ptx_emulator.Module, num_pages: int, count: int) -> None:
     # A jump takes 4 pages, a word of bits 32, a leaf 512.
-    array = random_pages(num_pages, 512)
-    keys = keys_for(num_pages, count)
-    device = Device(array, count, Cut(runs=min(num_pages, 2)))
-    assert np.array_equal(device.launch(kernels, keys), expected(array, keys))
+    assert_scans(kernels, (num_pages, 512), count, Cut(runs=min(num_pages, 2)))
 
 
 @pytest.mark.parametrize("count", [12, 24])
 @pytest.mark.parametrize("runs", [1, 5, 64])
 def test_runs_that_begin_anywhere(kernels: ptx_emulator.Module, runs: int, count: int) -> None:
     num_pages = 2048 - 1
-    array = random_pages(num_pages, 512)
-    keys = keys_for(num_pages, count)
-    device = Device(array, count, Cut(runs=runs))
-    assert np.array_equal(device.launch(kernels, keys, seed=runs), expected(array, keys))
-    device.assert_clean()
+    assert_scans(kernels, (num_pages, 512), count, Cut(runs=runs), seed=runs)
 
 
 @pytest.mark.parametrize("count", [12, 24])
 @pytest.mark.parametrize("tile_vectors", [1, 31, 32, 33, 100, 128])
 def test_tiles_of_any_width(kernels: ptx_emulator.Module, tile_vectors: int, count: int) -> None:
-    array = random_pages(40, 16 * (2 * tile_vectors + tile_vectors // 2 + 1))
-    keys = keys_for(40, count)
-    device = Device(array, count, Cut(runs=2, tile_vectors=tile_vectors))
-    assert np.array_equal(device.launch(kernels, keys, seed=1), expected(array, keys))
-    device.assert_clean()
+    page_size = 16 * (2 * tile_vectors + tile_vectors // 2 + 1)
+    cut = Cut(runs=2, tile_vectors=tile_vectors)
+    assert_scans(kernels, (40, page_size), count, cut, seed=1)
 
 
 @pytest.mark.parametrize("count", [12, 24])
@@ -102,11 +85,7 @@ def test_launches_into_the_same_buffers(kernels: ptx_emulator.Module, capacity: 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("count", [12, 24])
 def test_blocks_and_warps_in_any_order(kernels: ptx_emulator.Module, seed: int, count: int) -> None:
-    array = random_pages(24, 4096)
-    keys = keys_for(24, count)
-    device = Device(array, count, Cut(runs=6))
-    assert np.array_equal(device.launch(kernels, keys, seed=seed), expected(array, keys))
-    device.assert_clean()
+    assert_scans(kernels, (24, 4096), count, Cut(runs=6), seed=seed)
 
 
 @pytest.mark.parametrize("count", [12, 24])
