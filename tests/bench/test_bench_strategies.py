@@ -42,6 +42,10 @@ class FakeGpu:
             raise ValueError("graph must be False")
 
 
+def fake_gpu(**facts: Any) -> Any:
+    return FakeGpu(**facts)
+
+
 @pytest.fixture
 def cpu() -> Iterator[CpuEngine]:
     with CpuEngine(mg.PageMatrix(random_pages(40, 16)), threads=1) as engine:
@@ -52,14 +56,14 @@ def cpu() -> Iterator[CpuEngine]:
 
 
 def test_the_names_of_a_gpu():
-    strategies, lacking = strategies_of(["all"], FakeGpu())
+    strategies, lacking = strategies_of(["all"], fake_gpu())
     assert strategies == GPU_ALL
     assert lacking == ()
     assert list(strategies)[:2] == ["single", "chunks-2"]
 
 
 def test_what_a_gpu_lacks_of_all_is_said():
-    strategies, lacking = strategies_of(["all"], FakeGpu(widest=2, graph=False))
+    strategies, lacking = strategies_of(["all"], fake_gpu(widest=2, graph=False))
     assert list(strategies) == ["single", "chunks-2", "chunks-2-lanes-1", "chunks-2-lanes-4"]
     assert lacking == ("chunks-4", "chunks-8", "chunks-2-graph")
 
@@ -82,7 +86,7 @@ def test_the_loop_and_the_default_are_always_there(cpu):
 
 @pytest.mark.parametrize("name", GPU_ALL)
 def test_names_and_strategies_stand_for_each_other(name):
-    strategies, _ = strategies_of([name, "chunks-4-lanes-1-graph"], FakeGpu())
+    strategies, _ = strategies_of([name, "chunks-4-lanes-1-graph"], fake_gpu())
     assert strategies[name] == GPU_ALL[name]
     assert strategies["chunks-4-lanes-1-graph"] == Strategy(4, 1, graph=True)
     assert strategy_name(GPU_ALL[name], GPU_DEFAULT) == name

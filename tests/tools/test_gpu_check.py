@@ -15,6 +15,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def run(folder: Path, *stages: str, options: tuple[str, ...] = (), **variables: 
 
 
 @pytest.fixture(scope="module")
-def gpu_variables(standin_directory: Path) -> dict[str, str]:
+def gpu_variables(standin_directory: Path) -> dict[str, Any]:
     """Variables that make a small GPU of the stand-in, and small work of all stages."""
     path = environment(standin_directory)["LD_LIBRARY_PATH"]
     small = {"PAGES": "200", "MAX_PAGES": "300", "BATCHES": "1,2,5", "ITERATIONS": "2"}
@@ -149,7 +150,7 @@ shift 2
 """
 
 
-def test_the_sanitizers(tmp_path: Path, gpu_variables: dict[str, str]) -> None:
+def test_the_sanitizers(tmp_path: Path, gpu_variables: dict[str, Any]) -> None:
     tool = tmp_path / "cuda" / "bin" / "compute-sanitizer"
     tool.parent.mkdir(parents=True)
     tool.write_text(SANITIZER)
@@ -161,14 +162,14 @@ def test_the_sanitizers(tmp_path: Path, gpu_variables: dict[str, str]) -> None:
     assert result.code == 1
 
 
-def test_a_stage_that_takes_too_long(tmp_path: Path, gpu_variables: dict[str, str]) -> None:
+def test_a_stage_that_takes_too_long(tmp_path: Path, gpu_variables: dict[str, Any]) -> None:
     """The script ends and records it, and runs the next stage."""
     result = run(tmp_path, "parity", "facts", **gpu_variables, GPU_CHECK_SECONDS="0.01")
     assert result.table == dict.fromkeys(("parity", "facts"), "failed: out of time")
     assert result.code == 1
 
 
-def test_as_many_pages_as_fit(tmp_path: Path, gpu_variables: dict[str, str]) -> None:
+def test_as_many_pages_as_fit(tmp_path: Path, gpu_variables: dict[str, Any]) -> None:
     memory = dict.fromkeys(("STANDIN_TOTAL_MEMORY", "STANDIN_FREE_MEMORY"), str(4 << 20))
     variables = gpu_variables | memory | {"GPU_CHECK_MAX_PAGES": "max", "GPU_CHECK_BATCHES": "2"}
     result = run(tmp_path, "benchmax", **variables)
@@ -202,7 +203,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.fixture(scope="module")
 def whole(
     tmp_path_factory: pytest.TempPathFactory,
-    gpu_variables: dict[str, str],
+    gpu_variables: dict[str, Any],
     repository: tuple[Path, str],
 ) -> Run:
     """Run all stages. The first fails, and the others take the installed package."""
