@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fake_server import FakeServer, keyword_table, two_servers
-from morphogen.cli import FAILED, OK, USAGE, main
+from morphogen.cli import main
+from morphogen.cli.output import FAILED, OK, USAGE
 
 TABLE, LAYOUT, ITEMS = keyword_table()
 LAST = len(TABLE) - 1
@@ -24,7 +25,7 @@ def servers() -> Iterator[tuple[FakeServer, FakeServer]]:
 
 @pytest.fixture
 def get(servers: tuple[FakeServer, FakeServer]) -> list[str]:
-    """The command up to what is read."""
+    """The command up to its pages or keys."""
     return ["get", *(part for server in servers for part in ("--server", server.url))]
 
 

@@ -1,4 +1,4 @@
-"""The demo: what it fetches, shows and notices."""
+"""The demo: its pages, its output, and the wrong pages that it notices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import morphogen.cli as cli
+import morphogen.cli.progress_bar as progress_bar
 import morphogen.demo as demo
 from morphogen import dpf
 from morphogen.cli import main
@@ -219,7 +219,7 @@ def test_demo_on_a_gpu(gpu, file, capsys):
     assert result.differing == ()
     sizes = [strategy.micro_batch_sizes for strategy in result.strategies]
     assert sizes == [(1,) * 8, (2,) * 4], "the engine's own width is 2"
-    assert uploads == [(15 * 4096, 15 * 4096)] * 2, "one table for each server"
+    assert uploads == [(15 * 4096, 15 * 4096)] * 2, "each server gets the pages"
 
     assert main(["demo", str(file), "--fetch", "1,2"]) == 0, "auto takes the GPU"
     output = capsys.readouterr().out
@@ -229,7 +229,7 @@ def test_demo_on_a_gpu(gpu, file, capsys):
 
 def test_demo_shows_the_upload(gpu, file, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(progress_bar, "SILENT_SECONDS", 0.0)
     assert main(["demo", str(file), "--device", "cuda:0", "--fetch", "1"]) == 0
     assert "uploading" in capsys.readouterr().err
 

@@ -1,6 +1,6 @@
-"""The answers of a GPU: those of the CPU engine, byte for byte.
+"""The answers of a GPU equal those of the CPU engine, byte for byte.
 
-GPU_CHECK_TEST_PAGES, the most pages of a table, makes this quicker where the GPU is a stand-in.
+GPU_CHECK_TEST_PAGES limits the pages of a table, for a run on the stand-in GPU.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from naive import (
     assert_guards,
     guarded,
     open_engine,
+    random_pages,
     random_rows,
-    random_table,
 )
 
 pytestmark = pytest.mark.gpu
@@ -31,7 +31,8 @@ pytestmark = pytest.mark.gpu
 MOST_PAGES = int(os.environ.get("GPU_CHECK_TEST_PAGES", "70000"))
 
 PAGE_SIZES = (1, 16, 32, 48, 1000, 4096, 16384)
-# Around what a load, a selection word, a run and a leaf of the tree cover; many leaves; and a tail.
+# Sizes around the pages of a load, a selection word, a run and a leaf of the tree; many leaves;
+# and a tail.
 NUM_PAGES = (1, 2, 7, 31, 33, 63, 65, 511, 512, 513, 1025, 4099, 20_000, 65_536, 70_000)
 SHAPES = [
     (num_pages, page_size)
@@ -39,7 +40,7 @@ SHAPES = [
     if num_pages <= MOST_PAGES
 ]
 
-# Widths, lanes, whether launches are replayed.
+# Width, lanes, and whether launches are replayed.
 STRATEGIES = [(1, 1, False), (2, 2, True), (2, 4, False), (3, 4, True)]
 STRATEGIES += [
     (4, 1, True),
@@ -60,8 +61,8 @@ def open_gpu(table: Bytes | mg.PageMatrix) -> CudaEngine:
 
 @pytest.mark.parametrize(("num_pages", "page_size"), SHAPES)
 def test_answers_equal_the_cpu_engines(num_pages: int, page_size: int) -> None:
-    """Batches of 1 to 5 queries of 1 to 3 keys, both servers' halves, all with the same buffers."""
-    table = random_table(num_pages, page_size)
+    """Answer batches of 1 to 5 queries of 1 to 3 keys for both servers, in the same buffers."""
+    table = random_pages(num_pages, page_size)
     with open_gpu(table) as engine, open_engine(table) as reference:
         for keys, total in itertools.product((1, 2, 3), (1, 2, 3, 4, 5)):
             rows = random_rows(total, keys, num_pages)
@@ -76,7 +77,7 @@ def test_answers_equal_the_cpu_engines(num_pages: int, page_size: int) -> None:
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
 def test_the_pure_read_reads_every_byte(page_size: int) -> None:
-    table = random_table(min(MOST_PAGES, 3001), page_size)
+    table = random_pages(min(MOST_PAGES, 3001), page_size)
     padded = np.zeros((len(table), -(-page_size // 16) * 16), dtype=np.uint8)
     padded[:, :page_size] = table
     with open_gpu(table) as engine:
@@ -85,9 +86,9 @@ def test_the_pure_read_reads_every_byte(page_size: int) -> None:
 
 
 def test_every_page_can_be_fetched() -> None:
-    """Queries for the first and last pages of every block's run, and for pages between."""
+    """Fetch the first and last pages of every block's run, and pages between."""
     num_pages = min(MOST_PAGES, 40_001)
-    table = random_table(num_pages, 64)
+    table = random_pages(num_pages, 64)
     edges = np.linspace(0, num_pages, 200, dtype=int)
     wanted = np.unique(np.clip(np.concatenate((edges - 1, edges, edges + 1)), 0, num_pages - 1))
     rows = np.resize(wanted, (-(-wanted.size // 3), 3))
@@ -97,7 +98,7 @@ def test_every_page_can_be_fetched() -> None:
 
 
 def test_a_batch_in_chunks_equals_the_single_query_loop() -> None:
-    table = random_table(min(MOST_PAGES, 5000), 4096)
+    table = random_pages(min(MOST_PAGES, 5000), 4096)
     batch = mg.make_queries(random_rows(33, 3, len(table)), len(table))[0]
     with open_gpu(table) as engine:
         answer = engine.answer(batch)
@@ -109,8 +110,8 @@ def test_a_batch_in_chunks_equals_the_single_query_loop() -> None:
 
 @pytest.mark.parametrize("page_size", [16, 1000, 4096, 16384])
 def test_every_strategy_answers_as_the_cpu_does(page_size: int) -> None:
-    """Chunks of 1 to 8 queries of 1 to 3 keys, in 1, 2 and 4 lanes, launched and replayed."""
-    table = random_table(min(MOST_PAGES, 20_001), page_size)
+    """Run chunks of 1 to 8 queries of 1 to 3 keys in 1, 2 and 4 lanes, launched and replayed."""
+    table = random_pages(min(MOST_PAGES, 20_001), page_size)
     with open_gpu(table) as engine, open_engine(table) as reference:
         for keys in (1, 2, 3):
             batch = mg.make_queries(random_rows(11, keys, len(table)), len(table))[keys % 2]
@@ -122,8 +123,8 @@ def test_every_strategy_answers_as_the_cpu_does(page_size: int) -> None:
 
 
 def test_buffers_are_used_again_whatever_they_hold() -> None:
-    """Chunks of all kinds in any order: nothing of one shows in the next, in either lane."""
-    table = random_table(min(MOST_PAGES, 3000), 1000)
+    """Run chunks of all kinds in any order: no chunk shows in a later one, in either lane."""
+    table = random_pages(min(MOST_PAGES, 3000), 1000)
     order = np.random.default_rng(0).integers(1, (6, 4), (60, 2)).tolist()
     with open_gpu(table) as engine, open_engine(table) as reference:
         for seed, (total, keys) in enumerate(order):
@@ -134,7 +135,7 @@ def test_buffers_are_used_again_whatever_they_hold() -> None:
 
 @pytest.mark.parametrize("page_size", [1, 1000, 4096])
 def test_out_is_filled_and_nothing_beside_it(page_size: int) -> None:
-    table = random_table(min(MOST_PAGES, 3000), page_size)
+    table = random_pages(min(MOST_PAGES, 3000), page_size)
     batch = mg.make_queries(random_rows(5, 3, len(table)), len(table))[0]
     out, memory = guarded((5, 3, page_size))
     with open_gpu(table) as engine, open_engine(table) as reference:
@@ -148,7 +149,7 @@ def test_out_is_filled_and_nothing_beside_it(page_size: int) -> None:
 
 def test_a_mapped_file_with_a_short_last_page(tmp_path: Any) -> None:
     num_pages = min(MOST_PAGES, 3000)
-    data = random_table(num_pages, 4096)
+    data = random_pages(num_pages, 4096)
     (tmp_path / "table").write_bytes(data.tobytes()[:-1234])
     pages = mg.PageMatrix.open(tmp_path / "table", page_size=4096)
     batch = mg.make_queries([[0, num_pages // 2, num_pages - 1]], num_pages)[1]
@@ -161,7 +162,7 @@ def test_pages_that_the_device_makes(page_size: int) -> None:
     num_pages, seed = min(MOST_PAGES, 3001), 2**64 - 5
     table = np.ascontiguousarray(generated_pages(seed, np.arange(num_pages), page_size))
     batch = mg.make_queries(random_rows(3, 3, num_pages), num_pages)[0]
-    with open_gpu(random_table(1, 1)) as engine:
+    with open_gpu(random_pages(1, 1)) as engine:
         ordinal = int(engine.device.removeprefix("cuda:"))
     unbacked = mg.PageMatrix(unbacked_pages(num_pages, page_size))
     with CudaEngine(unbacked, ordinal, generate=seed) as engine, open_engine(table) as reference:
@@ -169,7 +170,7 @@ def test_pages_that_the_device_makes(page_size: int) -> None:
 
 
 def test_an_empty_batch() -> None:
-    with open_gpu(random_table(9, 20)) as engine:
+    with open_gpu(random_pages(9, 20)) as engine:
         answer = engine.answer([])
     assert answer.pages.shape == (0, 3, 20)
     assert answer.micro_batch_sizes == ()

@@ -1,4 +1,4 @@
-"""A small table that is served: its queries, a server's address, what it says."""
+"""A small table on a server: its queries, the server's address, its problem documents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from held_engine import HeldEngine
 from morphogen.service import create_app, describe_table
 from morphogen.service.process import ServerProcess
 from morphogen.wire import QUERY_PATH
-from naive import Bytes, open_engine, random_rows, random_table
+from naive import Bytes, open_engine, random_pages, random_rows
 
 PAGES, PAGE_SIZE = 700, 48
 EPOCH = 5
@@ -27,7 +27,7 @@ PROBLEM = "application/problem+json"
 
 @pytest.fixture(scope="module")
 def table() -> Bytes:
-    return random_table(PAGES, PAGE_SIZE)
+    return random_pages(PAGES, PAGE_SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def ask(http: httpx.Client, url: str, body: Any, kind: str, path: str = QUERY_PA
 
 
 def problem(response: httpx.Response, status: int, field: str = "") -> dict[str, Any]:
-    """A problem document, checked."""
+    """Check a problem document and return it."""
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == PROBLEM
     document: dict[str, Any] = response.json()
@@ -73,7 +73,7 @@ def problem(response: httpx.Response, status: int, field: str = "") -> dict[str,
 
 
 class LiveApp:
-    """The application on a socket in this process, over an engine that a test can hold."""
+    """Serve the application on a socket in this process, over an engine that a test can hold."""
 
     def __init__(
         self,

@@ -10,57 +10,47 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import morphogen
 from morphogen.bench.concurrency import ConcurrencyRow, measure_concurrency
 from morphogen.bench.config import BenchmarkConfig
-from morphogen.bench.csv import BenchmarkCsv
 from morphogen.bench.describe import describe_grid, describe_size
 from morphogen.bench.expected import Expected, expect, nothing_expected
-from morphogen.bench.matrix import StrategyMatrix, StrategyRow as StrategyRow
 from morphogen.bench.pages import open_pages, page_reader, with_progress
 from morphogen.bench.phases import PhaseRow, measure_phases
-from morphogen.bench.result import BenchmarkResult as BenchmarkResult
-from morphogen.bench.rounds import RoundTimes
-from morphogen.bench.trial import COLUMNS, PLAIN, BenchmarkEngine, BenchmarkRow, Trial
+from morphogen.bench.result import BenchmarkCsv, BenchmarkResult as BenchmarkResult
+from morphogen.bench.strategies import StrategyMatrix, StrategyRow as StrategyRow
+from morphogen.bench.trial import PLAIN, BenchmarkRow, RoundTimes, Trial
 from morphogen.bench.workload import RandomFetch, available_memory, generated_pages, random_fetch
 from morphogen.engine import device_candidates
 from morphogen.engine.base import Engine
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.cuda.status import driver_status
 from morphogen.pages import PageMatrix
+from morphogen.progress import Progress, StagedProgress, stage
 from morphogen.query import Query
 
 if TYPE_CHECKING:
     from morphogen.engine.cuda import CudaEngine
 
-# Work done, work in all, and what it is: "measuring".
-Progress = Callable[[int, int, str], None]
-# Bytes sent, and bytes in all.
-Upload = Callable[[int, int], None]
-
-# To add up the pages that a GPU made, the host must make them all again: seconds a GiB.
+# Pages that a GPU made must be made again by the host to be added up, which takes seconds a GiB.
 _MAX_NAIVE_BYTES = 1 << 30
-# The naive answer reads half of the table for each key: seconds for so many bytes of keys x table.
+# The naive answer reads half of the pages for each key: seconds for so many keys x bytes of pages.
 _MAX_NAIVE_WORK = 8 << 30
 
 
-Opener = Callable[[PageMatrix, BenchmarkConfig, Upload | None], BenchmarkEngine]
+Opener = Callable[[PageMatrix, BenchmarkConfig, Progress], Engine]
 
 
-def _open_cpu(pages: PageMatrix, config: BenchmarkConfig, upload: Upload | None) -> BenchmarkEngine:
+def _open_cpu(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> Engine:
     return CpuEngine(pages, threads=config.threads, instruction_set=config.instruction_set)
 
 
-def _open_cuda(
-    pages: PageMatrix, config: BenchmarkConfig, upload: Upload | None
-) -> BenchmarkEngine:
+def _open_cuda(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> Engine:
     from morphogen.engine.cuda import CudaEngine
 
-    device_candidates(config.device)  # looks for the driver, and says what is missing
+    device_candidates(config.device)  # raises if there is no driver, and names what is missing
     generate = config.seed % 2**64 if config.generated else None
     return CudaEngine(pages, config.ordinal, progress=upload, generate=generate)
 
@@ -72,7 +62,7 @@ def run_benchmark(
     config: BenchmarkConfig,
     *,
     csv_path: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
+    progress: StagedProgress | None = None,
     opener: Opener | None = None,
 ) -> BenchmarkResult:
     """Measure and check every batch size.
@@ -81,10 +71,10 @@ def run_benchmark(
     ----------
     config : BenchmarkConfig
     csv_path : path-like, optional
-        Where to write the rows as CSV, each as soon as it is measured, so that an interrupted run
-        leaves what it had.
+        The CSV file to write the rows to, each as soon as it is measured, so that an interrupted
+        run leaves those it had.
     progress : callable, optional
-        Called between steps with the work done, the work in all, and what it is: "making pages",
+        Called between steps with the work done, the work in all, and the stage: "making pages",
         "uploading" them to a GPU, "checking" answers by adding pages up, "measuring", "concurrent
         callers".
     opener : callable, optional
@@ -98,11 +88,12 @@ def run_benchmark(
     Raises
     ------
     DeviceError, OSError, ValueError
-        If the device cannot be used or has no room, a file cannot be read or written, the table
-        does not fit the memory, or the engine refuses an option.
+        If the device cannot be used or has no room, a file cannot be read or written, the pages
+        do not fit the memory, or the engine refuses an option.
     """
     if opener is None:
         opener = OPENERS[config.device.partition(":")[0]]
+    told = progress or _tell_nobody
     available = available_memory()
     if config.memory > available:
         raise ValueError(
@@ -110,21 +101,20 @@ def run_benchmark(
             f"{describe_size(config.memory)} of memory, and only {describe_size(available)} are "
             "available"
         )
-    matrix = open_pages(config, _step(progress, "making pages"))
+    matrix = open_pages(config, stage(told, "making pages"))
     fetch = random_fetch(config.num_pages, config.queries, config.keys_per_query, config.seed + 1)
     with ExitStack() as stack:
-        upload = _step(progress, "uploading")
-        engine = stack.enter_context(closing(opener(matrix, config, upload)))
+        engine = stack.enter_context(closing(opener(matrix, config, stage(told, "uploading"))))
         strategies = StrategyMatrix(config.strategies, engine) if config.strategies else None
         run = _Run(config, engine, fetch, strategies)
         result = _describe(config, engine)
         if csv_path is not None:
             # newline="": the csv module ends the lines itself.
             file = stack.enter_context(Path(csv_path).open("w", encoding="utf-8", newline=""))
-            run.csv = BenchmarkCsv(file, _header(result), COLUMNS)
-        run.expected = _expect(config, matrix, fetch, engine, _step(progress, "checking"))
-        run.measure_batches(_step(progress, "measuring"))
-        run.measure_callers(_step(progress, "concurrent callers"))
+            run.csv = BenchmarkCsv(file, result)
+        run.expected = _expect(config, matrix, fetch, engine, stage(told, "checking"))
+        run.measure_batches(stage(told, "measuring"))
+        run.measure_callers(stage(told, "concurrent callers"))
     return replace(
         result,
         rows=tuple(run.rows),
@@ -138,21 +128,17 @@ def run_benchmark(
     )
 
 
-def _step(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else partial(_tell, progress, what)
-
-
-def _tell(progress: Progress, what: str, done: int, total: int) -> None:
-    progress(done, total, what)
+def _tell_nobody(done: int, total: int, stage: str) -> None:
+    pass
 
 
 class _Run:
-    """What a run has measured so far."""
+    """A run, with its measurements so far."""
 
     def __init__(
         self,
         config: BenchmarkConfig,
-        engine: BenchmarkEngine,
+        engine: Engine,
         fetch: RandomFetch,
         strategies: StrategyMatrix | None,
     ) -> None:
@@ -168,7 +154,7 @@ class _Run:
         self.concurrency: list[ConcurrencyRow] = []
         self.failures: list[str] = []
 
-    def measure_batches(self, progress: Callable[[int, int], None] | None) -> None:
+    def measure_batches(self, progress: Progress) -> None:
         """Run the rounds of every batch size."""
         config = self.config
         rounds = config.warmup + config.iterations
@@ -181,8 +167,7 @@ class _Run:
             for number in range(rounds):
                 trial.round(number, timed=number >= config.warmup)
                 done += q
-                if progress is not None:
-                    progress(done, total)
+                progress(done, total)
             self._add(trial, queries)
 
     def _add(self, trial: Trial, queries: list[Query]) -> None:
@@ -201,11 +186,11 @@ class _Run:
         if self.csv is not None:
             self.csv.write(self.rows[-1])
 
-    def measure_callers(self, progress: Callable[[int, int], None] | None) -> None:
+    def measure_callers(self, progress: Progress) -> None:
         """Let callers ask at the same time, as many as the configuration says."""
         for callers in self.config.concurrency:
             rows, faults = measure_concurrency(
-                cast(Engine, self.engine),
+                self.engine,
                 self.fetch.queries[0][:callers],
                 self.expected,
                 warmup=self.config.warmup,
@@ -216,7 +201,7 @@ class _Run:
             self.failures += [f"callers = {callers}: {fault}" for fault in faults]
 
 
-def _describe(config: BenchmarkConfig, engine: BenchmarkEngine) -> BenchmarkResult:
+def _describe(config: BenchmarkConfig, engine: Engine) -> BenchmarkResult:
     if not config.on_gpu:
         cpu = cast(CpuEngine, engine)
         return BenchmarkResult(config, cpu.device, cpu.instruction_set, cpu.threads)
@@ -233,44 +218,16 @@ def _describe(config: BenchmarkConfig, engine: BenchmarkEngine) -> BenchmarkResu
     )
 
 
-def _header(result: BenchmarkResult) -> dict[str, object]:
-    config = result.config
-    gpu = {
-        "device_name": result.device_name,
-        "multiprocessors": result.multiprocessors,
-        "grid": result.grid,
-        "pages_made_on": "device" if config.generated else "host",
-    }
-    return {
-        "morphogen": morphogen.__version__,
-        "device": result.device,
-        "instruction_set": result.instruction_set,
-        "threads": result.threads,
-        "pages": config.num_pages,
-        "page_size": config.page_size,
-        "keys_per_query": config.keys_per_query,
-        "iterations": config.iterations,
-        "warmup": config.warmup,
-        "seed": config.seed,
-        "table": "random" if config.matrix_file is None else config.matrix_file.name,
-        "times": "medians; spread is the distance of the quartiles over the median",
-        "ratios": "to a pure read: medians of the ratios within each round",
-        "checksum": "BLAKE2b of 16 bytes over the pages of the answer in request order",
-        "sync": "the strictly synchronous loop, one call for each query",
-        **(gpu if config.on_gpu else {}),
-    }
-
-
 def _expect(
     config: BenchmarkConfig,
     matrix: PageMatrix,
     fetch: RandomFetch,
-    engine: BenchmarkEngine,
-    progress: Callable[[int, int], None] | None,
+    engine: Engine,
+    progress: Progress,
 ) -> Expected:
     positions: Sequence[int] = range(config.queries)
     if config.queries * config.keys_per_query * matrix.nbytes > _MAX_NAIVE_WORK:
-        # The last query of every batch, so that larger batches are checked at several places.
+        # Check the last query of every batch: several places of a large one.
         positions = sorted({size - 1 for size in (*config.batch_sizes, *config.concurrency)})
     expected = nothing_expected(config.keys_per_query, config.page_size)
     if not config.generated or matrix.nbytes <= _MAX_NAIVE_BYTES:
@@ -278,8 +235,8 @@ def _expect(
         expected = expect(read, matrix.num_pages, matrix.page_size, fetch, positions)
     if not config.generated:
         return expected
-    # However large the table: every page that a query fetches can be made again alone. In reverse,
-    # so that what is always wrong in one place of a batch does not cancel out.
+    # Among any number of pages, those that a query fetches can be made again alone. Party 1 answers
+    # in reverse, so that a fault in one place of a batch does not cancel out.
     return expected.with_other_party(
         engine.answer(fetch.queries[1][::-1]).pages[::-1],
         generated_pages(config.seed, fetch.indices, config.page_size),
@@ -287,7 +244,7 @@ def _expect(
 
 
 def _phases(
-    config: BenchmarkConfig, engine: BenchmarkEngine, queries: list[Query], trial: Trial
+    config: BenchmarkConfig, engine: Engine, queries: list[Query], trial: Trial
 ) -> tuple[list[PhaseRow], list[str]]:
     rows, faults = [], []
     for width in (1, None) if len(queries) > 1 else (1,):

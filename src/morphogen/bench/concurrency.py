@@ -17,6 +17,7 @@ from morphogen.bench.statistics import Spread, p99
 from morphogen.bench.workload import Pages
 from morphogen.engine.base import Engine
 from morphogen.errors import DeviceError
+from morphogen.progress import Progress
 from morphogen.query import Answer, Query
 
 LONE, DIRECT, BATCHER = "lone", "direct", "batcher"
@@ -24,7 +25,7 @@ LONE, DIRECT, BATCHER = "lone", "direct", "batcher"
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyRow:
-    """What callers met who each ask for one query after the other, without a pause.
+    """Callers who each ask for one query after the other, without a pause.
 
     Attributes
     ----------
@@ -63,7 +64,7 @@ class ConcurrencyRow:
 
 
 class _Way:
-    """One way to call, and what came of it."""
+    """One way to call, with its times and answers."""
 
     def __init__(self, name: str, queries: list[Query], call: Callable[[Query], Answer]) -> None:
         self.name = name
@@ -93,7 +94,7 @@ class _Way:
             for query in self.queries:
                 callers.append(pool.submit(caller, query))
         except RuntimeError as error:
-            barrier.abort()  # those that wait for a thread which cannot be started
+            barrier.abort()  # no started thread shall wait for one that cannot be started
             raise DeviceError(f"cannot start {len(self.queries)} threads: {error}") from None
         made = [future.result() for future in callers]
         if not self.first:
@@ -102,7 +103,7 @@ class _Way:
             for _, _, answer in requests:
                 if not np.array_equal(answer.pages, self.first[at]):
                     self.wrong.add(at)
-                # A chunk of n is told to each of its n queries.
+                # Each of the n queries of a chunk is told n.
                 self.chunks.append(answer.micro_batch_sizes[0] if answer.micro_batch_sizes else 0)
         if timed:
             times = [(start, end) for requests in made for start, end, _ in requests]
@@ -112,12 +113,12 @@ class _Way:
 
     @property
     def mean_chunk(self) -> float:
-        """Mean queries in a chunk, 0 if a chunk said that it had none."""
+        """Mean queries in a chunk; 0 if a chunk claims to have none."""
         passes = sum(1 / size for size in self.chunks) if all(self.chunks) else 0.0
         return len(self.chunks) / passes if passes else 0.0
 
     def faults(self, right: Pages, expected: Expected, widest: int) -> list[str]:
-        """What was wrong in any round, in words."""
+        """The faults in any round, in words."""
         name = f"answers by way of {self.name}"
         faults = []
         if self.wrong:
@@ -128,7 +129,7 @@ class _Way:
             return [*faults, f"the {name} have the shapes {sorted(shapes)}, not {wanted}"]
         pages = np.concatenate(self.first)
         faults += expected.faults(name, pages)
-        # The loop may itself have answered too little.
+        # The loop itself may have too few answers.
         differing = [
             at
             for at, page in enumerate(pages)
@@ -138,7 +139,7 @@ class _Way:
             faults.append(
                 f"the {name} differ from the single-query loop for the callers {differing}"
             )
-        # Each chunk of n has told n queries that it was one of n, and no chunk is too wide.
+        # A chunk of n is counted n times, and no chunk is too wide.
         odd = [
             size
             for size in set(self.chunks)
@@ -156,7 +157,7 @@ def measure_concurrency(
     *,
     warmup: int,
     iterations: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress,
 ) -> tuple[list[ConcurrencyRow], list[str]]:
     """Let as many callers as there are queries ask at the same time, each for its own.
 
@@ -168,13 +169,13 @@ def measure_concurrency(
     expected : Expected
     warmup, iterations : int
         Rounds that do not count, and rounds that do.
-    progress : callable, optional
+    progress : callable
         Called with the rounds done and the rounds in all.
 
     Returns
     -------
     tuple of (list of ConcurrencyRow, list of str)
-        The second says what was wrong with the answers.
+        The second has the faults of the answers.
     """
     right = engine.answer(queries, max_micro_batch=1).pages
     callers = len(queries)
@@ -190,8 +191,7 @@ def measure_concurrency(
         for number in range(total):
             for way in ways if number % 2 == 0 else reversed(ways):
                 way.round(pool, timed=number >= warmup)
-            if progress is not None:
-                progress(number + 1, total)
+            progress(number + 1, total)
         widest = {LONE: 1, DIRECT: 1, BATCHER: batcher.max_micro_batch}
     rows, faults = [], []
     for way in ways:

@@ -1,9 +1,8 @@
-"""The table of a benchmark: random pages, those of a file, or those that a GPU makes itself."""
+"""The pages of a benchmark: random ones, those of a file, or those that a GPU makes itself."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 import numpy as np
 
@@ -16,10 +15,11 @@ from morphogen.bench.workload import (
     unbacked_pages,
 )
 from morphogen.pages import PageMatrix
+from morphogen.progress import Progress, by_the_hundredth
 
 
 def pages_of_file(path: str | os.PathLike[str], page_size: int, most: int | None) -> int:
-    """How many pages of a file are measured.
+    """The number of pages of a file that are measured.
 
     Parameters
     ----------
@@ -41,10 +41,8 @@ def pages_of_file(path: str | os.PathLike[str], page_size: int, most: int | None
     return pages if most is None else min(pages, most)
 
 
-def open_pages(
-    config: BenchmarkConfig, progress: Callable[[int, int], None] | None = None
-) -> PageMatrix:
-    """The table that a configuration asks for.
+def open_pages(config: BenchmarkConfig, progress: Progress | None = None) -> PageMatrix:
+    """Open the pages that a configuration asks for.
 
     Parameters
     ----------
@@ -55,7 +53,7 @@ def open_pages(
     Returns
     -------
     PageMatrix
-        Not to be read where the device makes the pages.
+        Not to be read if the device makes the pages.
 
     Raises
     ------
@@ -65,9 +63,9 @@ def open_pages(
     if config.generated:
         return PageMatrix(unbacked_pages(config.num_pages, config.page_size))
     if config.matrix_file is None:
-        progress = progress and _by_the_hundredth(progress)
+        told = progress and by_the_hundredth(progress)
         return PageMatrix(
-            random_pages(config.num_pages, config.page_size, config.seed, progress=progress)
+            random_pages(config.num_pages, config.page_size, config.seed, progress=told)
         )
     matrix = PageMatrix.open(config.matrix_file, config.page_size)
     if matrix.num_pages < config.num_pages:
@@ -84,7 +82,7 @@ def open_pages(
 
 
 def page_reader(config: BenchmarkConfig, matrix: PageMatrix) -> PageReader:
-    """What gives any pages of the table, without the engine that is measured.
+    """A reader of any pages, without the engine that is measured.
 
     Parameters
     ----------
@@ -110,41 +108,24 @@ def page_reader(config: BenchmarkConfig, matrix: PageMatrix) -> PageReader:
     return read
 
 
-def with_progress(
-    read: PageReader, num_pages: int, progress: Callable[[int, int], None] | None
-) -> PageReader:
-    """A reader that tells how far it has come.
+def with_progress(read: PageReader, num_pages: int, progress: Progress) -> PageReader:
+    """A reader that reports its progress.
 
     Parameters
     ----------
     read : callable
     num_pages : int
-    progress : callable or None
+    progress : callable
         Called with the pages that were read before, and the pages in all, a hundred times.
 
     Returns
     -------
     callable
     """
-    if progress is None:
-        return read
-    progress = _by_the_hundredth(progress)
+    told = by_the_hundredth(progress)
 
     def tell(start: int, stop: int) -> Pages:
-        progress(start, num_pages)
+        told(start, num_pages)
         return read(start, stop)
-
-    return tell
-
-
-def _by_the_hundredth(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """The same, called only when another hundredth is done: drawing a bar takes its time."""
-    told = -1
-
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if 100 * done // total != told:
-            told = 100 * done // total
-            progress(done, total)
 
     return tell

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from morphogen.cli.arguments import Print, Progress, add_device, int_list
+from morphogen.cli.arguments import add_device, int_list
+from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.progress import StagedProgress
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from morphogen.bench.config import BenchmarkConfig
+
+SUMMARY = "compare the batch with the single-query loop and a read"
 
 _PAGES = 65536
 _MOST = "max"
@@ -20,25 +22,25 @@ _MOST = "max"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    table = parser.add_argument_group("the table")
-    table.add_argument(
+    pages = parser.add_argument_group("the table")
+    pages.add_argument(
         "--pages",
         type=_page_count,
         metavar="N",
         help=f"pages in the table, random; on a GPU also: {_MOST}, as many as fit; with "
         f"--matrix-file no more than these of the file (default: {_PAGES}, or all of the file)",
     )
-    table.add_argument(
+    pages.add_argument(
         "--page-size", type=int, default=4096, metavar="BYTES", help="bytes a page (default: 4096)"
     )
-    table.add_argument(
+    pages.add_argument(
         "--matrix-file",
         type=Path,
         metavar="FILE",
         help="measure the pages of a file, which is mapped, not read into memory; a short last "
         "page is filled up with zeros",
     )
-    table.add_argument(
+    pages.add_argument(
         "--pages-on",
         choices=("host", "device"),
         help="made on the host and uploaded, or made on the GPU (default on a GPU: device)",
@@ -58,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="on the CPU (default: the widest, see morphogen doctor)",
     )
 
-    what = parser.add_argument_group("what is measured")
-    what.add_argument(
+    measured = parser.add_argument_group("what is measured")
+    measured.add_argument(
         "--batch-sizes",
         type=int_list,
         default=(1, 2, 4, 8, 16, 32),
@@ -72,10 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--warmup", 2, "W", "rounds before them that are not"),
         ("--seed", 0, "S", "of pages, indices and keys"),
     ):
-        what.add_argument(
+        measured.add_argument(
             option, type=int, default=default, metavar=metavar, help=f"{text} (default: {default})"
         )
-    what.add_argument(
+    measured.add_argument(
         "--strategies",
         type=_names,
         default=(),
@@ -83,14 +85,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also run every batch in other ways, and say which is best: all, or names such as "
         "single, chunks-4, chunks-2-lanes-1, chunks-2-graph",
     )
-    what.add_argument(
+    measured.add_argument(
         "--concurrency",
         type=int_list,
         default=(),
         metavar="N,...",
         help="also let N callers ask at the same time, by direct calls and through a MicroBatcher",
     )
-    what.add_argument(
+    measured.add_argument(
         "--phases", action="store_true", help="on a GPU: measure the phases of a batch too"
     )
 
@@ -120,26 +122,23 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def run(args: argparse.Namespace, progress: Progress, print_result: Print) -> int:
+def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
     """Measure, print, and say whether every answer was right."""
     import morphogen.bench as bench
-    import morphogen.cli.show_bench as tables_bench
+    import morphogen.cli.show_bench as show_bench
     from morphogen.bench.plot import check_plot, draw_benchmark
 
     if args.plot is not None:
         check_plot(args.plot)
     result = bench.run_benchmark(_config(args), csv_path=args.csv, progress=progress)
 
-    def show(console: Console) -> None:
-        tables_bench.show_benchmark(result, console)
-
-    print_result(result.as_dict(), show)
+    print_result(result.as_dict(), lambda console: show_bench.show_benchmark(result, console))
     for failure in result.failures:
         print(f"morphogen: {failure}", file=sys.stderr)
     if args.plot is not None:
-        # Last: a disk that is full must not cost what was measured.
+        # Last: a full disk must not cost the measurements.
         draw_benchmark(result, args.plot)
-    return 1 if result.failures else 0
+    return FAILED if result.failures else OK
 
 
 def _config(args: argparse.Namespace) -> BenchmarkConfig:

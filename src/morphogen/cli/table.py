@@ -11,20 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from morphogen.cli.output import OK, PrintResult
+from morphogen.progress import Progress, StagedProgress, stage
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from morphogen.keyword import BuiltTable
 
-Progress = Callable[[int, int], None]
-Emit = Callable[[dict[str, Any], Callable[["Console"], None]], None]
+SUMMARY = "build a keyword table from a CSV file"
 
 _STEP = 1 << 12  # rows between two calls of progress
 _MAX_FIELD = 1 << 17  # characters; Python's own limit too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes.
+    """Add the actions of the command, and their options.
 
     Parameters
     ----------
@@ -62,16 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, progress: Progress, emit: Emit) -> int:
-    """Build a table as the arguments say, and print what it is.
+def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
+    """Build a table as the arguments say, and print its facts.
 
     Parameters
     ----------
     args : argparse.Namespace
     progress : callable
         Called with the work done and the work in all, for one stage after the other.
-    emit : callable
-        Prints the result: called with it for JSON, and with a function that shows it to people.
+    print_result : callable
+        Prints the result as JSON, or shows it to people.
 
     Returns
     -------
@@ -102,12 +104,13 @@ def run(args: argparse.Namespace, progress: Progress, emit: Emit) -> int:
     check_range("--page-size", args.page_size, 1, MAX_PAGE_SIZE)
     if len(args.delimiter) != 1 or args.delimiter in '"\r\n':
         raise ValueError(f"--delimiter must be one character, not {args.delimiter!r}")
-    items = _read_items(args, progress)
-    built = build_table(items, page_size=args.page_size, progress=progress)
-    header = write_table(args.output, built.pages, built.layout, progress=progress)
+    working = stage(progress, "working")
+    items = _read_items(args, working)
+    built = build_table(items, page_size=args.page_size, progress=working)
+    header = write_table(args.output, built.pages, built.layout, progress=working)
     data = _as_dict(args.output, built, header.digest)
-    emit(data, lambda console: _show(data, console))
-    return 0
+    print_result(data, lambda console: _show(data, console))
+    return OK
 
 
 def _as_dict(path: Path, built: BuiltTable, digest: bytes) -> dict[str, Any]:
@@ -134,9 +137,9 @@ def _show(data: dict[str, Any], console: Console) -> None:
 
     console.print(f"Table  {data['table']}", soft_wrap=True)
     console.print(f"SHA-256 of its pages  {data['sha256']}", soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
+    rows = Table(box=box.SIMPLE_HEAD, show_header=False)
+    rows.add_column()
+    rows.add_column(justify="right")
     for name, text in (
         ("entries", f"{data['entries']:,}"),
         ("pages", f"{data['pages']:,}"),
@@ -147,8 +150,8 @@ def _show(data: dict[str, Any], console: Console) -> None:
         ("file", f"{data['bytes']:,} bytes"),
         ("seeds tried", f"{data['seed_tries']}"),
     ):
-        table.add_row(name, text)
-    console.print(table)
+        rows.add_row(name, text)
+    console.print(rows)
 
 
 def _read_items(args: argparse.Namespace, progress: Progress) -> list[tuple[bytes, bytes]]:
@@ -226,7 +229,7 @@ def _column(path: Path, heading: Sequence[str], option: str, name: str) -> int:
         return heading.index(name)
     if count:
         raise ValueError(f"{path}:1: {count} columns have the name {name!r} that {option} gives")
-    # Their names are left out: where a heading was forgotten, they are somebody's keys.
+    # Their names are left out: if the heading was forgotten, they are somebody's keys.
     hint = " (--delimiter says what stands between columns)" if len(heading) == 1 else ""
     raise ValueError(
         f"{path}:1: {option}: none of the {len(heading)} columns is named {name!r}{hint}"

@@ -1,10 +1,10 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """The CUDA driver, as the GPU engine sees it: objects that own what they free, calls that raise.
 
 Objects are made, and their methods called, in a context that `Context.enter` made current; they
 free themselves in any thread, at any time. Nothing here knows of pages or keys.
 
-A call costs one comparison more than the driver's own; what went wrong is worked out elsewhere.
+A call costs one comparison more than the driver's own; errors are made out of line.
 """
 
 from typing import Any

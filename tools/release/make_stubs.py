@@ -1,11 +1,15 @@
 """Write the .pyi stubs of the Cython modules, from the modules as they are installed.
 
-    python tools/make_stubs.py            writes them beside the sources
-    python tools/make_stubs.py --check    exits with 1 where a committed stub is out of date
+    python tools/release/make_stubs.py            writes them beside the sources
+    python tools/release/make_stubs.py --check    exits with 1 where a stub is out of date
 
-Signatures come from the annotations in the .pyx files, which compiled modules carry. What they do
-not carry is read from the sources: constructors of C classes, and their read-only attributes.
-Docstrings are copied: of a compiled module, an editor shows the stub's or none.
+Compiled modules carry the signatures, with the annotations of the .pyx files. The sources have the
+rest: constructors of C classes, and their read-only attributes. Docstrings are copied, because an
+editor shows the stub's docstring of a compiled module or none.
+
+Two generators were tried and do not serve. mypy's stubgen finds no signature in a compiled module.
+stubgen-pyx 0.3 keeps @cython.final, which a user's checker cannot resolve, and loses each type
+that the .pyx does not import.
 """
 
 from __future__ import annotations
@@ -17,46 +21,56 @@ import re
 import subprocess
 import sys
 import textwrap
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-SOURCES = Path(__file__).resolve().parent.parent / "src"
-MODULES = (
-    "morphogen.dpf",
-    "morphogen.instruction_set",
-    "morphogen.planner",
-    "morphogen.engine.cuda._driver",
-    "morphogen.engine.cpu",
-    "morphogen.engine.cuda.engine",
-    "morphogen.engine.cuda.device_pages",
-    "morphogen.engine.cuda.lane",
-    "morphogen.engine.cuda.page_kernel",
-)
+SOURCES = Path(__file__).resolve().parents[2] / "src"
 
-# Where the names that annotations use come from.
+# The names in annotations that are not the package's own classes.
 IMPORTS = {
     "Any": "from typing import Any",
     "SupportsIndex": "from typing import SupportsIndex",
     "np": "import numpy as np",
     "npt": "import numpy.typing as npt",
-    # In collections.abc from Python 3.12 on; type checkers know this one for all versions.
+    # This is in collections.abc from Python 3.12 on. Type checkers know typing_extensions in all
+    # versions.
     "Buffer": "from typing_extensions import Buffer",
-    "Answer": "from morphogen.query import Answer",
     "Callable": "from collections.abc import Callable",
-    "Context": "from morphogen.engine.cuda._driver import Context",
-    "DevicePages": "from morphogen.engine.cuda.device_pages import DevicePages",
-    "Engine": "from morphogen.engine.base import Engine",
-    "Grid": "from morphogen.engine.cuda.grid import Grid",
-    "Kernel": "from morphogen.engine.cuda._driver import Kernel",
-    "Module": "from morphogen.engine.cuda._driver import Module",
-    "PageMatrix": "from morphogen.pages import PageMatrix",
-    "PhaseTimes": "from morphogen.engine.cuda.phases import PhaseTimes",
-    "Query": "from morphogen.query import Query",
-    "Strategy": "from morphogen.engine.strategy import Strategy",
+    "Progress": "from morphogen.progress import Progress",
 }
 
 C_TYPES = dict.fromkeys(("Py_ssize_t", "size_t", "uint64_t"), "int") | {"bint": "bool"}
+
+
+def dotted(path: Path) -> str:
+    """Return the name of the module of a source."""
+    return ".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def class_homes() -> dict[str, list[str]]:
+    """Return the modules that define each class of the package, by the class's name."""
+    homes: dict[str, list[str]] = {}
+    for path in sorted([*SOURCES.rglob("*.py"), *SOURCES.rglob("*.pyx")]):
+        for name in re.findall(r"^(?:cdef )?class (\w+)", path.read_text(), re.MULTILINE):
+            homes.setdefault(name, []).append(dotted(path))
+    return homes
+
+
+def imports(code: str, module_name: str) -> list[str]:
+    """Return the imports that a stub needs for the names in its annotations."""
+    lines = []
+    for name in sorted(set(re.findall(r"\b[A-Za-z]\w*", code))):
+        homes = class_homes().get(name, [])
+        if name in IMPORTS:
+            lines.append(IMPORTS[name])
+        elif homes and module_name not in homes:
+            room = module_name.split(".")[:2]
+            home = next((home for home in homes if home.split(".")[:2] == room), homes[0])
+            lines.append(f"from {home} import {name}")
+    return lines
 
 
 def read_source(module_name: str, suffix: str) -> str:
@@ -65,7 +79,7 @@ def read_source(module_name: str, suffix: str) -> str:
 
 
 def signature(function: Any) -> str:
-    """A function's signature, its annotations as they were written."""
+    """Return a function's signature with its annotations as they were written."""
     found = inspect.signature(function)
     text = str(found)
     annotations = {parameter.annotation for parameter in found.parameters.values()}
@@ -76,7 +90,7 @@ def signature(function: Any) -> str:
 
 
 def body(documented: Any, indent: str) -> str:
-    """What stands after the colon: the docstring, or dots."""
+    """Return the text after the colon: the docstring, or dots."""
     text = inspect.cleandoc(documented.__doc__ or "")
     if not text:
         return " ..."
@@ -127,13 +141,9 @@ def stub(module: ModuleType) -> str:
             lines.append(f"def {name}{signature(value)}:{body(value, 4 * ' ')}")
     text = "\n".join(lines)
     code = re.sub(r'""".*?"""', "", text, flags=re.DOTALL)
-    imports = [
-        line
-        for name, line in IMPORTS.items()
-        if re.search(rf"\b{name}\b", code) and f"from {module.__name__} " not in line
-    ]
-    head = ["# Made by tools/make_stubs.py from the module's source.", f'"""{module.__doc__}"""']
-    return "\n".join([*head, *imports, text])
+    made_by = "# Made by tools/release/make_stubs.py from the module's source."
+    head = [made_by, f'"""{module.__doc__}"""']
+    return "\n".join([*head, *imports(code, module.__name__), text])
 
 
 def formatted(text: str) -> str:
@@ -150,15 +160,15 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     check = parser.parse_args().check
     stale = []
-    for name in MODULES:
-        text = formatted(stub(importlib.import_module(name)))
-        path = (SOURCES / name.replace(".", "/")).with_suffix(".pyi")
+    for source in sorted(SOURCES.rglob("*.pyx")):
+        text = formatted(stub(importlib.import_module(dotted(source))))
+        path = source.with_suffix(".pyi")
         if not check:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
             stale.append(path.name)
     if stale:
-        print(f"out of date: {', '.join(stale)}: run tools/make_stubs.py", file=sys.stderr)
+        print(f"out of date: {', '.join(stale)}: run tools/release/make_stubs.py", file=sys.stderr)
     return 1 if stale else 0
 
 
