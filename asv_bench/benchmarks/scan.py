@@ -44,7 +44,7 @@ def cost_of_answer(page_size: int, shape: str, threads: int) -> float:
     engine, pages = open_table(page_size, threads)
     batch = make_batch(len(pages), *map(int, shape.split(" x ")))
     read = pages.reshape(-1).view(np.int64).sum
-    return median_ratio(lambda: engine.answer(batch), read, rounds=15)
+    return median_ratio(lambda: engine.answer(batch), read, rounds=31)
 
 
 class Scan:

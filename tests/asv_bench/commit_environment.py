@@ -5,7 +5,7 @@ from __future__ import annotations
 import sysconfig
 import venv
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from asv.environment import Environment  # type: ignore[import-untyped]
 
@@ -14,10 +14,7 @@ class CommitEnvironment(Environment):  # type: ignore[misc]
     """Finds the package where asv checks the commit out, all else where this interpreter does."""
 
     tool_name = "commit"
-
-    def __init__(self, conf: Any, python: str, requirements: Any, variables: Any) -> None:
-        self._requirements = requirements
-        super().__init__(conf, python, requirements, variables)
+    _requirements: ClassVar[dict[str, str]] = {}  # asked for before asv sets it
 
     def _setup(self) -> None:
         venv.create(self._path, symlinks=True)
