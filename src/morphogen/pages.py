@@ -1,4 +1,4 @@
-"""The page matrix: a table of equal pages, in memory or mapped from a file."""
+"""The page matrix: pages of one size, in memory or mapped from a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_PAGE_SIZE = 2**40
 
 
 class PageMatrix:
-    """A table of pages over an existing array, without a copy.
+    """A matrix of pages over an existing array, without a copy.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class PageMatrix:
         uint8 of shape (num_pages, page_size), C-contiguous, with at least one page and one byte a
         page. It is not copied: do not change it while an engine uses it.
     epoch : int, optional
-        Version of the table. Equal epochs must mean equal bytes on both servers.
+        Version of the pages. Equal epochs must mean equal bytes on both servers.
 
     Raises
     ------
@@ -92,7 +92,7 @@ class PageMatrix:
         *,
         offset: int = 0,
     ) -> PageMatrix:
-        """Map a file as a table, without reading it into memory.
+        """Map a file as a page matrix, without reading it into memory.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class PageMatrix:
         page_size : int, optional
             Bytes a page, 1 or more.
         epoch : int, optional
-            Version of the table.
+            Version of the pages.
         offset : int, optional
             Bytes of the file before the first page, such as those of a header.
 
@@ -135,7 +135,7 @@ class PageMatrix:
 
     @classmethod
     def _map(cls, file: BinaryIO, page_size: int, epoch: int, offset: int) -> PageMatrix:
-        """Map an open file: whoever has read its header then maps that very file."""
+        """Map an open file, whose header the caller may have read, as a page matrix."""
         size, start = _checked(page_size, offset)
         length = os.fstat(file.fileno()).st_size
         if length <= start:
@@ -158,7 +158,7 @@ class PageMatrix:
 
     @property
     def num_pages(self) -> int:
-        """Pages in the table, with a padded last one."""
+        """The number of pages, with a padded last one."""
         return self._num_pages
 
     @property
@@ -168,7 +168,7 @@ class PageMatrix:
 
     @property
     def epoch(self) -> int:
-        """Version of the table."""
+        """Version of the pages."""
         return self._epoch
 
     @property
@@ -183,7 +183,7 @@ class PageMatrix:
 
     @property
     def tail(self) -> npt.NDArray[np.uint8] | None:
-        """The last page where it was copied aside: uint8 of shape (page_size,), else None."""
+        """The last page if it was copied aside: uint8 of shape (page_size,), else None."""
         return self._tail
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The batch benchmark: what it writes, and that it notices wrong answers."""
+"""The batch benchmark: its rows and files, and the wrong answers that it notices."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_medians_quartiles_and_ratios_are_those_of_the_rounds(capsys):
             assert quartiles == tuple(np.quantile(ratio, [0.25, 0.75]))
 
 
-def test_table_for_people(capsys):
+def test_the_text_for_people(capsys):
     assert main([*SMALL, "--batch-sizes", "2,8"]) == 0
     output = capsys.readouterr()
     assert output.err == ""
@@ -190,7 +190,7 @@ def test_table_for_people(capsys):
         *({"instruction_set": name} for name in instruction_set.supported()),
     ],
 )
-def test_odd_tables(changes):
+def test_odd_shapes(changes):
     result = bench.run_benchmark(config(**changes))
     assert result.failures == ()
     assert all(row.correct for row in result.rows)
@@ -219,12 +219,12 @@ def test_progress_ends_at_the_total():
 
 def test_progress_is_told_a_hundred_times_at_most():
     calls: list[tuple[int, int]] = []
-    table = workload.random_pages(1000, 8, 0)
+    array = workload.random_pages(1000, 8, 0)
     read = with_progress(
-        lambda start, stop: table[start:stop], 1000, lambda *call: calls.append(call)
+        lambda start, stop: array[start:stop], 1000, lambda *call: calls.append(call)
     )
     blocks = [read(start, start + 1) for start in range(1000)]
-    assert (np.concatenate(blocks) == table).all()
+    assert (np.concatenate(blocks) == array).all()
     assert calls == [(done, 1000) for done in range(0, 1000, 10)]
 
 
@@ -244,13 +244,13 @@ def test_an_interrupted_run_leaves_its_rows(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--pages", "0"], "num_pages must be in 1..1099511627776, not 0"),
-        (["--page-size", "0"], "page_size must be at least 1, not 0"),
+        (["--pages", "0"], "num_pages must be in 1..2**40, not 0"),
+        (["--page-size", "0"], "page_size must be 1 or more, not 0"),
         (["--keys-per-query", "4"], "keys_per_query must be in 1..3, not 4"),
-        (["--iterations", "0"], "iterations must be at least 1, not 0"),
-        (["--warmup", "-1"], "warmup must be at least 0, not -1"),
-        (["--seed", "-1"], "seed must be at least 0, not -1"),
-        (["--batch-sizes", "1,0"], "a batch size must be at least 1, not 0"),
+        (["--iterations", "0"], "iterations must be 1 or more, not 0"),
+        (["--warmup", "-1"], "warmup must be 0 or more, not -1"),
+        (["--seed", "-1"], "seed must be 0 or more, not -1"),
+        (["--batch-sizes", "1,0"], "a batch size must be 1 or more, not 0"),
         (["--batch-sizes", "2,2"], "must all be different, not (2, 2)"),
         (["--batch-sizes", "1,x"], "must be whole numbers with commas between, not '1,x'"),
         (["--batch-sizes", ""], "must be whole numbers with commas between, not ''"),
@@ -297,7 +297,7 @@ def test_library_errors():
         config(batch_sizes=())
 
 
-def test_of_a_large_table_the_last_query_of_each_batch_is_checked_against_the_naive_answer(
+def test_of_many_pages_the_last_query_of_each_batch_is_checked_against_the_naive_answer(
     monkeypatch,
 ):
     def swap(answer: Answer, queries: list[Query], *_: object) -> Answer:

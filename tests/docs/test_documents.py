@@ -1,6 +1,6 @@
-"""Every code block of README and docs runs, or says which file runs it.
+"""Every code block of README and docs runs, or names the file that runs it.
 
-A page is one test. Sybil's own collection would make a test of each block, but a block goes on from
+A page is one test. Sybil's own collection would make a test of each block, but a block continues
 those before it.
 """
 

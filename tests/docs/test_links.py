@@ -1,7 +1,7 @@
 """Links between files of the repository, as a forge shows them.
 
-``sphinx-build -W`` checks those of the site, with their anchors, and README's among them: a page of
-docs/ includes it. Only ``sphinx-build -b linkcheck docs build/linkcheck`` asks other hosts.
+``sphinx-build -W`` checks the links and anchors of the site, and those of README, which a page of
+docs/ includes. Only ``sphinx-build -b linkcheck docs build/linkcheck`` asks other hosts.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ def test_links_within_the_repository_lead_to_files(page: str) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_what_is_a_link_within_the_repository() -> None:
+def test_links_within_the_repository_are_found() -> None:
     text = "[a](b.md#c), ![d](e.svg), [f](https://g.example/), [h](#i), [j](../k/)"
     assert LINK.findall(text) == ["b.md", "e.svg", "../k/"]

@@ -34,9 +34,9 @@ from morphogen.query import Query
 if TYPE_CHECKING:
     from morphogen.engine.cuda import CudaEngine
 
-# To add up the pages that a GPU made, the host must make them all again: seconds a GiB.
+# Pages that a GPU made must be made again by the host to be added up, which takes seconds a GiB.
 _MAX_NAIVE_BYTES = 1 << 30
-# The naive answer reads half of the table for each key: seconds for so many bytes of keys x table.
+# The naive answer reads half of the pages for each key: seconds for so many keys x bytes of pages.
 _MAX_NAIVE_WORK = 8 << 30
 
 
@@ -50,7 +50,7 @@ def _open_cpu(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> E
 def _open_cuda(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> Engine:
     from morphogen.engine.cuda import CudaEngine
 
-    device_candidates(config.device)  # looks for the driver, and says what is missing
+    device_candidates(config.device)  # raises if there is no driver, and names what is missing
     generate = config.seed % 2**64 if config.generated else None
     return CudaEngine(pages, config.ordinal, progress=upload, generate=generate)
 
@@ -71,10 +71,10 @@ def run_benchmark(
     ----------
     config : BenchmarkConfig
     csv_path : path-like, optional
-        Where to write the rows as CSV, each as soon as it is measured, so that an interrupted run
-        leaves what it had.
+        The CSV file to write the rows to, each as soon as it is measured, so that an interrupted
+        run leaves those it had.
     progress : callable, optional
-        Called between steps with the work done, the work in all, and what it is: "making pages",
+        Called between steps with the work done, the work in all, and the stage: "making pages",
         "uploading" them to a GPU, "checking" answers by adding pages up, "measuring", "concurrent
         callers".
     opener : callable, optional
@@ -88,8 +88,8 @@ def run_benchmark(
     Raises
     ------
     DeviceError, OSError, ValueError
-        If the device cannot be used or has no room, a file cannot be read or written, the table
-        does not fit the memory, or the engine refuses an option.
+        If the device cannot be used or has no room, a file cannot be read or written, the pages
+        do not fit the memory, or the engine refuses an option.
     """
     if opener is None:
         opener = OPENERS[config.device.partition(":")[0]]
@@ -128,12 +128,12 @@ def run_benchmark(
     )
 
 
-def _tell_nobody(done: int, total: int, what: str) -> None:
+def _tell_nobody(done: int, total: int, stage: str) -> None:
     pass
 
 
 class _Run:
-    """What a run has measured so far."""
+    """A run, with its measurements so far."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ def _expect(
 ) -> Expected:
     positions: Sequence[int] = range(config.queries)
     if config.queries * config.keys_per_query * matrix.nbytes > _MAX_NAIVE_WORK:
-        # The last query of every batch, so that larger batches are checked at several places.
+        # Check the last query of every batch: several places of a large one.
         positions = sorted({size - 1 for size in (*config.batch_sizes, *config.concurrency)})
     expected = nothing_expected(config.keys_per_query, config.page_size)
     if not config.generated or matrix.nbytes <= _MAX_NAIVE_BYTES:
@@ -235,8 +235,8 @@ def _expect(
         expected = expect(read, matrix.num_pages, matrix.page_size, fetch, positions)
     if not config.generated:
         return expected
-    # However large the table: every page that a query fetches can be made again alone. In reverse,
-    # so that what is always wrong in one place of a batch does not cancel out.
+    # Among any number of pages, those that a query fetches can be made again alone. Party 1 answers
+    # in reverse, so that a fault in one place of a batch does not cancel out.
     return expected.with_other_party(
         engine.answer(fetch.queries[1][::-1]).pages[::-1],
         generated_pages(config.seed, fetch.indices, config.page_size),

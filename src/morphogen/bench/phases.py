@@ -1,4 +1,4 @@
-"""Where the time of a batch on a GPU goes: medians of its phases."""
+"""The phases of a batch on a GPU: medians of their times."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def measure_phases(
     engine : CudaEngine
     queries : list of Query
     right : numpy.ndarray
-        What the answer must be.
+        The right answer.
     warmup, iterations : int
         Rounds that do not count, and rounds that do.
     max_micro_batch : int or None
@@ -67,7 +67,7 @@ def measure_phases(
     Returns
     -------
     tuple of (PhaseRow, list of str)
-        The second says what was wrong with the answers.
+        The second has the faults of the answers.
     """
     samples: list[PhaseTimes] = []
     wrong = 0

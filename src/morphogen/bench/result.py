@@ -24,23 +24,23 @@ class BenchmarkResult:
     ----------
     config : BenchmarkConfig
     device : str
-        What the engine said that it used.
+        The engine's name of its device.
     instruction_set : str
-        The CPU's, or what a GPU's kernels were compiled from: "compute_80".
+        The CPU's, or the PTX of a GPU's kernels: "compute_80".
     threads : int
         Of the host, that share the work: 1 on a GPU.
     rows : tuple of BenchmarkRow
         One for each batch size.
     failures : tuple of str
-        What was wrong with which answer; empty if nothing was.
+        The faults of answers; empty if all were right.
     device_name : str
         Of a GPU.
     multiprocessors : int
         Of a GPU.
     grid : str
-        How a launch cuts the table into blocks, in words.
+        The blocks of a launch, in words.
     rounds : tuple of RoundTimes
-        For each batch size what every round took, one by one.
+        For each batch size the time of every round.
     phases : tuple of PhaseRow
         If the configuration asks for them: for each batch size one by one and, if that differs, in
         the engine's chunks.
@@ -49,7 +49,7 @@ class BenchmarkResult:
     strategies_lacking : tuple of str
         Strategies that "all" means but the engine has not.
     recommendation : Recommendation or None
-        Which strategy is best, if they were measured.
+        The best strategies, if they were measured.
     concurrency : tuple of ConcurrencyRow
         If the configuration asks for it: rows for each number of callers.
     """

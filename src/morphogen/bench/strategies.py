@@ -29,11 +29,11 @@ _NAME = re.compile(r"single|chunks-([1-9]\d{0,5})(?:-lanes-([1-9]\d{0,2}))?(-gra
 _EXPECTED = "all, or names such as single, chunks-4, chunks-2-lanes-1 and chunks-2-graph"
 _WIDE = (4, 8)
 _GPU_LANES = (1, 2, 4)
-_ALWAYS_RUN = ("single", "batch")  # what a trial runs in any case, by the names it has there
+_ALWAYS_RUN = ("single", "batch")  # contenders of every trial that are strategies, too
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Refuse what cannot be a strategy on any device.
+    """Refuse names that are no strategy on any device.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def strategies_of(
     -------
     tuple of (dict of str to Strategy, tuple of str)
         By the name. First come the single-query loop and the engine's default, with which all are
-        compared, whoever asks. Then the names of those that "all" means but this engine lacks.
+        compared. The second has the names of those that "all" means but this engine lacks.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def strategies_of(
     lacking = {}
     for strategy in (*always, *named, *offered):
         try:
-            # The engine checks what is asked for before it does anything, and has nothing to do.
+            # An empty batch: the engine checks the strategy, and then has nothing to do.
             engine.answer(
                 [], max_micro_batch=strategy.width, lanes=strategy.lanes, graph=strategy.graph
             )
@@ -117,7 +117,7 @@ def _parsed(name: str, default: Strategy) -> Strategy:
 
 
 def _offered(engine: Engine) -> list[Strategy]:
-    """What "all" means. An engine may lack some of it."""
+    """The strategies that "all" means. An engine may lack some of them."""
     default = engine.default_strategy
     if engine.device == "cpu":
         widest = engine.widest_micro_batch
@@ -133,7 +133,7 @@ def _offered(engine: Engine) -> list[Strategy]:
 def different_work(
     strategies: Mapping[str, Strategy], default: Strategy, q: int
 ) -> dict[str, tuple[str, ...]]:
-    """Which strategies to run for a batch size, so that none does what another does already.
+    """Choose the strategies to run for a batch size, so that no two do the same work.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def different_work(
         return tuple(chunks), min(strategy.lanes, len(chunks)), strategy.graph
 
     always = (SINGLE, strategy_name(default, default))
-    # The default first: what does the same as both, such as a lone query, counts as the default's.
+    # The default first: work that is the same for both, a lone query's, counts as the default's.
     order = [*reversed(always), *(name for name in strategies if name not in always)]
     run: dict[str, list[str]] = {}
     by_work: dict[tuple[object, ...], str] = {}
@@ -170,21 +170,21 @@ def different_work(
 
 @dataclass(frozen=True, slots=True)
 class StrategyRow:
-    """What one strategy took for one batch size.
+    """The times of one strategy for one batch size.
 
     Attributes
     ----------
     q : int
         Queries in the batch.
     name : str
-        "single", "chunks-W", "chunks-W-lanes-L", with "-graph" where a CUDA graph is replayed;
-        lanes are named where they are not the engine's own.
+        "single", "chunks-W", "chunks-W-lanes-L", with "-graph" if a CUDA graph is replayed;
+        lanes are named if they are not the engine's own.
     width, lanes : int
         Queries that may share a pass, and chunks under way at a time.
     graph : bool
         Whether a CUDA graph is replayed.
     default : bool
-        Whether the engine runs like this when nothing is asked for.
+        Whether it is the engine's default.
     same_work : tuple of str
         Strategies that do exactly the same with a batch of this size, and were not run again.
     micro_batch_sizes : tuple of int
@@ -223,7 +223,7 @@ class StrategyRow:
 
 
 class StrategyMatrix:
-    """The strategies of a run, and what became of them.
+    """The strategies of a run, and their rows for each batch size.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ class StrategyMatrix:
     rows : list of StrategyRow
         For each batch size that was added, for each strategy that does work of its own.
     lacking : tuple of str
-        What "all" means, but this engine has not.
+        The names of strategies that "all" means but this engine lacks.
 
     Raises
     ------
@@ -256,7 +256,7 @@ class StrategyMatrix:
         self._caps: dict[int, CapVerdict] = {}
 
     def more(self, q: int) -> dict[str, Strategy]:
-        """What a trial must run besides the loops and the batch.
+        """The strategies that a trial must run besides the loops and the batch.
 
         Parameters
         ----------
@@ -273,7 +273,7 @@ class StrategyMatrix:
         }
 
     def add(self, trial: Trial) -> None:
-        """Take what a trial with `more` has measured.
+        """Take the measurements of a trial with the strategies of `more`.
 
         Parameters
         ----------
@@ -281,7 +281,7 @@ class StrategyMatrix:
         """
         run = different_work(self._strategies, self._default, trial.q)
         rows = [self._row(trial, name, same_work) for name, same_work in run.items()]
-        # What does the default's work can differ from it by noise alone.
+        # A strategy that does the default's work can differ from it by noise alone.
         rivals = [row for row in rows if row.name not in run[self._default_name]]
         times = {row.name: trial.times[self._contender(row.name)] for row in rivals}
         wrong = [row.name for row in rows if not row.correct]
@@ -302,11 +302,11 @@ class StrategyMatrix:
         )
 
     def recommendation(self) -> Recommendation:
-        """What follows from all batch sizes that were added: at least one."""
+        """The recommendation by all batch sizes that were added: at least one."""
         return recommend(self._choices, self._caps[max(self._caps)])
 
     def _contender(self, name: str) -> str:
-        """What a strategy is called in a trial, which runs two of them in any case."""
+        """The name of a strategy in a trial, which runs two of them in any case."""
         if self._strategies[name] == self._default:
             return "batch"
         return "single" if name == SINGLE else name

@@ -141,7 +141,7 @@ class Trial:
         expected: Expected,
         strategies: Mapping[str, Strategy] | None = None,
     ) -> None:
-        self.q = len(queries)
+        self.q: int = len(queries)
         self._expected = expected
         self._widest = engine.max_micro_batch
         self._strategies = dict(strategies or {})
@@ -234,7 +234,7 @@ class Trial:
         return [f"the {words} ran in chunks of {sizes}, not {self.q} queries"]
 
     def row(self, *, correct: bool) -> BenchmarkRow:
-        """The times of the loops, the batch and the read, and what follows from them."""
+        """The row of the loops, the batch and the read."""
         q, times = self.q, self.times
         of = {name: Spread.of(times[name]) for name in PLAIN}
         vs_read = {
