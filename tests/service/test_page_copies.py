@@ -24,7 +24,7 @@ from morphogen.client.addresses import ServerAddress
 from morphogen.client.rules import RetryPolicy
 from morphogen.client.transport import Link
 from morphogen.wire import MSGPACK
-from naive import Bytes, random_table
+from naive import Bytes, random_pages
 from served_table import PAGE_SIZE, PAGES, LiveApp
 
 LARGE = 1 << 20
@@ -38,7 +38,7 @@ INFO = wire.TableInfo(
     digest="",
     device="cpu",
 )
-ANSWER = wire.BatchResponse(1, PAGES, "", random_table(3, LARGE).reshape(1, 3, LARGE))
+ANSWER = wire.BatchResponse(1, PAGES, "", random_pages(3, LARGE).reshape(1, 3, LARGE))
 BODY = wire.encode_response(ANSWER, MSGPACK)
 
 
@@ -85,7 +85,7 @@ def test_receiving_copies_once() -> None:
 
 
 def test_between_these_steps_pages_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = random_table(PAGES, PAGE_SIZE)
+    table = random_pages(PAGES, PAGE_SIZE)
     outputs: list[Bytes] = []
     encoded: list[Bytes] = []
     sums: list[Bytes] = []
