@@ -54,6 +54,8 @@ class AsyncClient:
         range.
     OSError
         If ca_file cannot be read.
+    EpochMismatchError, TableMismatchError, ServerError, DeadlineError
+        If it connects at once, as from `AsyncClient.connect`.
 
     Notes
     -----
@@ -87,7 +89,7 @@ class AsyncClient:
 
     @property
     def info(self) -> TableInfo:
-        """What the first URL's server said of the table when it was last asked.
+        """The table, as the first URL's server described it when it was last asked.
 
         Raises
         ------
@@ -137,8 +139,10 @@ class AsyncClient:
         TypeError, ValueError
             If an index is no int or out of range. No page was asked for then, unless the table was
             replaced by a smaller one meanwhile.
-        EpochMismatchError, TableMismatchError, ServerError, DeadlineError, MorphogenError
-            As from `connect`.
+        EpochMismatchError, TableMismatchError, ServerError, DeadlineError
+            As from `AsyncClient.connect`.
+        MorphogenError
+            If the client is closed, or belongs to the parent of this process.
         """
         wanted = rules.page_indices(indices)
         info = await self.connect()
@@ -171,7 +175,7 @@ class AsyncClient:
         TableMismatchError
             If the servers' table is not a keyword table, or they disagree about it.
         EpochMismatchError, ServerError, DeadlineError, MorphogenError
-            As from `connect`.
+            As from `get`.
         """
         (value,) = await self.lookup_many([key])
         return value

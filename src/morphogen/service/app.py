@@ -251,7 +251,8 @@ def create_app(
 
     Examples
     --------
-    >>>     >>> import morphogen as mg
+    >>> import numpy as np
+    >>> import morphogen as mg
     >>> from morphogen.service import create_app, describe_table
     >>> engine = mg.open_engine(mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8)), device="cpu")
     >>> app = create_app(mg.MicroBatcher(engine), describe_table(engine, party=0))
