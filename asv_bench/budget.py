@@ -1,11 +1,12 @@
-"""Count what can be counted, and compare it with budget.json.
+"""Count what the code executes and exchanges, and compare the counts with budget.json.
 
-    python asv_bench/budget.py             exits with 1 where a count is not the recorded one
-    python asv_bench/budget.py --record    writes the counts there
-    python asv_bench/budget.py kernels     one group of them alone
+    python asv_bench/budget.py             exits with 1 if a count is not the recorded one
+    python asv_bench/budget.py --record    writes the counts to budget.json
+    python asv_bench/budget.py kernels     counts one group alone
 
-A commit that changes a count on purpose records it: the file's diff says what it cost. Gains are
-recorded, too, or they could be lost again unseen. Exits with 3 if something needed is missing.
+A commit that changes a count on purpose records the new one, and the file's diff shows the cost.
+Gains are recorded too, or they could be lost again unseen. Exits with 3 if something needed is
+missing.
 """
 
 from __future__ import annotations
@@ -27,19 +28,20 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools" / "kernels")]
 FILE = HERE / "budget.json"
 
-# Modules of counts, and whether compiler, Python and numpy shape what they count.
+# The modules of counts, and whether compiler, Python and numpy influence what they count.
 GROUPS = {"kernels": False, "messages": False, "driver": True, "callgrind": True}
-# How far the same code may be from what was recorded; all other counts must be the same.
+# The most that counts of the same code may differ from the recorded ones. All other counts must be
+# equal.
 MARGINS = {"instructions": 0.02, "bytes read": 0.02}
-# With another compiler, Python or numpy: enough to see that something is done twice.
+# The margin with another compiler, Python or numpy. It still shows that something is done twice.
 MARGIN_ELSEWHERE = 0.3
 
-# By what is counted, then by the count's name.
+# By the counted thing, then by the count's name.
 Counts = dict[str, dict[str, float]]
 
 
 def toolchain() -> str:
-    """What counts of the host's code depend on besides the code."""
+    """Return the versions that counts of the host's code depend on besides the code."""
     module = Path(str(morphogen.instruction_set.__file__)).read_bytes()
     compiler = re.search(rb"GCC: \([^)]*\) [\d.]+|clang version [\d.]+", module)
     versions = [".".join(v.split(".")[:2]) for v in (platform.python_version(), np.__version__)]
@@ -47,7 +49,7 @@ def toolchain() -> str:
 
 
 def differences(recorded: Counts, counted: Counts, same_toolchain: bool) -> Iterator[str]:
-    """Where counts are not the recorded ones."""
+    """Yield the counts that are not the recorded ones."""
     for what in sorted(recorded.keys() | counted.keys()):
         before, now = recorded.get(what, {}), counted.get(what, {})
         for name in sorted(before.keys() | now.keys()):

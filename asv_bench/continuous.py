@@ -2,10 +2,10 @@
 
     python asv_bench/continuous.py
 
-Each comparison is `asv continuous` over the benchmarks named `track_cost...`. What is worse by more
-than a tenth is measured once more, and counts if it is so again. The pinned commit shows what many
-small losses come to. It stands in budget.json; there, too, `accepted` takes a regular expression
-for the name of a cost that may rise, and the reason, until a later commit is pinned.
+Each comparison is `asv continuous` over the benchmarks named `track_cost...`. A cost that is worse
+by more than a tenth is measured once more, and counts if it is worse again. The pinned commit
+shows the sum of many small losses. budget.json names it. There `accepted` maps a regular
+expression for costs that may rise to the reason, until a later commit is pinned.
 
 Exits with 1 if a cost is worse, with 2 if a commit cannot be built or a benchmark fails.
 """
@@ -21,12 +21,12 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 COSTS = r"^(?!gpu\.).*\.track_cost"
-# A row of asv's table that says worse, with the benchmark's name in its last column.
+# A row of asv's table that reports a loss, with the benchmark's name in its last column.
 WORSE = re.compile(r"^\| \+ .*\| (\S.*?) +\|$", re.M)
 
 
 def find_worse(config: Path, base: str, names: list[str]) -> list[str]:
-    """The benchmarks, of those that match, whose cost is worse at HEAD than at a base."""
+    """Return the benchmarks, of those that match, whose cost is worse at HEAD than at a base."""
     asv = [sys.executable, "-m", "asv", "continuous", f"--config={config}", "--factor=1.1"]
     asv += ["--show-stderr", "--launch-method=forkserver", *(f"--bench={name}" for name in names)]
     lines = []
@@ -36,7 +36,7 @@ def find_worse(config: Path, base: str, names: list[str]) -> list[str]:
             print(line, end="", flush=True)
             lines.append(line)
     found = WORSE.findall("".join(lines))
-    # asv exits with 1 for what is worse, and for mistakes in its usage.
+    # asv exits with 1 both for losses and for mistakes in its usage.
     if process.returncode != int(bool(found)):
         print(f"asv could not compare HEAD with {base}", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""Let the site that `asv publish` made ask no other host: put the scripts that it needs beside it.
+"""Put the scripts of the site that `asv publish` made beside it, so that it asks no other host.
 
     python asv_bench/dashboard.py [SITE]    by default asv_bench/.asv/html
 
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path, PurePosixPath
 
 FOLDER = Path(__file__).resolve().parent
-# What asv's page asks for, by the file's name, and where npm puts it.
+# The scripts that asv's page loads, by name, and their places in npm's packages.
 NPM_FILES = {
     "jquery-3.3.1.min.js": "jquery/dist/jquery.min.js",
     "jquery.flot.min.js": "flot/jquery.flot.js",
@@ -31,7 +31,7 @@ ELSEWHERE = re.compile(r'"https?://([^"]+\.(?:js|css))"(?: integrity="[^"]*")?')
 
 
 def beside(address: re.Match[str]) -> str:
-    """Where a script of another host lies in the site."""
+    """Return the place of another host's script in the site."""
     return f'"node_modules/{NPM_FILES[PurePosixPath(address[1]).name]}"'
 
 

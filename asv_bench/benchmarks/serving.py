@@ -1,4 +1,4 @@
-"""What sharing and serving add to an engine: the batcher, and a request through the service."""
+"""The costs of sharing and serving: the batcher, and a request to the service."""
 
 from __future__ import annotations
 

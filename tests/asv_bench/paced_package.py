@@ -1,6 +1,6 @@
-"""In place of morphogen: calls take what a commit says, by a clock that they alone move.
+"""A package in place of morphogen, whose calls take the time that a commit sets.
 
-The benchmarks of asv_bench measure it as they would the real package.
+The benchmarks of asv_bench measure it like the real package. Only its calls move the clock.
 """
 
 import time
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from pace import EXPANSION, LOOP, SCAN, TWO_THREADS
 
-TICK = 2e-3  # passes whenever somebody looks: what a pure read and the fixed loop take
+TICK = 2e-3  # passes with each look at the clock: the time of a pure read and of the fixed loop
 
 _now = 0.0
 

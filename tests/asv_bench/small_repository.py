@@ -1,4 +1,4 @@
-"""A small repository with asv's settings for it: ours, but for where things lie."""
+"""A small repository with this project's asv settings, with its own paths."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class SmallRepository:
 
     def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {
-            "HOME": str(self.folder),  # asv keeps what it knows of the machine there
+            "HOME": str(self.folder),  # asv keeps facts of the machine there
             "PYTHONPATH": str(HERE),
-            "PYTHONDONTWRITEBYTECODE": "1",  # of two versions within a second, Python keeps one
+            "PYTHONDONTWRITEBYTECODE": "1",  # Python mixes up versions within one second
             "MORPHOGEN_BENCH_BYTES": str(1 << 20),
             "GIT_COMMITTER_DATE": f"2026-01-{self.commits:02} 12:00 +0000",
         }

@@ -1,4 +1,4 @@
-"""What can be counted is what asv_bench/budget.json says: asv_bench/README.md has the commands."""
+"""The counts are those of asv_bench/budget.json. asv_bench/README.md has the commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECORDED = {"answer": {"instructions": 1000, "allocations": 1}}
 
 @pytest.mark.parametrize("group", budget.GROUPS)
 def test_counts_are_those_of_the_budget(group: str) -> None:
-    """In a process of its own, which may load the stand-in driver."""
+    """The counts come from a process of its own, which may load the stand-in driver."""
     command = [sys.executable, str(Path(budget.__file__)), group]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode == 3:
@@ -37,7 +37,7 @@ def test_counts_are_those_of_the_budget(group: str) -> None:
 def test_losses_gains_and_other_names_differ(
     counted: dict[str, float], here: int, elsewhere: int
 ) -> None:
-    """Instructions may vary by 2%, and all counts by more where the compiler is another."""
+    """Instructions may vary by 2%, and all counts by more with another compiler."""
     for same_toolchain, expected in ((True, here), (False, elsewhere)):
         found = budget.differences(RECORDED, {"answer": counted}, same_toolchain)
         assert len(list(found)) == expected

@@ -1,4 +1,4 @@
-"""Losses of speed are caught as asv_bench/README.md says: real asv, our suite, a paced package."""
+"""asv catches losses of speed as asv_bench/README.md says: our suite over a paced package."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCAN_BY_TWO = {"scan.Scan.track_cost('2 x 3', 2)"}
 
 
 def make_history(folder: Path, paces: list[Pace]) -> SmallRepository:
-    """A repository with a commit for each pace."""
+    """Make a repository with a commit for each pace."""
     repository = SmallRepository(folder, environment_type="commit", plugins=[".commit_environment"])
     (folder / "morphogen").mkdir()
     shutil.copy(HERE / "paced_package.py", folder / "morphogen" / "__init__.py")
@@ -39,7 +39,7 @@ def make_history(folder: Path, paces: list[Pace]) -> SmallRepository:
 
 
 def compare(folder: Path, paces: list[Pace], **accepted: str) -> tuple[int, set[str], set[str]]:
-    """The exit status, and what is worse than at the parent and than at the first commit."""
+    """Return the exit status, and the losses against the parent and against the first commit."""
     repository = make_history(folder, paces)
     pinned = repository.run("git", "rev-list", "--max-parents=0", "HEAD").stdout.strip()
     budget = folder / "budget.json"
@@ -62,7 +62,7 @@ def compare(folder: Path, paces: list[Pace], **accepted: str) -> tuple[int, set[
         pytest.param(DRIFT, set(), SCANS, id="eight-times-9%"),
     ],
 )
-def test_what_is_slower_than_at_the_parent_or_the_pinned_commit_fails(
+def test_costs_above_the_parent_s_or_the_pinned_commit_s_fail(
     tmp_path: Path, paces: list[Pace], parent: set[str], pinned: set[str]
 ) -> None:
     assert compare(tmp_path, paces) == (1 if pinned else 0, parent, pinned)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 BENCHMARK = "scan.Speedup.track_speedup_over_single_loop"
 
-# The labels of the series in the chart whose colour is on its canvas.
+# The labels of the chart's series whose colour is on its canvas.
 DRAWN = """
 const plot = window.jQuery && jQuery('#main-graph').data('plot');
 if (!plot) return [];
@@ -36,7 +36,7 @@ return plot.getData().filter(series => {
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """Speed-ups of what is installed, published as those of two commits of a small repository."""
+    """Publish speed-ups of the installed package as those of two commits of a small repository."""
     missing = [name for name in ("chromium", "chromedriver", "npm") if not shutil.which(name)]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
