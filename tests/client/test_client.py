@@ -18,6 +18,7 @@ from fake_server import PATIENCE, FakeServer, client, keyword_table, stuck, two_
 from morphogen.client import AsyncClient, Client
 from morphogen.client.addresses import ServerAddress
 from morphogen.errors import MorphogenError, ServerError, TableMismatchError
+from morphogen.keyword import TableLayout
 from naive import random_pages
 
 URLS = ["https://one.example", "https://two.example"]
@@ -119,6 +120,28 @@ def test_keys_are_looked_up() -> None:
         keys = [*items, b"absent"] * 2
         assert reader.lookup_many(keys) == [items.get(key) for key in keys]
         assert reader.lookup_many([]) == []
+
+
+def test_the_layout_is_read_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+    from_dict = TableLayout.from_dict
+
+    def counted(data: Any) -> TableLayout:
+        read.append(data)
+        return from_dict(data)
+
+    monkeypatch.setattr(TableLayout, "from_dict", counted)
+    table, layout, items = keyword_table()
+    with two_servers(table, layout=layout) as servers, client(servers) as reader:
+        for _ in range(3):
+            assert reader.lookup(b"key 7") == items[b"key 7"]
+        assert len(read) == 1
+        for server in servers:
+            server.set_table(table, epoch=8)
+        for _ in range(3):
+            assert reader.lookup(b"key 7") == items[b"key 7"]
+        assert reader.info.epoch_id == 8
+        assert len(read) == 2
 
 
 def test_a_lookup_needs_a_keyword_table() -> None:

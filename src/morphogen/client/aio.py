@@ -17,6 +17,7 @@ from morphogen.checks import check_range, check_seconds
 from morphogen.client.addresses import two_servers
 from morphogen.client.transport import Link, tls_context
 from morphogen.errors import EpochMismatchError, MorphogenError, ServerError, WireError
+from morphogen.keyword import TableLayout
 from morphogen.query import Answer, Query, make_queries, reconstruct
 from morphogen.wire import TableInfo
 
@@ -80,6 +81,7 @@ class AsyncClient:
         one, other = (Link(at, context, self._policy, timeout) for at in self._addresses)
         self._links = (one, other)
         self._infos: Infos | None = None
+        self._layout: tuple[TableInfo, TableLayout] | None = None
         self._asking = asyncio.Lock()
         self._closed = False
 
@@ -195,12 +197,12 @@ class AsyncClient:
             As from `lookup`.
         """
         wanted = rules.lookup_keys(keys)
-        rules.table_layout(await self.connect())
+        self._layout_of(await self.connect())
         infos, pages = await self._until_agreed(
-            lambda infos: self._read(infos, rules.lookup_rows(wanted, infos[0]))
+            lambda infos: self._read(infos, rules.lookup_rows(wanted, self._layout_of(infos[0])))
         )
-        # Only now, when all has been sent, is it looked at what the pages hold.
-        layout = rules.table_layout(infos[0])
+        # The contents of the pages are looked at only now, when all has been sent.
+        layout = self._layout_of(infos[0])
         return [layout.find(key, found) for key, found in zip(wanted, pages, strict=True)]
 
     async def close(self) -> None:
@@ -228,6 +230,12 @@ class AsyncClient:
     def __repr__(self) -> str:
         one, other = (address.url for address in self._addresses)
         return f"{type(self).__name__}([{one!r}, {other!r}])"
+
+    def _layout_of(self, info: TableInfo) -> TableLayout:
+        """The layout of a keyword table, read once for each epoch."""
+        if self._layout is None or self._layout[0] is not info:
+            self._layout = (info, rules.table_layout(info))
+        return self._layout[1]
 
     async def _no_reads(self, infos: Infos) -> None:
         pass
@@ -280,7 +288,7 @@ class AsyncClient:
                 self._send(link, info, halves[info.party])
                 for link, info in zip(self._links, infos, strict=True)
             )
-            pages[start : start + len(batch)] = reconstruct(*answers)
+            reconstruct(*answers, out=pages[start : start + len(batch)])
         return pages
 
     async def _send(self, link: Link, info: TableInfo, queries: list[Query]) -> Answer:

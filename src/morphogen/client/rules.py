@@ -243,9 +243,8 @@ def table_layout(info: TableInfo) -> TableLayout:
     return layout
 
 
-def lookup_rows(keys: Sequence[bytes], info: TableInfo) -> list[list[int]]:
+def lookup_rows(keys: Sequence[bytes], layout: TableLayout) -> list[list[int]]:
     """One query for each key: its candidates, three whatever the key."""
-    layout = table_layout(info)
     return [list(layout.candidates(key)) for key in keys]
 
 
