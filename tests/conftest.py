@@ -17,8 +17,7 @@ import numpy.typing as npt
 import pytest
 
 import morphogen as mg
-from built_site import site, site_pages
-from morphogen.engine import ptx
+import morphogen.engine.cuda.ptx as ptx
 from morphogen.engine.base import Engine
 from native_build import native_folder
 from ptx_emulator import emulator
@@ -27,8 +26,6 @@ from standin_driver import StandIn, standin, standin_directory, standin_library
 __all__ = [
     "emulator",
     "native_folder",
-    "site",
-    "site_pages",
     "standin",
     "standin_directory",
     "standin_library",

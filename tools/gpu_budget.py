@@ -25,10 +25,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+sys.path.append(str(Path(__file__).with_name("kernels")))
+
 import make_ptx
 import sass
 
 BUDGET = Path(__file__).resolve().parent.parent / "tests" / "gpu_budget.json"
+ARCHITECTURES = ("sm_80", "sm_90")
 VECTOR_BITS = 128
 MAX_MASK_KEYS = 6  # kernels for more jump, and have limits of their own
 
@@ -265,10 +268,8 @@ def main() -> int:
     if tools is None:
         raise SystemExit(f"needs {NEEDED}: pip install '.[kernels]'")
     report = {}
-    for name in make_ptx.ARCHITECTURES:
-        architecture = name.replace("compute", "sm")
-        ptx = make_ptx.COMMITTED / make_ptx.ptx_name(name)
-        report[architecture] = read_kernels(tools, ptx, architecture)
+    for architecture in ARCHITECTURES:
+        report[architecture] = read_kernels(tools, make_ptx.COMMITTED / make_ptx.PTX, architecture)
     budget = json.loads(BUDGET.read_text())
     if options.json:
         plain = {a: {k.name: asdict(k) for k in kernels.values()} for a, kernels in report.items()}

@@ -16,9 +16,9 @@ import sys
 from collections.abc import Callable
 
 from morphogen import PageMatrix, dpf
+from morphogen.bench.workload import random_pages, random_queries
 from morphogen.engine.cpu import CpuEngine
 from morphogen.planner import KeyPacker, micro_batch_ranges
-from morphogen.workload import random_pages, random_queries
 
 # Eight times the simulated last cache (callgrind.py), so that a pass over them can't hide there.
 NUM_PAGES, PAGE_SIZE = 2_048, 4_096

@@ -10,8 +10,8 @@ import os
 from typing import TYPE_CHECKING
 
 from morphogen import PageMatrix, driver_status
+from morphogen.bench.workload import random_queries, unbacked_pages
 from morphogen.query import Query
-from morphogen.workload import random_queries, unbacked_pages
 
 from .rounds import median_ratio
 
@@ -34,7 +34,7 @@ def open_table(name: str) -> CudaEngine:
     status = driver_status()
     if not status.usable:
         raise NotImplementedError(f"no GPU can be used: {status.reason}")
-    from morphogen.bench_config import most_pages
+    from morphogen.bench.config import most_pages
     from morphogen.engine.cuda import CudaEngine
 
     ordinal = next(device.ordinal for device in status.devices if device.usable)

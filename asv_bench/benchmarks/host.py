@@ -1,7 +1,7 @@
 """What the host does for a batch on the GPU path: driver calls, launches, allocations, time.
 
 No GPU is needed: see standin.py. The times go from `answer()` over a driver that does nothing, as
-tools/host_time.py takes them.
+tools/measure/host_time.py takes them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from morphogen import PageMatrix, open_engine
+from morphogen.bench.workload import random_queries
 from morphogen.engine.base import Engine
-from morphogen.workload import random_queries
 
 from .compiled import load_python_library
 from .standin import NUM_PAGES, PAGE_SIZE, open_driver

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
-from morphogen.engine import ptx
+import morphogen.engine.cuda.ptx as ptx
 
 from .compiled import ROOT
 
@@ -33,9 +33,8 @@ def count_all() -> dict[str, dict[str, Costs]]:
     if tools is None:
         raise NotImplementedError(f"needs {gpu_budget.NEEDED}")
     found: dict[str, dict[str, Costs]] = {}
-    for (major, minor), path in ptx.targets().items():
-        architecture = f"sm_{major}{minor}"
-        kernels = gpu_budget.read_kernels(tools, path, architecture)
+    for architecture in gpu_budget.ARCHITECTURES:
+        kernels = gpu_budget.read_kernels(tools, ptx.FOLDER / ptx.NAME, architecture)
         found[architecture] = {name: costs(kernel) for name, kernel in kernels.items()}
     return found
 

@@ -7,8 +7,8 @@ import importlib.util
 import numpy as np
 
 from morphogen import PageMatrix, make_query
+from morphogen.bench.workload import random_pages, random_queries
 from morphogen.engine.cpu import CpuEngine
-from morphogen.workload import random_pages, random_queries
 
 NUM_PAGES, PAGE_SIZE = 16_384, 4_096
 
@@ -58,7 +58,7 @@ class Messages:
             raise NotImplementedError("needs the extra client")
 
     def track_request_bytes(self, queries: int) -> int:
-        from morphogen import wire
+        import morphogen.wire as wire
 
         batch = random_queries(2**25, queries, 3, seed=1)
         return len(wire.encode_request(batch, epoch_id=1, num_pages=2**25))
@@ -66,7 +66,7 @@ class Messages:
     track_request_bytes.unit = "bytes to each server"
 
     def track_response_bytes(self, queries: int) -> int:
-        from morphogen import wire
+        import morphogen.wire as wire
 
         pages = np.zeros((queries, 3, PAGE_SIZE), dtype=np.uint8)
         response = wire.BatchResponse(epoch_id=1, num_pages=2**25, digest="0" * 64, pages=pages)

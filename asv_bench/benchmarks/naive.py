@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from morphogen import dpf
-from morphogen.workload import Pages
+from morphogen.bench.workload import Pages
 
 
 def naive_numpy(pages: Pages, key: bytes) -> Pages:

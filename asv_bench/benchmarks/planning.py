@@ -7,8 +7,8 @@ import itertools  # not `from`: asv takes a `repeat` in a module for a setting o
 import sys
 import tracemalloc
 
+from morphogen.bench.workload import random_queries
 from morphogen.planner import KeyPacker, micro_batch_ranges
-from morphogen.workload import random_queries
 
 from .rounds import Spread, interleave
 

@@ -1,6 +1,6 @@
 """Interleaved rounds: contenders take turns, so that what disturbs the machine hits all alike.
 
-morphogen.bench_rounds does the same for `morphogen bench`, which keeps and compares answers, too.
+morphogen.bench.rounds does the same for `morphogen bench`, which keeps and compares answers, too.
 It can't be used here: the suite measures the packages of other commits, which may not have it, and
 two commits must be measured in the same way.
 """

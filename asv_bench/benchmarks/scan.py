@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from morphogen import PageMatrix
+from morphogen.bench.workload import Pages, random_pages, random_queries
 from morphogen.engine.cpu import CpuEngine
 from morphogen.query import Query
-from morphogen.workload import Pages, random_pages, random_queries
 
 from .naive import naive_numpy
 from .rounds import median_ratio

@@ -15,7 +15,7 @@ from .compiled import ROOT
 if TYPE_CHECKING:
     from standin_driver import StandIn
 
-sys.path += [str(ROOT / "tools"), str(ROOT / "tests")]
+sys.path += [str(ROOT / "tools" / "measure"), str(ROOT / "tests" / "emulator")]
 
 NUM_PAGES, PAGE_SIZE = 4_096, 4_096
 # Kept from one process to the next: compiling it takes a while.

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import morphogen.dpf as dpf
     import morphogen.instruction_set as instruction_set
     import morphogen.planner as planner
-    from morphogen.async_client import AsyncClient as AsyncClient
     from morphogen.batcher import MicroBatcher as MicroBatcher
-    from morphogen.batcher_statistics import BatcherStatistics as BatcherStatistics
+    from morphogen.batcher.statistics import BatcherStatistics as BatcherStatistics
     from morphogen.client import Client as Client
+    from morphogen.client.aio import AsyncClient as AsyncClient
     from morphogen.engine import open_engine as open_engine
     from morphogen.engine.base import Engine as Engine
-    from morphogen.engine.status import (
+    from morphogen.engine.cuda.status import (
         DeviceStatus as DeviceStatus,
         DriverStatus as DriverStatus,
         driver_status as driver_status,
@@ -56,13 +56,13 @@ __version__ = "0.1.0"
 
 _MODULES = ("dpf", "instruction_set", "planner")
 _NAMES = {
-    "async_client": ("AsyncClient",),
+    "client.aio": ("AsyncClient",),
     "batcher": ("MicroBatcher",),
-    "batcher_statistics": ("BatcherStatistics",),
+    "batcher.statistics": ("BatcherStatistics",),
     "client": ("Client",),
     "engine": ("open_engine",),
     "engine.base": ("Engine",),
-    "engine.status": ("DeviceStatus", "DriverStatus", "driver_status"),
+    "engine.cuda.status": ("DeviceStatus", "DriverStatus", "driver_status"),
     "errors": (
         "BatcherClosedError",
         "DeadlineError",
@@ -138,8 +138,10 @@ if not TYPE_CHECKING:
                 value = getattr(importlib.import_module(f"morphogen.{_HOMES[name]}"), name)
             except ModuleNotFoundError as error:
                 if name in _CLIENTS and error.name in _CLIENT_EXTRA:
+                    from morphogen.checks import install_command
+
                     raise ModuleNotFoundError(
-                        f"morphogen.{name} needs {error.name}: pip install 'morphogen[client]'",
+                        f"morphogen.{name} needs {error.name}: {install_command('client')}",
                         name=error.name,
                     ) from None
                 raise

@@ -13,7 +13,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 import numpy as np
 
-from morphogen cimport instruction_set as _instruction_set
+cimport morphogen.instruction_set as _instruction_set
 from morphogen.errors import InvalidKeyError, KeyDomainError
 from morphogen.kernels cimport (
     HostKernels,

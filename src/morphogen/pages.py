@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from morphogen import dpf
+import morphogen.dpf as dpf
 
 MAX_PAGE_SIZE = 2**40
 

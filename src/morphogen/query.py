@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from morphogen import dpf
+import morphogen.dpf as dpf
 from morphogen.errors import DomainMismatchError, EpochMismatchError
 from morphogen.planner import MAX_KEYS_PER_QUERY
 

@@ -16,9 +16,9 @@ import pytest
 from cuda.bindings import driver  # type: ignore[import-untyped]
 
 import morphogen as mg
-from conftest import Bytes, naive_answers, open_engine, random_rows, random_table
 from morphogen.engine.cuda import CudaEngine
 from morphogen.engine.strategy import Strategy
+from naive import Bytes, naive_answers, open_engine, random_rows, random_table
 
 pytestmark = pytest.mark.gpu
 

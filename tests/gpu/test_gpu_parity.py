@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 import morphogen as mg
-from conftest import (
+from morphogen.bench.workload import generated_pages, unbacked_pages
+from morphogen.engine.cuda import CudaEngine
+from morphogen.planner import micro_batch_ranges
+from naive import (
     GUARD,
     Bytes,
     assert_guards,
@@ -22,9 +25,6 @@ from conftest import (
     random_rows,
     random_table,
 )
-from morphogen.engine.cuda import CudaEngine
-from morphogen.planner import micro_batch_ranges
-from morphogen.workload import generated_pages, unbacked_pages
 
 pytestmark = pytest.mark.gpu
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from morphogen.engine.status import driver_status
 from morphogen.errors import DeviceOutOfMemoryError, DeviceUnavailableError
 
 if TYPE_CHECKING:
@@ -112,6 +111,8 @@ def device_candidates(device: str) -> tuple[int | None, ...]:
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not {device!r}")
     if device == "cpu":
         return (None,)
+    from morphogen.engine.cuda.status import driver_status
+
     status = driver_status()
     usable = tuple(found.ordinal for found in status.devices if found.usable)
     if device == "auto":

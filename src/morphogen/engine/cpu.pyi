@@ -39,7 +39,7 @@ class CpuEngine(Engine):
     Notes
     -----
     How a pass adds pages up depends on the number of keys, the page size and the instruction set:
-    docs/performance.md describes the methods.
+    docs/engines.md describes the methods.
     """
 
     def __init__(

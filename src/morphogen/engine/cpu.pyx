@@ -14,7 +14,7 @@ from morphogen.planner cimport KeyPacker
 from morphogen.engine.base import Engine
 from morphogen.engine.strategy import Choices, Strategy
 
-from morphogen cimport instruction_set as _instruction_set
+cimport morphogen.instruction_set as _instruction_set
 
 
 # Widest chunk, by measurement (docs/performance.md): up to here a wider pass still costs less a
@@ -147,7 +147,7 @@ class CpuEngine(Engine):
     Notes
     -----
     How a pass adds pages up depends on the number of keys, the page size and the instruction set:
-    docs/performance.md describes the methods.
+    docs/engines.md describes the methods.
     """
 
     def __init__(

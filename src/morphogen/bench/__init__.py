@@ -1,0 +1,304 @@
+"""The batch benchmark: the single-query loop, the batch and a pure read, side by side in one run.
+
+Times of different runs cannot be compared on a shared machine, so that everything here is measured
+in interleaved rounds, and every answer is checked: a fast wrong answer is worth nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import morphogen
+from morphogen.bench.concurrency import ConcurrencyRow, measure_concurrency
+from morphogen.bench.config import BenchmarkConfig
+from morphogen.bench.csv import BenchmarkCsv
+from morphogen.bench.describe import describe_grid, describe_size
+from morphogen.bench.expected import Expected, expect, nothing_expected
+from morphogen.bench.matrix import StrategyMatrix, StrategyRow as StrategyRow
+from morphogen.bench.pages import open_pages, page_reader, with_progress
+from morphogen.bench.phases import PhaseRow, measure_phases
+from morphogen.bench.result import BenchmarkResult as BenchmarkResult
+from morphogen.bench.rounds import RoundTimes
+from morphogen.bench.trial import COLUMNS, PLAIN, BenchmarkEngine, BenchmarkRow, Trial
+from morphogen.bench.workload import RandomFetch, available_memory, generated_pages, random_fetch
+from morphogen.engine import device_candidates
+from morphogen.engine.base import Engine
+from morphogen.engine.cpu import CpuEngine
+from morphogen.engine.cuda.status import driver_status
+from morphogen.pages import PageMatrix
+from morphogen.query import Query
+
+if TYPE_CHECKING:
+    from morphogen.engine.cuda import CudaEngine
+
+# Work done, work in all, and what it is: "measuring".
+Progress = Callable[[int, int, str], None]
+# Bytes sent, and bytes in all.
+Upload = Callable[[int, int], None]
+
+# To add up the pages that a GPU made, the host must make them all again: seconds a GiB.
+_MAX_NAIVE_BYTES = 1 << 30
+# The naive answer reads half of the table for each key: seconds for so many bytes of keys x table.
+_MAX_NAIVE_WORK = 8 << 30
+
+
+Opener = Callable[[PageMatrix, BenchmarkConfig, Upload | None], BenchmarkEngine]
+
+
+def _open_cpu(pages: PageMatrix, config: BenchmarkConfig, upload: Upload | None) -> BenchmarkEngine:
+    return CpuEngine(pages, threads=config.threads, instruction_set=config.instruction_set)
+
+
+def _open_cuda(
+    pages: PageMatrix, config: BenchmarkConfig, upload: Upload | None
+) -> BenchmarkEngine:
+    from morphogen.engine.cuda import CudaEngine
+
+    device_candidates(config.device)  # looks for the driver, and says what is missing
+    generate = config.seed % 2**64 if config.generated else None
+    return CudaEngine(pages, config.ordinal, progress=upload, generate=generate)
+
+
+OPENERS: dict[str, Opener] = {"cpu": _open_cpu, "cuda": _open_cuda}
+
+
+def run_benchmark(
+    config: BenchmarkConfig,
+    *,
+    csv_path: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+    opener: Opener | None = None,
+) -> BenchmarkResult:
+    """Measure and check every batch size.
+
+    Parameters
+    ----------
+    config : BenchmarkConfig
+    csv_path : path-like, optional
+        Where to write the rows as CSV, each as soon as it is measured, so that an interrupted run
+        leaves what it had.
+    progress : callable, optional
+        Called between steps with the work done, the work in all, and what it is: "making pages",
+        "uploading" them to a GPU, "checking" answers by adding pages up, "measuring", "concurrent
+        callers".
+    opener : callable, optional
+        Opens the engine to measure; by default the one of ``config.device``.
+
+    Returns
+    -------
+    BenchmarkResult
+        Wrong answers do not end the run: look at ``failures``.
+
+    Raises
+    ------
+    DeviceError, OSError, ValueError
+        If the device cannot be used or has no room, a file cannot be read or written, the table
+        does not fit the memory, or the engine refuses an option.
+    """
+    if opener is None:
+        opener = OPENERS[config.device.partition(":")[0]]
+    available = available_memory()
+    if config.memory > available:
+        raise ValueError(
+            f"{config.num_pages} pages of {config.page_size} bytes need "
+            f"{describe_size(config.memory)} of memory, and only {describe_size(available)} are "
+            "available"
+        )
+    matrix = open_pages(config, _step(progress, "making pages"))
+    fetch = random_fetch(config.num_pages, config.queries, config.keys_per_query, config.seed + 1)
+    with ExitStack() as stack:
+        upload = _step(progress, "uploading")
+        engine = stack.enter_context(closing(opener(matrix, config, upload)))
+        strategies = StrategyMatrix(config.strategies, engine) if config.strategies else None
+        run = _Run(config, engine, fetch, strategies)
+        result = _describe(config, engine)
+        if csv_path is not None:
+            # newline="": the csv module ends the lines itself.
+            file = stack.enter_context(Path(csv_path).open("w", encoding="utf-8", newline=""))
+            run.csv = BenchmarkCsv(file, _header(result), COLUMNS)
+        run.expected = _expect(config, matrix, fetch, engine, _step(progress, "checking"))
+        run.measure_batches(_step(progress, "measuring"))
+        run.measure_callers(_step(progress, "concurrent callers"))
+    return replace(
+        result,
+        rows=tuple(run.rows),
+        failures=tuple(run.failures),
+        rounds=tuple(run.rounds),
+        phases=tuple(run.phases),
+        strategies=tuple(strategies.rows) if strategies else (),
+        strategies_lacking=strategies.lacking if strategies else (),
+        recommendation=strategies.recommendation() if strategies else None,
+        concurrency=tuple(run.concurrency),
+    )
+
+
+def _step(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else partial(_tell, progress, what)
+
+
+def _tell(progress: Progress, what: str, done: int, total: int) -> None:
+    progress(done, total, what)
+
+
+class _Run:
+    """What a run has measured so far."""
+
+    def __init__(
+        self,
+        config: BenchmarkConfig,
+        engine: BenchmarkEngine,
+        fetch: RandomFetch,
+        strategies: StrategyMatrix | None,
+    ) -> None:
+        self.config = config
+        self.engine = engine
+        self.fetch = fetch
+        self.strategies = strategies
+        self.expected = nothing_expected(config.keys_per_query, config.page_size)
+        self.csv: BenchmarkCsv | None = None
+        self.rows: list[BenchmarkRow] = []
+        self.rounds: list[RoundTimes] = []
+        self.phases: list[PhaseRow] = []
+        self.concurrency: list[ConcurrencyRow] = []
+        self.failures: list[str] = []
+
+    def measure_batches(self, progress: Callable[[int, int], None] | None) -> None:
+        """Run the rounds of every batch size."""
+        config = self.config
+        rounds = config.warmup + config.iterations
+        total = rounds * sum(config.batch_sizes)
+        done = 0
+        for q in config.batch_sizes:
+            queries = self.fetch.queries[0][:q]
+            more = self.strategies.more(q) if self.strategies else {}
+            trial = Trial(self.engine, queries, self.expected, more)
+            for number in range(rounds):
+                trial.round(number, timed=number >= config.warmup)
+                done += q
+                if progress is not None:
+                    progress(done, total)
+            self._add(trial, queries)
+
+    def _add(self, trial: Trial, queries: list[Query]) -> None:
+        faults, wrong = trial.faults(), trial.faults_of(*PLAIN)
+        if self.strategies:
+            self.strategies.add(trial)
+        if self.config.phases:
+            measured, more = _phases(self.config, self.engine, queries, trial)
+            self.phases += measured
+            faults += more
+            wrong += more
+        self.failures += [f"q = {trial.q}: {fault}" for fault in faults]
+        ms = {name: tuple(values) for name, values in trial.times.items()}
+        self.rounds.append(RoundTimes(trial.q, ms))
+        self.rows.append(trial.row(correct=not wrong))
+        if self.csv is not None:
+            self.csv.write(self.rows[-1])
+
+    def measure_callers(self, progress: Callable[[int, int], None] | None) -> None:
+        """Let callers ask at the same time, as many as the configuration says."""
+        for callers in self.config.concurrency:
+            rows, faults = measure_concurrency(
+                cast(Engine, self.engine),
+                self.fetch.queries[0][:callers],
+                self.expected,
+                warmup=self.config.warmup,
+                iterations=self.config.iterations,
+                progress=progress,
+            )
+            self.concurrency += rows
+            self.failures += [f"callers = {callers}: {fault}" for fault in faults]
+
+
+def _describe(config: BenchmarkConfig, engine: BenchmarkEngine) -> BenchmarkResult:
+    if not config.on_gpu:
+        cpu = cast(CpuEngine, engine)
+        return BenchmarkResult(config, cpu.device, cpu.instruction_set, cpu.threads)
+    gpu = cast("CudaEngine", engine)
+    status = driver_status().devices[config.ordinal]
+    return BenchmarkResult(
+        config,
+        gpu.device,
+        gpu.ptx,
+        threads=1,
+        device_name=status.name,
+        multiprocessors=status.multiprocessors,
+        grid=describe_grid(gpu.grid),
+    )
+
+
+def _header(result: BenchmarkResult) -> dict[str, object]:
+    config = result.config
+    gpu = {
+        "device_name": result.device_name,
+        "multiprocessors": result.multiprocessors,
+        "grid": result.grid,
+        "pages_made_on": "device" if config.generated else "host",
+    }
+    return {
+        "morphogen": morphogen.__version__,
+        "device": result.device,
+        "instruction_set": result.instruction_set,
+        "threads": result.threads,
+        "pages": config.num_pages,
+        "page_size": config.page_size,
+        "keys_per_query": config.keys_per_query,
+        "iterations": config.iterations,
+        "warmup": config.warmup,
+        "seed": config.seed,
+        "table": "random" if config.matrix_file is None else config.matrix_file.name,
+        "times": "medians; spread is the distance of the quartiles over the median",
+        "ratios": "to a pure read: medians of the ratios within each round",
+        "checksum": "BLAKE2b of 16 bytes over the pages of the answer in request order",
+        "sync": "the strictly synchronous loop, one call for each query",
+        **(gpu if config.on_gpu else {}),
+    }
+
+
+def _expect(
+    config: BenchmarkConfig,
+    matrix: PageMatrix,
+    fetch: RandomFetch,
+    engine: BenchmarkEngine,
+    progress: Callable[[int, int], None] | None,
+) -> Expected:
+    positions: Sequence[int] = range(config.queries)
+    if config.queries * config.keys_per_query * matrix.nbytes > _MAX_NAIVE_WORK:
+        # The last query of every batch, so that larger batches are checked at several places.
+        positions = sorted({size - 1 for size in (*config.batch_sizes, *config.concurrency)})
+    expected = nothing_expected(config.keys_per_query, config.page_size)
+    if not config.generated or matrix.nbytes <= _MAX_NAIVE_BYTES:
+        read = with_progress(page_reader(config, matrix), matrix.num_pages, progress)
+        expected = expect(read, matrix.num_pages, matrix.page_size, fetch, positions)
+    if not config.generated:
+        return expected
+    # However large the table: every page that a query fetches can be made again alone. In reverse,
+    # so that what is always wrong in one place of a batch does not cancel out.
+    return expected.with_other_party(
+        engine.answer(fetch.queries[1][::-1]).pages[::-1],
+        generated_pages(config.seed, fetch.indices, config.page_size),
+    )
+
+
+def _phases(
+    config: BenchmarkConfig, engine: BenchmarkEngine, queries: list[Query], trial: Trial
+) -> tuple[list[PhaseRow], list[str]]:
+    rows, faults = [], []
+    for width in (1, None) if len(queries) > 1 else (1,):
+        row, more = measure_phases(
+            cast("CudaEngine", engine),
+            queries,
+            trial.answer("batch").pages,
+            warmup=config.warmup,
+            iterations=config.iterations,
+            max_micro_batch=width,
+        )
+        rows.append(row)
+        faults += more
+    return rows, faults

@@ -1,0 +1,209 @@
+"""What to measure: the settings of a benchmark, and what follows from them."""
+
+from __future__ import annotations
+
+import operator
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import morphogen.dpf as dpf
+from morphogen.batcher import MAX_QUEUED
+from morphogen.bench.strategies import ALL, check_names
+from morphogen.engine import device_candidates
+from morphogen.engine.cuda.status import free_memory
+from morphogen.planner import MAX_KEYS_PER_QUERY
+
+# Requests that each of several callers makes in a round, one after the other: enough for chunks to
+# settle.
+REQUESTS = 8
+
+_ALL_STRATEGIES = 8  # "all" are no more than these
+_VECTOR_BYTES = 16  # a GPU has its pages padded to whole vectors of these
+# What `most_pages` leaves free: the sums of two lanes take 6 pages each, and their counters little
+# more; what the driver takes for itself while it works nobody says, so that it gets a 64th.
+_PAGES_LEFT = 16
+_DRIVER_SHARE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkConfig:
+    """What to measure.
+
+    Attributes
+    ----------
+    num_pages, page_size : int
+        The table. Its pages are random, or the first of a file.
+    batch_sizes : tuple of int
+        Queries a batch, one row of the result for each, all different.
+    keys_per_query : int
+        1 to 3.
+    iterations : int
+        Rounds that are timed.
+    warmup : int
+        Rounds before them that are not.
+    seed : int
+        Of pages, indices and keys: the same seed gives the same answers on every device that gets
+        its pages from the host, and on every GPU that makes them.
+    device : str
+        "cpu" or "cuda:N"; `choose_device` gives it for other names.
+    threads : int or None
+        On the CPU; None for one for each core this process may use.
+    instruction_set : str or None
+        On the CPU; None for the widest.
+    pages_on : str or None
+        Where the pages are made: "host" or, on a GPU, "device", which needs no memory of the host's
+        for them and no upload. None for "device" on a GPU.
+    phases : bool
+        On a GPU: whether to measure the phases of a batch too.
+    matrix_file : Path or None
+        A file to map as pages, instead of random ones. A short last page is filled up with zeros.
+    strategies : tuple of str
+        Ways to run a batch that are measured too: "all", or names as "chunks-4-lanes-2-graph".
+    concurrency : tuple of int
+        Numbers of callers at the same time that are measured too, all different.
+    """
+
+    num_pages: int
+    page_size: int
+    batch_sizes: tuple[int, ...]
+    keys_per_query: int
+    iterations: int
+    warmup: int
+    seed: int = 0
+    device: str = "cpu"
+    threads: int | None = None
+    instruction_set: str | None = None
+    pages_on: str | None = None
+    phases: bool = False
+    matrix_file: Path | None = None
+    strategies: tuple[str, ...] = ()
+    concurrency: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_range("num_pages", self.num_pages, 1, dpf.MAX_PAGES)
+        _check_range("page_size", self.page_size, 1)
+        _check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
+        _check_range("iterations", self.iterations, 1)
+        _check_range("warmup", self.warmup, 0)
+        _check_range("seed", self.seed, 0)
+        if not self.batch_sizes:
+            raise ValueError("batch_sizes must have at least one entry, not 0")
+        for size in self.batch_sizes:
+            _check_range("a batch size", size, 1)
+        for callers in self.concurrency:
+            # One more could not wait in a batcher, but would be refused.
+            _check_range("a number of callers", callers, 1, MAX_QUEUED)
+        for name in ("batch_sizes", "concurrency", "strategies"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} must all be different, not {values}")
+        check_names(self.strategies)
+        if not re.fullmatch(r"cpu|cuda:\d+", self.device):
+            raise ValueError(f"device must be 'cpu' or 'cuda:N', not {self.device!r}")
+        if self.pages_on not in (None, "host", "device"):
+            raise ValueError(f"pages_on must be 'host' or 'device', not {self.pages_on!r}")
+        if self.matrix_file is not None and self.pages_on == "device":
+            raise ValueError("the pages of a file cannot be made on the device")
+        if self.on_gpu:
+            if self.threads is not None or self.instruction_set is not None:
+                raise ValueError(
+                    f"threads and instruction_set are the CPU's, not for {self.device!r}"
+                )
+        elif self.pages_on == "device":
+            raise ValueError("pages are made on the device only where that is a GPU")
+        elif self.phases:
+            raise ValueError("phases are measured only on a GPU")
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU is measured."""
+        return self.device != "cpu"
+
+    @property
+    def ordinal(self) -> int:
+        """N of "cuda:N"."""
+        return _ordinal(self.device)
+
+    @property
+    def generated(self) -> bool:
+        """Whether the device makes the pages."""
+        return self.on_gpu and self.pages_on != "host" and self.matrix_file is None
+
+    @property
+    def queries(self) -> int:
+        """The most queries that are under way at a time."""
+        return max(*self.batch_sizes, *self.concurrency, 1)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of the host's that a run needs: the pages, unless mapped, and answers."""
+        # The first answers of the batch and both loops, and the newest in parts and as a whole.
+        # On a GPU also party 1's, the fetched pages, and what adds them up.
+        kept = 9 if self.on_gpu else 5
+        kept += _ALL_STRATEGIES if ALL in self.strategies else len(self.strategies)
+        answers = kept * max(self.batch_sizes)
+        # Concurrent callers: a round of answers, the first ones, and the right ones.
+        answers = max(answers, (REQUESTS + 2) * max(self.concurrency, default=0))
+        mapped = self.generated or self.matrix_file is not None
+        return (answers * self.keys_per_query + (0 if mapped else self.num_pages)) * self.page_size
+
+
+def choose_device(device: str) -> str:
+    """Choose the device that a name means: for "auto" and "cuda", the first GPU that can be used.
+
+    Parameters
+    ----------
+    device : str
+        As `morphogen.open_engine` takes it.
+
+    Returns
+    -------
+    str
+        "cpu" or "cuda:N".
+
+    Raises
+    ------
+    DeviceUnavailableError, ValueError
+        If it cannot be used here, or there is no such name.
+    """
+    ordinal = device_candidates(device)[0]
+    return "cpu" if ordinal is None else f"cuda:{ordinal}"
+
+
+def most_pages(device: str, page_size: int) -> int:
+    """As many pages as fit the free memory of a GPU.
+
+    Parameters
+    ----------
+    device : str
+        "cuda:N".
+    page_size : int
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If the device is the CPU, whose memory others need too.
+    """
+    _check_range("page_size", page_size, 1)
+    if device == "cpu":
+        raise ValueError("as many pages as fit are measured only on a GPU")
+    stride = -(-page_size // _VECTOR_BYTES) * _VECTOR_BYTES  # a page as the device has it
+    free = free_memory(_ordinal(device))
+    pages = (free - free // _DRIVER_SHARE) // stride - _PAGES_LEFT
+    return max(1, min(pages, dpf.MAX_PAGES))
+
+
+def _ordinal(device: str) -> int:
+    return int(device.removeprefix("cuda:"))
+
+
+def _check_range(name: str, value: int, low: int, high: int | None = None) -> None:
+    number = operator.index(value)
+    if number < low or (high is not None and number > high):
+        wanted = f"at least {low}" if high is None else f"in {low}..{high}"
+        raise ValueError(f"{name} must be {wanted}, not {number}")

@@ -1,0 +1,169 @@
+"""Checks that many modules make, with the words of their errors: numbers, processes, extras."""
+
+from __future__ import annotations
+
+import operator
+import os
+from typing import SupportsIndex
+
+from morphogen.errors import MorphogenError
+
+_LARGE = 1 << 32  # from here on, a power of two is written as one
+
+
+def as_int(name: str, value: SupportsIndex) -> int:
+    """Take a number that must be an int.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    value : int
+        The number.
+
+    Returns
+    -------
+    int
+        The same as a plain int.
+
+    Raises
+    ------
+    TypeError
+        If it is no int.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+
+
+def check_range(
+    name: str,
+    value: float,
+    low: int,
+    high: int | None = None,
+    *,
+    where: str = "",
+    error: type[Exception] = ValueError,
+) -> None:
+    """Refuse a number that is out of its range.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    value : int or float
+        The number.
+    low, high : int
+        The range, both ends included; without high, it has no upper end.
+    where : str, optional
+        The place where the range holds, for the message: "cuda:1".
+    error : type of Exception, optional
+        The error that is raised.
+
+    Raises
+    ------
+    ValueError
+        If the number is out of range.
+    """
+    if low <= value and (high is None or value <= high):
+        return
+    range_text = f"{low} or more" if high is None else f"in {low}..{_written(high)}"
+    at = f" on {where}" if where else ""
+    raise error(f"{name} must be {range_text}{at}, not {value}")
+
+
+def check_seconds(name: str, value: float, *, above_zero: bool = False) -> None:
+    """Refuse a number of seconds that is negative or not a number.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    value : float
+        Seconds.
+    above_zero : bool, optional
+        Whether 0 is refused, too.
+
+    Raises
+    ------
+    ValueError
+        If the number is out of range.
+    """
+    if value > 0 or (value == 0 and not above_zero):  # neither holds for NaN
+        return
+    range_text = "above 0 seconds" if above_zero else "0 or more seconds"
+    raise ValueError(f"{name} must be {range_text}, not {value}")
+
+
+def _written(number: int) -> str:
+    for offset, text in ((0, ""), (1, " - 1")):
+        power = number + offset
+        if power >= _LARGE and power & (power - 1) == 0:
+            return f"2**{power.bit_length() - 1}{text}"
+    return str(number)
+
+
+class OwnerProcess:
+    """The process that an object belongs to: a forked child has its locks, but not its threads.
+
+    A method checks this before it takes a lock, which the fork may have copied locked.
+
+    Parameters
+    ----------
+    owned : str
+        The kind of the object, for the message: "engine".
+    advice : str
+        The way out, for the message: "open an engine in each process".
+    error : type of MorphogenError
+        The error that `check` raises.
+    """
+
+    __slots__ = ("_advice", "_error", "_owned", "_pid")
+
+    def __init__(self, owned: str, advice: str, error: type[MorphogenError]) -> None:
+        self._pid = os.getpid()
+        self._owned = owned
+        self._advice = advice
+        self._error = error
+
+    def is_current(self) -> bool:
+        """Whether this process is the owner.
+
+        Returns
+        -------
+        bool
+            False in a forked child.
+        """
+        return self._pid == os.getpid()
+
+    def check(self) -> None:
+        """Refuse a call from a forked child.
+
+        Raises
+        ------
+        MorphogenError
+            If this process is not the owner.
+        """
+        current = os.getpid()
+        if self._pid != current:
+            raise self._error(
+                f"this {self._owned} belongs to process {self._pid}, not to its fork {current}: "
+                f"{self._advice}"
+            )
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra of this package.
+
+    Parameters
+    ----------
+    extra : str
+        Its name, or several with commas between.
+
+    Returns
+    -------
+    str
+        For the message of an error.
+    """
+    return f"pip install 'morphogen[{extra}]'"

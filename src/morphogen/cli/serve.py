@@ -1,0 +1,82 @@
+"""``morphogen serve``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "pages", type=Path, metavar="PAGES", help="a file of pages, or a keyword table"
+    )
+    parser.add_argument(
+        "--party",
+        type=int,
+        required=True,
+        choices=(0, 1),
+        help="which of the two servers this is; the other operator gives the other",
+    )
+    parser.add_argument("--port", type=int, required=True, help="0 for any that is free")
+    for option, default, text in (
+        ("--page-size", 4096, "bytes a page; a keyword table says it itself"),
+        ("--keys-per-query", 3, "keys that each query has, 1 to 3"),
+        ("--epoch", 0, "version of the table: the same on both servers"),
+        ("--max-queued", 1024, "queries that may wait; more are told to come back"),
+    ):
+        parser.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{text} (default: {default})"
+        )
+    parser.add_argument(
+        "--max-micro-batch",
+        type=int,
+        metavar="N",
+        help="queries that may share a pass (default: the engine's own width)",
+    )
+    parser.add_argument(
+        "--max-wait",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long a query may wait (default: 30)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto, the default")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="on the CPU (default: one for each core this process may use)",
+    )
+    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate, for TLS")
+    parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
+    parser.add_argument(
+        "--insecure", action="store_true", help="serve beyond loopback without TLS all the same"
+    )
+
+
+def run(args: argparse.Namespace, bar: Callable[[int, int], None]) -> int:
+    """Serve until told to stop."""
+    from morphogen.service.run import ServerConfig, serve
+
+    config = ServerConfig(
+        path=args.pages,
+        party=args.party,
+        host=args.host,
+        port=args.port,
+        page_size=args.page_size,
+        keys_per_query=args.keys_per_query,
+        epoch=args.epoch,
+        device=args.device,
+        threads=args.threads,
+        max_micro_batch=args.max_micro_batch,
+        max_queued=args.max_queued,
+        max_wait=args.max_wait,
+        tls_cert=args.tls_cert,
+        tls_key=args.tls_key,
+        insecure=args.insecure,
+    )
+    serve(config, bar)
+    return 0

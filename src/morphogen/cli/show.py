@@ -1,0 +1,215 @@
+"""What commands print for people. Imports rich, so that only a command that prints loads it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from morphogen.bench.describe import describe_chunks, describe_size
+from morphogen.cli.doctor import Diagnosis
+from morphogen.demo import KEYS_PER_QUERY, DemoResult, first_words
+from morphogen.engine.cuda.status import DeviceStatus
+
+if TYPE_CHECKING:
+    from morphogen.demo.lookup import LookupResult  # needs the extras
+
+# A table below this size lies in the processor's caches, where a pass costs little.
+_SMALL_TABLE = 32 << 20
+
+
+def show_demo(result: DemoResult, console: Console) -> None:
+    """Print what the demo did.
+
+    Parameters
+    ----------
+    result : DemoResult
+    console : rich.console.Console
+    """
+    nbytes = result.num_pages * result.page_size
+    fetched = sum(len(row) for row in result.rows)
+    padded = ", the last filled up with zeros" if nbytes != result.file_bytes else ""
+    console.print(f"File   {result.path}", soft_wrap=True)
+    console.print(
+        f"       {result.file_bytes:,} bytes = {result.num_pages:,} pages of "
+        f"{result.page_size:,} bytes{padded}"
+    )
+    console.print(
+        f"Fetch  {fetched} pages from two servers ({result.device}): "
+        f"{len(result.rows)} queries of {KEYS_PER_QUERY} keys in one batch\n"
+    )
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("strategy")
+    for heading in ("chunks", "ms per server", "speed-up"):
+        table.add_column(heading, justify="right")
+    for strategy in result.strategies:
+        table.add_row(
+            strategy.name,
+            describe_chunks(strategy.micro_batch_sizes),
+            f"{strategy.median_ms:.3f}",
+            f"{strategy.speedup:.2f}x",
+        )
+    console.print(table)
+    console.print(
+        f"Medians of {2 * result.rounds} runs, {result.rounds} on each server. "
+        "4x2 is four chunks of two queries; a chunk is one pass over the pages."
+    )
+    if nbytes < _SMALL_TABLE:
+        console.print(
+            f"This table is small ({describe_size(nbytes)}) and lies in the processor's caches: "
+            "the times are short and noisy. `morphogen bench` measures a large one."
+        )
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("bytes")
+    for heading in ("per server", "both servers"):
+        table.add_column(heading, justify="right")
+    for label, size in (
+        ("sent (keys)", result.sent_per_server),
+        ("received (pages)", result.received_per_server),
+    ):
+        table.add_row(label, f"{size:,}", f"{2 * size:,}")
+    total = result.sent_per_server + result.received_per_server
+    table.add_row("in all", f"{total:,}", f"{2 * total:,}")
+    table.add_row("to download the whole table instead", f"{nbytes:,}", "")
+    console.print(table)
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("key as seen by", "header", "seed"):
+        table.add_column(heading)
+    for server, (header, seed) in enumerate(result.seen):
+        table.add_row(f"server {server}", header.hex(" ", 4), seed.hex(" ", 4))
+    console.print(table)
+    console.print(
+        "The header is public: the format, the party (0 or 1) and the size of the table. The seed "
+        "is fresh random bytes, and what follows it looks as random: nothing in one key depends "
+        "on the page in a way that its server can see."
+    )
+    console.print(
+        "Privacy is computational, and holds as long as the two servers do not collude: whoever "
+        "has both keys knows the page.\n"
+    )
+
+    row = len(result.rows) // 2
+    console.print(f"Page {result.rows[row][0]} begins: {first_words(result.pages[row, 0])}")
+    if result.differing:
+        for name, index in result.differing:
+            console.print(f"WRONG  page {index}, {name}", style="bold red")
+        console.print("Fetched pages differ from the file.", style="bold red")
+    else:
+        console.print(
+            f"All {fetched} pages equal the file byte for byte, whatever the strategy.",
+            style="green",
+        )
+
+
+def show_lookups(result: LookupResult, console: Console) -> None:
+    """Print what the demo's private lookups did.
+
+    Parameters
+    ----------
+    result : LookupResult
+    console : rich.console.Console
+    """
+    console.print(
+        f"\nTable  {result.entries:,} characters by name, from a CSV file of Unicode data:\n"
+        f"       {result.num_pages:,} pages of {result.page_size:,} bytes "
+        f"({describe_size(result.table_bytes)}), {100 * result.load:.0f}% full"
+    )
+    console.print(
+        f"       two servers ({result.device}), each a process of its own: "
+        f"{', '.join(result.urls)}\n",
+        soft_wrap=True,
+    )
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("key", "value", ""):
+        table.add_column(heading)
+    for lookup in result.lookups:
+        value = "not in the table" if lookup.value is None else lookup.value
+        table.add_row(repr(lookup.key), value, "as in the file" if lookup.right else "WRONG")
+    console.print(table)
+    console.print(
+        "Hit or miss, each lookup was one query of 3 keys to each server, alike in size, number "
+        "and order.\n"
+    )
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("chunks of", *(f"server {party}" for party in range(len(result.chunk_sizes)))):
+        table.add_column(heading, justify="right")
+    for size in sorted({size for sizes in result.chunk_sizes for size in sizes}):
+        table.add_row(str(size), *(f"{sizes.get(size, 0):,}" for sizes in result.chunk_sizes))
+    console.print(table)
+    console.print(
+        f"{result.clients} clients looked {result.concurrent} keys up at once: queries that "
+        "arrived while a chunk ran shared the next."
+    )
+    if result.ok:
+        console.print("All lookups gave what the file says.", style="green")
+    else:
+        console.print("Lookups differ from the file.", style="bold red")
+
+
+def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
+    """Print a diagnosis.
+
+    Parameters
+    ----------
+    diagnosis : Diagnosis
+    console : rich.console.Console
+    """
+    chosen, supported = diagnosis.instruction_set, diagnosis.supported
+    missing = [name for name in diagnosis.compiled if name not in supported]
+    lacks = f"; this machine lacks {', '.join(missing)}" if missing else ""
+    driver = diagnosis.driver
+    if not driver.usable:
+        why = f"no GPU: {driver.reason}"
+    elif diagnosis.device.startswith("cuda"):
+        why = f"the first GPU that can be used; the driver supports CUDA {driver.driver_version}"
+    else:
+        why = "the GPU is refused, see its self test"
+    table = Table.grid(padding=(0, 2))
+    for label, value in (
+        ("morphogen", f"{diagnosis.morphogen}, {diagnosis.python}, numpy {diagnosis.numpy}"),
+        ("machine", diagnosis.machine),
+        ("device", f"{diagnosis.device}: {why}"),
+        *((f"cuda:{found.ordinal}", _describe_gpu(found)) for found in driver.devices),
+        ("instruction set", f"{chosen}: the widest of the compiled that runs here{lacks}"),
+        ("read order", f"{diagnosis.read_order}: was faster on processors of this make"),
+        ("compiled", ", ".join(diagnosis.compiled)),
+        ("supported", ", ".join(supported)),
+        (
+            "threads",
+            f"{diagnosis.threads}: one for each core this process may use "
+            f"(the machine has {diagnosis.cores})",
+        ),
+        ("chunks", f"up to {diagnosis.max_micro_batch} queries share a pass over the pages"),
+    ):
+        table.add_row(label, value)
+    for name, fault, refused in (
+        *((check.instruction_set, check.fault, "") for check in diagnosis.checks),
+        *((check.device, check.fault, check.refused) for check in diagnosis.gpu_checks),
+    ):
+        outcome = f"FAILED: {fault}" if fault else "passed"
+        table.add_row(
+            f"self test, {name}",
+            f"not possible: {refused}" if refused else outcome,
+            style="bold red" if fault else None,
+        )
+    console.print(table)
+    if diagnosis.ok:
+        console.print("All well.", style="green")
+    else:
+        console.print("This installation gives wrong results here. Do not use it.", style="red")
+
+
+def _describe_gpu(device: DeviceStatus) -> str:
+    if not device.usable:
+        return device.reason
+    major, minor = device.compute_capability
+    return (
+        f"{device.name}, compute capability {major}.{minor}, {device.multiprocessors} "
+        f"multiprocessors, {describe_size(device.memory)}, runs "
+        f"{device.compiled or device.ptx}"
+    )

@@ -1,0 +1,300 @@
+"""What a client insists on: which table, which answers, when to try again, what it asks for.
+
+Nothing here sends anything: every rule is a function of what was said so far.
+"""
+
+from __future__ import annotations
+
+import operator
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, SupportsIndex
+
+import morphogen.dpf as dpf
+import morphogen.wire as wire
+from morphogen.checks import check_range
+from morphogen.client.addresses import PARTIES, ServerAddress
+from morphogen.errors import EpochMismatchError, ServerError, TableMismatchError, WireError
+from morphogen.keyword import TableLayout
+from morphogen.pages import MAX_PAGE_SIZE
+from morphogen.planner import MAX_KEYS_PER_QUERY
+from morphogen.query import Answer
+from morphogen.wire import BatchResponse, TableInfo
+
+EPOCH_TRIES = 5
+MAX_EPOCH = 2**63 - 1
+MAX_EPOCH_BYTES = 64 * 1024
+MAX_WAIT_SECONDS = 5.0
+# Both mean "later": the queue is full, or the server is being replaced.
+_TRY_AGAIN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+_FIELD = re.compile(r"[a-z_]{1,16}(\[\d{1,4}\])?(\.[a-z_]{1,16}(\[\d{1,4}\])?)?")
+
+
+def check_info(info: TableInfo, url: str) -> TableInfo:
+    """Check that what a server says of its table is possible at all.
+
+    Raises
+    ------
+    ServerError
+        If not; the message names the field, what is allowed and what the server said.
+    """
+    for name, low, high in (
+        ("format_version", wire.FORMAT_VERSION, wire.FORMAT_VERSION),
+        ("party", 0, PARTIES - 1),
+        ("num_pages", 1, dpf.MAX_PAGES),
+        ("page_size", 1, MAX_PAGE_SIZE),
+        ("keys_per_query", 1, MAX_KEYS_PER_QUERY),
+        ("epoch_id", 0, MAX_EPOCH),
+    ):
+        value = getattr(info, name)
+        if not low <= value <= high:
+            # A large number may be as long as a key, and be one.
+            given = f", not {value}" if abs(value) < 2**32 else ""
+            raise ServerError(f"{url}: {name} must be in {low}..{high}{given}")
+    if not re.fullmatch(r"[0-9a-f]{64}", info.digest):
+        raise ServerError(f"{url}: digest must be 64 hexadecimal digits")
+    return info
+
+
+def agree(
+    infos: Sequence[TableInfo],
+    addresses: Sequence[ServerAddress],
+    known: TableInfo | None,
+) -> tuple[TableInfo, TableInfo]:
+    """Check that both servers are a pair over one table.
+
+    Parameters
+    ----------
+    infos : sequence of TableInfo
+        What each server says, in the order of the URLs.
+    addresses : sequence of ServerAddress
+        The servers.
+    known : TableInfo or None
+        What was agreed before.
+
+    Returns
+    -------
+    tuple of (TableInfo, TableInfo)
+
+    Raises
+    ------
+    ServerError
+        If both say that they are the same party.
+    EpochMismatchError
+        If their epochs differ: one of them may be about to follow.
+    TableMismatchError
+        If one epoch names two tables.
+    """
+    one, other = infos
+    if one.party == other.party:
+        raise ServerError(
+            f"{addresses[0].url} and {addresses[1].url} both say that they are party {one.party}: "
+            "one must be party 0 and the other party 1"
+        )
+    if one.epoch_id != other.epoch_id:
+        raise EpochMismatchError(
+            f"the servers have different epochs: {addresses[0].url} has {one.epoch_id}, "
+            f"{addresses[1].url} has {other.epoch_id}"
+        )
+    differs = _difference(one, other)
+    if differs:
+        raise TableMismatchError(
+            f"the servers disagree about the table of epoch {one.epoch_id}: {differs}, at "
+            f"{addresses[0].url} and {addresses[1].url}"
+        )
+    if known is not None and known.epoch_id == one.epoch_id:
+        differs = _difference(known, one)
+        if differs:
+            raise TableMismatchError(
+                f"the servers changed the table, but not its epoch {one.epoch_id}: {differs}"
+            )
+    return one, other
+
+
+def _difference(one: TableInfo, other: TableInfo) -> str:
+    for name in ("num_pages", "page_size", "keys_per_query", "digest"):
+        was, now = getattr(one, name), getattr(other, name)
+        if was != now:
+            return f"{name} differs" if name == "digest" else f"{name} is {was} and {now}"
+    return "its keyword layout differs" if one.table != other.table else ""
+
+
+def check_answer(response: BatchResponse, info: TableInfo, url: str) -> Answer:
+    """Take an answer for what was asked, or refuse it.
+
+    Raises
+    ------
+    EpochMismatchError
+        If the table has another epoch by now.
+    TableMismatchError
+        If it has the same epoch but is another table.
+    """
+    if response.epoch_id != info.epoch_id:
+        raise EpochMismatchError(f"{url} answered from another epoch than {info.epoch_id}")
+    for name in ("num_pages", "digest"):
+        if getattr(response, name) != getattr(info, name):
+            raise TableMismatchError(
+                f"{url} answered from another table of epoch {info.epoch_id}: {name} is not that "
+                "of /epoch"
+            )
+    queries = len(response.pages)
+    return Answer(response.pages, response.epoch_id, response.num_pages, (queries,))
+
+
+def decode_answer(body: bytes, info: TableInfo, queries: int, url: str) -> Answer:
+    """Decode and check a batch's answer.
+
+    Raises
+    ------
+    ServerError
+        If it does not have the form of an answer.
+    EpochMismatchError, TableMismatchError
+        See `check_answer`.
+    """
+    try:
+        response = wire.decode_response(body, wire.MSGPACK, info, queries)
+    except WireError as error:
+        # Not the text: it may quote what the server sent, and that may be anything.
+        raise ServerError(f"{url}: malformed answer{_where(error.field)}") from None
+    return check_answer(response, info, url)
+
+
+def page_indices(indices: Iterable[SupportsIndex]) -> list[int]:
+    """The pages that a caller asks for.
+
+    Raises
+    ------
+    TypeError
+        If one is no int.
+    """
+    try:
+        return [operator.index(index) for index in indices]
+    except TypeError as error:
+        raise TypeError(f"indices must be ints: {error}") from None
+
+
+def check_indices(indices: Iterable[int], num_pages: int) -> None:
+    """Refuse a page that there is not.
+
+    Raises
+    ------
+    ValueError
+        If an index is out of range.
+    """
+    for index in indices:
+        check_range("a page's index", index, 0, num_pages - 1)
+
+
+def page_rows(indices: Sequence[int], info: TableInfo) -> list[list[int]]:
+    """Queries for pages, the last filled up with page 0, as is what the table does not have."""
+    width = info.keys_per_query
+    there = [index if index < info.num_pages else 0 for index in indices]
+    there += [0] * (-len(there) % width)
+    return [there[start : start + width] for start in range(0, len(there), width)]
+
+
+def lookup_keys(keys: Iterable[bytes]) -> list[bytes]:
+    """The keys that a caller looks up.
+
+    Raises
+    ------
+    TypeError
+        If one is not bytes.
+    """
+    if isinstance(keys, (bytes, bytearray, memoryview, str)):
+        raise TypeError(f"keys must be an iterable of keys, not one {type(keys).__name__}")
+    wanted = list(keys)
+    for key in wanted:
+        if not isinstance(key, bytes):
+            raise TypeError(f"a key must be bytes, not {type(key).__name__}")
+    return wanted
+
+
+def table_layout(info: TableInfo) -> TableLayout:
+    """Where the servers' table keeps its keys.
+
+    Raises
+    ------
+    TableMismatchError
+        If it is not a keyword table, or its layout is not that of its pages.
+    """
+    if info.table is None:
+        raise TableMismatchError(
+            "the servers' table has pages only: keys can be looked up in a keyword table"
+        )
+    try:
+        layout = TableLayout.from_dict(info.table)
+    except (ValueError, TypeError):
+        raise TableMismatchError("the servers' keyword layout is malformed") from None
+    for name in ("num_pages", "page_size"):
+        if getattr(layout, name) != getattr(info, name):
+            raise TableMismatchError(
+                f"the servers' keyword layout has {name} {getattr(layout, name)}, their table "
+                f"{getattr(info, name)}"
+            )
+    if info.keys_per_query != MAX_KEYS_PER_QUERY:
+        raise TableMismatchError(
+            f"a lookup takes {MAX_KEYS_PER_QUERY} keys a query: the servers answer queries of "
+            f"{info.keys_per_query}"
+        )
+    return layout
+
+
+def lookup_rows(keys: Sequence[bytes], info: TableInfo) -> list[list[int]]:
+    """One query for each key: its candidates, three whatever the key."""
+    layout = table_layout(info)
+    return [list(layout.candidates(key)) for key in keys]
+
+
+def answer_bytes(info: TableInfo, queries: int) -> int:
+    """The most bytes that an answer in MessagePack can have."""
+    return queries * (16 + info.keys_per_query * (info.page_size + 16)) + 4096
+
+
+def refusal(status: int, field: Any, url: str) -> Exception:
+    """The error for a status that is not 200."""
+    try:
+        phrase = f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        phrase = str(status)
+    if status == HTTPStatus.CONFLICT:
+        return EpochMismatchError(f"{url}: {phrase}: not the keys or the epoch of its table")
+    if 300 <= status < 400:
+        return ServerError(f"{url}: {phrase}: redirects are not followed, keys go nowhere else")
+    return ServerError(f"{url}: {phrase}{_where(field)}")
+
+
+def _where(field: Any) -> str:
+    # A server's own words could repeat keys into a log: only the name of a field is taken.
+    known = isinstance(field, str) and _FIELD.fullmatch(field)
+    return f" (field {field})" if known else ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When to send the same bytes to the same server again.
+
+    Attributes
+    ----------
+    retries : int
+        How often after the first time.
+    backoff : float
+        Seconds to wait before the first retry, on average; twice as many before each next.
+    """
+
+    retries: int
+    backoff: float
+
+    def wait(self, attempt: int, retry_after: str | None = None) -> float:
+        """Seconds to wait after a failed attempt, counted from 0."""
+        # Jitter, so that clients that failed together do not come back together.
+        jittered: float = self.backoff * 2**attempt * random.uniform(0.5, 1.5)
+        asked = float(retry_after) if retry_after and re.fullmatch(r"\d{1,9}", retry_after) else 0
+        return min(max(jittered, asked), MAX_WAIT_SECONDS)
+
+    def again(self, status: int, attempt: int) -> bool:
+        """Whether a status is worth another attempt."""
+        return status in _TRY_AGAIN and attempt < self.retries

@@ -1,0 +1,55 @@
+# Made by tools/make_stubs.py from the module's source.
+"""The pages in a device's memory, each padded with zeros to whole vectors of 16 bytes."""
+
+from collections.abc import Callable
+
+from morphogen.engine.cuda._driver import Context, Kernel
+from morphogen.pages import PageMatrix
+
+class DevicePages:
+    """Room for the pages of a table. Its bytes are whatever was there before.
+
+    Parameters
+    ----------
+    context : Context
+    num_pages, page_size : int
+    more : int
+        Bytes that the caller will need besides.
+
+    Raises
+    ------
+    DeviceOutOfMemoryError
+        If the device has too little free memory for both.
+    """
+
+    @property
+    def num_pages(self) -> int: ...
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def stride(self) -> int: ...
+    def __init__(self, context: Context, num_pages: int, page_size: int, more: int) -> None: ...
+    def upload(self, pages: PageMatrix, progress: Callable[[int, int], object] | None) -> None:
+        """Copy a table to the device.
+
+        Parameters
+        ----------
+        pages : PageMatrix
+        progress : callable or None
+            Called with the bytes sent and the bytes in all.
+        """
+    def generate(self, fill: Kernel, blocks: int, seed: int) -> None:
+        """Let the device make random pages.
+
+        Parameters
+        ----------
+        fill : Kernel
+            morphogen_fill.
+        blocks : int
+        seed : int
+        """
+
+PIECE_BYTES: int
+
+def padded_size(page_size: int) -> int:
+    """Bytes that a page takes on a device."""

@@ -1,0 +1,113 @@
+# Made by tools/make_stubs.py from the module's source.
+"""The GPU engine: one launch of a page kernel for every chunk of queries."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from morphogen.engine.base import Engine
+from morphogen.engine.cuda.grid import Grid
+from morphogen.engine.cuda.phases import PhaseTimes
+from morphogen.engine.strategy import Strategy
+from morphogen.pages import PageMatrix
+from morphogen.query import Answer, Query
+
+MAX_MICRO_BATCH: int
+WIDEST_MICRO_BATCH: int
+LANES: int
+
+class CudaEngine(Engine):
+    """Answers on a GPU. Made by `morphogen.open_engine`.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+        The table to answer from. It is copied to the device.
+    ordinal : int, optional
+        N of "cuda:N".
+    progress : callable, optional
+        Called while the pages are uploaded, with the bytes sent and the bytes in all.
+    generate : int, optional
+        Instead of uploading, let the device make random pages from this seed. For benchmarks:
+        the bytes of ``pages`` are not read.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If the device cannot be used here.
+    DeviceOutOfMemoryError
+        If the table does not fit the device.
+    DeviceError
+        If the device fails.
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
+    """
+
+    def __init__(
+        self,
+        pages: PageMatrix,
+        ordinal: int = 0,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        generate: int | None = None,
+    ) -> None: ...
+    @property
+    def ptx(self) -> str:
+        """What the kernels were compiled from: "compute_80"."""
+    @property
+    def code(self) -> str:
+        """What was loaded: "sm_90", code compiled when the package was built, or `ptx`."""
+    @property
+    def grid(self) -> Grid:
+        """How a launch cuts the table into blocks."""
+    def read_pages(self) -> int:
+        """Read every page once, in memory order, on the device: see `Engine.read_pages`.
+
+        Returns
+        -------
+        int
+            XOR of the pages' bytes, taken as little-endian 64-bit words.
+
+        Raises
+        ------
+        EngineClosedError
+            If the engine is closed, or belongs to the parent of this process.
+        DeviceError
+            If the device fails.
+        """
+    def time_phases(
+        self, queries: list[Query], *, max_micro_batch: int | None = None
+    ) -> tuple[Answer, PhaseTimes]:
+        """Answer a batch, and tell where the time went.
+
+        Parameters
+        ----------
+        queries : list of Query
+            As for `Engine.answer`.
+        max_micro_batch : int, optional
+            As for `Engine.answer`.
+
+        Returns
+        -------
+        tuple of (Answer, PhaseTimes)
+            What `Engine.answer` gives, and microseconds.
+
+        Raises
+        ------
+        InvalidKeyError, KeyDomainError, EngineClosedError, DeviceError, TypeError, ValueError
+            As from `Engine.answer`.
+
+        Notes
+        -----
+        One lane does all the work, so that a chunk's time on the device is its own: `Engine.answer`
+        keeps two lanes busy, and takes less in all.
+        """
+    def _run(
+        self,
+        ranges: list[tuple[int, int]],
+        out: npt.NDArray[np.uint8],
+        strategy: Strategy,
+        times: npt.NDArray[np.float64] | None = None,
+    ) -> None: ...
+    def _release(self) -> None: ...

@@ -1,0 +1,52 @@
+# Made by tools/make_stubs.py from the module's source.
+"""A page kernel: what a chunk of up to so many keys is launched with."""
+
+from morphogen.engine.cuda._driver import Context, Module
+
+class PageKernel:
+    """A kernel of the package's PTX, and how its launches cut a table into blocks.
+
+    Parameters
+    ----------
+    context : Context
+    module : Module
+    keys : int
+        The most keys of a chunk: a kernel is compiled for this number.
+    """
+
+    @property
+    def keys(self) -> int: ...
+    @property
+    def grid(self) -> object: ...
+    def __init__(self, context: Context, module: Module, keys: int) -> None: ...
+    def cut(self, num_pages: int, stride: int, multiprocessors: int) -> None:
+        """Decide how launches cut a table.
+
+        Parameters
+        ----------
+        num_pages : int
+        stride : int
+            Bytes of a page on the device.
+        multiprocessors : int
+        """
+
+def open_page_kernels(
+    context: Context, module: Module, num_pages: int, stride: int, multiprocessors: int
+) -> list[PageKernel | None]:
+    """All page kernels of a module, for one table.
+
+    Parameters
+    ----------
+    context : Context
+    module : Module
+    num_pages : int
+    stride : int
+        Bytes of a page on the device.
+    multiprocessors : int
+
+    Returns
+    -------
+    list
+        By the number of keys of a chunk, the PageKernel to launch it with, which may be for more;
+        None at 0.
+    """

@@ -1,0 +1,195 @@
+"""What GPU, driver and PTX can be used here, and if none, why."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+
+import morphogen.engine.cuda.ptx as ptx
+from morphogen.errors import DeviceError
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """One device.
+
+    Attributes
+    ----------
+    ordinal : int
+        N of "cuda:N".
+    name : str
+        As the driver gives it.
+    compute_capability : tuple of (int, int)
+        Major and minor.
+    multiprocessors : int
+        How many it has.
+    memory : int
+        Bytes.
+    ptx : str
+        Name of the file of PTX for it; empty if there is none.
+    compiled : str
+        Name of the file with code compiled for it, which is loaded in the PTX's place unless the
+        driver refuses it; empty if there is none.
+    reason : str
+        Why it cannot be used; empty if it can.
+    """
+
+    ordinal: int
+    name: str
+    compute_capability: tuple[int, int]
+    multiprocessors: int
+    memory: int
+    ptx: str
+    compiled: str
+    reason: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether an engine can be opened on it."""
+        return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class DriverStatus:
+    """What there is of CUDA.
+
+    Attributes
+    ----------
+    driver_version : str
+        The newest CUDA version that the driver supports, such as "13.0"; empty without a driver.
+    devices : tuple of DeviceStatus
+        All that the driver shows to this process.
+    reason : str
+        In one line, why no device can be used; empty if one can.
+    """
+
+    driver_version: str
+    devices: tuple[DeviceStatus, ...]
+    reason: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether an engine can be opened on a GPU."""
+        return not self.reason
+
+
+@cache
+def driver_status() -> DriverStatus:
+    """Find out what GPU, driver and PTX can be used here, and if none, why.
+
+    Returns
+    -------
+    DriverStatus
+        The same object at every call: it is found out once a process.
+
+    Notes
+    -----
+    Nothing is allocated on a device. The first call loads the CUDA driver.
+
+    Examples
+    --------
+    >>> import morphogen as mg
+    >>> status = mg.driver_status()
+    >>> device = "cuda" if status.usable else "cpu"
+    >>> status.usable == any(found.usable for found in status.devices)
+    True
+    """
+    try:
+        driver = _load_driver()
+        version = driver.initialize()
+    except (ImportError, DeviceError) as error:
+        return DriverStatus("", (), " ".join(str(error).split()))
+    described = ptx.describe_version(version)
+    if version < ptx.DRIVER_VERSION:
+        return DriverStatus(
+            described,
+            (),
+            f"the NVIDIA driver supports CUDA {described}, and the page kernels need "
+            f"{ptx.describe_version(ptx.DRIVER_VERSION)} or newer: update the driver",
+        )
+    try:
+        count = driver.count_devices()
+    except DeviceError as error:
+        reason = f"the NVIDIA driver cannot be used: {error}"
+        if "CUDA_ERROR_NO_DEVICE" in reason:
+            reason = f"the NVIDIA driver shows no device: {error}"
+        if "CUDA_ERROR_NOT_INITIALIZED" in reason:
+            reason += ": a process forked from one that has used CUDA cannot use it"
+        return DriverStatus(described, (), reason)
+    devices = tuple(_examine(driver, ordinal) for ordinal in range(count))
+    if not devices:
+        return DriverStatus(described, (), "the NVIDIA driver shows no device to this process")
+    reason = "" if any(device.usable for device in devices) else devices[0].reason
+    return DriverStatus(described, devices, reason)
+
+
+def _load_driver() -> ModuleType:
+    try:
+        driver = importlib.import_module("morphogen.engine.cuda._driver")
+    except (ImportError, TypeError, ValueError) as error:
+        # Bindings of another version may have other C signatures, a TypeError, or structures.
+        if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "cuda":
+            raise ImportError(
+                f"the CUDA bindings are not installed ({error}): install morphogen[cuda]"
+            ) from None
+        raise ImportError(f"this build has no usable GPU engine: {error}") from None
+    return driver
+
+
+# What the parent found out does not hold for a forked child.
+os.register_at_fork(after_in_child=driver_status.cache_clear)
+
+
+def _examine(driver: ModuleType, ordinal: int) -> DeviceStatus:
+    try:
+        facts = driver.device_facts(ordinal)
+    except DeviceError as error:
+        return DeviceStatus(ordinal, "", (0, 0), 0, 0, "", "", f"cuda:{ordinal}: {error}")
+    path = ptx.choose(facts["compute_capability"])
+    compiled = ptx.choose_compiled(facts["compute_capability"])
+    reason = ""
+    if path is None:
+        major, minor = facts["compute_capability"]
+        least = ptx.LEAST_COMPUTE_CAPABILITY
+        reason = (
+            f"cuda:{ordinal}, {facts['name']}, has compute capability {major}.{minor}, and the "
+            f"page kernels need {least[0]}.{least[1]} or more"
+            if (ptx.FOLDER / ptx.NAME).is_file()
+            else f"the package has no PTX in {ptx.FOLDER}"
+        )
+    return DeviceStatus(
+        ordinal=ordinal,
+        ptx=path.name if path else "",
+        compiled=compiled.name if compiled else "",
+        reason=reason,
+        **facts,
+    )
+
+
+def free_memory(ordinal: int) -> int:
+    """Tell how much of a device's memory is free now.
+
+    Parameters
+    ----------
+    ordinal : int
+        N of "cuda:N", a device that can be used.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    DeviceError
+        If the device cannot be used.
+    ImportError
+        If the CUDA bindings are not installed.
+    """
+    driver = _load_driver()
+    with driver.Context(ordinal) as context:
+        free: int = context.free_memory()
+    return free

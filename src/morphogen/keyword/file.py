@@ -1,0 +1,303 @@
+"""The keyword table's file: a header that describes and seals the pages, then the pages.
+
+Section 12.4 of docs/protocol.md defines the header.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from morphogen.errors import TableFileError
+from morphogen.keyword.layout import VERSION, Bytes, TableLayout
+from morphogen.pages import PageMatrix
+
+Progress = Callable[[int, int], None]
+
+MAGIC = b"MGKWT\r\n\x1a"  # a transfer that changes ends of lines spoils it
+HEADER_BYTES = 4096
+_ALIKE = 5  # bytes of the magic: once in 300 million files of random bytes
+_FIELDS = struct.Struct("<8sIIQQQQQ16s32s")
+_SEAL_BYTES = 32
+_BLOCK = 1 << 22  # bytes hashed and written between two calls of progress
+
+
+@dataclass(frozen=True, slots=True)
+class TableHeader:
+    """What a table file says about itself.
+
+    Parameters
+    ----------
+    layout : TableLayout
+        Where the keys are.
+    digest : bytes
+        SHA-256 of all pages, 32 bytes.
+    """
+
+    layout: TableLayout
+    digest: bytes
+
+
+def write_table(
+    path: str | os.PathLike[str],
+    array: Bytes,
+    layout: TableLayout,
+    *,
+    progress: Progress | None = None,
+) -> TableHeader:
+    """Write a table's file, whole or not at all.
+
+    The file is written beside its place under another name and takes its place only when all of it
+    is on the disk: whoever opens ``path`` finds what was there before or the new table. It has
+    the permissions of any new file.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that is there is replaced. A link is followed.
+    array : numpy.ndarray
+        uint8 of shape (num_pages, page_size), C-contiguous.
+    layout : TableLayout
+        That of the array.
+    progress : callable, optional
+        Called with the bytes written and those in all.
+
+    Returns
+    -------
+    TableHeader
+        What the file says about itself.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. What was there before is still there.
+    TypeError
+        If array is not an array of uint8.
+    ValueError
+        If the array is not the layout's, or path is something other than a file.
+    """
+    pages = PageMatrix(array)  # an array of uint8, C-contiguous
+    if array.shape != (layout.num_pages, layout.page_size):
+        raise ValueError(
+            f"array must have the layout's shape {(layout.num_pages, layout.page_size)}, not "
+            f"{array.shape}"
+        )
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise ValueError(f"a table is written to a file, which {os.fspath(path)} is not")
+    # A name of its own, so that two writers do not meet.
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.tmp")
+    try:
+        file = temporary.open("xb")
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
+    try:
+        with file:
+            file.write(bytes(HEADER_BYTES))
+            header = TableHeader(layout, _digest(pages, progress, file))
+            file.seek(0)
+            file.write(_pack(header))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+    return header
+
+
+def open_table(
+    path: str | os.PathLike[str],
+    epoch: int = 0,
+    *,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> tuple[PageMatrix, TableLayout]:
+    """Map a table's file, without reading it into memory.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, as `write_table` makes it.
+    epoch : int, optional
+        Version of the table.
+    verify : bool, optional
+        Whether to read all pages and compare them with the header's SHA-256. The header and the
+        file's length are always checked.
+    progress : callable, optional
+        Called with the bytes verified and those in all.
+
+    Returns
+    -------
+    pages : PageMatrix
+        Over the mapped file, without its header.
+    layout : TableLayout
+        Where the keys are.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened or mapped.
+    TypeError
+        If epoch is no int.
+    TableFileError
+        If it is no table, or was truncated, altered, or made for another version of the format.
+    """
+    with _open_file(path) as file:
+        header = _read(file, path)
+        layout = header.layout
+        # This very file, whatever has taken its place since.
+        pages = PageMatrix._map(file, layout.page_size, epoch, HEADER_BYTES)
+    if verify and _digest(pages, progress) != header.digest:
+        raise _altered(path, "its pages do not have the SHA-256 of its header")
+    return pages, layout
+
+
+def read_header(path: str | os.PathLike[str]) -> TableHeader:
+    """What a table's file says about itself, without reading its pages.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, as `write_table` makes it.
+
+    Returns
+    -------
+    TableHeader
+        Its layout and the digest of its pages.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    TableFileError
+        If it is no table, its header was altered, or its length is not what the header says.
+    """
+    with _open_file(path) as file:
+        return _read(file, path)
+
+
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a keyword table does, or nearly so: it may be damaged.
+
+    Parameters
+    ----------
+    path : path-like
+        What may be a table.
+
+    Returns
+    -------
+    bool
+        False for what is not a file, such as a folder or a pipe.
+
+    Raises
+    ------
+    OSError
+        If it is not there or cannot be read.
+    """
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        return False
+    with Path(path).open("rb") as file:
+        head = file.read(len(MAGIC))
+    # A magic that lost a few bytes or its ends of lines: a table that `open_table` refuses must not
+    # pass for a file of plain pages.
+    alike = sum(one == other for one, other in zip(head, MAGIC, strict=False))
+    return alike >= _ALIKE
+
+
+def _pack(header: TableHeader) -> bytes:
+    layout = header.layout
+    fields = _FIELDS.pack(
+        MAGIC,
+        VERSION,
+        HEADER_BYTES,
+        layout.num_pages,
+        layout.page_size,
+        layout.slots_per_page,
+        layout.value_size,
+        layout.entries,
+        layout.seed,
+        header.digest,
+    )
+    sealed = fields.ljust(HEADER_BYTES - _SEAL_BYTES, b"\0")
+    return sealed + sha256(sealed).digest()
+
+
+def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    # A pipe would wait for a writer.
+    if stat.S_ISFIFO(Path(path).stat().st_mode):
+        raise TableFileError(f"{os.fspath(path)} is a pipe, not a keyword table")
+    return Path(path).open("rb")
+
+
+def _read(file: BinaryIO, path: str | os.PathLike[str]) -> TableHeader:
+    head = file.read(HEADER_BYTES)
+    if head[: len(MAGIC)] != MAGIC:
+        raise TableFileError(f"{os.fspath(path)} is not a keyword table: it begins otherwise")
+    if len(head) < HEADER_BYTES:
+        raise TableFileError(
+            f"{os.fspath(path)} is truncated: a keyword table has a header of {HEADER_BYTES} "
+            f"bytes, this file has {len(head)} in all"
+        )
+    sealed, seal = head[:-_SEAL_BYTES], head[-_SEAL_BYTES:]
+    if sha256(sealed).digest() != seal:
+        raise _altered(path, "its header does not have the SHA-256 that it says")
+    _, version, header_bytes, pages, page_size, slots, value_size, entries, seed, digest = (
+        _FIELDS.unpack_from(sealed)
+    )
+    # From here on nothing was altered by accident, but the writer may be another one.
+    if (version, header_bytes) != (VERSION, HEADER_BYTES):
+        raise TableFileError(
+            f"{os.fspath(path)} has version {version} of the format and a header of "
+            f"{header_bytes} bytes; this release reads version {VERSION} and {HEADER_BYTES}"
+        )
+    if any(sealed[_FIELDS.size :]):
+        raise TableFileError(f"{os.fspath(path)} has a header whose unused bytes are not zero")
+    try:
+        layout = TableLayout(pages, page_size, slots, value_size, seed, entries)
+    except ValueError as error:
+        raise TableFileError(f"{os.fspath(path)} has an impossible header: {error}") from None
+    length = os.fstat(file.fileno()).st_size
+    expected = HEADER_BYTES + pages * page_size
+    if length != expected:
+        what = "truncated" if length < expected else "too long"
+        raise TableFileError(f"{os.fspath(path)} is {what}: {length} bytes instead of {expected}")
+    return TableHeader(layout, digest)
+
+
+def _altered(path: str | os.PathLike[str], why: str) -> TableFileError:
+    return TableFileError(f"{os.fspath(path)} was altered: {why}")
+
+
+def _digest(pages: PageMatrix, progress: Progress | None, file: BinaryIO | None = None) -> bytes:
+    """The SHA-256 of all pages, which are written to file on the way."""
+    flat = pages.body.reshape(-1).data
+    hashed = sha256()
+    for start in range(0, len(flat), _BLOCK):
+        if progress is not None:
+            progress(start, len(flat))
+        block = flat[start : start + _BLOCK]
+        hashed.update(block)
+        if file is not None:
+            file.write(block)
+    if progress is not None:
+        progress(len(flat), len(flat))
+    return hashed.digest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

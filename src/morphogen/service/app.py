@@ -1,0 +1,361 @@
+"""The service of one party over HTTP: an ASGI application that answers by a `MicroBatcher`.
+
+docs/protocol.md, section 11, defines paths, bodies and statuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import numpy as np
+from litestar import Litestar, Request, Response, get, post
+from litestar.exceptions import HTTPException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ASGIApp
+
+import morphogen
+import morphogen.wire as wire
+from morphogen.batcher import MicroBatcher
+from morphogen.checks import check_range
+from morphogen.engine.base import Engine
+from morphogen.errors import (
+    BatcherClosedError,
+    DeadlineError,
+    DeviceError,
+    EngineClosedError,
+    OverloadedError,
+    WireError,
+)
+from morphogen.pages import PageMatrix
+from morphogen.planner import MAX_KEYS_PER_QUERY
+from morphogen.service.metrics import CONTENT_TYPE, Metrics
+from morphogen.service.middleware import DRAIN_SECONDS, count_queries, outermost
+from morphogen.service.openapi import (
+    batch_operation,
+    epoch_operation,
+    health_operation,
+    metrics_operation,
+    single_operation,
+)
+
+PROBLEM = "application/problem+json"
+RETRY_AFTER_SECONDS = 1
+MAX_WAIT_SECONDS = 30.0
+LOGGER = logging.getLogger("morphogen.service")
+
+_DIGEST_STEP = 1 << 24
+_TITLES = {
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+def digest_pages(pages: PageMatrix, progress: Callable[[int, int], object] | None = None) -> str:
+    """SHA-256 of all pages, one after the other.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+        The table.
+    progress : callable, optional
+        Called with the bytes done and those in all.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+    """
+    digest = hashlib.sha256()
+    body = pages.body.reshape(-1)
+    for start in range(0, body.size, _DIGEST_STEP):
+        digest.update(body[start : start + _DIGEST_STEP].data)
+        if progress is not None:
+            progress(start, pages.nbytes)
+    if pages.tail is not None:
+        digest.update(pages.tail.data)
+    return digest.hexdigest()
+
+
+def describe_table(
+    engine: Engine,
+    party: int,
+    *,
+    keys_per_query: int = 3,
+    digest: str | None = None,
+    layout: dict[str, Any] | None = None,
+) -> wire.TableInfo:
+    """What ``GET /epoch`` says of an engine's table.
+
+    Parameters
+    ----------
+    engine : Engine
+        What answers.
+    party : int
+        0 or 1: whose keys are answered.
+    keys_per_query : int, optional
+        1 to 3.
+    digest : str, optional
+        `digest_pages` of the table; by default it is computed.
+    layout : dict, optional
+        Of a keyword table.
+
+    Returns
+    -------
+    TableInfo
+        For `create_app`.
+
+    Raises
+    ------
+    ValueError
+        If party or keys_per_query is out of range, or a keyword table is to have other than 3.
+    """
+    if party not in (0, 1):
+        raise ValueError(f"party must be 0 or 1, not {party}")
+    check_range("keys_per_query", keys_per_query, 1, MAX_KEYS_PER_QUERY)
+    if layout is not None and keys_per_query != 3:
+        raise ValueError(f"keys_per_query must be 3 for a keyword table, not {keys_per_query}")
+    return wire.TableInfo(
+        party=party,
+        epoch_id=engine.pages.epoch,
+        num_pages=engine.pages.num_pages,
+        page_size=engine.pages.page_size,
+        keys_per_query=keys_per_query,
+        format_version=wire.FORMAT_VERSION,
+        digest=digest_pages(engine.pages) if digest is None else digest,
+        device=engine.device,
+        table=layout,
+    )
+
+
+class Service:
+    """One party's service: what the handlers share.
+
+    Parameters
+    ----------
+    batcher : MicroBatcher
+        Closed, with everything answered, when the application shuts down.
+    info : TableInfo
+        From `describe_table`.
+    max_wait : float
+        Seconds that a query may wait for its chunk.
+    """
+
+    def __init__(self, batcher: MicroBatcher, info: wire.TableInfo, max_wait: float) -> None:
+        self.batcher = batcher
+        self.max_wait = max_wait
+        self.info = info
+        self.metrics: Metrics = Metrics(batcher, info)
+        self._info_body = msgspec.json.encode(info)
+
+    async def answer(self, request: Request[Any, Any, Any], *, single: bool) -> Response[bytes]:
+        """Decode, answer and encode one request.
+
+        Parameters
+        ----------
+        request : litestar.Request
+            Of a batch, or of one query.
+        single : bool
+            Which of the two.
+
+        Returns
+        -------
+        litestar.Response
+            In the encoding of the request.
+
+        Raises
+        ------
+        MorphogenError
+            What is wrong with the request, or went wrong: each has its status.
+        """
+        kind = wire.media_type(request.headers.get("content-type", ""))
+        body = await request.body()
+        phases = self.metrics.phases
+        started = perf_counter()
+        decoded = wire.decode_request(body, kind, self.info, single=single)
+        phases["decode"].observe(perf_counter() - started)
+        count_queries(request.scope, len(decoded.queries))
+        started = perf_counter()
+        answers = await self.batcher.answer_many(decoded.queries, timeout=self.max_wait)
+        phases["answer"].observe(perf_counter() - started)
+        started = perf_counter()
+        response = wire.BatchResponse(
+            epoch_id=self.info.epoch_id,
+            num_pages=self.info.num_pages,
+            digest=self.info.digest,
+            pages=np.concatenate([answer.pages for answer in answers]),
+        )
+        encoded = wire.encode_response(response, kind, single=single)
+        phases["encode"].observe(perf_counter() - started)
+        return Response(encoded, media_type=kind, status_code=200)
+
+    def epoch(self) -> Response[bytes]:
+        """What the table is.
+
+        Returns
+        -------
+        litestar.Response
+            The `TableInfo`, as JSON.
+        """
+        return Response(self._info_body, media_type=wire.JSON)
+
+    def health(self) -> tuple[dict[str, bool], int]:
+        """Whether the process lives, and whether it takes queries.
+
+        Returns
+        -------
+        tuple of (dict, int)
+            What to answer, and its status: 200 or 503.
+        """
+        ready = not self.batcher.closed and not self.batcher.engine.closed
+        return {"live": True, "ready": ready}, 200 if ready else 503
+
+
+def create_app(
+    batcher: MicroBatcher,
+    info: wire.TableInfo,
+    *,
+    max_wait: float = MAX_WAIT_SECONDS,
+    drain_seconds: float = DRAIN_SECONDS,
+) -> ASGIApp:
+    """Make the ASGI application.
+
+    Parameters
+    ----------
+    batcher : MicroBatcher
+        It is closed, with everything answered, when the application shuts down.
+    info : TableInfo
+        From `describe_table`.
+    max_wait : float, optional
+        Seconds that a query may wait for its chunk: most clients have gone by then.
+    drain_seconds : float, optional
+        Seconds that a client whose request is refused before its end may go on sending. After that
+        the connection ends, which may take the answer from a client that still sends.
+
+    Returns
+    -------
+    ASGI application
+        For uvicorn, or any other server of ASGI applications.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import morphogen as mg
+    >>> from morphogen.service import create_app, describe_table
+    >>> engine = mg.open_engine(mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8)), device="cpu")
+    >>> app = create_app(mg.MicroBatcher(engine), describe_table(engine, party=0))
+    """
+    service = Service(batcher, info, max_wait)
+
+    @post(wire.QUERY_PATH, status_code=200, operation_class=batch_operation(info))
+    async def query_batch(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return await service.answer(request, single=False)
+
+    @post(wire.SINGLE_PATH, status_code=200, operation_class=single_operation(info))
+    async def query_single(request: Request[Any, Any, Any]) -> Response[bytes]:
+        return await service.answer(request, single=True)
+
+    @get(wire.EPOCH_PATH, sync_to_thread=False, operation_class=epoch_operation())
+    def epoch() -> Response[bytes]:
+        return service.epoch()
+
+    @get("/health", sync_to_thread=False, operation_class=health_operation("live", "ready"))
+    def health() -> Response[dict[str, bool]]:
+        state, status = service.health()
+        return Response(state, status_code=status)
+
+    @get("/health/live", sync_to_thread=False, operation_class=health_operation("live"))
+    def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @get("/health/ready", sync_to_thread=False, operation_class=health_operation("ready"))
+    def ready() -> Response[dict[str, bool]]:
+        state, status = service.health()
+        return Response({"ready": state["ready"]}, status_code=status)
+
+    @get("/metrics", sync_to_thread=False, operation_class=metrics_operation())
+    def metrics() -> Response[bytes]:
+        # As a header: to a media type of text, Litestar would add a charset of its own.
+        return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def drain() -> None:
+        await asyncio.to_thread(batcher.close)
+
+    app = Litestar(
+        [query_batch, query_single, epoch, health, live, ready, metrics],
+        request_max_body_size=wire.max_body_bytes(info),
+        exception_handlers={Exception: _problem},
+        on_shutdown=[drain],
+        logging_config=None,
+        openapi_config=OpenAPIConfig(
+            title="morphogen",
+            version=morphogen.__version__,
+            description="One server of two-server private page retrieval.",
+            path="/schema",
+            render_plugins=[JsonRenderPlugin()],
+        ),
+    )
+    return outermost(
+        app,
+        service.metrics.requests,
+        {route.path for route in app.routes},
+        drain_bytes=wire.max_body_bytes(info),
+        drain_seconds=drain_seconds,
+    )
+
+
+def _problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """The problem document (RFC 9457) of an error. Says nothing that the client did not know."""
+    field = ""
+    headers = {}
+    detail = str(error)
+    match error:
+        case wire.WireTooManyError():
+            status, field = 413, error.field
+        case wire.WireConflictError():
+            status, field = 409, error.field
+        case WireError():
+            status, field = 415 if error.field == "Content-Type" else 400, error.field
+        case OverloadedError():
+            status = 429
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case DeadlineError():
+            status, detail = 503, "the queries waited for too long"
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case BatcherClosedError() | EngineClosedError():
+            status, detail = 503, "the server is shutting down"
+        case DeviceError():
+            status, detail = 503, "the device failed"
+        case HTTPException():
+            status = error.status_code
+            detail = _TITLES.get(status, "Error")
+            headers = dict(error.headers or {})
+        case _:
+            status, detail = 500, "the server failed"
+    if status >= 500 and not isinstance(error, HTTPException):
+        # The kind only: a message may quote what was sent.
+        LOGGER.error("error", extra={"fields": {"error": type(error).__name__, "status": status}})
+    problem = {
+        "type": "about:blank",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+    }
+    if field:
+        problem["field"] = field
+    return Response(
+        msgspec.json.encode(problem), media_type=PROBLEM, status_code=status, headers=headers
+    )

@@ -1,0 +1,154 @@
+"""The OpenAPI description of all paths: their bodies are read and written by other modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from litestar.openapi.spec import (
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    RequestBody,
+    Schema,
+)
+
+import morphogen.dpf as dpf
+import morphogen.wire as wire
+from morphogen.wire import TableInfo
+
+_ERRORS = {
+    "400": "The body is wrong; the problem document names the field.",
+    "409": "A key is of the other party or another domain, or the table is not that one.",
+    "413": "Too many queries, or too large a body.",
+    "415": "Another content type.",
+    "429": "Too many queries wait; see Retry-After.",
+    "503": "The server is shutting down, its device failed, or the queries waited too long.",
+}
+
+_INTEGER, _TEXT = Schema(type=OpenAPIType.INTEGER), Schema(type=OpenAPIType.STRING)
+_NUMBER = Schema(type=OpenAPIType.INTEGER, minimum=0, maximum=2**63 - 1)
+
+
+def batch_operation(info: TableInfo) -> type[Operation]:
+    """The operation of `wire.QUERY_PATH` for a table."""
+    keys, pages = _hex_list(info, key=True), _hex_list(info, key=False)
+    queries = Schema(
+        type=OpenAPIType.ARRAY,
+        items=_record({"keys": keys}),
+        min_items=1,
+        max_items=wire.MAX_QUERIES,
+    )
+    results = Schema(type=OpenAPIType.ARRAY, items=_record({"pages": pages}, closed=False))
+    return _operation({"queries": queries}, {"results": results})
+
+
+def single_operation(info: TableInfo) -> type[Operation]:
+    """The operation of `wire.SINGLE_PATH` for a table."""
+    return _operation({"keys": _hex_list(info, key=True)}, {"pages": _hex_list(info, key=False)})
+
+
+def _hex_list(info: TableInfo, *, key: bool) -> Schema:
+    size = dpf.key_size(info.num_pages) if key else info.page_size
+    return Schema(
+        type=OpenAPIType.ARRAY,
+        items=Schema(
+            type=OpenAPIType.STRING,
+            pattern="^0x([0-9a-fA-F]{2})*$",
+            min_length=2 + 2 * size,
+            max_length=2 + 2 * size,
+        ),
+        min_items=info.keys_per_query,
+        max_items=info.keys_per_query,
+    )
+
+
+def _record(
+    properties: dict[str, Schema], *, closed: bool = True, also: tuple[str, ...] = ()
+) -> Schema:
+    optional = {name: Schema(one_of=[_NUMBER, Schema(type=OpenAPIType.NULL)]) for name in also}
+    return Schema(
+        type=OpenAPIType.OBJECT,
+        properties={**properties, **optional},
+        required=list(properties),
+        additional_properties=False if closed else None,
+    )
+
+
+def _operation(body: dict[str, Schema], answer: dict[str, Schema]) -> type[Operation]:
+    request = _record(body, also=("epoch_id", "num_pages"))
+    response = _record(
+        {"epoch_id": _INTEGER, **answer, "num_pages": _INTEGER, "digest": _TEXT}, closed=False
+    )
+    problem = OpenAPIMediaType(
+        schema=_record(
+            {"type": _TEXT, "title": _TEXT, "status": _INTEGER, "detail": _TEXT}, closed=False
+        )
+    )
+
+    def media(schema: Schema) -> dict[str, OpenAPIMediaType]:
+        packed = Schema(description="The same map in MessagePack, keys and pages binary.")
+        return {
+            wire.JSON: OpenAPIMediaType(schema=schema),
+            wire.MSGPACK: OpenAPIMediaType(schema=packed),
+        }
+
+    return _class(
+        {
+            "200": OpenAPIResponse(description="The pages.", content=media(response)),
+            **{
+                status: OpenAPIResponse(
+                    description=text, content={"application/problem+json": problem}
+                )
+                for status, text in _ERRORS.items()
+            },
+        },
+        RequestBody(content=media(request), required=True),
+    )
+
+
+def epoch_operation() -> type[Operation]:
+    """The operation of `wire.EPOCH_PATH`."""
+    numbers = ("party", "epoch_id", "num_pages", "page_size", "keys_per_query", "format_version")
+    table = Schema(type=[OpenAPIType.OBJECT, OpenAPIType.NULL])
+    fields = dict.fromkeys(numbers, _INTEGER) | {
+        "digest": Schema(type=OpenAPIType.STRING, pattern="^[0-9a-f]{64}$"),
+        "device": _TEXT,
+        "table": table,
+    }
+    return _class({"200": _json("What the table is.", _record(fields, closed=False))})
+
+
+def health_operation(*names: str) -> type[Operation]:
+    """The operation of a path that says whether these hold."""
+    state = _record({name: Schema(type=OpenAPIType.BOOLEAN) for name in names}, closed=False)
+    answers = {"200": _json("All is well.", state)}
+    if "ready" in names:
+        answers["503"] = _json("It takes no more queries.", state)
+    return _class(answers)
+
+
+def metrics_operation() -> type[Operation]:
+    """The operation of the path for Prometheus."""
+    content = {"text/plain": OpenAPIMediaType(schema=_TEXT)}
+    return _class({"200": OpenAPIResponse(description="All metrics now.", content=content)})
+
+
+def _json(description: str, schema: Schema) -> OpenAPIResponse:
+    content = {wire.JSON: OpenAPIMediaType(schema=schema)}
+    return OpenAPIResponse(description=description, content=content)
+
+
+def _class(
+    answers: Mapping[str, OpenAPIResponse], body: RequestBody | None = None
+) -> type[Operation]:
+    """An operation, as Litestar wants it: a class that sets what it would else infer."""
+
+    @dataclass
+    class Described(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = body
+            self.responses = dict(answers)
+
+    return Described

@@ -1,0 +1,134 @@
+"""Servers as processes of their own on loopback: for the demo, for trying things out, for tests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from morphogen.errors import ServerError
+
+_STOP_SECONDS = 30.0
+_TAIL_LINES = 20
+
+
+class ServerProcess:
+    """A ``morphogen serve`` process on a free port of loopback, ready when this returns.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A file of pages, or a keyword table.
+    party : int
+        0 or 1.
+    options : sequence of str, optional
+        More options for the command.
+
+    Attributes
+    ----------
+    url : str
+    log : list of str
+        The last lines of its log so far.
+
+    Raises
+    ------
+    ServerError
+        If it ends before it is ready; the message has the end of its log.
+    """
+
+    def __init__(self, path: Path, party: int, options: Sequence[str] = ()) -> None:
+        self.log: list[str] = []
+        self.url: str = ""
+        self._ready = threading.Event()
+        command = [sys.executable, "-m", "morphogen", "serve", str(path)]
+        self.process: subprocess.Popen[str] = subprocess.Popen(
+            [*command, "--party", str(party), "--port", "0", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        # Its log is read to the end: a pipe that nobody empties would stop it.
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        self._ready.wait()
+        if not self.url:
+            self.stop()
+            raise ServerError(
+                f"the server of party {party} ended with {self.process.returncode}: "
+                + " ".join(self.log)
+            )
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log = [*self.log[1 - _TAIL_LINES :], line.strip()]
+            if not self.url:
+                try:
+                    event = json.loads(line)
+                    self.url = event["url"]
+                except (ValueError, KeyError, TypeError):
+                    continue
+                self._ready.set()
+        self._ready.set()
+
+    def stop(self) -> int:
+        """Ask it to stop, which answers what it has taken.
+
+        Returns
+        -------
+        int
+            Its exit code; negative where it had to be killed.
+        """
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        code = self.process.wait()
+        self._reader.join()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        return code
+
+    def chunk_sizes(self) -> dict[int, int]:
+        """How many chunks of each size its engine has run, from its metrics.
+
+        Returns
+        -------
+        dict of int to int
+            The number of chunks by their number of queries.
+        """
+        import httpx
+        from prometheus_client.parser import text_string_to_metric_families
+
+        text = httpx.get(f"{self.url}/metrics", trust_env=False).raise_for_status().text
+        upto = {
+            float(sample.labels["le"]): int(sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "morphogen_chunk_size_bucket"
+        }
+        sizes, below = {}, 0
+        for size, count in sorted(upto.items()):
+            if count > below:
+                sizes[int(size)] = count - below
+            below = count
+        return sizes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()

@@ -1,0 +1,269 @@
+"""Running the service: socket, TLS, structured logs, an orderly end."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+import morphogen.wire as wire
+from morphogen.batcher import MAX_QUEUED, MicroBatcher
+from morphogen.checks import check_range, check_seconds
+from morphogen.engine import open_engine
+from morphogen.errors import TableFileError
+from morphogen.keyword.file import is_table, open_table, read_header
+from morphogen.pages import PageMatrix
+from morphogen.service.app import (
+    LOGGER,
+    MAX_WAIT_SECONDS,
+    create_app,
+    describe_table,
+    digest_pages,
+)
+
+BACKLOG = 2048
+MAX_CONNECTIONS = 2048  # each may hold a request and an answer in memory
+GRACE_SECONDS = 30  # what a client that reads slowly may take once the server stops
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """How to serve a table.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        A file of pages, or a keyword table, which says its page size itself.
+    party : int
+    host : str
+    port : int
+        0 for any that is free.
+    page_size, keys_per_query, epoch : int
+    device : str
+    threads : int or None
+        Of a pass, on the CPU.
+    max_micro_batch : int or None
+    max_queued : int
+    max_wait : float
+        Seconds that a query may wait.
+    tls_cert, tls_key : pathlib.Path or None
+        PEM files; both or neither.
+    insecure : bool
+        Whether to serve beyond loopback without TLS.
+
+    Raises
+    ------
+    ValueError
+        If the options do not fit one another.
+    """
+
+    path: Path
+    party: int
+    host: str = "127.0.0.1"
+    port: int = 0
+    page_size: int = 4096
+    keys_per_query: int = 3
+    epoch: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    max_micro_batch: int | None = None
+    max_queued: int = MAX_QUEUED
+    max_wait: float = MAX_WAIT_SECONDS
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("port", self.port, 0, 65535)
+        if self.max_queued < wire.MAX_QUERIES:
+            raise ValueError(
+                f"max_queued must be at least {wire.MAX_QUERIES}, the queries of one request, not "
+                f"{self.max_queued}"
+            )
+        check_seconds("max_wait", self.max_wait, above_zero=True)
+        check_range("epoch", self.epoch, 0, 2**63 - 1)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("a certificate and its key go together: one of them is missing")
+        if self.tls_cert is None and not self.insecure and not _is_loopback(self.host):
+            raise ValueError(
+                f"{self.host} is not loopback: whoever sees the traffic of both servers sees every "
+                "page that is read. Give a certificate, or say --insecure"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(config: ServerConfig, progress: Callable[[int, int], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what was accepted.
+
+    Parameters
+    ----------
+    config : ServerConfig
+        What to serve, and where.
+    progress : callable, optional
+        Called while the pages are read for their digest, with the bytes done and those in all.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read, or the address not be bound.
+    TableFileError, ValueError
+        If the file is no table, or an option does not fit it.
+    DeviceError
+        If the device cannot be used.
+    """
+    _set_up_logs()
+    if config.tls_cert is not None and config.tls_key is not None:
+        for path in (config.tls_cert, config.tls_key):
+            path.open("rb").close()  # an error of ssl would not say which is missing
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert, config.tls_key)
+        except ssl.SSLError as error:
+            raise ValueError(f"not a certificate and its key: {error.reason}") from None
+    layout = None
+    if is_table(config.path):
+        promised = read_header(config.path).digest.hex()
+        pages, described = open_table(config.path, config.epoch, verify=False)
+        layout = described.as_dict()
+    else:
+        promised = None
+        pages = PageMatrix.open(config.path, config.page_size, config.epoch)
+    digest = digest_pages(pages, progress)  # verifies the table in the same pass
+    if promised is not None and digest != promised:
+        raise TableFileError(f"{config.path} was altered: its pages do not have their SHA-256")
+    with (
+        _bind(config) as listener,
+        open_engine(pages, config.device, threads=config.threads) as engine,
+        MicroBatcher(
+            engine, max_micro_batch=config.max_micro_batch, max_queued=config.max_queued
+        ) as batcher,
+    ):
+        info = describe_table(
+            engine,
+            config.party,
+            keys_per_query=config.keys_per_query,
+            digest=digest,
+            layout=layout,
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(batcher, info, max_wait=config.max_wait),
+                lifespan="on",
+                ws="none",
+                proxy_headers=False,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ssl_certfile=config.tls_cert,
+                ssl_keyfile=None if config.tls_key is None else str(config.tls_key),
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                limit_concurrency=MAX_CONNECTIONS,
+            )
+        )
+        # From before the first line of the log, which says that we are here, until uvicorn takes
+        # the signal; and after, when uvicorn raises it again.
+        previous = signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
+        try:
+            host, port = listener.getsockname()[:2]
+            name = f"[{host}]" if ":" in host else host
+            log(
+                "started",
+                url=f"{'http' if config.tls_cert is None else 'https'}://{name}:{port}",
+                party=info.party,
+                epoch_id=info.epoch_id,
+                num_pages=info.num_pages,
+                page_size=info.page_size,
+                keys_per_query=info.keys_per_query,
+                digest=info.digest,
+                device=info.device,
+                max_micro_batch=batcher.max_micro_batch,
+                keyword_table=layout is not None,
+            )
+            server.run(sockets=[listener])
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+            batcher.close()
+            log("stopped", **_totals(batcher))
+
+
+def _bind(config: ServerConfig) -> socket.socket:
+    # The protocol is named because asyncio switches Nagle's algorithm off only where it is: head
+    # and body of a small answer would be 40 ms apart.
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((config.host, config.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise OSError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from None
+    return listener
+
+
+def _totals(batcher: MicroBatcher) -> dict[str, int]:
+    statistics = batcher.statistics()
+    names = ("answered", "failed", "cancelled", "expired", "refused")
+    return {name: getattr(statistics, name) for name in names}
+
+
+def log(event: str, **fields: Any) -> None:
+    """Write one event to the log.
+
+    Parameters
+    ----------
+    event : str
+        Its name.
+    **fields
+        What else there is to say of it, as JSON can.
+    """
+    LOGGER.info(event, extra={"fields": fields})
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+        }
+        if record.name == LOGGER.name:
+            line |= {"event": record.getMessage(), **getattr(record, "fields", {})}
+        else:
+            line |= {"event": "library", "logger": record.name, "message": record.getMessage()}
+        if record.exc_info and record.exc_info[0] is not None:
+            # Where, not what: a message may quote what a client sent.
+            line["error"] = record.exc_info[0].__name__
+        return json.dumps(line)
+
+
+def _set_up_logs() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter())
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    LOGGER.handlers = [handler]
+    uvicorn_log = logging.getLogger("uvicorn")
+    uvicorn_log.setLevel(logging.WARNING)
+    uvicorn_log.propagate = False
+    uvicorn_log.handlers = [handler]

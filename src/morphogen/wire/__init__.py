@@ -1,0 +1,399 @@
+"""What travels between a client and a server: requests and answers, as JSON and as MessagePack.
+
+docs/protocol.md, section 11, defines every body. Errors name fields and sizes, never the
+bytes of a key or of a page.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+import morphogen.dpf as dpf
+from morphogen.errors import InvalidKeyError, WireError
+from morphogen.planner import MAX_KEYS_PER_QUERY
+from morphogen.query import Query
+from morphogen.wire.forms import (
+    BatchBody,
+    BatchResponseBody,
+    QueryBody,
+    ResultBody,
+    SingleBody,
+    SingleResponseBody,
+)
+
+JSON = "application/json"  #: Content type of JSON bodies.
+MSGPACK = "application/msgpack"  #: Content type of MessagePack bodies.
+FORMAT_VERSION = 1  #: Of the keys and of these messages.
+MAX_QUERIES = 32  #: The most queries in one request.
+QUERY_PATH = "/query/page/gpu/batch"  #: Where a batch is asked for.
+SINGLE_PATH = "/query/page/gpu"  #: Where one query is asked for.
+EPOCH_PATH = "/epoch"  #: Where a server says what its table is.
+
+# Beside keys in a body: names, brackets, and the white space of somebody who indents his JSON.
+_BYTES_A_BODY, _BYTES_A_QUERY, _BYTES_A_KEY = 4096, 128, 64
+_MESSAGE = re.compile(r"(?P<text>.*?)(?: - at `\$\.?(?P<field>.*)`)?", re.DOTALL)
+
+
+class WireTooManyError(WireError):
+    """A request has more queries than one request may have."""
+
+
+class WireConflictError(WireError):
+    """A well-formed request is for the other party, another table, or another version of it."""
+
+
+class TableInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``GET /epoch`` says of a server and its table.
+
+    Attributes
+    ----------
+    party : int
+        0 or 1: whose keys it answers.
+    epoch_id, num_pages, page_size, keys_per_query : int
+        The table's version, its pages, the bytes of a page, and the keys that a query must have.
+    format_version : int
+        Of the keys and of these messages, 1.
+    digest : str
+        SHA-256 of all pages one after the other, in hexadecimal.
+    device : str
+        What answers: "cpu", "cuda:0".
+    table : dict or None
+        The layout of a keyword table, its seed included (`TableLayout.as_dict`).
+    """
+
+    party: int
+    epoch_id: int
+    num_pages: int
+    page_size: int
+    keys_per_query: int
+    format_version: int
+    digest: str
+    device: str
+    table: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRequest:
+    """A request that was found well-formed and for this table.
+
+    Attributes
+    ----------
+    queries : list of Query
+    epoch_id, num_pages : int or None
+        The table that the client thinks of, where it says so.
+    """
+
+    queries: list[Query]
+    epoch_id: int | None
+    num_pages: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchResponse:
+    """An answer.
+
+    Attributes
+    ----------
+    epoch_id, num_pages : int
+        Of the table that answered.
+    digest : str
+        Of its pages, as in `TableInfo`.
+    pages : numpy.ndarray
+        uint8 of shape (queries, keys per query, page_size).
+    """
+
+    epoch_id: int
+    num_pages: int
+    digest: str
+    pages: npt.NDArray[np.uint8]
+
+
+def media_type(content_type: str) -> str:
+    """The encoding that a Content-Type header names.
+
+    Parameters
+    ----------
+    content_type : str
+        The header's value, with or without parameters.
+
+    Returns
+    -------
+    str
+        `JSON` or `MSGPACK`.
+
+    Raises
+    ------
+    WireError
+        If it is neither.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in (JSON, MSGPACK):
+        raise WireError(f"the content type must be {JSON} or {MSGPACK}", "Content-Type")
+    return kind
+
+
+def decode_request(
+    body: bytes, content_type: str, info: TableInfo, *, single: bool = False
+) -> BatchRequest:
+    """Read a request, and check all of it against the table.
+
+    Parameters
+    ----------
+    body : bytes
+        What was sent.
+    content_type : str
+        `JSON` or `MSGPACK`.
+    info : TableInfo
+        Of this server.
+    single : bool, optional
+        Whether it is the body for one query.
+
+    Returns
+    -------
+    BatchRequest
+        Well-formed, and for this table.
+
+    Raises
+    ------
+    WireTooManyError
+        If it has more than `MAX_QUERIES` queries.
+    WireConflictError
+        If a key is of the other party or for another number of pages, or epoch_id or num_pages are
+        not the table's.
+    WireError
+        If anything else is wrong. Every error names the field.
+    """
+    raw: Any
+    if single:
+        raw = _decode(body, content_type, SingleBody)
+        fields = [("keys", raw.keys)]
+    else:
+        raw = _decode(body, content_type, BatchBody)
+        if not raw.queries:
+            raise WireError(f"there must be 1 to {MAX_QUERIES} queries, not 0", "queries")
+        if len(raw.queries) > MAX_QUERIES:
+            raise WireTooManyError(
+                f"there may be at most {MAX_QUERIES} queries, not {len(raw.queries)}", "queries"
+            )
+        fields = [(f"queries[{at}].keys", query.keys) for at, query in enumerate(raw.queries)]
+    for name, ours in (("epoch_id", info.epoch_id), ("num_pages", info.num_pages)):
+        theirs = getattr(raw, name)
+        if theirs is not None and theirs != ours:
+            raise WireConflictError(f"the table's {name} is {ours}, not {theirs}", name)
+    queries = [Query(_read_keys(keys, field, info)) for field, keys in fields]
+    return BatchRequest(queries, raw.epoch_id, raw.num_pages)
+
+
+def _read_keys(keys: list[Any], field: str, info: TableInfo) -> list[bytes]:
+    if len(keys) != info.keys_per_query:
+        raise WireError(f"a query has {info.keys_per_query} keys here, not {len(keys)}", field)
+    read = []
+    log_pages = (info.num_pages - 1).bit_length()
+    for at, item in enumerate(keys):
+        where = f"{field}[{at}]"
+        try:
+            key, party, n = dpf.parse_key(_read_bytes(item, where))
+        except InvalidKeyError as error:
+            # Without what the key has instead: bytes amid a key are not for logs.
+            raise WireError(str(error).partition(", this one")[0], where) from None
+        if n != log_pages:
+            raise WireConflictError(
+                f"the key is for a table of another size: its n is {n}, the table's {log_pages}",
+                where,
+            )
+        if party != info.party:
+            raise WireConflictError(
+                f"the key is party {party}'s, and this server is party {info.party}", where
+            )
+        read.append(key)
+    return read
+
+
+def encode_request(
+    queries: list[Query],
+    *,
+    epoch_id: int | None = None,
+    num_pages: int | None = None,
+    content_type: str = MSGPACK,
+) -> bytes:
+    """Write a request.
+
+    Parameters
+    ----------
+    queries : list of Query
+        One party's.
+    epoch_id, num_pages : int, optional
+        The table that they are for, which the server compares.
+    content_type : str, optional
+        `JSON` or, by default, `MSGPACK`.
+
+    Returns
+    -------
+    bytes
+        The body.
+    """
+    if content_type == JSON:
+        texts = [QueryBody([_write_hex(key) for key in query.keys]) for query in queries]
+        return msgspec.json.encode(BatchBody(texts, epoch_id, num_pages))
+    keys = [QueryBody(list(query.keys)) for query in queries]
+    return msgspec.msgpack.encode(BatchBody(keys, epoch_id, num_pages))
+
+
+def encode_response(response: BatchResponse, content_type: str, *, single: bool = False) -> bytes:
+    """Write an answer.
+
+    Parameters
+    ----------
+    response : BatchResponse
+        The answer.
+    content_type : str
+        `JSON` or `MSGPACK`.
+    single : bool, optional
+        Whether it answers one query's request.
+
+    Returns
+    -------
+    bytes
+        The body.
+    """
+    write: Any = _write_hex if content_type == JSON else bytes
+    results = [[write(page.tobytes()) for page in pages] for pages in response.pages]
+    rest = (response.num_pages, response.digest)
+    body: Any
+    if single:
+        body = SingleResponseBody(response.epoch_id, results[0], *rest)
+    else:
+        body = BatchResponseBody(response.epoch_id, [ResultBody(pages) for pages in results], *rest)
+    return msgspec.json.encode(body) if content_type == JSON else msgspec.msgpack.encode(body)
+
+
+def decode_response(
+    body: bytes, content_type: str, info: TableInfo, expected_queries: int
+) -> BatchResponse:
+    """Read the answer to a batch.
+
+    Parameters
+    ----------
+    body : bytes
+        What was answered.
+    content_type : str
+        `JSON` or `MSGPACK`.
+    info : TableInfo
+        Of the server that answered. Epoch, num_pages and digest are left to the caller to compare.
+    expected_queries : int
+        How many the request had.
+
+    Returns
+    -------
+    BatchResponse
+        Well-formed, and for that many queries.
+
+    Raises
+    ------
+    WireError
+        If it does not have the form of an answer to that many queries of this table.
+    """
+    raw = _decode(body, content_type, BatchResponseBody)
+    if len(raw.results) != expected_queries:
+        raise WireError(f"expected {expected_queries} results, not {len(raw.results)}", "results")
+    pages = np.empty((expected_queries, info.keys_per_query, info.page_size), dtype=np.uint8)
+    for at, result in enumerate(raw.results):
+        field = f"results[{at}].pages"
+        if len(result.pages) != info.keys_per_query:
+            raise WireError(f"expected {info.keys_per_query} pages, not {len(result.pages)}", field)
+        for position, item in enumerate(result.pages):
+            page = _read_bytes(item, f"{field}[{position}]")
+            if len(page) != info.page_size:
+                raise WireError(
+                    f"expected a page of {info.page_size} bytes, not {len(page)}",
+                    f"{field}[{position}]",
+                )
+            pages[at, position] = np.frombuffer(page, dtype=np.uint8)
+    return BatchResponse(raw.epoch_id, raw.num_pages, raw.digest, pages)
+
+
+def decode_info(body: bytes) -> TableInfo:
+    """Read what ``GET /epoch`` answers.
+
+    Parameters
+    ----------
+    body : bytes
+        JSON.
+
+    Returns
+    -------
+    TableInfo
+        As the server says it, whether or not it is possible.
+
+    Raises
+    ------
+    WireError
+        If it is something else.
+    """
+    try:
+        return msgspec.json.decode(body, type=TableInfo)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _as_wire_error(error) from None
+
+
+def max_body_bytes(info: TableInfo) -> int:
+    """The most bytes that a request for a table can need, in either encoding.
+
+    Parameters
+    ----------
+    info : TableInfo
+        Of the table.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
+    a_key = 2 * dpf.key_size(info.num_pages) + _BYTES_A_KEY  # hexadecimal is the larger
+    return _BYTES_A_BODY + MAX_QUERIES * (_BYTES_A_QUERY + MAX_KEYS_PER_QUERY * a_key)
+
+
+def _decode(body: bytes, content_type: str, form: Any) -> Any:
+    kind = media_type(content_type)
+    try:
+        if kind == JSON:
+            return msgspec.json.decode(body, type=form[str])
+        return msgspec.msgpack.decode(body, type=form[bytes])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _as_wire_error(error) from None
+
+
+def _as_wire_error(error: Exception) -> WireError:
+    if not isinstance(error, msgspec.MsgspecError):
+        return WireError("the body is malformed")
+    match = _MESSAGE.fullmatch(str(error))
+    assert match is not None
+    text, field = match["text"], match["field"] or ""
+    if "unknown field" in text:
+        text = "there is a field that is not known"  # its name is whatever the sender wrote
+    if not text.startswith(("JSON", "MessagePack")):
+        text = text[:1].lower() + text[1:]
+    return WireError(text, field)
+
+
+def _write_hex(data: bytes) -> str:
+    return "0x" + data.hex()
+
+
+def _read_bytes(item: str | bytes, field: str) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    try:
+        data = bytes.fromhex(item[2:])
+    except ValueError:
+        data = None
+    # fromhex skips white space, which no other reader of these messages need do.
+    if data is None or item[:2] != "0x" or 2 * len(data) != len(item) - 2:
+        raise WireError("must be 0x and an even number of hexadecimal digits", field)
+    return data

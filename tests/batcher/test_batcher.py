@@ -1,0 +1,533 @@
+"""MicroBatcher: concurrent callers share chunks, nothing is lost, nothing waits without need."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+import os
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+import pytest
+
+import morphogen as mg
+import morphogen.batcher.queue as waiting
+from held_engine import SECONDS, HeldEngine
+from naive import Bytes, naive_answers, open_engine, random_rows, random_table
+
+PAGES, PAGE_SIZE = 700, 48
+
+
+@pytest.fixture(scope="module")
+def table() -> Bytes:
+    return random_table(PAGES, PAGE_SIZE)
+
+
+@pytest.fixture
+def engine(table: Bytes) -> Iterator[HeldEngine]:
+    with HeldEngine(open_engine(table, threads=1), 4) as held:
+        yield held
+        held.held.set()
+
+
+def some_queries(total: int, seed: int = 0, keys: int = 3) -> list[mg.Query]:
+    return mg.make_queries(random_rows(total, keys, PAGES, seed), PAGES)[0]
+
+
+def result(future: Future[mg.Answer]) -> Bytes:
+    return future.result(SECONDS).pages
+
+
+class Busy:
+    """An engine that is held within a first chunk while a test fills the queue behind it."""
+
+    def __init__(self, engine: HeldEngine, batcher: mg.MicroBatcher) -> None:
+        self.engine = engine
+        engine.held.clear()
+        self.first = batcher.submit_many(some_queries(1, seed=99))[0]
+        assert engine.begun.acquire(timeout=SECONDS)
+
+    def release(self) -> None:
+        self.engine.held.set()
+        self.first.result(SECONDS)
+
+
+# A lone query
+
+
+def test_a_lone_query_runs_at_once_on_its_own_thread(engine: HeldEngine, table: Bytes) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        threads = threading.active_count()
+        for query in some_queries(5):
+            future = batcher.submit(query)
+            assert future.done()
+            answer = future.result()
+            np.testing.assert_array_equal(answer.pages, naive_answers(table, [query]))
+            assert answer.pages.shape == (1, 3, PAGE_SIZE)
+            assert (answer.epoch, answer.num_pages) == (0, PAGES)
+            assert answer.micro_batch_sizes == (1,)
+        assert {name for _, name in engine.calls} == {threading.current_thread().name}
+        assert threading.active_count() == threads
+        assert batcher.statistics().chunk_sizes == {1: 5}
+        assert batcher.statistics().mean_chunk_size == 1.0
+
+
+def test_a_lone_task_is_answered_off_the_event_loop(engine: HeldEngine, table: Bytes) -> None:
+    (query,) = some_queries(1)
+
+    async def ask() -> mg.Answer:
+        with mg.MicroBatcher(engine) as batcher:
+            return await batcher.answer(query)
+
+    np.testing.assert_array_equal(asyncio.run(ask()).pages, naive_answers(table, [query]))
+    assert engine.calls[0][1] == "morphogen-batcher"
+
+
+# Sharing
+
+
+@pytest.mark.parametrize(
+    ("width", "waiting", "chunks"),
+    [(4, 0, [1]), (4, 1, [1, 1]), (4, 9, [1, 4, 4, 1]), (2, 5, [1, 2, 2, 1]), (1, 3, [1] * 4)],
+)
+def test_what_arrives_during_a_chunk_shares_the_next_in_order_of_arrival(
+    engine: HeldEngine, table: Bytes, width: int, waiting: int, chunks: list[int]
+) -> None:
+    queries = some_queries(waiting)
+    with mg.MicroBatcher(engine, max_micro_batch=width) as batcher:
+        busy = Busy(engine, batcher)
+        futures = [batcher.submit(query) for query in queries]
+        assert batcher.statistics().queued == waiting
+        assert batcher.statistics().running == 1
+        busy.release()
+        for query, future in zip(queries, futures, strict=True):
+            np.testing.assert_array_equal(result(future), naive_answers(table, [query]))
+        assert engine.chunks == chunks
+        assert [query for chunk, _ in engine.calls[1:] for query in chunk] == queries
+        sizes = [future.result().micro_batch_sizes for future in futures]
+        assert sizes == [(size,) for size in chunks[1:] for _ in range(size)]
+        statistics = batcher.statistics()
+        assert statistics.chunk_sizes == {size: chunks.count(size) for size in set(chunks)}
+        assert statistics.answered == waiting + 1
+        assert statistics.mean_chunk_size == pytest.approx(sum(chunks) / len(chunks))
+        assert statistics.running_seconds > 0
+        assert (statistics.queued, statistics.running) == (0, 0)
+
+
+def test_a_batch_of_one_caller_shares_chunks_too(engine: HeldEngine, table: Bytes) -> None:
+    queries = some_queries(6)
+    with mg.MicroBatcher(engine) as batcher:
+        futures = batcher.submit_many(queries)
+        pages = np.concatenate([result(future) for future in futures])
+    np.testing.assert_array_equal(pages, naive_answers(table, queries))
+    assert engine.chunks == [4, 2]
+
+
+def test_an_empty_batch(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        assert batcher.submit_many([]) == []
+        assert asyncio.run(batcher.answer_many([])) == []
+    assert engine.chunks == []
+
+
+def test_a_chunk_has_queries_of_one_number_of_keys(engine: HeldEngine, table: Bytes) -> None:
+    queries = [some_queries(1, seed, keys)[0] for seed, keys in enumerate([3, 3, 1, 1, 1, 3])]
+    with mg.MicroBatcher(engine) as batcher:
+        futures = batcher.submit_many(queries)
+        for query, future in zip(queries, futures, strict=True):
+            np.testing.assert_array_equal(result(future), naive_answers(table, [query]))
+    assert engine.chunks == [2, 3, 1]
+
+
+def test_answers_do_not_keep_one_another(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        first, second = (result(future) for future in batcher.submit_many(some_queries(2)))
+    assert first.base is None
+    assert second.base is None
+    assert not np.may_share_memory(first, second)
+
+
+def test_many_threads_and_tasks_each_get_their_own_pages(table: Bytes) -> None:
+    width, each, callers = 3, 20, 12
+    with open_engine(table, threads=1) as engine:
+        batcher = mg.MicroBatcher(engine, max_micro_batch=width)
+
+        def ask(caller: int) -> None:
+            for query in some_queries(each, seed=caller):
+                np.testing.assert_array_equal(
+                    result(batcher.submit(query)), naive_answers(table, [query])
+                )
+
+        async def ask_from_a_task(caller: int) -> None:
+            for query in some_queries(each, seed=caller):
+                answer = await batcher.answer(query, timeout=SECONDS)
+                np.testing.assert_array_equal(answer.pages, naive_answers(table, [query]))
+
+        async def tasks() -> None:
+            await asyncio.gather(*map(ask_from_a_task, range(100, 100 + callers)))
+
+        with batcher, ThreadPoolExecutor(callers) as pool:
+            asked = [pool.submit(ask, caller) for caller in range(callers)]
+            asyncio.run(tasks())
+            for done in asked:
+                done.result(SECONDS)
+        statistics = batcher.statistics()
+    assert statistics.answered == 2 * callers * each
+    assert sum(n * size for size, n in statistics.chunk_sizes.items()) == statistics.answered
+    assert max(statistics.chunk_sizes) <= width
+
+
+# Bounds
+
+
+def test_more_than_may_wait_is_refused(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine, max_queued=3) as batcher:
+        busy = Busy(engine, batcher)
+        futures = batcher.submit_many(some_queries(2))
+        with pytest.raises(mg.OverloadedError, match=r"^2 queries wait, and at most 3 may: 2 more"):
+            batcher.submit_many(some_queries(2))
+        futures.append(batcher.submit(some_queries(1)[0]))
+        with pytest.raises(mg.OverloadedError, match=r"^3 queries wait"):
+            batcher.submit(some_queries(1)[0])
+        with pytest.raises(mg.OverloadedError):
+            asyncio.run(batcher.answer(some_queries(1)[0]))
+        statistics = batcher.statistics()
+        assert (statistics.queued, statistics.refused) == (3, 4)
+        busy.release()
+        assert not wait(futures, SECONDS).not_done
+        assert batcher.statistics().answered == 4
+
+
+def test_a_cancelled_query_leaves_its_place_to_another(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine, max_queued=2) as batcher:
+        busy = Busy(engine, batcher)
+        first, second = batcher.submit_many(some_queries(2))
+        assert first.cancel()
+        third = batcher.submit(some_queries(1)[0])
+        assert batcher.statistics().queued == 2
+        busy.release()
+        assert result(second).shape == result(third).shape
+        with pytest.raises(CancelledError):
+            first.result(SECONDS)
+        assert engine.chunks == [1, 2]
+        assert batcher.statistics().cancelled == 1
+
+
+def test_a_chunk_that_runs_cannot_be_cancelled(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        busy = Busy(engine, batcher)
+        assert not busy.first.cancel()
+        busy.release()
+
+
+def test_a_cancelled_task_takes_its_queries_out(engine: HeldEngine) -> None:
+    async def ask(batcher: mg.MicroBatcher) -> None:
+        task = asyncio.create_task(batcher.answer_many(some_queries(3)))
+        while batcher.statistics().queued < 3:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with mg.MicroBatcher(engine) as batcher:
+        busy = Busy(engine, batcher)
+        asyncio.run(ask(batcher))
+        assert batcher.statistics().queued == 0
+        assert batcher.statistics().cancelled == 3
+        busy.release()
+    assert engine.chunks == [1]
+
+
+# Deadlines
+
+
+def test_a_query_that_waited_too_long_is_not_answered(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        busy = Busy(engine, batcher)
+        late = batcher.submit(some_queries(1)[0], timeout=0)
+        patient = batcher.submit(some_queries(1)[0], timeout=SECONDS)
+        busy.release()
+        with pytest.raises(mg.DeadlineError, match=r"^the query waited longer than its time-out$"):
+            late.result(SECONDS)
+        assert result(patient).shape == (1, 3, PAGE_SIZE)
+        assert engine.chunks == [1, 1]
+        assert batcher.statistics().expired == 1
+    assert issubclass(mg.DeadlineError, TimeoutError)
+
+
+def test_a_task_hears_of_its_deadline_while_a_chunk_still_runs(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        busy = Busy(engine, batcher)
+        with pytest.raises(mg.DeadlineError):
+            asyncio.run(batcher.answer(some_queries(1)[0], timeout=0.01))
+        statistics = batcher.statistics()
+        assert (statistics.expired, statistics.queued, statistics.running) == (1, 0, 1)
+        busy.release()
+    assert engine.chunks == [1]
+
+
+def test_a_query_that_begins_in_time_is_answered(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        assert result(batcher.submit(some_queries(1)[0], timeout=0)).shape == (1, 3, PAGE_SIZE)
+
+
+@pytest.mark.parametrize("timeout", [-1, -math.inf, math.nan])
+def test_impossible_deadlines(engine: HeldEngine, timeout: float) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        with pytest.raises(ValueError, match=r"^timeout must be 0 or more seconds, not "):
+            batcher.submit(some_queries(1)[0], timeout=timeout)
+        assert batcher.statistics().answered == 0
+
+
+# Bad input, before anything is queued
+
+
+def test_what_is_no_query(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        for submit in (batcher.submit, lambda bad: batcher.submit_many([bad])):
+            with pytest.raises(TypeError, match=r"^a query must be a Query, not str$"):
+                submit("query")  # type: ignore[arg-type]
+    assert engine.chunks == []
+
+
+def test_a_key_of_another_table_fails_its_caller_alone(engine: HeldEngine, table: Bytes) -> None:
+    stranger = mg.make_query([1], 5000)[0]
+    good = some_queries(1)[0]
+    with mg.MicroBatcher(engine) as batcher:
+        busy = Busy(engine, batcher)
+        future = batcher.submit(good)
+        with pytest.raises(mg.KeyDomainError):
+            batcher.submit(stranger)
+        with pytest.raises(mg.KeyDomainError):
+            batcher.submit_many([good, stranger])
+        busy.release()
+        np.testing.assert_array_equal(result(future), naive_answers(table, [good]))
+    assert engine.chunks == [1, 1]
+
+
+@pytest.mark.parametrize("width", [0, -1, 5])
+def test_widths_that_the_engine_does_not_have(engine: HeldEngine, width: int) -> None:
+    with pytest.raises(ValueError, match=rf"^max_micro_batch must be in 1..4 on cpu, not {width}$"):
+        mg.MicroBatcher(engine, max_micro_batch=width)
+
+
+def test_arguments_of_wrong_types_and_ranges(engine: HeldEngine) -> None:
+    with pytest.raises(TypeError, match=r"^engine must be an Engine, not str$"):
+        mg.MicroBatcher("cpu")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^max_queued must be an int, not str$"):
+        mg.MicroBatcher(engine, max_queued="3")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^max_queued must be 1 or more, not 0$"):
+        mg.MicroBatcher(engine, max_queued=0)
+
+
+# Errors of the engine
+
+
+def test_an_error_of_the_engine_reaches_all_of_its_chunk_and_no_other(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        busy = Busy(engine, batcher)
+        futures = batcher.submit_many(some_queries(3))
+        engine.error = mg.DeviceError("broken")
+        engine.held.set()
+        for future in [busy.first, *futures]:
+            assert isinstance(future.exception(SECONDS), mg.DeviceError)
+        engine.error = None
+        assert result(batcher.submit(some_queries(1)[0])).shape == (1, 3, PAGE_SIZE)
+        statistics = batcher.statistics()
+        assert (statistics.failed, statistics.answered) == (4, 1)
+        assert statistics.chunk_sizes == {1: 1}
+
+
+def test_an_error_on_the_own_thread_is_the_futures(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        engine.error = mg.DeviceError("broken")
+        future = batcher.submit(some_queries(1)[0])
+        assert isinstance(future.exception(), mg.DeviceError)
+
+
+def test_an_interrupt_on_the_own_thread_frees_the_engine(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        engine.error = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            batcher.submit(some_queries(1)[0])
+        engine.error = None
+        assert result(batcher.submit(some_queries(1)[0])).shape == (1, 3, PAGE_SIZE)
+
+
+def test_a_callback_that_raises_harms_nobody(engine: HeldEngine) -> None:
+    def broken(_: Future[mg.Answer]) -> None:
+        raise RuntimeError("in a callback")
+
+    with mg.MicroBatcher(engine) as batcher:
+        busy = Busy(engine, batcher)
+        first = batcher.submit(some_queries(1)[0])
+        first.add_done_callback(broken)
+        busy.release()
+        assert result(first).shape == result(batcher.submit(some_queries(1)[0])).shape
+
+
+def test_a_callback_may_submit(engine: HeldEngine) -> None:
+    followers: list[Future[mg.Answer]] = []
+    with mg.MicroBatcher(engine) as batcher:
+        busy = Busy(engine, batcher)
+        first = batcher.submit(some_queries(1)[0])
+        done = threading.Event()
+
+        def follow(_: Future[mg.Answer]) -> None:
+            followers.append(batcher.submit(some_queries(1)[0]))
+            done.set()
+
+        first.add_done_callback(follow)
+        busy.release()
+        assert done.wait(SECONDS)
+        assert result(followers[0]).shape == (1, 3, PAGE_SIZE)
+
+
+# The end
+
+
+def test_closing_answers_what_was_taken_and_takes_no_more(engine: HeldEngine) -> None:
+    batcher = mg.MicroBatcher(engine)
+    busy = Busy(engine, batcher)
+    futures = batcher.submit_many(some_queries(9))
+    assert not batcher.close(timeout=0)
+    assert batcher.closed
+    for call in (batcher.submit, lambda query: batcher.submit_many([query])):
+        with pytest.raises(mg.BatcherClosedError, match=r"^this batcher is closed$"):
+            call(some_queries(1)[0])
+    assert not any(future.done() for future in futures)
+    engine.held.set()
+    assert batcher.close()
+    assert all(future.done() and future.result().pages.any() for future in [*futures, busy.first])
+    assert "morphogen-batcher" not in {thread.name for thread in threading.enumerate()}
+    assert batcher.close()
+    assert not engine.closed
+
+
+def test_closing_waits_for_a_lone_query_on_another_thread(engine: HeldEngine) -> None:
+    batcher = mg.MicroBatcher(engine)
+    engine.held.clear()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(lambda: result(batcher.submit(some_queries(1)[0])))
+        assert engine.begun.acquire(timeout=SECONDS)
+        assert not batcher.close(timeout=0)
+        engine.held.set()
+        assert batcher.close(SECONDS)
+        assert asked.result(SECONDS).any()
+
+
+def test_closing_ends_where_all_that_waits_is_too_late(engine: HeldEngine) -> None:
+    batcher = mg.MicroBatcher(engine)
+    busy = Busy(engine, batcher)
+    late = batcher.submit(some_queries(1)[0], timeout=0)
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(batcher.close)
+        while not batcher.closed:
+            threading.Event().wait(0.001)
+        busy.release()
+        assert closing.result(SECONDS)
+    assert isinstance(late.exception(), mg.DeadlineError)
+
+
+def test_no_memory_for_an_answer_fails_that_answer_alone(
+    engine: HeldEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, made = waiting.Answer, []
+
+    def short_of_memory(*parts: Any) -> mg.Answer:
+        made.append(parts)
+        if len(made) == 2:
+            raise MemoryError
+        return real(*parts)
+
+    with mg.MicroBatcher(engine) as batcher:
+        monkeypatch.setattr(waiting, "Answer", short_of_memory)
+        outcomes = [future.exception(SECONDS) for future in batcher.submit_many(some_queries(3))]
+        assert [type(outcome) for outcome in outcomes] == [type(None), MemoryError, type(None)]
+        assert result(batcher.submit_many(some_queries(1))[0]).any()
+
+
+def test_closing_from_a_callback_does_not_wait_for_itself(engine: HeldEngine) -> None:
+    batcher = mg.MicroBatcher(engine)
+    busy = Busy(engine, batcher)
+    first, *others = batcher.submit_many(some_queries(6))
+    first.add_done_callback(lambda _: batcher.close())
+    busy.release()
+    assert not wait([first, *others], SECONDS).not_done
+    assert batcher.close(SECONDS)
+
+
+def test_a_batcher_of_a_closed_engine_passes_its_error_on(table: Bytes) -> None:
+    engine = open_engine(table, threads=1)
+    with mg.MicroBatcher(engine) as batcher:
+        engine.close()
+        for future in (batcher.submit(some_queries(1)[0]), *batcher.submit_many(some_queries(2))):
+            assert isinstance(future.exception(SECONDS), mg.EngineClosedError)
+
+
+def test_an_unclosed_batcher_ends_with_its_process_and_loses_nothing() -> None:
+    script = """
+import morphogen as mg, numpy as np
+table = np.ones((300, 8), dtype=np.uint8)
+engine = mg.open_engine(mg.PageMatrix(table), device="cpu")
+batcher = mg.MicroBatcher(engine)
+for future in batcher.submit_many(mg.make_queries([[1], [2], [3]], 300)[0]):
+    future.add_done_callback(lambda future: print(future.result().pages.shape))
+"""
+    run = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=2 * SECONDS,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.splitlines() == ["(1, 1, 8)"] * 3
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_cannot_use_the_batcher(engine: HeldEngine) -> None:
+    def in_child(check: Callable[[], None]) -> int:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                check()
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    batcher = mg.MicroBatcher(engine)
+    result(batcher.submit_many(some_queries(1))[0])
+    query = some_queries(1)[0]
+
+    def check() -> None:
+        with pytest.raises(mg.BatcherClosedError, match=r"not to its fork \d+"):
+            batcher.submit(query)
+        with pytest.raises(mg.BatcherClosedError):
+            batcher.statistics()
+        assert batcher.close()
+
+    with batcher._changed:  # held by another thread, as it may be when a fork comes
+        assert in_child(check) == 0
+    assert result(batcher.submit(query)).any()
+    batcher.close()
+
+
+def test_representations_show_no_keys(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        assert repr(batcher).startswith("MicroBatcher(HeldEngine(")
+        assert repr(batcher).endswith("chunks of at most 4)")
+    assert repr(batcher).endswith(", closed)")
+    assert (batcher.engine, batcher.max_micro_batch, batcher.max_queued) == (engine, 4, 1024)
+    gc.collect()

@@ -1,0 +1,221 @@
+"""The command line: usage, errors, exit codes, a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import morphogen
+import morphogen.cli as cli
+import morphogen.demo as demo
+from morphogen.cli import main
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(f"line {number} of a file" for number in range(3000)))
+    return path
+
+
+# --- usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["demo", "missing.txt"], "missing.txt: No such file or directory"),
+        (["demo", "."], ".: Is a directory"),
+        (["demo", "empty"], "a table needs at least one byte: empty has 0"),
+        (
+            ["demo", "text.txt", "--fetch", "0,99"],
+            "page 99 is not in the file: its pages are 0..14",
+        ),
+        (["demo", "text.txt", "--fetch", "15"], "page 15 is not in the file: its pages are 0..14"),
+        (["demo", "text.txt", "--fetch=-1"], "page -1 is not in the file: its pages are 0..14"),
+        (["demo", "text.txt", "--fetch", "9" * 30], "is not in the file"),
+        (["demo", "text.txt", "--fetch", "1,,2"], "with commas between, not '1,,2'"),
+        (["demo", "text.txt", "--fetch", "1;2"], "with commas between, not '1;2'"),
+        (["demo", "text.txt", "--fetch", ""], "with commas between, not ''"),
+        (["demo", "text.txt", "--page-size", "0"], "page_size must be in 1..2**40, not 0"),
+        (["demo", "text.txt", "--page-size", "big"], "invalid int value: 'big'"),
+        (["demo", "text.txt", "--page-size", "9" * 30], "morphogen: "),
+        (["demo", "text.txt", "--device", "tpu"], "'cuda' or 'cuda:N', not 'tpu'"),
+        (["demo", "text.txt", "--device", "cuda:99"], "cuda:99 "),
+        (["demo", "a", "b"], "unrecognized arguments: b"),
+        (["doctor", "now"], "unrecognized arguments: now"),
+        (["fly"], "invalid choice: 'fly'"),
+        ([], "required: command"),
+    ],
+)
+def test_bad_input(arguments, words, file, tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").touch()
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert words in output.err
+    assert output.err.startswith("morphogen: ")
+    assert output.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[], ["demo"], ["bench"], ["serve"], ["get"], ["table"], ["table", "build"], ["doctor"]],
+)
+def test_help_documents_the_exit_codes(command, capsys):
+    assert main([*command, "--help"]) == 0
+    output = capsys.readouterr().out
+    assert re.search(r"^  1    an answer differed", output, re.MULTILINE)
+    assert re.search(r"^  2    wrong usage", output, re.MULTILINE)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"morphogen {morphogen.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 2, "out of memory"),
+        (OverflowError("too large"), 2, "too large"),
+        (morphogen.DeviceError("it broke"), 2, "it broke"),
+        (OSError("odd"), 2, "odd"),
+        (
+            PermissionError(13, "Permission denied", "secret.txt"),
+            2,
+            "secret.txt: Permission denied",
+        ),
+    ],
+)
+def test_errors_become_exit_codes(monkeypatch, capsys, error, code, words):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(demo, "run_demo", fail)
+    assert main(["demo"]) == code
+    assert capsys.readouterr().err == f"morphogen: {words}\n"
+
+
+def test_a_mistake_in_the_program_is_not_hidden(monkeypatch):
+    monkeypatch.setattr(demo, "run_demo", lambda *arguments, **options: None)
+    with pytest.raises(AttributeError):
+        main(["demo"])
+
+
+def test_progress_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.0)
+    bar = cli._Bar()
+    bar.update(1, 4)
+    bar.update(4, 4)
+    bar.close()
+    assert "measuring" in capsys.readouterr().err
+
+
+def test_the_bar_says_what_it_is_for(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.0)
+    bar = cli._Bar()
+    bar.upload(1 << 30, 2 << 30)
+    assert "uploading" in capsys.readouterr().err
+    bar.update(1, 4)
+    bar.close()
+    output = capsys.readouterr().err
+    assert "measuring" in output
+    assert "25%" in output
+
+
+def test_no_progress_bar_without_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.0)
+    bar = cli._Bar()
+    bar.update(1, 4)
+    bar.close()
+    assert capsys.readouterr().err == ""
+
+
+# --- a real process
+
+
+def run_process(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=60, **options
+    )
+
+
+def test_module_as_a_program(file):
+    done = run_process("-m", "morphogen", "demo", str(file), "--fetch", "0,3", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["queries"] == [[0, 3, 3]]
+    done = run_process("-m", "morphogen", "demo", "missing")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "morphogen: missing: No such file or directory\n"
+
+
+def test_a_closed_pipe_is_no_crash(file):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "morphogen", "demo", str(file)],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_the_command_line_loads_little():
+    done = run_process(
+        "-c",
+        "import sys, morphogen.cli; print(sorted({'rich', 'numpy'} & set(sys.modules)))",
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_parser_loads_nothing_that_a_command_needs() -> None:
+    script = (
+        "import sys; from morphogen import cli; cli._parser();"
+        "print([name for name in ('numpy', 'rich', 'httpx', 'msgspec', 'uvicorn') "
+        "if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        (["serve", "FILE", "--party", "0", "--port", "0"], "uvicorn", "server"),
+        (["demo", "FILE", "--lookups"], "uvicorn", "client,server"),
+        (["demo", "FILE", "--lookups"], "httpx", "client,server"),
+    ],
+)
+def test_without_its_extra_a_command_names_it(
+    command: list[str], missing: str, extra: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "pages.bin"
+    file.write_bytes(bytes(40_000))
+    arguments = [str(file) if part == "FILE" else part for part in command]
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None; from morphogen.cli import main;"
+        f"sys.exit(main({arguments!r}))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (
+        2,
+        "",
+        f"morphogen: {missing} is not installed: pip install 'morphogen[{extra}]'\n",
+    )

@@ -1,0 +1,229 @@
+"""The service amid clients that go away or send without end, and what it says of itself."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+import morphogen.wire as wire
+from morphogen.cli import USAGE, main
+from morphogen.service.process import ServerProcess
+from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
+from naive import random_table
+from served_table import (
+    PAGE_SIZE,
+    PAGES,
+    PROBLEM,
+    SECONDS,
+    LiveApp,
+    ask,
+    problem,
+    some_queries,
+)
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[LiveApp]:
+    with LiveApp(random_table(PAGES, PAGE_SIZE)) as live:
+        yield live
+
+
+@pytest.fixture
+def impatient() -> Iterator[LiveApp]:
+    with LiveApp(random_table(PAGES, PAGE_SIZE), drain_seconds=0.01) as live:
+        yield live
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False, timeout=SECONDS) as client:
+        yield client
+
+
+def connect(app: LiveApp, *headers: str) -> socket.socket:
+    """A connection on which a request has begun: its body is up to the test."""
+    lines = (f"POST {QUERY_PATH} HTTP/1.1", "Host: x", *headers, "", "")
+    connection = socket.create_connection(app.listener.getsockname(), SECONDS)
+    connection.sendall("\r\n".join(lines).encode())
+    return connection
+
+
+def requests_counted(http: httpx.Client, app: LiveApp, status: int) -> float:
+    lines = http.get(app.url + "/metrics").text.splitlines()
+    return sum(
+        float(line.split()[-1])
+        for line in lines
+        if line.startswith("morphogen_requests_total") and f'status="{status}"' in line
+    )
+
+
+def send_often(connection: socket.socket, piece: bytes) -> None:
+    for _ in range(10_000):
+        connection.sendall(piece)
+
+
+# Clients that do not keep to the rules
+
+
+def test_who_sends_without_end_is_cut_off(app: LiveApp) -> None:
+    piece = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    with (
+        connect(app, f"Content-Type: {JSON}", "Transfer-Encoding: chunked") as connection,
+        pytest.raises(ConnectionError),
+    ):
+        send_often(connection, piece)
+
+
+def test_an_announced_body_that_is_too_large_is_refused_and_cut_off(impatient: LiveApp) -> None:
+    with connect(impatient, f"Content-Type: {JSON}", "Content-Length: 100000000000") as connection:
+        connection.sendall(b" " * 1000)
+        with connection.makefile("rb") as answer:
+            head, _, body = answer.read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in head.lower()
+    assert json.loads(body)["status"] == 413
+
+
+def test_who_asks_before_sending_hears_of_the_wrong_content_type_at_once(app: LiveApp) -> None:
+    with (
+        connect(
+            app, "Content-Type: text/plain", "Content-Length: 1000", "Expect: 100-continue"
+        ) as connection,
+        connection.makefile("rb") as answer,
+    ):
+        assert answer.readline().startswith(b"HTTP/1.1 415 ")
+
+
+def test_a_refusal_before_the_end_of_a_body_leaves_the_connection_usable(app: LiveApp) -> None:
+    with httpx.Client(trust_env=False, timeout=SECONDS) as http:
+        for _ in range(3):
+            response = ask(http, app.url, b" " * 90_000, "text/plain")
+            problem(response, 415, "Content-Type")
+            assert "connection" not in response.headers
+
+
+def test_a_client_that_goes_away_is_no_failure_of_the_server(
+    app: LiveApp, http: httpx.Client
+) -> None:
+    for number in range(1, 4):
+        with connect(app, f"Content-Type: {JSON}", "Content-Length: 1000") as connection:
+            connection.sendall(b"{")
+        # Each round is a request over a socket, and the server has one loop for all.
+        assert any(requests_counted(http, app, 499) == number for _ in range(1000))
+    assert requests_counted(http, app, 500) == 0
+
+
+@pytest.mark.parametrize("digits", [20, 4299, 4301, 30_000])
+@pytest.mark.parametrize("name", ["epoch_id", "num_pages"])
+def test_a_number_without_end_is_refused_and_not_said_again(
+    app: LiveApp, http: httpx.Client, name: str, digits: int
+) -> None:
+    body = wire.encode_request(some_queries(1), content_type=JSON)
+    longer = body[:-1] + f', "{name}": {"7" * digits}}}'.encode()
+    response = ask(http, app.url, longer, JSON)
+    assert "777" not in problem(response, 400, name)["detail"]
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_server_told_to_stop_as_soon_as_it_is_known_stops(tmp_path: Path, attempt: int) -> None:
+    path = tmp_path / "pages.bin"
+    path.write_bytes(bytes(1000))
+    with ServerProcess(path, 0, ("--page-size", "64", "--device", "cpu")) as server:
+        server.process.terminate()  # its log says the port: it may not yet run
+        assert server.process.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_pass_has_the_threads_that_were_asked_for(tmp_path: Path, threads: int) -> None:
+    path = tmp_path / "pages.bin"
+    path.write_bytes(bytes(1000))
+
+    def count(*options: str) -> int:
+        with ServerProcess(path, 0, ("--page-size", "64", "--device", "cpu", *options)) as server:
+            return len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))
+
+    assert count("--threads", str(threads + 3)) - count("--threads", str(threads)) == 3
+
+
+def test_a_number_of_threads_that_cannot_be_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pages.bin"
+    path.write_bytes(bytes(1000))
+    options = ("--party", "0", "--port", "0", "--device", "cpu", "--threads", "0")
+    assert main(["serve", str(path), *options]) == USAGE
+    assert "threads must be in 1..1024, not 0" in capsys.readouterr().err
+
+
+# The OpenAPI document
+
+
+@pytest.fixture(scope="module")
+def document(app: LiveApp, http: httpx.Client) -> dict[str, Any]:
+    found: dict[str, Any] = http.get(app.url + "/schema/openapi.json").json()
+    return found
+
+
+def described(document: dict[str, Any], response: httpx.Response) -> Any:
+    """The schema of just this answer: path, method, status, content type."""
+    request = response.request
+    operation = document["paths"][request.url.path][request.method.lower()]
+    kind = response.headers["Content-Type"].partition(";")[0]
+    return operation["responses"][str(response.status_code)]["content"][kind]["schema"]
+
+
+def check(document: dict[str, Any], response: httpx.Response, status: int) -> None:
+    assert response.status_code == status
+    jsonschema_rs.validate(described(document, response), response.json())
+
+
+@pytest.mark.parametrize("path", ["/epoch", "/health", "/health/live", "/health/ready"])
+def test_what_is_got_is_as_described(
+    app: LiveApp, http: httpx.Client, document: dict[str, Any], path: str
+) -> None:
+    response = http.get(app.url + path)
+    check(document, response, 200)
+    assert set(described(document, response)["properties"]) == set(response.json())
+
+
+def test_requests_and_answers_are_as_described(
+    app: LiveApp, http: httpx.Client, document: dict[str, Any]
+) -> None:
+    batch = json.loads(wire.encode_request(some_queries(32), content_type=JSON))
+    for path, body in ((QUERY_PATH, batch), (SINGLE_PATH, batch["queries"][0])):
+        content = document["paths"][path]["post"]["requestBody"]["content"]
+        assert set(content) == {JSON, MSGPACK}
+        for more in ({}, {"epoch_id": None}, {"epoch_id": 5, "num_pages": PAGES}):
+            whole = body | more
+            jsonschema_rs.validate(content[JSON]["schema"], whole)
+            check(document, ask(http, app.url, json.dumps(whole).encode(), JSON, path), 200)
+        for status, wrong in ((400, body | {"x": 1}), (400, {}), (409, body | {"epoch_id": 4})):
+            response = ask(http, app.url, json.dumps(wrong).encode(), JSON, path)
+            check(document, response, status)
+            assert response.headers["Content-Type"] == PROBLEM
+            if status == 400:
+                assert not jsonschema_rs.is_valid(content[JSON]["schema"], wrong)
+
+
+def test_not_ready_is_as_described(http: httpx.Client) -> None:
+    with LiveApp(random_table(PAGES, PAGE_SIZE)) as app:
+        document = http.get(app.url + "/schema/openapi.json").json()
+        app.batcher.close()
+        for path in ("/health", "/health/ready"):
+            check(document, http.get(app.url + path), 503)
+
+
+def test_metrics_have_the_content_type_of_their_format(
+    app: LiveApp, http: httpx.Client, document: dict[str, Any]
+) -> None:
+    response = http.get(app.url + "/metrics")
+    assert response.headers["Content-Type"] == CONTENT_TYPE_LATEST
+    assert described(document, response) == {"type": "string"}

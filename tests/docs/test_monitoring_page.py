@@ -1,0 +1,169 @@
+"""docs/serving.md names what a server shows: its metrics, its log, what Prometheus is told."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import yaml  # type: ignore[import-untyped]
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+import morphogen as mg
+from documents import ROOT, page_blocks
+from morphogen.service.process import ServerProcess
+
+PAGE = "docs/serving.md"
+TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
+SECONDS = 60.0
+# Functions, keywords and labels of PromQL that the page uses, and the series that Prometheus makes.
+PROMQL = {
+    *("histogram_quantile", "increase", "max", "min", "rate", "sum", "by", "without"),
+    *("le", "job", "outcome", "up", "m"),
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that has been asked for something."""
+
+    url: str
+    metrics: dict[str, Metric]
+    events: list[dict[str, Any]]
+
+    @property
+    def series(self) -> set[str]:
+        return {sample.name for metric in self.metrics.values() for sample in metric.samples}
+
+    def labels(self, name: str) -> set[str]:
+        return {
+            label
+            for metric in self.metrics.values()
+            for sample in metric.samples
+            if sample.name == name
+            for label in sample.labels
+        }
+
+
+def scrape(scheme: str, target: str, path: str) -> dict[str, Metric]:
+    answer = httpx.get(f"{scheme}://{target}{path}", trust_env=False, timeout=SECONDS)
+    return {
+        metric.name: metric
+        for metric in text_string_to_metric_families(answer.raise_for_status().text)
+        if not metric.name.endswith("_created")
+    }
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    path = tmp_path_factory.mktemp("pages") / "pages.bin"
+    path.write_bytes(bytes(100_000))
+    options = ("--page-size", "64", "--device", "cpu")
+    with ServerProcess(path, 0, options) as one, ServerProcess(path, 1, options) as other:
+        with mg.Client([one.url, other.url], timeout=SECONDS) as client:
+            client.get([3])
+        target = one.url.removeprefix("http://")
+        metrics = scrape("http", target, "/metrics")
+        other.stop()
+        yield Server(one.url, metrics, [json.loads(line) for line in [*one.log, *other.log]])
+
+
+def documents(words: str) -> Any:
+    """The one YAML document of the page that has these words."""
+    (block,) = (b for b in page_blocks(PAGE) if b.language == "yaml" and words in b.text)
+    return yaml.safe_load(block.text)
+
+
+def rows(head: str) -> list[list[str]]:
+    """The rows of the page's table with this head, cell by cell, code without its marks."""
+    lines = TEXT[TEXT.index(head) :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def names(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def expressions() -> list[str]:
+    rules = documents("alert:")["groups"][0]["rules"]
+    asked = [names(expression)[0] for _, expression in rows("| question |")]
+    return [*(rule["expr"] for rule in rules), *asked]
+
+
+def test_every_metric_is_named_and_every_name_is_a_metric(server: Server) -> None:
+    kinds = {names(name)[0]: kind for name, kind, _ in rows("| metric |")}
+    shown = {
+        metric.name + ("_total" if metric.type == "counter" else ""): metric.type
+        for metric in server.metrics.values()
+    }
+    assert kinds == shown
+
+
+def test_labels_and_outcomes_are_those_of_the_server(server: Server) -> None:
+    told = {names(name)[0]: text for name, _, text in rows("| metric |")}
+    for label, name in (("path", "requests"), ("status", "requests"), ("outcome", "queries")):
+        assert label in names(told[f"morphogen_{name}_total"])
+        assert label in server.labels(f"morphogen_{name}_total")
+    outcomes = {s.labels["outcome"] for s in server.metrics["morphogen_queries"].samples}
+    assert outcomes - {"answered"} <= set(names(told["morphogen_queries_total"]))
+    phases = {s.labels["phase"] for s in server.metrics["morphogen_phase_seconds"].samples}
+    assert {"phase", *phases} == set(names(told["morphogen_phase_seconds"]))
+    assert server.labels("morphogen_server_info") == set(names(told["morphogen_server_info"]))
+
+
+def test_prometheus_finds_the_server_as_it_is_told(server: Server) -> None:
+    (job,) = documents("scrape_configs")["scrape_configs"]
+    ((target,),) = (group["targets"] for group in job["static_configs"])
+    assert target == "127.0.0.1:8000"  # as the page starts it
+    assert f'job="{job["job_name"]}"' in expressions()[0]
+    address = server.url.removeprefix("http://")
+    found = scrape(job.get("scheme", "http"), address, job.get("metrics_path", "/metrics"))
+    assert found.keys() == server.metrics.keys()
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_an_expression_is_about_series_and_labels_that_there_are(
+    expression: str, server: Server
+) -> None:
+    words = set(re.findall(r"[a-z][a-z_]*", re.sub(r'"[^"]*"', "", expression)))
+    series = {word for word in words if word.startswith("morphogen_")}
+    assert series <= server.series
+    assert series or expression.startswith("up{")
+    labels = {label for name in series for label in server.labels(name)}
+    assert words - series - labels <= PROMQL
+    for label, value in re.findall(r'([a-z]+)=~?"([^"]*)"', expression):
+        if label in ("outcome", "phase"):
+            known = {
+                sample.labels.get(label)
+                for metric in server.metrics.values()
+                for sample in metric.samples
+            }
+            assert set(value.split("|")) <= known
+
+
+def test_every_alert_says_when() -> None:
+    rules = documents("alert:")["groups"][0]["rules"]
+    assert len({rule["alert"] for rule in rules}) == len(rules)
+    for rule in rules:
+        assert rule.keys() <= {"alert", "expr", "for"}
+        assert re.search(r" (==|!=|>|<) ", rule["expr"]), "an alert needs a limit"
+
+
+def test_the_log_has_the_members_that_the_page_names(server: Server) -> None:
+    told = {names(event)[0]: set(names(members)) for event, _, members in rows("| event |")}
+    seen = {event["event"] for event in server.events}
+    assert seen == {"started", "request", "stopped"}
+    for event in server.events:
+        assert event.keys() - {"time", "level", "event"} == told[event["event"]]
+        assert event["level"] == "info"
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
+def test_health_is_where_the_page_says(path: str, server: Server) -> None:
+    assert path in [names(row[0])[0] for row in rows("| path |")]
+    assert httpx.get(server.url + path, trust_env=False, timeout=SECONDS).status_code == 200

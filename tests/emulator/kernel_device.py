@@ -1,0 +1,107 @@
+"""Launches page kernels by hand, in the emulator: device memory as an engine sets it up."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import morphogen as mg
+import morphogen.engine.cuda.ptx as ptx
+import ptx_emulator
+from naive import Bytes, naive_answer
+
+VECTOR_BYTES = 16
+BLOCK_THREADS = 1024  # of all kernels but the wide ones
+MAX_TILE = 256  # vectors
+WIDE = {12: (512, 256), 24: (256, 256)}  # threads and vectors of a tile, by the kernel's keys
+MAX_KEY_BYTES = 608
+COUNTER_BYTES = 4
+
+
+@pytest.fixture(scope="module")
+def kernels(emulator: ctypes.CDLL) -> ptx_emulator.Module:
+    text = (ptx.FOLDER / ptx.NAME).read_text(encoding="ascii")
+    return ptx_emulator.Module(text, emulator)
+
+
+def kernel_keys(count: int) -> int:
+    """The keys of the kernel that a chunk of `count` keys takes."""
+    return next(keys for keys in (*range(1, 7), *WIDE) if keys >= count)
+
+
+def block_shape(keys: int) -> tuple[int, int]:
+    """Threads of a block and the most vectors of a tile, of the kernel for so many keys."""
+    return WIDE.get(keys, (BLOCK_THREADS, MAX_TILE))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Into how many runs, and tiles of how many vectors, a table is cut."""
+
+    runs: int = 1
+    tile_vectors: int = MAX_TILE
+
+
+class Device:
+    """Device memory as an engine sets it up, for one table and chunks of up to `keys` keys."""
+
+    def __init__(self, table: Bytes, keys: int, cut: Cut) -> None:
+        self.num_pages, self.page_size = table.shape
+        self.vectors = -(-self.page_size // VECTOR_BYTES)
+        self.cut = cut
+        self.tile_vectors = min(cut.tile_vectors, block_shape(kernel_keys(keys))[1])
+        self.tiles = -(-self.vectors // self.tile_vectors)
+        self.pages = np.zeros((self.num_pages, self.vectors * VECTOR_BYTES), dtype=np.uint8)
+        self.pages[:, : self.page_size] = table
+        self.pages.flags.writeable = False  # a kernel that writes there is stopped
+        self.sums = np.zeros((keys, self.vectors * VECTOR_BYTES), dtype=np.uint8)
+        self.finished = np.zeros(self.tiles, dtype=np.uint32)
+        self.answers = np.full_like(self.sums, 0xA5)
+
+    def launch(self, kernels: ptx_emulator.Module, keys: list[bytes], *, seed: int = 0) -> Bytes:
+        arrays = [self.pages, self.sums, self.finished, self.answers]
+        memory = ptx_emulator.place(arrays)
+        pages_per_run, longer_runs = divmod(self.num_pages, self.cut.runs)
+        job = struct.pack(
+            "<5Q7I4x",
+            *memory,
+            pages_per_run,
+            longer_runs,
+            self.cut.runs,
+            self.tiles,
+            self.tile_vectors,
+            self.vectors,
+            len(keys[0]),
+            len(keys),
+        )
+        size = kernel_keys(len(keys))
+        packed = b"".join(keys).ljust(size * MAX_KEY_BYTES, b"\xa5")
+        self.statistics = kernels.launch(
+            f"morphogen_scan_{size}",
+            self.tiles * self.cut.runs,
+            block_shape(size)[0],
+            [job, packed],
+            memory,
+            seed=seed,
+        )
+        return self.answers[: len(keys), : self.page_size]
+
+    def assert_clean(self) -> None:
+        """As the next launch must find it."""
+        assert not self.sums.any()
+        assert not self.finished.any()
+        assert not self.answers[:, self.page_size :].any()
+
+
+def keys_for(num_pages: int, count: int, seed: int = 0) -> list[bytes]:
+    rng = np.random.default_rng([num_pages, count, seed])
+    indices = rng.integers(0, num_pages, count).tolist()
+    return [mg.dpf.gen(index, num_pages)[k % 2] for k, index in enumerate(indices)]
+
+
+def expected(table: Bytes, keys: list[bytes]) -> Bytes:
+    return np.array([naive_answer(table, key) for key in keys])

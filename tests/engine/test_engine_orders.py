@@ -1,0 +1,131 @@
+"""Both orders in which a pass may read pages: right to the byte with every method of each.
+
+A processor's make decides which order is used by default, and the tests of other files only see
+that one; these ask for each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+import morphogen as mg
+from morphogen.engine.cpu import READ_ORDERS, CpuEngine  # type: ignore[attr-defined]
+from naive import (
+    assert_guards,
+    guarded,
+    naive_answers,
+    random_rows,
+    random_table,
+)
+
+# Pages and their size, by what serves up to 6 keys where rows are read side by side, and 7 or more.
+SHAPES = {
+    "tiny pages": (3_000, 5),
+    "four pages a line": (5_000, 16),
+    "two pages a line": (2_600, 32),
+    "no whole pages a line": (2_600, 40),
+    "a page a line": (4_200, 64),
+    "added at once, on cache lines": (2_500, 1_024),
+    "added at once, at any place": (2_300, 1_000),
+    "queued": (2_100, 1_152),
+    "queued, with an odd end": (2_050, 1_501),
+    "one row a page": (2_200, 4_096),
+    "wide, in strips": (300, 66_000),
+    "too few pages for buckets": (100, 4_096),
+    "one page": (1, 4_096),
+    "a leaf and a page": (513, 256),
+    "a page less than two leaves": (1_023, 192),
+}
+
+
+@pytest.fixture(scope="module", params=list(SHAPES.values()), ids=list(SHAPES))
+def table(request: pytest.FixtureRequest) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    table: np.ndarray[tuple[int, int], np.dtype[np.uint8]] = random_table(*request.param)
+    return table
+
+
+@pytest.mark.parametrize("order", READ_ORDERS)
+def test_every_method_gives_the_naive_answer(
+    instruction_set: str, order: str, table: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+) -> None:
+    pages = mg.PageMatrix(table)
+    with CpuEngine(pages, threads=2, instruction_set=instruction_set, read_order=order) as engine:
+        assert engine.read_order == order
+        # Keys a pass: what buckets take, what they just do not, one group of 8 and one key more,
+        # and the most that two and four octets a step are for.
+        for queries, keys in ((1, 1), (1, 3), (2, 2), (2, 3), (7, 1), (3, 3), (16, 3), (17, 3)):
+            batch = mg.make_queries(random_rows(queries, keys, len(table)), len(table))[0]
+            answer = engine.answer(batch)
+            assert answer.micro_batch_sizes == (queries,)
+            assert np.array_equal(answer.pages, naive_answers(table, batch)), (queries, keys)
+
+
+@pytest.mark.parametrize("order", READ_ORDERS)
+@pytest.mark.parametrize("page_size", [16, 32, 100, 512, 1_536, 4_096, 12_000])
+def test_short_last_page_counts_wherever_it_falls_in_a_leaf(
+    instruction_set: str, order: str, page_size: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "pages"
+    for num_pages in (2, 65, 449, 512, 513, 2_100 if page_size < 4_096 else 600):
+        table = random_table(num_pages, page_size)
+        table[-1, 3:] = 0
+        path.write_bytes(table.tobytes()[: (num_pages - 1) * page_size + 3])
+        pages = mg.PageMatrix.open(path, page_size=page_size)
+        with CpuEngine(pages, instruction_set=instruction_set, read_order=order) as engine:
+            for queries in (1, 2, 5):
+                batch = mg.make_queries(random_rows(queries, 3, num_pages), num_pages)[1]
+                assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    page_size=st.one_of(st.integers(1, 300), st.integers(1, 80).map(lambda n: 64 * n)),
+    num_pages=st.integers(1, 6_000),
+    keys=st.integers(1, 3),
+    queries=st.integers(1, 34),
+    threads=st.integers(1, 3),
+    name=st.sampled_from(mg.instruction_set.supported()),
+    order=st.sampled_from(READ_ORDERS),
+    offset=st.integers(0, 64),
+)
+def test_any_shape_in_any_order(
+    page_size: int,
+    num_pages: int,
+    keys: int,
+    queries: int,
+    threads: int,
+    name: str,
+    order: str,
+    offset: int,
+) -> None:
+    num_pages = min(num_pages, (4 << 20) // page_size + 1)
+    queries = min(queries, (32 << 20) // (page_size * num_pages * keys) + 1)
+    content = random_table(num_pages, page_size)
+    table, table_memory = guarded(content.shape, offset, content)
+    batch = mg.make_queries(random_rows(queries, keys, num_pages), num_pages)[0]
+    pages = mg.PageMatrix(table)
+    with CpuEngine(pages, threads=threads, instruction_set=name, read_order=order) as engine:
+        out, out_memory = guarded((queries, keys, page_size), offset // 2)
+        for _ in range(2):  # the second time in scratch memory that the first has written
+            engine.answer(batch, out=out)
+            assert np.array_equal(out, naive_answers(content, batch))
+            assert_guards(out, out_memory)
+    assert_guards(table, table_memory)
+
+
+def test_order_must_be_one_that_there_is() -> None:
+    pages = mg.PageMatrix(random_table(8, 8))
+    with pytest.raises(ValueError, match=r"read_order must be one of .*'rows'.* not 'columns'"):
+        CpuEngine(pages, read_order="columns")
+    with pytest.raises(TypeError, match=r"^read_order must be a str, not int$"):
+        CpuEngine(pages, read_order=1)  # type: ignore[arg-type]
+
+
+def test_by_default_the_order_is_that_of_the_processors_make() -> None:
+    facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    with CpuEngine(mg.PageMatrix(random_table(8, 8))) as engine:
+        assert engine.read_order == ("rows" if "GenuineIntel" in facts else "memory")

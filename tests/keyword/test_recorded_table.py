@@ -1,0 +1,26 @@
+"""Today's code reads and writes the keyword table that was recorded when the format was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keyword_tables import read
+from morphogen.keyword import TableLayout, build
+from morphogen.keyword.file import open_table, write_table
+
+RECORDED = Path(__file__).resolve().parents[1] / "vectors" / "keyword_v1.table"
+SEED = bytes(range(16))
+ITEMS = [(f"key {i}".encode(), f"value {i}".encode()[: i % 9]) for i in range(24)]
+
+
+def test_the_recorded_table_is_built_and_written(tmp_path: Path) -> None:
+    write_table(tmp_path / "table", *build(ITEMS, page_size=96, seed=SEED))
+    assert (tmp_path / "table").read_bytes() == RECORDED.read_bytes()
+
+
+def test_the_recorded_table_is_read() -> None:
+    pages, layout = open_table(RECORDED)
+    assert layout == TableLayout(9, 96, 3, 8, SEED, 24)
+    for key, value in ITEMS:
+        assert read(layout, pages.body, key) == value
+    assert read(layout, pages.body, b"key 24") is None

@@ -1,0 +1,280 @@
+"""A server of pages over real sockets that records what it gets and can be told to misbehave."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import msgspec
+import numpy as np
+
+import morphogen.wire as wire
+from morphogen.client import Client
+from morphogen.wire import BatchResponse, TableInfo
+from naive import Bytes, open_engine, random_table
+
+PATIENCE = 30.0  # seconds until a test that waits for an event gives up
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as it came."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """All of it that is not the bytes of keys."""
+        return self.method, self.path, self.headers, len(self.body)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is going to be sent.
+
+    Attributes
+    ----------
+    cut : int or None
+        Bytes of the body after which the connection is closed; -1 to close it without a word.
+    held : bool
+        Whether the rest is kept back until the server closes.
+    """
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    cut: int | None = None
+    held: bool = False
+
+
+Fault = Callable[[Reply], Reply]
+
+
+class FakeServer:
+    """One party over a table. Faults are used up in order, one for each request to their path."""
+
+    def __init__(
+        self,
+        table: Bytes,
+        party: int,
+        *,
+        epoch: int = 7,
+        layout: dict[str, Any] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.party, self.epoch, self.layout = party, epoch, layout
+        self.said: dict[str, Any] = {}  # what /epoch says instead of the truth
+        self.seen: list[Seen] = []
+        self.faults: dict[str, deque[Fault]] = {wire.QUERY_PATH: deque(), wire.EPOCH_PATH: deque()}
+        self.asked = threading.Semaphore(0)  # one for each request that came
+        self.barrier: threading.Barrier | None = None
+        self._released = threading.Event()
+        self._connections: list[socket.socket] = []
+        self.set_table(table)
+        outer = self
+
+        class Handler(_Handler):
+            fake = outer
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self._http.block_on_close = False
+        scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
+        self.port: int = self._http.server_address[1]
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def set_table(self, table: Bytes, epoch: int | None = None) -> None:
+        """Serve another table from now on."""
+        self.table = table
+        self.digest = sha256(table.tobytes()).hexdigest()
+        self.epoch = self.epoch if epoch is None else epoch
+
+    @property
+    def info(self) -> TableInfo:
+        info = TableInfo(
+            party=self.party,
+            epoch_id=self.epoch,
+            num_pages=len(self.table),
+            page_size=self.table.shape[1],
+            keys_per_query=3,
+            format_version=wire.FORMAT_VERSION,
+            digest=self.digest,
+            device="cpu",
+            table=self.layout,
+        )
+        return msgspec.structs.replace(info, **self.said)
+
+    @property
+    def batches(self) -> list[Seen]:
+        return [seen for seen in self.seen if seen.path == wire.QUERY_PATH]
+
+    def then(self, *faults: Fault, path: str = wire.QUERY_PATH) -> None:
+        """Do this to the next answers of a path."""
+        self.faults[path].extend(faults)
+
+    def reply(self, seen: Seen) -> Reply:
+        if seen.path == wire.EPOCH_PATH:
+            return Reply(200, {"Content-Type": wire.JSON}, msgspec.json.encode(self.info))
+        try:
+            request = wire.decode_request(seen.body, wire.MSGPACK, self.info)
+        except wire.WireConflictError as conflict:
+            return problem(409, conflict.field)
+        with open_engine(self.table) as engine:
+            pages = engine.answer(request.queries).pages
+        answer = BatchResponse(
+            epoch_id=self.epoch, num_pages=len(self.table), digest=self.digest, pages=pages
+        )
+        return Reply(
+            200, {"Content-Type": wire.MSGPACK}, wire.encode_response(answer, wire.MSGPACK)
+        )
+
+    def track(self, connection: socket.socket) -> None:
+        self._connections.append(connection)
+
+    def wait_for_release(self) -> None:
+        self._released.wait(PATIENCE)
+
+    def close(self) -> None:
+        self._released.set()
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+        for connection in self._connections:
+            with suppress(OSError):  # the client was first
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeServer
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def setup(self) -> None:
+        super().setup()
+        self.fake.track(self.connection)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        seen = Seen(self.command, self.path, tuple(self.headers.items()), body)
+        self.fake.seen.append(seen)
+        self.fake.asked.release()
+        if self.fake.barrier is not None and seen.path == wire.QUERY_PATH:
+            self.fake.barrier.wait(PATIENCE)
+        reply = self.fake.reply(seen)
+        faults = self.fake.faults[seen.path]
+        if faults:
+            reply = faults.popleft()(reply)
+        if reply.cut == -1:
+            self.close_connection = True
+            return
+        self.send_response(reply.status)
+        for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(reply.body[: reply.cut])
+        self.wfile.flush()
+        if reply.held:
+            self.fake.wait_for_release()
+        if reply.cut is not None:
+            self.close_connection = True
+
+
+def problem(status: int, where: str = "", **headers: str) -> Reply:
+    """A problem document."""
+    body = json.dumps({"title": "no", "status": status, "detail": "no", "field": where}).encode()
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status, {"Content-Type": "application/problem+json", **names}, body)
+
+
+def instead(reply: Reply) -> Fault:
+    """Answer this."""
+    return lambda _: reply
+
+
+def dropped(reply: Reply) -> Reply:
+    """Close the connection without a word."""
+    return replace(reply, cut=-1)
+
+
+def half(reply: Reply) -> Reply:
+    """Close the connection in the middle of the body."""
+    return replace(reply, cut=len(reply.body) // 2)
+
+
+def stuck(reply: Reply) -> Reply:
+    """Send half of the body, then nothing."""
+    return replace(reply, cut=len(reply.body) // 2, held=True)
+
+
+def altered_answer(**changes: Any) -> Fault:
+    """Say something else in the answer than is so."""
+
+    def alter(reply: Reply) -> Reply:
+        answer = msgspec.msgpack.decode(reply.body)
+        assert set(changes) <= set(answer)
+        return replace(reply, body=msgspec.msgpack.encode({**answer, **changes}))
+
+    return alter
+
+
+def altered_pages(reply: Reply) -> Reply:
+    """Spoil every page of the answer."""
+    answer = msgspec.msgpack.decode(reply.body)
+    for result in answer["results"]:
+        result["pages"] = [bytes(255 - byte for byte in page) for page in result["pages"]]
+    return replace(reply, body=msgspec.msgpack.encode(answer))
+
+
+@contextmanager
+def two_servers(
+    table: Bytes | None = None, **options: Any
+) -> Iterator[tuple[FakeServer, FakeServer]]:
+    """Party 0 and party 1 over equal tables."""
+    pages = random_table(50, 96) if table is None else table
+    servers = [FakeServer(pages, party, **options) for party in (0, 1)]
+    try:
+        yield servers[0], servers[1]
+    finally:
+        for server in servers:
+            server.close()
+
+
+def keyword_table(entries: int = 200) -> tuple[Bytes, dict[str, Any], dict[bytes, bytes]]:
+    """A small keyword table, its layout, and what it holds."""
+    import morphogen.keyword as keyword
+
+    items = {b"key %d" % i: b"value %d" % (i * i) for i in range(entries)}
+    table, layout = keyword.build(items.items(), page_size=256, seed=bytes(range(16)))
+    return np.ascontiguousarray(table), layout.as_dict(), items
+
+
+def client(servers: tuple[FakeServer, FakeServer], **options: Any) -> Client:
+    """A client that does not wait long between attempts."""
+    options.setdefault("backoff", 0.001)
+    options.setdefault("timeout", PATIENCE)
+    return Client([server.url for server in servers], **options)

@@ -1,0 +1,106 @@
+"""A small table that is served: its queries, a server's address, what it says."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+import morphogen as mg
+from held_engine import HeldEngine
+from morphogen.service import create_app, describe_table
+from morphogen.service.process import ServerProcess
+from morphogen.wire import QUERY_PATH
+from naive import Bytes, open_engine, random_rows, random_table
+
+PAGES, PAGE_SIZE = 700, 48
+EPOCH = 5
+SECONDS = 30
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture(scope="module")
+def table() -> Bytes:
+    return random_table(PAGES, PAGE_SIZE)
+
+
+@pytest.fixture(scope="module")
+def file(table: Bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("service") / "pages.bin"
+    table.tofile(path)
+    return path
+
+
+OPTIONS = ("--page-size", str(PAGE_SIZE), "--epoch", str(EPOCH), "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def servers(file: Path) -> Iterator[list[ServerProcess]]:
+    with ServerProcess(file, 0, OPTIONS) as zero, ServerProcess(file, 1, OPTIONS) as one:
+        yield [zero, one]
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False, timeout=SECONDS) as client:
+        yield client
+
+
+def some_queries(total: int, party: int = 0, seed: int = 0) -> list[mg.Query]:
+    return mg.make_queries(random_rows(total, 3, PAGES, seed), PAGES)[party]
+
+
+def ask(http: httpx.Client, url: str, body: Any, kind: str, path: str = QUERY_PATH) -> Any:
+    return http.post(url + path, content=body, headers={"Content-Type": kind})
+
+
+def problem(response: httpx.Response, status: int, field: str = "") -> dict[str, Any]:
+    """A problem document, checked."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == PROBLEM
+    document: dict[str, Any] = response.json()
+    assert document["status"] == status
+    assert document["title"]
+    assert document["detail"]
+    assert document.get("field", "") == field
+    return document
+
+
+class LiveApp:
+    """The application on a socket in this process, over an engine that a test can hold."""
+
+    def __init__(
+        self,
+        table: Bytes,
+        *,
+        max_wait: float = SECONDS,
+        drain_seconds: float = SECONDS,
+        **options: Any,
+    ) -> None:
+        self.engine = HeldEngine(open_engine(mg.PageMatrix(table, EPOCH), threads=1), 2)
+        self.batcher = mg.MicroBatcher(self.engine, **options)
+        info = describe_table(self.engine, 0)
+        app = create_app(self.batcher, info, max_wait=max_wait, drain_seconds=drain_seconds)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        config = uvicorn.Config(app, lifespan="on", log_config=None, access_log=False)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, args=([self.listener],))
+        self.thread.start()
+
+    def __enter__(self) -> LiveApp:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.held.set()
+        self.server.should_exit = True
+        self.thread.join(SECONDS)
+        self.listener.close()
+        self.batcher.close()
+        self.engine.close()

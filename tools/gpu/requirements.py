@@ -1,0 +1,45 @@
+"""Print what pyproject.toml asks for to build, test and measure, a line each, for pip's -r."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+EXTRAS = ("test", "bench")
+
+
+def requirements(build_only: bool) -> list[str]:
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
+    found: list[str] = project["build-system"]["requires"]
+    if not build_only:
+        found += project["project"]["dependencies"]
+        for extra in EXTRAS:
+            found += extra_requirements(project["project"], extra)
+    return found
+
+
+def extra_requirements(project: dict[str, Any], extra: str) -> list[str]:
+    """What an extra asks for. Where it names other extras, what those do: no index has us."""
+    found = []
+    for line in project["optional-dependencies"][extra]:
+        others = re.fullmatch(rf"{project['name']}\[(.+)\]", line)
+        if others:
+            for name in others[1].split(","):
+                found += extra_requirements(project, name.strip())
+        else:
+            found.append(line)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", action="store_true", help="only what the build asks for")
+    print(*requirements(parser.parse_args().build), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Compile the PTX for some devices, so that a first load on them compiles nothing.
+
+    python tools/kernels/make_cubins.py --output DIR    compiles kernels/ptx
+    python tools/kernels/make_cubins.py --find-ptxas    prints the path of ptxas, if any
+
+A build runs it where it finds the pinned ptxas, which `pip install '.[kernels]'` brings; a wheel
+that is built without has PTX only. The digests beside the compiled code tie it to the PTX that it
+was made from: `sha256sum --check` reads them, and so does morphogen, which loads nothing stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import make_ptx
+
+MANIFEST = "COMPILED.sha256"
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+
+
+def cubin_name(architecture: str) -> str:
+    return f"{Path(make_ptx.SOURCE).stem}.{architecture}.cubin"
+
+
+def compile_cubins(ptxas: str, ptx: Path, folder: Path) -> None:
+    """Compile the PTX of one folder for each architecture into another, with a manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = ptx / make_ptx.PTX
+    made = [source]
+    for architecture in ARCHITECTURES:
+        output = folder / cubin_name(architecture)
+        command = [ptxas, f"--gpu-name={architecture}", f"--output-file={output}", str(source)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise SystemExit(f"{' '.join(command)}\n{result.stdout}{result.stderr}")
+        made.append(output)
+    digests = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in made)
+    lines = [f"# ptxas {make_ptx.RELEASE}", *digests]
+    (folder / MANIFEST).write_text("\n".join(lines) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Compile the PTX for some devices.")
+    parser.add_argument("--find-ptxas", action="store_true", help="only print its path, if any")
+    parser.add_argument("--ptxas", metavar="PATH", help="looked for by default")
+    parser.add_argument("--ptx", metavar="DIR", type=Path, default=make_ptx.COMMITTED)
+    parser.add_argument("--output", metavar="DIR", type=Path)
+    options = parser.parse_args()
+    ptxas = options.ptxas or make_ptx.find_tool("ptxas")
+    if options.find_ptxas:
+        print(ptxas or "")
+        return 0
+    if options.output is None:
+        parser.error("--output is needed")
+    if ptxas is None or not make_ptx.is_right_release(ptxas):
+        raise SystemExit(f"ptxas {make_ptx.RELEASE} is needed: {ptxas or 'none was found'}")
+    compile_cubins(ptxas, options.ptx, options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

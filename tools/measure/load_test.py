@@ -1,0 +1,266 @@
+"""Load two real servers with concurrent clients, and check every page that comes back.
+
+    python tools/measure/load_test.py            64 clients, mixed batch sizes, 60 seconds
+    python tools/measure/load_test.py --table    p50, p99, throughput for 1 to 64 clients
+    python tools/measure/load_test.py --lone     a lone caller's latency beside a direct call
+
+Both servers and all clients share this machine. Exit code 1: a page was wrong or lost, memory grew
+by 5% or more after the warm-up (in a load of 30 seconds or more), chunks were smaller than 1.8 on
+average at a width of 2, or, with --lone, the batcher took more than 5% longer than a direct call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import morphogen as mg
+import morphogen.wire as wire
+from morphogen.service.process import ServerProcess
+
+Bytes = npt.NDArray[np.uint8]
+
+BATCH_SIZES = (1, 1, 1, 2, 2, 3, 5, 8, 32)  # mixed: most callers want few pages at a time
+KEYS = 3
+SETTLED_SECONDS = 30
+MAX_GROWTH, MIN_MEAN_CHUNK, MAX_LONE_RATIO = 1.05, 1.8, 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one load gave: latencies in milliseconds, both servers asked at once."""
+
+    content_type: str
+    clients: int
+    batch: str
+    seconds: float
+    requests: int
+    queries: int
+    wrong: int
+    failed: int
+    p50_ms: float
+    p99_ms: float
+    queries_per_second: float
+    mean_chunk: float
+    memory_growth: float
+
+
+def make_table(num_pages: int, page_size: int) -> Bytes:
+    return np.random.default_rng(0).integers(0, 256, (num_pages, page_size), dtype=np.uint8)
+
+
+def resident(server: ServerProcess) -> int:
+    """Resident memory that is the server's own, in bytes: not the mapped table."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("RssAnon"))
+    return 1024 * int(line.split()[1])
+
+
+class Load:
+    """Clients that each send one batch after the other, and check what comes back."""
+
+    def __init__(self, servers: Sequence[ServerProcess], table: Bytes, content_type: str) -> None:
+        self.servers = servers
+        self.table = table
+        self.content_type = content_type
+        self.latencies: list[float] = []
+        self.queries = self.wrong = self.failed = 0
+
+    async def client(self, number: int, until: float, sizes: Sequence[int]) -> None:
+        choice = random.Random(number)
+        async with httpx.AsyncClient(trust_env=False, timeout=120) as http:
+            infos = [
+                wire.decode_info((await http.get(server.url + wire.EPOCH_PATH)).content)
+                for server in self.servers
+            ]
+            while perf_counter() < until:
+                size = choice.choice(sizes)
+                rows = [
+                    [choice.randrange(len(self.table)) for _ in range(KEYS)] for _ in range(size)
+                ]
+                halves = mg.make_queries(rows, len(self.table))
+                bodies = [
+                    wire.encode_request(
+                        half,
+                        epoch_id=info.epoch_id,
+                        num_pages=info.num_pages,
+                        content_type=self.content_type,
+                    )
+                    for half, info in zip(halves, infos, strict=True)
+                ]
+                started = perf_counter()
+                responses = await asyncio.gather(
+                    *(
+                        http.post(
+                            server.url + wire.QUERY_PATH,
+                            content=body,
+                            headers={
+                                "Content-Type": self.content_type,
+                                "Accept": self.content_type,
+                            },
+                        )
+                        for server, body in zip(self.servers, bodies, strict=True)
+                    )
+                )
+                self.latencies.append(perf_counter() - started)
+                self.queries += size
+                if any(response.status_code != 200 for response in responses):
+                    self.failed += 1
+                    continue
+                pages = [
+                    wire.decode_response(response.content, self.content_type, info, size).pages
+                    for response, info in zip(responses, infos, strict=True)
+                ]
+                self.wrong += not np.array_equal(pages[0] ^ pages[1], self.table[rows])
+
+
+def run(
+    servers: Sequence[ServerProcess],
+    table: Bytes,
+    content_type: str,
+    clients: int,
+    seconds: float,
+    sizes: Sequence[int],
+) -> Row:
+    """Warm up for a fifth of the time, then measure."""
+
+    async def everyone(load: Load, duration: float) -> None:
+        until = perf_counter() + duration
+        await asyncio.gather(*(load.client(at, until, sizes) for at in range(clients)))
+
+    asyncio.run(everyone(Load(servers, table, content_type), seconds / 5))
+    before = [(resident(server), server.chunk_sizes()) for server in servers]
+    load = Load(servers, table, content_type)
+    started = perf_counter()
+    asyncio.run(everyone(load, seconds))
+    elapsed = perf_counter() - started
+    growth, means = [], []
+    for server, (first, sizes_before) in zip(servers, before, strict=True):
+        growth.append(resident(server) / first)
+        after = server.chunk_sizes()
+        ran = {size: count - sizes_before.get(size, 0) for size, count in after.items()}
+        means.append(sum(size * n for size, n in ran.items()) / sum(ran.values()))
+    milliseconds = [1e3 * latency for latency in load.latencies]
+    return Row(
+        content_type=content_type,
+        clients=clients,
+        batch=f"{min(sizes)}..{max(sizes)}" if len(set(sizes)) > 1 else str(sizes[0]),
+        seconds=elapsed,
+        requests=len(milliseconds),
+        queries=load.queries,
+        wrong=load.wrong,
+        failed=load.failed,
+        p50_ms=median(milliseconds),
+        p99_ms=quantiles(milliseconds, n=100)[98] if len(milliseconds) > 1 else milliseconds[0],
+        queries_per_second=load.queries / elapsed,
+        mean_chunk=min(means),
+        memory_growth=max(growth),
+    )
+
+
+def lone(table: Bytes, rounds: int) -> dict[str, float]:
+    """A lone caller of the batcher beside direct calls of the same engine, interleaved."""
+    queries = mg.make_queries([[at, at + 1, at + 2] for at in range(rounds)], len(table))[0]
+    direct, submitted = [], []
+    with (
+        mg.open_engine(mg.PageMatrix(table), device="cpu") as engine,
+        mg.MicroBatcher(engine) as batcher,
+    ):
+        for query in queries:
+            started = perf_counter()
+            engine.answer([query])
+            between = perf_counter()
+            batcher.submit(query).result()
+            ended = perf_counter()
+            direct.append(between - started)
+            submitted.append(ended - between)
+        mean = batcher.statistics().mean_chunk_size
+    ratios = [after / before for before, after in zip(direct, submitted, strict=True)]
+    return {
+        "direct_ms": 1e3 * median(direct),
+        "batcher_ms": 1e3 * median(submitted),
+        "ratio": median(ratios),
+        "mean_chunk": mean,
+    }
+
+
+def show(rows: Sequence[Row]) -> None:
+    table = Table()
+    for heading in ("encoding", "clients", "batch", "requests", "p50 ms", "p99 ms", "queries / s"):
+        table.add_column(heading, justify="right")
+    for heading in ("mean chunk", "memory", "wrong", "failed"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            row.content_type.removeprefix("application/"),
+            *(str(value) for value in (row.clients, row.batch, row.requests)),
+            *(f"{value:,.1f}" for value in (row.p50_ms, row.p99_ms, row.queries_per_second)),
+            f"{row.mean_chunk:.2f}",
+            f"{row.memory_growth:.3f}x",
+            *(str(value) for value in (row.wrong, row.failed)),
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def main() -> int:
+    """Run what was asked for, and say by the exit code whether it holds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", action="store_true", help="1 to 64 clients, both encodings")
+    parser.add_argument("--lone", action="store_true", help="a lone caller beside a direct call")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60.0, help="a load")
+    parser.add_argument("--pages", type=int, default=65536)
+    parser.add_argument("--page-size", type=int, default=4096)
+    parser.add_argument("--max-micro-batch", type=int, default=2, help="0: the engine's own width")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    table = make_table(args.pages, args.page_size)
+    if args.lone:
+        figures = lone(table, 200)
+        print(json.dumps(figures, indent=2))
+        return int(figures["ratio"] > MAX_LONE_RATIO or figures["mean_chunk"] != 1.0)
+    loads: list[tuple[str, int, tuple[int, ...]]] = [(wire.MSGPACK, args.clients, BATCH_SIZES)]
+    if args.table:
+        loads = [(kind, n, (1,)) for kind in (wire.MSGPACK, wire.JSON) for n in (1, 2, 8, 32, 64)]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as bar:
+        path = Path(folder, "pages.bin")
+        table.tofile(path)
+        options = ["--page-size", str(args.page_size)]
+        if args.max_micro_batch:
+            options += ["--max-micro-batch", str(args.max_micro_batch)]
+        with ExitStack() as stack:
+            servers = [stack.enter_context(ServerProcess(path, at, options)) for at in (0, 1)]
+            for load in bar.track(loads, description="loading"):
+                rows.append(run(servers, table, load[0], load[1], args.seconds, load[2]))
+    if args.json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        show(rows)
+    bad = any(row.wrong or row.failed for row in rows)
+    if not args.table:
+        # A short warm-up ends before every buffer has had its largest content.
+        bad |= args.seconds >= SETTLED_SECONDS and rows[0].memory_growth >= MAX_GROWTH
+        bad |= args.max_micro_batch == 2 and rows[0].mean_chunk < MIN_MEAN_CHUNK
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
