@@ -1,27 +1,27 @@
-"""What all tests share: the tiers, instruction sets, random tables, the naive answer.
+"""The rules of a test session, and the fixtures of many tests.
 
 By default slow tests are skipped, and tests whose tool is not there. ``--slow`` runs the slow ones;
 ``--full`` too, and fails when anything at all is skipped but for what this machine has no hardware
-for: an instruction set, a GPU.
+for: an instruction set, a GPU. ``--full --remaining`` after a session of the whole suite runs what
+that one did not, such as tests whose tool was installed since.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 import morphogen as mg
 import morphogen.engine.cuda.ptx as ptx
-from morphogen.engine.base import Engine
 from native_build import native_folder
 from ptx_emulator import emulator
 from standin_driver import StandIn, standin, standin_directory, standin_library
+from tiers import NO_GPU, UNSUPPORTED
 
 __all__ = [
     "emulator",
@@ -31,18 +31,44 @@ __all__ = [
     "standin_library",
 ]
 
-Bytes = npt.NDArray[np.uint8]
-
-GUARD = 0xA5  # what guard bytes hold
+MOST_WORKERS = 8  # each collects all tests for itself
+PASSED = "morphogen/passed"  # in pytest's cache: the tests that passed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
     parser.addoption("--full", action="store_true", help="run all tests, and fail where one skips")
+    parser.addoption(
+        "--remaining",
+        action="store_true",
+        help="run only the tests that did not pass in the last session of the whole suite",
+    )
     parser.addoption("--site", type=Path, metavar="FOLDER", help="the site of docs/, built already")
 
 
+# Worker processes
+
+
+def is_whole_suite(config: pytest.Config) -> bool:
+    """Whether no file or folder was named."""
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite takes a process for each core; a part of it runs in this one."""
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS) if is_whole_suite(config) else 0
+
+
+# Tiers
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--remaining"):
+        passed = last_passed(config)
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
+        items[:] = [item for item in items if item.nodeid not in passed]
     # Asked for only where a test needs it: it loads the CUDA driver.
     if any("gpu" in item.keywords for item in items) and not mg.driver_status().usable:
         no_gpu = pytest.mark.skip(reason=f"{NO_GPU}: {mg.driver_status().reason}")
@@ -57,8 +83,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
-UNSUPPORTED = "this machine cannot run the instruction set"
-NO_GPU = "gpu: this machine has no GPU that can be used"
+def last_passed(config: pytest.Config) -> frozenset[str]:
+    """The tests that passed in the last session of the whole suite."""
+    cache = getattr(config, "cache", None)
+    if cache is None:
+        raise pytest.UsageError("--remaining: needs pytest's cache")
+    passed = cache.get(PASSED, None)
+    if passed is None:
+        raise pytest.UsageError("--remaining: no session has run the whole suite here")
+    return frozenset(passed)
 
 
 def is_allowed(reason: str) -> bool:
@@ -77,11 +110,17 @@ def skip_reasons(stats: dict[str, list[Any]]) -> Counter[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """With --full, a skipped test is a failure."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or not session.config.getoption("--full"):
+    """Keep what passed, for --remaining. With --full, a skipped test is a failure."""
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker process
         return
-    if not all(is_allowed(reason) for reason in skip_reasons(reporter.stats)):
+    cache = getattr(config, "cache", None)
+    part = config.getoption("--remaining") or config.option.collectonly
+    if cache is not None and is_whole_suite(config) and not part:
+        cache.set(PASSED, [report.nodeid for report in reporter.stats.get("passed", [])])
+    allowed = all(is_allowed(reason) for reason in skip_reasons(reporter.stats))
+    if config.getoption("--full") and not allowed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -93,6 +132,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         fails = config.getoption("--full") and not is_allowed(reason)
         mark = "  (--full allows no skipping)" if fails else ""
         terminalreporter.write_line(f"{count:5} {reason}{mark}")
+
+
+# Fixtures
 
 
 @pytest.fixture
@@ -114,53 +156,3 @@ def instruction_set(request: pytest.FixtureRequest) -> str:
     if name not in mg.instruction_set.supported():
         pytest.skip(f"{UNSUPPORTED} {name}")
     return name
-
-
-def random_table(num_pages: int, page_size: int, seed: int = 0) -> Bytes:
-    """Random pages: uint8[num_pages, page_size]."""
-    rng = np.random.default_rng([seed, num_pages, page_size])
-    return rng.integers(0, 256, (num_pages, page_size), dtype=np.uint8)
-
-
-def unpack(bits: Bytes, num_pages: int) -> npt.NDArray[np.bool_]:
-    """Selection bits, one bool a page."""
-    return np.unpackbits(bits, count=num_pages, bitorder="little").astype(bool)
-
-
-def naive_answer(pages: Bytes, key: bytes) -> Bytes:
-    """XOR of the pages that a key selects."""
-    selected = unpack(mg.dpf.eval_full(key, len(pages)), len(pages))
-    return np.bitwise_xor.reduce(pages[selected], axis=0, initial=0, dtype=np.uint8)
-
-
-def naive_answers(pages: Bytes, queries: Sequence[mg.Query]) -> Bytes:
-    """The naive answer to a batch: uint8[queries, keys per query, page_size]."""
-    per_query = len(queries[0].keys) if queries else 3
-    answers = [naive_answer(pages, key) for query in queries for key in query.keys]
-    return np.array(answers, dtype=np.uint8).reshape(len(queries), per_query, pages.shape[1])
-
-
-def guarded(shape: tuple[int, ...], offset: int = 3, content: Any = None) -> tuple[Bytes, Bytes]:
-    """An array at an offset from a cache line, amid guard bytes, and the memory it lies in."""
-    size = int(np.prod(shape))
-    memory = np.full(size + 256, GUARD, dtype=np.uint8)
-    start = 64 - memory.ctypes.data % 64 + offset
-    array = memory[start:][:size].reshape(shape)
-    if content is not None:
-        array[...] = content
-    return array, memory
-
-
-def assert_guards(array: Bytes, memory: Bytes) -> None:
-    start = array.ctypes.data - memory.ctypes.data
-    assert (memory[:start] == GUARD).all()
-    assert (memory[start + array.size :] == GUARD).all()
-
-
-def open_engine(table: Bytes | mg.PageMatrix, **options: Any) -> Engine:
-    pages = table if isinstance(table, mg.PageMatrix) else mg.PageMatrix(table)
-    return mg.open_engine(pages, device="cpu", **options)
-
-
-def random_rows(total: int, keys: int, num_pages: int, seed: int = 0) -> np.ndarray[Any, Any]:
-    return np.random.default_rng([seed, total, keys]).integers(0, num_pages, (total, keys))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -64,10 +65,13 @@ def _digest(*parts: str | bytes) -> str:
 
 
 def _made(target: Path, command: list[str]) -> Path:
-    if not target.exists():
-        # Complete, or not there: sessions may run side by side.
-        with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-            output = Path(temporary) / target.name
-            subprocess.run([*command, "-o", str(output)], check=True)
-            output.replace(target)
+    # Sessions, and the processes of one, run side by side: the second waits for the first.
+    with Path(f"{target}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            # Complete, or not there: a build may be interrupted.
+            with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+                output = Path(temporary) / target.name
+                subprocess.run([*command, "-o", str(output)], check=True)
+                output.replace(target)
     return target
