@@ -1,4 +1,5 @@
-// Which part of a table a block answers for, and where its threads stand in it.
+// Finds which part of a table a block answers for, and the place of each of its threads in that
+// part.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +11,12 @@
 namespace morphogen {
 namespace {
 
-// The part of the table that a block answers for.
+// The part of the table that a block answers for: a run of pages of one tile.
 struct BlockRange {
   unsigned tile;
-  unsigned first_vector;     // of the page
-  unsigned width;            // vectors
-  std::uint64_t begin, end;  // pages
+  unsigned first_vector;     // the tile's first vector in the page
+  unsigned width;            // vectors of the tile
+  std::uint64_t begin, end;  // pages of the run
 };
 
 __device__ __forceinline__ BlockRange block_range(const ChunkJob& job) {
@@ -29,19 +30,19 @@ __device__ __forceinline__ BlockRange block_range(const ChunkJob& job) {
   return range;
 }
 
-// The tile's part of a page.
+// Returns the tile's part of a page.
 __device__ __forceinline__ const Vector* tile_of(const ChunkJob& job, const BlockRange& range,
                                                  std::uint64_t page) {
   return static_cast<const Vector*>(job.pages) + page * job.vectors + range.first_vector;
 }
 
-// Where a thread stands in a block. Where a page is at least a warp wide, whole warps share a page.
+// The place of a thread in its block. If a page is at least a warp wide, whole warps share a page.
 // Narrower pages lie side by side in a warp.
 struct Place {
-  unsigned column;  // vector of the tile
-  unsigned row;     // which of the pages that the block reads at the same time
-  unsigned rows;    // how many those are
-  bool active;      // whether this thread has a column
+  unsigned column;  // the thread's vector in the tile
+  unsigned row;     // the thread's page among those that the block reads at the same time
+  unsigned rows;    // the number of pages that the block reads at the same time
+  bool active;      // true if the thread has a column
 };
 
 __device__ __forceinline__ bool is_narrow(unsigned width) { return width < kWarpThreads; }
@@ -51,13 +52,13 @@ __device__ __forceinline__ Place place_in(unsigned width, unsigned thread) {
   const unsigned warp = thread / kWarpThreads, lane = thread % kWarpThreads;
   Place place;
   if (is_narrow(width)) {
-    const unsigned pages = kWarpThreads / width;  // of a warp
+    const unsigned pages = kWarpThreads / width;  // of one warp
     place.rows = Warps * pages;
     place.row = warp * pages + lane / width;
     place.column = lane % width;
     place.active = lane / width < pages;
   } else {
-    const unsigned warps = (width + kWarpThreads - 1) / kWarpThreads;  // of a page
+    const unsigned warps = (width + kWarpThreads - 1) / kWarpThreads;  // of one page
     place.rows = Warps / warps;
     place.row = warp / warps;
     place.column = warp % warps * kWarpThreads + lane;
@@ -66,7 +67,7 @@ __device__ __forceinline__ Place place_in(unsigned width, unsigned thread) {
   return place;
 }
 
-// Pages that are expanded at a time, and scanned.
+// The pages that a block expands and scans at a time.
 template <unsigned Leaves>
 struct Window {
   std::uint64_t first_leaf, begin, end;
@@ -81,7 +82,7 @@ struct Window {
     return static_cast<unsigned>(((end - 1) >> kLeafLogBits) - first_leaf) + 1;
   }
 
-  // The first page of a row's contiguous share, counted from begin.
+  // Returns the first page of a row's contiguous share, counted from begin.
   __device__ __forceinline__ unsigned row_start(unsigned row, unsigned rows) const {
     return pages() * row / rows;
   }

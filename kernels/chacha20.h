@@ -1,14 +1,14 @@
 // The ChaCha20 block function (RFC 8439, section 2.3), for host and device code.
 //
 // One template serves every caller: `Word` is std::uint32_t for one block, or a SIMD vector of them
-// for one block per lane. Nothing here branches on, or indexes by, the data.
+// for one block a lane. Nothing here branches on the data or indexes by it.
 #pragma once
 
 #include <cstdint>
 
-// A macro, since no constexpr can carry a function specifier. Host code is forced inline because
-// these headers are compiled once per instruction set: an out-of-line copy that was built for
-// AVX-512 could be picked by the linker for all of them.
+// MORPHOGEN_FN is a macro because no constexpr can carry a function specifier. Host code is forced
+// inline because these headers are compiled once per instruction set: the linker could pick an
+// out-of-line copy that was built for AVX-512 for all of them.
 #if defined(__CUDACC__)
 #define MORPHOGEN_FN __host__ __device__ __forceinline__
 #else
@@ -21,7 +21,7 @@ namespace {
 constexpr int kChaChaWords = 16;
 constexpr int kChaChaDoubleRounds = 10;
 
-// "expand 32-byte k", the constant words of RFC 8439.
+// The constant words of RFC 8439: "expand 32-byte k".
 constexpr std::uint32_t kChaChaConstant0 = 0x61707865u;
 constexpr std::uint32_t kChaChaConstant1 = 0x3320646eu;
 constexpr std::uint32_t kChaChaConstant2 = 0x79622d32u;
@@ -44,7 +44,7 @@ MORPHOGEN_FN void chacha20_quarter_round(Word& a, Word& b, Word& c, Word& d) {
   b = rotate_left<7>(b ^ c);
 }
 
-// The 20 rounds, in place, without the final addition of the input.
+// Runs the 20 rounds in place, without the final addition of the input.
 template <class Word>
 MORPHOGEN_FN void chacha20_rounds(Word (&x)[kChaChaWords]) {
 #if defined(__CUDACC__)
@@ -62,7 +62,8 @@ MORPHOGEN_FN void chacha20_rounds(Word (&x)[kChaChaWords]) {
   }
 }
 
-// out = the block of the state `in` (constants, key, counter, nonce as 16 little-endian words).
+// Writes to `out` the block of the state `in`: constants, key, counter and nonce as 16
+// little-endian words.
 template <class Word>
 MORPHOGEN_FN void chacha20_block(const Word (&in)[kChaChaWords], Word (&out)[kChaChaWords]) {
   for (int i = 0; i < kChaChaWords; ++i) out[i] = in[i];

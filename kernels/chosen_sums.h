@@ -1,10 +1,11 @@
-// The loop over the pages for 7 keys and more: a jump where the loop for fewer has masks.
+// The loop over the pages for chunks of 7 keys and more. It jumps where the loop for fewer keys
+// uses masks.
 //
-// A mask costs 4 LOP3 a key and page, and at 12 keys that is more than a multiprocessor can start
-// while memory delivers the page. But all threads of a warp read the same pages for the same keys, so
-// what a key selects of 4 pages is one of 16 cases for all of them: one jump, and 4 LOP3 for 4 pages,
-// since LOP3 takes three operands: sum ^= x ^ y, where x is one of {0, a, b, a ^ b} and y of
-// {0, c, d, c ^ d}.
+// A mask costs 4 LOP3 for each key and page. At 12 keys a multiprocessor cannot start that many
+// while memory delivers the page. But all threads of a warp read the same pages for the same keys,
+// so the selection of 4 pages by a key is one of 16 cases for all threads. The loop takes one jump
+// and 4 LOP3 for 4 pages: LOP3 has three operands, and so computes sum ^= x ^ y, where x is one of
+// {0, a, b, a ^ b} and y is one of {0, c, d, c ^ d}.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,9 @@ namespace {
 
 constexpr unsigned kJumpPages = 4;
 
-// Macros, since the text of an asm statement must be a literal, and a compiler makes of a switch with
-// 16 cases a tree of branches: only brx.idx jumps at once. Each stands for the operands of a vector.
+// These are macros because the text of an asm statement must be a literal. The jump is in PTX
+// because a compiler turns a switch of 16 cases into a tree of branches, and only brx.idx jumps at
+// once. The letters stand for the operands of a vector.
 #define MORPHOGEN_A 4, 5, 6, 7
 #define MORPHOGEN_B 8, 9, 10, 11
 #define MORPHOGEN_AB 12, 13, 14, 15
@@ -34,8 +36,8 @@ constexpr unsigned kJumpPages = 4;
   "lop3.b32 %2, %2, %" #z ", %" #Z ", 0x96;\n\tlop3.b32 %3, %3, %" #w ", %" #W ", 0x96;\n\t" \
   "bra.uni DONE;\n\t"
 
-// Adds to `sum` those of the pages a, b, c, d that the four bits of `choice` select. It must be the
-// same in all threads of a warp that come here together.
+// Adds to `sum` the pages of a, b, c, d that the four bits of `choice` select. All threads of a
+// warp that come here together must have the same choice.
 __device__ __forceinline__ void add_chosen(Vector& sum, std::uint32_t choice, const Vector& a,
                                            const Vector& b, const Vector& ab, const Vector& c,
                                            const Vector& d, const Vector& cd) {
@@ -82,7 +84,8 @@ struct JumpPages {
   Vector a, b, c, d;
 };
 
-// Four pages, of which `count` exist, at least one: the last of them stands for those that do not.
+// Loads four pages, of which the first `count` exist (at least one). The last that exists stands
+// for the missing ones.
 __device__ __forceinline__ JumpPages load_pages(const Vector* page, unsigned count,
                                                 std::uint64_t stride) {
   return {load_once(page), load_once(page + min(count - 1, 1u) * stride),
@@ -90,8 +93,8 @@ __device__ __forceinline__ JumpPages load_pages(const Vector* page, unsigned cou
           load_once(page + min(count - 1, 3u) * stride)};
 }
 
-// XORs the selected ones of `count` pages into `sums`; the first is bit `bit` of the window. Threads
-// of a warp that come here have the same bit and count.
+// XORs the selected pages of `count` pages into `sums`. The first page is bit `bit` of the window.
+// All threads of a warp that come here have the same bit and count.
 template <int Keys, unsigned Words>
 __device__ __forceinline__ void scan_chosen_pages(const Vector* page, unsigned vectors, unsigned bit,
                                                   unsigned count,
@@ -114,8 +117,8 @@ __device__ __forceinline__ void scan_chosen_pages(const Vector* page, unsigned v
 #pragma unroll 1
     do {
       count -= min(count, kJumpPages);
-      // The next pages are asked for before the jumps: a warp would else wait for memory, and then for
-      // its jumps. After the last pages one of these is read again.
+      // Load the next pages before the jumps: else a warp would wait first for memory and then for
+      // its jumps. After the last pages this reads one of them again.
       page += count > 0 ? kJumpPages * stride : 0;
       const JumpPages next = load_pages(page, max(count, 1u), stride);
       Vector ab = now.a, cd = now.c;

@@ -1,11 +1,12 @@
-// The distributed point function of key format v1, for host and device code: key layout, node and
-// leaf steps, the walk from the root to one leaf, and Gen. docs/protocol.md is the specification.
+// The distributed point function of key format v1, for host and device code: the key layout, the
+// node and leaf steps, the walk from the root to one leaf, and Gen. docs/protocol.md is the
+// specification.
 //
-// Construction: Boyle, Gilboa, Ishai, "Function Secret Sharing: Improvements and Extensions",
-// CCS 2016, with early termination at 512-bit leaves.
+// Construction: Boyle, Gilboa, Ishai, "Function Secret Sharing: Improvements and Extensions", CCS
+// 2016, with early termination at 512-bit leaves.
 //
-// Nothing here branches on, or indexes by, seeds, control bits or the hidden index; the direction of
-// a walk towards a leaf that the caller names is public.
+// Nothing here branches on seeds, control bits or the hidden index, or indexes by them. The
+// direction of a walk towards a leaf that the caller names is public.
 #pragma once
 
 #include <cstddef>
@@ -49,7 +50,7 @@ constexpr std::uint32_t kNonceWord2 = 0x31762f6eu;
 constexpr std::uint32_t kCounterInner = 0;
 constexpr std::uint32_t kCounterLeaf = 1;
 
-// n = ceil(log2(num_pages)) for num_pages in 1..2^40.
+// Returns n = ceil(log2(num_pages)) for num_pages in 1..2^40.
 MORPHOGEN_FN int log_pages(std::uint64_t num_pages) {
   int n = 0;
   while ((std::uint64_t{1} << n) < num_pages) ++n;
@@ -82,7 +83,7 @@ MORPHOGEN_FN void store_word(std::uint8_t* bytes, std::uint32_t word) {
   std::memcpy(bytes, &word, sizeof word);
 }
 
-// One tree node, or one a lane where Word is a SIMD vector. `control` holds 0 or 1.
+// One tree node, or one node a lane if Word is a SIMD vector. `control` holds 0 or 1.
 template <class Word>
 struct Node {
   Word seed[kSeedWords];
@@ -94,7 +95,7 @@ struct Children {
   Node<Word> left, right;
 };
 
-// The PRG: the ChaCha20 block under key seed | salt.
+// The PRG: the ChaCha20 block under the key seed | salt.
 template <class Word>
 MORPHOGEN_FN void expand_seed(const Word (&seed)[kSeedWords], const std::uint8_t* key,
                               std::uint32_t counter, Word (&block)[kChaChaWords]) {
@@ -120,7 +121,7 @@ MORPHOGEN_FN void expand_seed(const Word (&seed)[kSeedWords], const std::uint8_t
   chacha20_block(state, block);
 }
 
-// An inner node's block, before any correction.
+// Expands an inner node's seed to its children, without corrections.
 template <class Word>
 MORPHOGEN_FN Children<Word> split_seed(const Word (&seed)[kSeedWords], const std::uint8_t* key) {
   Word block[kChaChaWords];
@@ -144,7 +145,7 @@ MORPHOGEN_FN void correct_node(Node<Word>& child, Word parent_control, const std
   child.control ^= parent_control & ((load_word(key + control_offset) >> level) & 1u);
 }
 
-// Both children of a node at `level`, as the key's party sees them.
+// Returns both children of a node at `level`, as the key's party sees them.
 template <class Word>
 MORPHOGEN_FN Children<Word> expand_node(const Node<Word>& node, const std::uint8_t* key,
                                         int level) {
@@ -154,7 +155,7 @@ MORPHOGEN_FN Children<Word> expand_node(const Node<Word>& node, const std::uint8
   return children;
 }
 
-// The 512 selection bits below a node at full depth.
+// Writes the 512 selection bits below a node at full depth.
 template <class Word>
 MORPHOGEN_FN void expand_leaf(const Node<Word>& node, const std::uint8_t* key, int depth,
                               Word (&leaf)[kLeafWords]) {
@@ -171,7 +172,8 @@ MORPHOGEN_FN Node<std::uint32_t> root_node(const std::uint8_t* key) {
   return root;
 }
 
-// From `node` at `level` down to the node `target` at level `target_level` (numbered from the left).
+// Walks from `node` at `level` down to the node `target` of level `target_level`, numbered from the
+// left.
 MORPHOGEN_FN Node<std::uint32_t> descend(Node<std::uint32_t> node, const std::uint8_t* key,
                                          int level, int target_level, std::uint64_t target) {
   for (; level < target_level; ++level) {
@@ -181,7 +183,7 @@ MORPHOGEN_FN Node<std::uint32_t> descend(Node<std::uint32_t> node, const std::ui
   return node;
 }
 
-// Eval: the selection bit of one page, which is not secret.
+// Eval: returns the selection bit of one page. The page is not secret.
 MORPHOGEN_FN std::uint32_t eval_at(const std::uint8_t* key, std::uint64_t index) {
   const int depth = tree_depth(key[kLogPagesOffset]);
   const Node<std::uint32_t> node =
@@ -192,13 +194,14 @@ MORPHOGEN_FN std::uint32_t eval_at(const std::uint8_t* key, std::uint64_t index)
   return (leaf[position >> 5] >> (position & 31u)) & 1u;
 }
 
-// All ones where a == b, else zero, for values below 2^31, without a comparison to branch on.
+// Returns all ones if a == b, else zero, for values below 2^31, without a comparison to branch on.
 MORPHOGEN_FN std::uint32_t equal_mask(std::uint32_t a, std::uint32_t b) {
   return 0u - (((a ^ b) - 1u) >> 31);
 }
 
-// Gen: writes both parties' keys (key_bytes(log_num_pages) each) for page `index`, from
-// entropy = seed0 | seed1 | salt. The caller has checked index < 2^log_num_pages and seed0 != seed1.
+// Gen: writes both parties' keys for page `index`, key_bytes(log_num_pages) bytes each. `entropy`
+// holds seed0 | seed1 | salt. The caller has checked that index < 2^log_num_pages and seed0 !=
+// seed1.
 inline void generate_keys(std::uint64_t index, int log_num_pages, const std::uint8_t* entropy,
                           std::uint8_t* key0, std::uint8_t* key1) {
   const int depth = tree_depth(log_num_pages);
@@ -263,7 +266,7 @@ inline void generate_keys(std::uint64_t index, int log_num_pages, const std::uin
   std::memcpy(key1 + kRootSeedOffset, entropy + kSeedBytes, kSeedBytes);
 }
 
-// What a strict parser finds wrong with a key, in the order in which it looks.
+// The faults of a key, in the order in which a strict parser looks for them.
 enum class KeyFault { none, length, magic, party, log_pages, reserved, control_bits };
 
 inline KeyFault find_key_fault(const std::uint8_t* key, std::size_t size) {

@@ -1,7 +1,7 @@
-// EvalFull on the host: a run of leaves of one key, many nodes side by side in SIMD lanes.
+// EvalFull on the host: expands a run of leaves of one key, many nodes side by side in SIMD lanes.
 //
 // The run is cut into subtrees of at most 2^kSubtreeLevels leaves. The path to each subtree's root
-// is walked alone; below it every level is expanded breadth first, in place, one node a lane.
+// is walked alone. Below the root every level is expanded breadth first, in place, one node a lane.
 #pragma once
 
 #include "dpf.h"
@@ -10,12 +10,13 @@
 namespace morphogen {
 namespace {
 
-// 1,024 leaves: the walk to a subtree then costs under 3% of expanding it, and the nodes (20 KiB)
+// With 1,024 leaves the walk to a subtree costs under 3% of its expansion, and the nodes (20 KiB)
 // stay in the first-level cache.
 constexpr int kSubtreeLevels = 10;
 constexpr int kSubtreeLeaves = 1 << kSubtreeLevels;
 
-// One level of a subtree, word by word. Padded, since the last vector of a level may be part full.
+// One level of a subtree, word by word. It is padded because the last vector of a level may be part
+// full.
 struct NodeLevel {
   alignas(64) std::uint32_t seed[kSeedWords][kSubtreeLeaves + kWordLanes];
   alignas(64) std::uint32_t control[kSubtreeLeaves + kWordLanes];
@@ -28,14 +29,14 @@ struct NodeLevel {
   }
 };
 
-// Writes a vector of left and one of right words so that children stand in tree order.
+// Stores a vector of left words and one of right words so that the children stand in tree order.
 MORPHOGEN_FN void store_interleaved(std::uint32_t* words, WordVector left, WordVector right) {
   store_vector(words, shuffle_words<Interleaved<0>>(left, right));
   store_vector(words + kWordLanes, shuffle_words<Interleaved<1>>(left, right));
 }
 
-// Four words of a vector's leaves, turned so that each leaf's four lie side by side: those of leaf
-// 4 * i + j are elements 4 * i to 4 * i + 3 of vector j.
+// Turns four words of a vector's leaves so that each leaf's four words lie side by side: the words
+// of leaf 4 * i + j are elements 4 * i to 4 * i + 3 of vector j.
 MORPHOGEN_FN void transpose_fours(const WordVector (&in)[4], WordVector (&out)[4]) {
   const WordVector low01 = shuffle_words<Unpacked<1, 0>>(in[0], in[1]);
   const WordVector high01 = shuffle_words<Unpacked<1, 1>>(in[0], in[1]);
@@ -47,8 +48,8 @@ MORPHOGEN_FN void transpose_fours(const WordVector (&in)[4], WordVector (&out)[4
   out[3] = shuffle_words<Unpacked<2, 1>>(high01, high23);
 }
 
-// Replaces `parents` nodes of a level by their 2 * parents children. Works from the last vector to
-// the first: the children of a vector never overlap parents that are still to be read.
+// Replaces `parents` nodes of a level by their 2 * parents children. It goes from the last vector
+// to the first, so that the children of a vector never overwrite parents that are still to be read.
 inline void expand_level(NodeLevel& nodes, int parents, const std::uint8_t* key, int level) {
   for (int first = (parents - 1) / kWordLanes * kWordLanes; first >= 0; first -= kWordLanes) {
     const Children<WordVector> children = expand_node(nodes.load(first), key, level);
@@ -58,8 +59,9 @@ inline void expand_level(NodeLevel& nodes, int parents, const std::uint8_t* key,
   }
 }
 
-// The last path that was walked from a key's root. Subtrees are expanded in order, so that the next
-// path mostly goes along the last one. Which nodes are on it is no secret: every key's are.
+// The last path that was walked from a key's root. Subtrees are expanded in order, so the next path
+// shares most of its nodes with the last one. These nodes are no secret: they are the same for
+// every key.
 class Path {
  public:
   explicit Path(const std::uint8_t* key) : key_(key) {
@@ -67,7 +69,7 @@ class Path {
     index_[0] = 0;
   }
 
-  // The node `target` of a level, numbered from the left.
+  // Returns the node `target` of a level, numbered from the left.
   const Node<std::uint32_t>& walk(int level, std::uint64_t target) {
     int at = level < known_ ? level : known_;
     while (index_[at] != target >> (level - at)) --at;
@@ -81,21 +83,22 @@ class Path {
 
  private:
   const std::uint8_t* key_;
-  int known_ = 0;  // the deepest level
+  int known_ = 0;  // the deepest level that path holds
   std::uint64_t index_[kMaxLogPages - kLeafLogBits + 1];
   Node<std::uint32_t> node_[kMaxLogPages - kLeafLogBits + 1];
 };
 
 constexpr int kWordsOfFour = 4 * kWordLanes;
 
-// The 64 selection bytes of a leaf, from a sink's words.
+// Stores the 64 selection bytes of a leaf from the words that a sink receives.
 MORPHOGEN_FN void store_leaf(std::uint8_t* out, const std::uint32_t* words) {
   for (int four = 0; four < kLeafWords / 4; ++four)
     std::memcpy(out + 16 * four, words + four * kWordsOfFour, 16);
 }
 
-// Expands leaves [first_leaf, first_leaf + count) of a valid key, whose path it is. For each of them,
-// in any order, calls sink(leaf - first_leaf, words) for store_leaf.
+// Expands leaves [first_leaf, first_leaf + count) of a valid key; `path` is a path of the same key.
+// For each leaf, in any order, it calls sink(leaf - first_leaf, words), and the sink calls
+// store_leaf.
 template <class Sink>
 inline void expand_leaves(const std::uint8_t* key, std::uint64_t first_leaf, std::uint64_t count,
                           Path& path, NodeLevel& nodes, Sink&& sink) {
@@ -106,7 +109,7 @@ inline void expand_leaves(const std::uint8_t* key, std::uint64_t first_leaf, std
     const std::uint64_t subtree = leaf >> levels;
     const std::uint64_t subtree_end = (subtree + 1) << levels;
     const std::uint64_t stop = end < subtree_end ? end : subtree_end;
-    // A short run starts as deep as one node still covers it.
+    // A short run starts at the deepest level where one node still covers the run.
     int below = levels;
     while (below > 0 && (leaf >> (below - 1)) == ((stop - 1) >> (below - 1))) --below;
     const std::uint64_t top = leaf >> below;

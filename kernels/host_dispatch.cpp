@@ -1,4 +1,4 @@
-// Which instruction sets were compiled in, and which of them this machine can run.
+// Lists the instruction sets that were compiled in, and tells which of them this machine can run.
 #include <cstring>
 
 #include "host_kernels.h"
@@ -21,7 +21,7 @@ const HostKernels* const* compiled_kernels() {
 
 bool is_supported(const HostKernels& kernels) {
 #if defined(__x86_64__)
-  // These ask the processor and the operating system, which must save the wider registers.
+  // These builtins ask the processor and the operating system, which must save the wider registers.
   __builtin_cpu_init();
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl");
@@ -34,7 +34,7 @@ bool is_supported(const HostKernels& kernels) {
 
 ReadOrder preferred_read_order() {
 #if defined(__x86_64__)
-  // Measured on an Intel Xeon with AMX and on AMD's Zen 4, which does not follow rows by itself.
+  // Measured on an Intel Xeon with AMX and on AMD's Zen 4, whose prefetchers do not follow rows.
   __builtin_cpu_init();
   if (__builtin_cpu_is("intel")) return ReadOrder::rows;
 #endif

@@ -1,7 +1,7 @@
-// Compiled once per instruction set, with that set's compiler flags and MORPHOGEN_ISA (an identifier)
-// and MORPHOGEN_ISA_NAME (its public name). Only the table at the end has external linkage, and
-// nothing of the standard library's templates is used: the linker must not find a function here that
-// other code could call on a machine without the instruction set.
+// This file is compiled once per instruction set, with that set's compiler flags, MORPHOGEN_ISA (an
+// identifier) and MORPHOGEN_ISA_NAME (its public name). Only the table at the end has external
+// linkage, and no template of the standard library is used: the linker must not find a function
+// here that other code could call on a machine without the instruction set.
 #include "host_kernels.h"
 
 #include <new>
@@ -25,8 +25,8 @@ void expand(const std::uint8_t* key, std::uint64_t first_leaf, std::uint64_t cou
 
 std::size_t scratch_bytes(const ScanJob& job) { return Plan(job).scratch_bytes(); }
 
-// Tiles of more pages save trips to the sums, which pays where there are many keys; tiles of fewer
-// pages read closer to memory order, which pays where there are few.
+// Tiles of more pages save trips to the sums, which pays with many keys. Tiles of fewer pages read
+// closer to memory order, which pays with few keys.
 constexpr std::size_t kFewKeys = 8;
 constexpr std::size_t kManyKeys = 48;
 
@@ -107,12 +107,12 @@ void scan_pages(const Plan& plan, const PageRun& run) {
   }
 }
 
-// The row of the page at an offset from the first leaf, with the page's bits moved to where the only
-// page of a run has them.
+// Returns the selection row of the page at an offset from the first leaf. It moves the page's bits
+// to the place where a run of one page has them.
 std::uint8_t* select_single(Layout layout, std::uint8_t* selection, std::size_t stride,
                             std::size_t offset) {
   if (layout == Layout::patterns) {
-    // One byte is the page's own: its neighbours are not read for a run of one page.
+    // Each page has a byte of its own, and a run of one page reads no other.
     return selection + offset;
   }
   std::uint8_t* row;
@@ -162,7 +162,7 @@ void scan(const ScanJob& job, std::uint64_t first, std::uint64_t last, std::uint
   const std::uint64_t body_pages = job.page_count - (job.tail != nullptr);
   const std::uint64_t batch_pages = plan.batch_leaves() * kLeafBits;
   for (std::uint64_t page = first; page < last;) {
-    // Batches start at multiples of batch_leaves, so that each is one subtree.
+    // Batches start at multiples of batch_leaves, so each batch is one subtree.
     const std::uint64_t batch = page / batch_pages * batch_pages;
     const std::uint64_t stop = batch + batch_pages < last ? batch + batch_pages : last;
     const std::uint64_t first_leaf = page / kLeafBits;
@@ -214,12 +214,13 @@ void finish(const ScanJob& job, std::uint8_t* const* scratch, std::size_t scratc
 }
 
 std::uint64_t read(const std::uint8_t* data, std::size_t bytes) {
-  constexpr std::size_t kLines = 4;  // independent sums, so that additions do not wait on each other
+  constexpr std::size_t kLines = 4;  // independent sums: no addition waits for another
   typedef Column<64> Line;
   Line sums[kLines] = {};
   std::uint64_t total = 0;
   std::size_t at = 0;
-  // Whole words up to a cache line, so that no load straddles two: unless words themselves do.
+  // Read single words up to a cache line, so that no later load crosses one. If the words
+  // themselves cross lines, there is nothing to gain.
   const auto start = reinterpret_cast<std::uintptr_t>(data);
   const std::size_t head = start % sizeof total == 0 ? (0 - start) % kCacheLine : 0;
   for (; at < head && at + sizeof total <= bytes; at += sizeof total) {

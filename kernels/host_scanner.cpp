@@ -7,7 +7,7 @@
 namespace morphogen {
 namespace {
 
-// Waking a thread takes tens of microseconds, reading a megabyte about as long.
+// To wake a thread takes tens of microseconds, about as long as to read a megabyte.
 constexpr std::uint64_t kBytesPerThread = 1 << 20;
 constexpr std::size_t kScratchAlign = 4096;
 

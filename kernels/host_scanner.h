@@ -13,7 +13,7 @@
 
 namespace morphogen {
 
-// A fixed number of threads, of which the caller is one. Not for several callers at once.
+// A fixed number of threads, of which the caller is one. Only one caller may use it at a time.
 class ThreadTeam {
  public:
   explicit ThreadTeam(std::size_t size);
@@ -23,8 +23,8 @@ class ThreadTeam {
 
   std::size_t size() const { return threads_.size() + 1; }
 
-  // Calls task(0), ..., task(count - 1), count at most size(), each on a thread of its own; returns
-  // when all have returned. A task must not throw. Allocates nothing.
+  // Calls task(0), ..., task(count - 1), each on a thread of its own, and returns when all have
+  // returned. `count` is at most size(). A task must not throw. This allocates nothing.
   template <class Task>
   void run(std::size_t count, const Task& task) {
     run(count, [](const void* context, std::size_t member) {
@@ -56,11 +56,11 @@ class HostScanner {
   const HostKernels& kernels() const { return kernels_; }
   std::size_t threads() const { return team_.size(); }
 
-  // One pass: writes one page a key, page_size apart. Allocates only when a job needs more scratch
-  // than any before it.
+  // Makes one pass and writes one page a key, page_size apart. It allocates only if a job needs
+  // more scratch than any job before it.
   void answer(const ScanJob& job, std::uint8_t* out);
 
-  // The XOR of the bytes as 64-bit words, read by as many threads as a pass would use.
+  // Returns the XOR of the bytes as 64-bit words. It uses as many threads as a pass would.
   std::uint64_t read(const std::uint8_t* data, std::size_t bytes);
 
  private:

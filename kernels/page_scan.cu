@@ -1,12 +1,12 @@
-// The page kernels: what a GPU runs for one chunk of queries, in one launch.
+// The page kernels. A GPU runs one launch for each chunk of queries.
 //
 // A launch cuts the table into column tiles of up to 256 vectors (16 bytes each) and every tile's
-// pages into runs; a block answers one run of one tile. It walks the keys' trees to the leaves that
+// pages into runs. A block answers one run of one tile. It walks the keys' trees to the leaves that
 // its pages need, XORs the selected pages, and adds its sums to the accumulators in device memory.
-// The last block of a tile to finish moves the accumulators to the answer, which is the host's
-// memory, and leaves them zero for the next launch.
+// The last block of a tile to finish moves the accumulators to the answer in host memory, and
+// leaves them zero for the next launch.
 //
-// The tree is that of dpf.h, the same code that the host runs.
+// The tree code is dpf.h, which the host runs too.
 #include "block_range.h"
 #include "chosen_sums.h"
 #include "dpf.h"
@@ -25,17 +25,18 @@ template <int Keys>
 constexpr unsigned kMaxWidth = block_shape(Keys).tile_vectors;
 template <int Keys>
 constexpr unsigned kWindowLeaves = block_shape(Keys).window_leaves;
-// A group of 32 pages may begin within a word and so read one beyond the last.
+// A group of 32 pages may begin within a word, and then reads one word beyond the last.
 template <int Keys>
 constexpr unsigned kWindowWords = kWindowLeaves<Keys> * kLeafWords + 1;
 template <int Keys>
 constexpr int kFoldedKeys = block_shape(Keys).folded_keys;
-// With many keys a thread keeps its sums until its run ends: it has the registers.
+// With many keys a thread keeps its sums until its run ends: it has enough registers.
 template <int Keys>
 constexpr bool kIsWide = Keys > kMaxChunkKeys;
 
-// While the first leaves are walked to, each block fetches these many bytes of its pages into the
-// second-level cache: 35 MB on 132 multiprocessors, what memory delivers in that time.
+// While a block walks to its first leaves, it fetches this many bytes of its pages into the
+// second-level cache. On 132 multiprocessors that is 35 MB, as much as memory delivers in that
+// time.
 constexpr unsigned kPrefetchBytes = 256 * 1024;
 constexpr unsigned kCacheLineBytes = 128;
 
@@ -43,16 +44,17 @@ __device__ __forceinline__ void prefetch(const void* address) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
 }
 
-// The thread's index, read anew: what is derived from it then need not wait in registers, which the
-// walk needs, until the scan.
+// Reads the thread's index anew. Values that derive from it then need not stay in registers until
+// the scan: the walk needs the registers.
 __device__ __forceinline__ unsigned read_thread_index() {
   unsigned index;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
   return index;
 }
 
-// Selection bits of the leaves first_leaf.. of each key: one walk from the root a thread, of all
-// leaves at once. A window costs its depth in blocks of the PRG however many leaves it has.
+// Writes the selection bits of `leaves` leaves of each key, from first_leaf on. Each thread makes
+// one walk from the root, for all leaves at once, so a window costs its depth in blocks of the PRG
+// however many leaves it has.
 template <int Keys, unsigned Words>
 __device__ __forceinline__ void expand_window(const std::uint8_t* keys, unsigned key_bytes,
                                               unsigned key_count, std::uint64_t first_leaf,
@@ -61,7 +63,8 @@ __device__ __forceinline__ void expand_window(const std::uint8_t* keys, unsigned
   for (unsigned walk = threadIdx.x; walk < key_count * leaves; walk += kThreads<Keys>) {
     unsigned index = walk % key_count;
     const unsigned leaf = walk / key_count;
-    // Opaque: with one key the compiler would else keep the key's words in registers, and spill.
+    // Hide the index from the compiler: with one key it would keep the key's words in registers,
+    // and spill.
     asm("" : "+r"(index));
     const std::uint8_t* key = keys + index * key_bytes;
     const int depth = tree_depth(key[kLogPagesOffset]);
@@ -73,7 +76,7 @@ __device__ __forceinline__ void expand_window(const std::uint8_t* keys, unsigned
   if (threadIdx.x < Keys) bits[threadIdx.x][leaves * kLeafWords] = 0;
 }
 
-// Adds up the pages that lie side by side in a warp, into those of its first page.
+// Adds up the pages that lie side by side in a warp, into the sums of the first page's threads.
 template <int Keys, int Folded>
 __device__ __forceinline__ void fold_warp(unsigned width, int first, unsigned lane,
                                           Vector (&own)[Keys]) {
@@ -92,7 +95,8 @@ __device__ __forceinline__ void fold_warp(unsigned width, int first, unsigned la
   }
 }
 
-// Adds the sums of each thread's keys `first`.. to the block's, one row of warps after the other.
+// Adds the sums of each thread's keys, from `first` on, to the block's sums, one row of warps after
+// the other.
 template <int Keys, int Folded = kFoldedKeys<Keys>>
 __device__ __forceinline__ void add_in_turns(unsigned width, int first, Vector (&own)[Keys],
                                              Vector (&sums)[Folded][kMaxWidth<Keys>]) {
@@ -124,7 +128,7 @@ __device__ __forceinline__ void clear(Vector (&sums)[kFoldedKeys<Keys>][kMaxWidt
   }
 }
 
-// Adds a block's sums of `count` keys to the accumulators of the keys `first`..
+// Adds a block's sums of `count` keys to the accumulators of the keys from `first` on.
 template <int Keys>
 __device__ __forceinline__ void publish(const ChunkJob& job, const BlockRange& range, unsigned first,
                                         unsigned count,
@@ -158,7 +162,7 @@ __device__ __forceinline__ void prefetch_first_pages(const ChunkJob& job, const 
   }
 }
 
-// XORs what the keys select of a window's pages to each thread's own sums.
+// XORs the pages of a window that the keys select into each thread's own sums.
 template <int Keys>
 __device__ __forceinline__ void scan_window(
     const ChunkJob& job, const BlockRange& range, const Window<kWindowLeaves<Keys>>& window,
@@ -198,7 +202,7 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Keys>&
     reinterpret_cast<Vector*>(keys)[i] = reinterpret_cast<const Vector*>(chunk.bytes)[i];
   }
   if constexpr (kIsWide<Keys>) {
-    // Keys that are not there select nothing.
+    // Missing keys select nothing.
 #pragma unroll 1
     for (unsigned i = threadIdx.x; i < Keys * kWindowWords<Keys>; i += kThreads<Keys>) {
       bits[i / kWindowWords<Keys>][i % kWindowWords<Keys>] = 0;
@@ -243,8 +247,8 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Keys>&
     __syncthreads();
   }
   if (threadIdx.x == 0) {
-    // After the barrier, so that they cover the whole block's sums: one releases them, the other
-    // acquires all other blocks'.
+    // These fences come after the barrier, so they cover the whole block's sums. The first releases
+    // them, the second acquires all other blocks' sums.
     __threadfence();
     is_last = atomicAdd(&job.finished[range.tile], 1u) == job.runs - 1;
     __threadfence();
@@ -266,7 +270,8 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Keys>&
 
 }  // namespace
 
-// A macro, since a kernel's name must have no template argument for the driver to find it by.
+// MORPHOGEN_SCAN is a macro because the driver finds a kernel by its name, and a name with a
+// template argument is mangled.
 #define MORPHOGEN_SCAN(KEYS)                                                \
   extern "C" __global__ void __launch_bounds__(kThreads<KEYS>, 1)           \
       morphogen_scan_##KEYS(const __grid_constant__ ChunkJob job,           \

@@ -1,14 +1,14 @@
-// The page scan on the host: one pass over a run of pages XORs, for every key of a chunk, the pages
+// The page scan on the host. One pass over a run of pages XORs, for every key of a chunk, the pages
 // that the key selects into the key's sum.
 //
-// A page is cut into columns of 64 bytes (narrower ones where the page is). A method (scan_masks.h,
-// scan_gfni.h, scan_tables.h) adds one column of a tile of pages to the sums of all keys. Sums lie
-// column by column, all keys of a column side by side: page by page, 4,096 bytes apart, they would
-// share one cache set with each other and with the pages.
+// A page is cut into columns of 64 bytes, or narrower columns if the page is narrower. A method
+// (scan_masks.h, scan_gfni.h, scan_tables.h) adds one column of a tile of pages to the sums of all
+// keys. Sums lie column by column, and all keys of a column lie side by side. If they lay page by
+// page, 4,096 bytes apart, they would share one cache set with each other and with the pages.
 //
-// Tiles are few pages high, so that the reads stay close to memory order. How lines are asked for
-// ahead of their use differs between processors (ReadOrder in host_kernels.h). docs/experiments.md
-// has the measurements behind both choices.
+// Tiles are few pages high, so that the reads stay close to memory order. The way to prefetch lines
+// differs between processors (ReadOrder in host_kernels.h). docs/experiments.md has the
+// measurements behind both choices.
 #pragma once
 
 #include "selection.h"
@@ -18,14 +18,15 @@ namespace morphogen {
 namespace {
 
 constexpr std::size_t kCacheLine = 64;
-// How far ahead of its use a line is asked for in memory order: far enough to cover a memory access at
-// full rate, near enough to still be in the second-level cache (1 MiB on the machine measured) when
-// used.
+// The distance of prefetches in memory order. It is far enough to cover a memory access at full
+// rate, and near enough that the line is still in the second-level cache (1 MiB on the machine
+// measured) when it is used.
 constexpr std::size_t kPrefetchBytes = 128 << 10;
 
-// How a page is cut into columns: the widest that it holds, laid on cache lines where all pages lie
-// alike and are not so small that the one column more costs more. Where that leaves a rest, the first
-// or the last column overlaps its neighbour: both then hold the same bytes where they overlap.
+// The cut of a page into columns: the widest that the page holds. Columns lie on cache lines if all
+// pages lie alike and are large enough to pay for the one column more. If the page is no multiple
+// of the column, the first or the last column overlaps its neighbour, and both hold the same bytes
+// of the overlap.
 struct Columns {
   std::size_t page_size, bytes, head, count;
 
@@ -47,32 +48,33 @@ struct Columns {
 struct PageRun {
   const std::uint8_t* pages;  // the first page of the run
   std::size_t page_count;
-  const std::uint8_t* selection;  // rows of `layout`, from the first page's on
+  const std::uint8_t* selection;  // rows of `layout`, from the first page on
   Layout layout;
   std::size_t key_count;
   std::size_t key_stride;  // key_count rounded up to kKeyAlign
   const Columns* columns;
-  std::size_t strip_columns;  // taken at a time, of wide pages
+  std::size_t strip_columns;  // columns that are taken at a time, if pages are wide
   std::uint8_t* sums;      // [column][sum_stride] columns, arranged as the method likes
   std::size_t sum_stride;
-  std::uint8_t* buckets;   // where scan_buckets.h scans
+  std::uint8_t* buckets;   // scratch of scan_buckets.h
 };
 
-// Where the pages of a tile lie: 8 rows make an octet.
+// The distances between the pages of a tile. 8 rows make an octet.
 struct Rows {
   std::size_t row_bytes, octet_bytes;
 };
 
-// Asks for the lines of a strip in memory order, row by row. It may ask for a few lines more than
-// there are, or for addresses past the last page: a prefetch never faults.
+// Prefetches the lines of a strip in memory order, row by row. It may prefetch a few lines more
+// than there are, or addresses past the last page: a prefetch never faults.
 class FarPrefetcher {
  public:
   static constexpr std::size_t kDistance = 0;  // in columns of the same rows
 
-  // Pages of one strip are one contiguous stretch; else a strip's tiles are.
+  // If there is one strip, all its pages are one contiguous stretch. Otherwise only the rows of a
+  // strip are.
   MORPHOGEN_FN FarPrefetcher(const std::uint8_t* tile, const Rows& rows, std::size_t tile_pages,
                              std::size_t strip, std::size_t strip_bytes, bool contiguous) {
-    // Whole tiles of a strip that make up the distance, at least one.
+    // The number of the strip's whole tiles that make up the distance, at least one.
     const std::size_t tiles = (kPrefetchBytes - 1) / (tile_pages * strip_bytes) + 1;
     const std::size_t distance =
         contiguous ? kPrefetchBytes : tiles * tile_pages * rows.row_bytes + strip * strip_bytes;
@@ -81,7 +83,7 @@ class FarPrefetcher {
     row_step_ = contiguous ? 0 : rows.row_bytes;
   }
 
-  // What comes is known without being told.
+  // This prefetcher knows the next column without being told.
   MORPHOGEN_FN void take_column(const std::uint8_t*) {}
 
   template <std::size_t Lines>
@@ -100,9 +102,9 @@ class FarPrefetcher {
   std::size_t row_bytes_, row_step_, column_ = 0;
 };
 
-// Asks for what the same rows hold a few columns ahead: where the hardware follows each row by
-// itself, that keeps it ahead of the arithmetic. Rows of wide pages share too few cache sets to be
-// held in advance (Distance 0). Into the cache of a level.
+// Prefetches the same rows a few columns ahead, into the cache of a level. Hardware that follows
+// each row by itself thereby stays ahead of the arithmetic. Rows of wide pages share too few cache
+// sets to be held in advance (Distance 0).
 template <std::size_t Distance, int Level>
 class NearPrefetcher {
  public:
@@ -112,13 +114,13 @@ class NearPrefetcher {
                               std::size_t, bool)
       : rows_(rows) {}
 
-  // A column is taken: `ahead` is the one of the same rows that will be soon.
+  // Starts on a column. `ahead` is the column of the same rows that will be taken soon.
   MORPHOGEN_FN void take_column(const std::uint8_t* ahead) { octet_ = ahead; }
 
-  // For one octet of columns.
+  // Prefetches one octet of columns.
   template <std::size_t Lines>
   MORPHOGEN_FN void advance() {
-    // Of narrow columns the next one lies on the same line.
+    // The next narrow column lies on the same line.
     if (Distance == 0 || Lines == 0) return;
     for (std::size_t row = 0; row < kOctet; ++row)
       __builtin_prefetch(octet_ + row * rows_.row_bytes, 0, 4 - Level);
@@ -130,12 +132,12 @@ class NearPrefetcher {
   const std::uint8_t* octet_ = nullptr;
 };
 
-// By measurement, for rows of one page each and for streams of several.
+// Distances and levels by measurement, for rows of one page each and for streams of several.
 typedef NearPrefetcher<4, 2> RowPrefetcher;
 typedef NearPrefetcher<8, 1> StreamPrefetcher;
 typedef NearPrefetcher<0, 1> NoPrefetcher;
 
-// One strip of pages whose selection has Layout::octets, tile by tile.
+// Scans one strip of pages whose selection has Layout::octets, tile by tile.
 template <class Method, class Prefetcher>
 inline void scan_strip(const PageRun& run, Method& method, std::size_t first, std::size_t end) {
   constexpr std::size_t kTilePages = Method::kOctets * kOctet;
@@ -152,7 +154,7 @@ inline void scan_strip(const PageRun& run, Method& method, std::size_t first, st
                           run.strip_columns * columns.bytes, run.strip_columns >= columns.count);
     for (std::size_t column = first; column < end; ++column) {
       if (Prefetcher::kDistance != 0) {
-        // Behind the last column comes the next tile's first.
+        // After the last column comes the next tile's first.
         const std::size_t ahead = column + Prefetcher::kDistance;
         prefetcher.take_column(ahead < inner ? pages + columns.offset(ahead)
                                              : pages + kTilePages * page_size +
@@ -170,7 +172,7 @@ inline void scan_run(const PageRun& run) {
   Method method(run.key_count);
   const std::size_t count = run.columns->count, width = run.strip_columns;
   for (std::size_t first = 0, end; first < count; first = end) {
-    // The last strip may have a column more, where columns overlap.
+    // If columns overlap, the last strip may have one column more.
     end = first + width + 1 < count ? first + width : count;
     scan_strip<Method, Prefetcher>(run, method, first, end);
   }

@@ -1,5 +1,5 @@
 // Device code that streams over all pages: a pure read, which benchmarks compare a scan with, and a
-// fill, which makes pages where they are used.
+// fill, which makes random pages on the device.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace morphogen {
 namespace {
 
 using Vector = uint4;
-using Word64 = unsigned long long;  // what CUDA's atomics take
+using Word64 = unsigned long long;  // the type that CUDA's atomics take
 static_assert(sizeof(Vector) == kVectorBytes);
 
 constexpr unsigned kWarpThreads = 32;
@@ -23,7 +23,7 @@ __device__ __forceinline__ void xor_into(Vector& sum, const Vector& other) {
   sum.w ^= other.w;
 }
 
-// Every page byte is used once a launch: it need not stay in a cache.
+// Every page byte is used once a launch, so it need not stay in a cache.
 __device__ __forceinline__ Vector load_once(const Vector* address) { return __ldcs(address); }
 
 __device__ __forceinline__ void read(const ReadJob& job) {
@@ -57,8 +57,8 @@ __device__ __forceinline__ void read(const ReadJob& job) {
   }
 }
 
-// SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014):
-// the counter-th output, so that the host can compute any page alone.
+// SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014).
+// It returns the output of one counter value, so that the host can compute any page alone.
 __device__ __forceinline__ Word64 splitmix64(Word64 seed, Word64 counter) {
   Word64 z = seed + (counter + 1) * 0x9e3779b97f4a7c15ull;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -72,7 +72,7 @@ __device__ __forceinline__ void fill(const FillJob& job) {
   for (; at < job.words; at += stride) {
     const std::uint64_t first = at % job.page_words * sizeof(Word64);
     Word64 word = splitmix64(job.seed, at);
-    // What is beyond the page's end is padding, and zero.
+    // The bytes beyond the page's end are padding, and zero.
     const std::uint64_t left = first < job.page_bytes ? job.page_bytes - first : 0;
     if (left < sizeof(Word64)) word &= (Word64{1} << 8 * left) - 1;
     job.pages[at] = word;

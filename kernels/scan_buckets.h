@@ -1,11 +1,11 @@
-// Scan method for few keys, for any instruction set: pages are sorted by which of the keys select
-// them. With K keys there are 2^K - 1 such patterns, and a bucket of each sums up its pages, whatever
-// the number of keys; pages that no key selects are not even read. At the end a key's sum is that of
-// the buckets whose pattern has the key.
+// A scan method for few keys, for any instruction set. It sorts pages by the set of keys that
+// select them. K keys have 2^K - 1 such patterns. Each pattern has a bucket, which sums up its
+// pages, whatever the number of keys. Pages that no key selects are not even read. At the end a
+// key's sum is the sum of the buckets whose pattern has the key.
 //
-// Wide pages wait in their bucket's queue until there are eight: that makes one load and store of
-// the bucket's sum for eight lines of pages, and eight streams of reads side by side, which a memory
-// serves faster than one (docs/experiments.md). Narrow pages are added one by one, those of four
+// Wide pages wait in their bucket's queue until there are eight. Eight lines of pages then cost one
+// load and store of the bucket's sum, and they are eight streams of reads side by side, which
+// memory serves faster than one (docs/experiments.md). Narrow pages are added one by one, from four
 // leaves in turn, for the same reason.
 #pragma once
 
@@ -14,30 +14,31 @@
 namespace morphogen {
 namespace {
 
-// More keys would mean more sums than the second-level cache holds.
+// With more keys the second-level cache could not hold the sums.
 constexpr std::size_t kMaxBucketKeys = 6;
 constexpr std::size_t kMaxPatterns = std::size_t{1} << kMaxBucketKeys;
 constexpr std::size_t kQueuePages = 8;
-// Up to here a page is added at once: 1 KiB and a column more, where columns lie on cache lines.
+// Pages of at most this many columns are added at once: 1 KiB and one column more, if columns lie
+// on cache lines.
 constexpr std::size_t kDirectColumns = 17;
 constexpr std::size_t kDirectStreams = 4;
-// Fewer pages a bucket are not worth adding up the buckets.
+// With fewer pages a bucket, adding up the buckets costs more than it saves.
 constexpr std::size_t kBucketPages = 32;
-// All buckets' sums of one strip of wide pages: those of 6 keys and pages of 4 KiB, which lie on up to
-// 65 cache lines, are 260 KiB and should not be taken twice.
+// The bytes of all buckets' sums for one strip of wide pages. 6 keys and pages of 4 KiB, which lie
+// on up to 65 cache lines, need 260 KiB and should make one strip.
 constexpr std::size_t kBucketBytes = 320 << 10;
 
 MORPHOGEN_FN std::size_t pattern_count(std::size_t key_count) { return std::size_t{1} << key_count; }
 
-// Columns of a strip: as many as all buckets can hold.
+// Returns the columns of a strip: as many as all buckets can hold.
 inline std::size_t bucket_strip_columns(std::size_t key_count, const Columns& columns) {
   const std::size_t most = kBucketBytes / (pattern_count(key_count) * columns.bytes);
   const std::size_t strips = (columns.count + most - 1) / most;
   return (columns.count + strips - 1) / strips;
 }
 
-// Adds `Count` pages to a bucket. `at` is the offset of the first of `count` columns that lie side by
-// side.
+// Adds `Count` pages to a bucket. `at` is the offset of the first of `count` columns that lie side
+// by side.
 template <int Bytes, std::size_t Count>
 MORPHOGEN_FN void add_columns(const std::uint8_t* const* pages, std::size_t at, std::size_t count,
                               std::uint8_t* sums) {
@@ -117,10 +118,10 @@ class BucketScan {
                                 sums + (inner_end - first_) * Bytes);
   }
 
-  // For pages of Count columns; goes on to the right Count.
+  // Scans pages of Count columns; for pages of more columns it calls itself with the right Count.
   template <std::size_t Count>
   void scan_directly() {
-    // A page of narrower columns holds less than two of them.
+    // A page of columns narrower than a cache line has at most two.
     constexpr std::size_t kMost = Bytes == kCacheLine ? kDirectColumns : 2;
     if constexpr (Count < kMost) {
       if (columns_.count > Count) return scan_directly<Count + 1>();
@@ -128,7 +129,7 @@ class BucketScan {
     C* const buckets = reinterpret_cast<C*>(buckets_);
     std::size_t offset[Count];
     for (std::size_t i = 0; i < Count; ++i) offset[i] = columns_.offset(i);
-    // Pages that no key selects have a bucket too: to read them costs less than to branch.
+    // Pages that no key selects have a bucket too: it costs less to read them than to branch.
     const auto add_page = [&](std::size_t page) {
       const std::uint8_t* bytes = run_.pages + page * columns_.page_size;
       C* const sums = buckets + run_.selection[page] * Count;
@@ -146,8 +147,8 @@ class BucketScan {
     for (; page < run_.page_count; ++page) add_page(page);
   }
 
-  // Adds the buckets of each key to the key's sum. Takes the last key's half of the buckets off with
-  // each step, so that it costs two additions a bucket and column.
+  // Adds the buckets of each key to the key's sum. Each step takes off the last key's half of the
+  // buckets, so that a bucket and column cost two additions.
   void fold() {
     C* const buckets = reinterpret_cast<C*>(buckets_);
     C* const sums = reinterpret_cast<C*>(run_.sums);

@@ -1,10 +1,9 @@
-// Scan method for AVX-512 with GFNI: the scan as a product of bit matrices.
+// A scan method for AVX-512 with GFNI: the scan as a product of bit matrices.
 //
 // For 8 pages and 8 keys the selection is an 8 x 8 bit matrix, and one GF2P8AFFINEQB multiplies 64
-// bytes of page data with it: 8 pages x 8 keys x 8 byte positions in one instruction. What it wants
-// is the pages' bits side by side: bytes that hold one bit of each of 8 pages. Three levels of byte
-// unpacking and one GF2P8AFFINEQB with a constant bring 64 bytes of 8 pages into that form, once for
-// all keys.
+// bytes of page data with it: 8 pages x 8 keys x 8 byte positions in one instruction. The
+// instruction needs bytes that hold one bit of each of 8 pages. Three levels of byte unpacking and
+// one GF2P8AFFINEQB with a constant bring 64 bytes of 8 pages into that form, once for all keys.
 #pragma once
 
 #include "page_scan.h"
@@ -12,8 +11,8 @@
 namespace morphogen {
 namespace {
 
-// Pages of a 64-byte line: more than one where they are narrower and fill it without a rest. 0 where
-// this method cannot take them.
+// Returns the number of pages on a 64-byte line: more than one if pages are narrower and fill the
+// line exactly, and 0 if this method cannot take them.
 MORPHOGEN_FN std::size_t gfni_line_pages(std::size_t page_size) {
   // The bytes of a 16-byte lane change places when they are transposed.
   constexpr std::size_t kLine = 64, kMinPage = 16;
@@ -32,7 +31,7 @@ namespace {
 
 constexpr int kGfniVectors = 8;  // a 64-byte column of 8 pages, or of 8 keys' sums
 
-// One level of a byte transpose: interleaves vectors `Distance` apart.
+// Makes one level of a byte transpose: interleaves vectors `Distance` apart.
 template <int Distance>
 MORPHOGEN_FN void unpack_level(const __m512i (&in)[kGfniVectors], __m512i (&out)[kGfniVectors]) {
   for (int i = 0; i < kGfniVectors; ++i) {
@@ -47,8 +46,9 @@ MORPHOGEN_FN __m512i xor3(__m512i a, __m512i b, __m512i c) {
   return _mm512_ternarylogic_epi64(a, b, c, kXorOfThree);
 }
 
-// A step takes Octets x 8 lines of 64 bytes. Each holds one page's column or, where pages are narrower,
-// LinePages whole pages, whose sums lie side by side until gather_sums folds them.
+// Adds Octets x 8 lines of 64 bytes in each step. A line holds one page's column, or LinePages
+// whole pages if pages are narrower. The sums of a line's pages lie side by side until gather_sums
+// folds them.
 template <std::size_t Octets, std::size_t LinePages = 1>
 class GfniMethod {
  public:
@@ -58,8 +58,8 @@ class GfniMethod {
 
   explicit GfniMethod(std::size_t) {}
 
-  // `selection` is the first octet's row; the next octet's is `octet_step` bytes on, the next page's
-  // of a line key_stride.
+  // `selection` is the first octet's row. The next octet's row is `octet_step` bytes on, and the
+  // row of the next page of a line is key_stride bytes on.
   MORPHOGEN_FN void select(const std::uint8_t* selection, std::size_t key_stride,
                            std::size_t octet_step) {
     selection_ = selection;
@@ -71,7 +71,7 @@ class GfniMethod {
     select(selection, key_stride, key_stride);
   }
 
-  // The first `count` rows exist.
+  // Adds one column of `count` rows.
   template <class Prefetcher>
   MORPHOGEN_FN void add_column(const std::uint8_t* column, const Rows& rows, std::size_t count,
                                Prefetcher& prefetcher, std::uint8_t* sums) {
@@ -101,7 +101,7 @@ class GfniMethod {
     }
   }
 
-  // One octet's rows, which are streams, of a run that ends so many bytes from here.
+  // Adds one octet's rows, which are streams. The run ends `bytes_left` bytes after `column`.
   MORPHOGEN_FN void add_last_column(const std::uint8_t* column, const Rows& rows,
                                     std::size_t bytes_left, std::uint8_t* sums) {
     __m512i data[1][kGfniVectors];
@@ -109,7 +109,7 @@ class GfniMethod {
         [&](std::size_t row) {
           const std::size_t skipped = row * rows.row_bytes;
           const std::size_t left = skipped < bytes_left ? bytes_left - skipped : 0;
-          // Of a row that is not there nothing is read.
+          // A row past the end reads nothing.
           const std::uint8_t* at = left == 0 ? column : column + skipped;
           const __mmask64 bytes = left < 64 ? (__mmask64{1} << left) - 1 : ~__mmask64{0};
           return _mm512_maskz_loadu_epi8(bytes, at);
@@ -119,12 +119,13 @@ class GfniMethod {
   }
 
  private:
-  // Byte 8 * q + i of every result holds bit 7 - i of one byte of each of the 8 pages, that of page
-  // p at bit p. Which byte, the unpacking decides: gather_keys below undoes it.
+  // Byte 8 * q + i of every result holds bit 7 - i of one byte of each of the 8 pages, with the bit
+  // of page p at bit p. The order of these bytes follows from the unpacking, and gather_keys below
+  // undoes it.
   template <class Load>
   static MORPHOGEN_FN void transpose(Load&& load, __m512i (&out)[kGfniVectors]) {
     __m512i v[kGfniVectors], w[kGfniVectors];
-    // The instruction numbers matrix rows from the last byte on: take the pages backwards.
+    // The instruction numbers matrix rows from the last byte on, so take the pages backwards.
     for (std::size_t i = 0; i < kGfniVectors; ++i) v[i] = load(kGfniVectors - 1 - i);
     unpack_level<4>(v, w);
     unpack_level<2>(w, v);
@@ -135,13 +136,13 @@ class GfniMethod {
       out[i] = _mm512_gf2p8affine_epi64_epi8(reversed_identity, w[i], 0);
   }
 
-  // The selection of 8 keys, for each lane of the line that of its page.
+  // Returns the selection of 8 keys; each lane of the line has the selection of its own page.
   MORPHOGEN_FN __m512i load_matrix(const std::uint8_t* selection) const {
     __m512i matrix{};
     for (std::size_t page = 0; page < LinePages; ++page) {
       long long row;
       std::memcpy(&row, selection + page * key_stride_, sizeof row);
-      constexpr std::size_t kWords = kColumnBytes / sizeof row / LinePages;  // of a page
+      constexpr std::size_t kWords = kColumnBytes / sizeof row / LinePages;  // of one page
       const __mmask8 words = static_cast<__mmask8>(((1u << kWords) - 1) << page * kWords);
       matrix = page == 0 ? _mm512_set1_epi64(row) : _mm512_mask_set1_epi64(matrix, words, row);
     }
@@ -183,8 +184,9 @@ class GfniMethod {
   std::size_t key_stride_ = 0, octet_step_ = 0;
 };
 
-// Pages narrower than a row of memory: 8 streams a leaf, each a run of 64 pages (Layout::streams), so
-// that the reads of a step lie far apart and each of them goes on in memory order.
+// Scans pages narrower than a row of memory in 8 streams a leaf, each a run of 64 pages
+// (Layout::streams). The reads of a step then lie far apart, and each stream goes on in memory
+// order.
 template <class Method>
 inline void scan_streams(const PageRun& run) {
   constexpr std::size_t kTilePages = Method::kOctets * kLeafBits;
@@ -208,7 +210,7 @@ inline void scan_streams(const PageRun& run) {
       }
     }
   }
-  // What fills no tile: leaf by leaf, the last of them in part.
+  // Add the pages that fill no tile, leaf by leaf. The last leaf may be part full.
   for (; page < run.page_count; page += kLeafBits) {
     const std::uint8_t* leaf = run.pages + page * page_size;
     const std::uint8_t* selection = run.selection + page / kOctet * run.key_stride;
@@ -228,10 +230,10 @@ inline void scan_streams(const PageRun& run) {
 // Turns the sums of 8 keys (8 vectors as add_group left them) into one 64-byte column a key.
 //
 // One level of unpacking moves the top bit of a byte's number within its 16-byte lane into the
-// vector's number, and a bit of the vector's number to the other end of the byte's. The scan's three
-// levels so turned vector p2 p1 p0, byte b3 b2 b1 b0 (p the page) into vector b3 b2 b1, byte
-// b0 p2 p1 p0, and the product put a key k in the place of the page. Four more levels end at vector
-// k0 k2 k1, byte b3 b2 b1 b0.
+// vector's number, and a bit of the vector's number to the other end of the byte's number. The
+// scan's three levels turned vector p2 p1 p0, byte b3 b2 b1 b0 (p is the page) into vector b3 b2
+// b1, byte b0 p2 p1 p0, and the product put a key k in the place of the page. Four more levels end
+// at vector k0 k2 k1, byte b3 b2 b1 b0.
 MORPHOGEN_FN void gather_keys(const std::uint8_t* sums, __m512i (&out)[kGfniVectors]) {
   __m512i v[kGfniVectors], w[kGfniVectors];
   for (int i = 0; i < kGfniVectors; ++i)
@@ -256,7 +258,7 @@ inline void gather_sums(const std::uint8_t* sums, const Columns& columns, std::s
       for (std::size_t i = 0; i < kOctet && group + i < key_count; ++i) {
         std::uint8_t line[kLine];
         _mm512_storeu_si512(line, lines[i]);
-        // The pages of a line have sums of their own until here.
+        // Fold the sums of the line's pages.
         for (std::size_t at = bytes; at < kLine; ++at) line[at % bytes] ^= line[at];
         std::memcpy(out + (group + i) * page_size + columns.offset(column), line, bytes);
       }

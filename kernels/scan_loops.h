@@ -1,5 +1,5 @@
-// The loops over the pages that a thread reads, where all the time goes: XOR of those that the keys
-// select, for up to 6 keys by masks. More keys are chosen_sums.h's.
+// The loops over the pages that a thread reads, where all the time goes. They XOR the pages that
+// the keys select, with masks, for up to 6 keys. chosen_sums.h has the loop for more keys.
 #pragma once
 
 #include <cstdint>
@@ -16,26 +16,27 @@ __device__ __forceinline__ void xor_selected(Vector& sum, const Vector& page, st
   sum.w ^= page.w & mask;
 }
 
-// All ones where bit `position` of `bits` is set.
+// Returns all ones if bit `position` of `bits` is set, else zero.
 __device__ __forceinline__ std::uint32_t bit_mask(std::uint32_t bits, unsigned position) {
   return 0u - ((bits >> position) & 1u);
 }
 
-// The mask of a byte's top bit: all ones where it is set. PRMT copies that bit over four bytes, one
-// instruction for what shifting and negating would need three.
+// Returns the mask of a byte's top bit: all ones if it is set, else zero. PRMT copies that bit over
+// four bytes in one instruction; shifts and a negation would take three.
 template <unsigned Byte>
 __device__ __forceinline__ std::uint32_t top_bit_mask(std::uint32_t word) {
-  constexpr unsigned kCopyTopBit = 8;  // in a selector's nibble, beside the number of the byte
+  constexpr unsigned kCopyTopBit = 8;  // in a selector's nibble, beside the byte's number
   std::uint32_t mask;
-  // Not __byte_perm: that clears this bit of the selector.
+  // __byte_perm does not serve: it clears this bit of the selector.
   asm("prmt.b32 %0, %1, 0, %2;" : "=r"(mask) : "r"(word), "n"(0x1111 * (kCopyTopBit | Byte)));
   return mask;
 }
 
-constexpr unsigned kGroupPages = 32;  // what a word selects
+constexpr unsigned kGroupPages = 32;  // the pages that a word selects
 
-// XORs the selected pages of a group into `sums`. A step takes the pages whose bits are at the top
-// of the words' four bytes: they are 8 pages apart, and the next step's are one before them.
+// XORs the selected pages of a group into `sums`. Each step takes the pages whose bits are at the
+// top of the words' four bytes. They are 8 pages apart, and the next step takes the pages before
+// them.
 template <int Keys, bool Whole>
 __device__ __forceinline__ void scan_group(const Vector* page, std::uint64_t vectors,
                                            unsigned count, std::uint32_t (&selected)[Keys],
@@ -61,7 +62,7 @@ __device__ __forceinline__ void scan_group(const Vector* page, std::uint64_t vec
   }
 }
 
-// XORs the selected ones of `count` pages, the first of which is bit `bit` of the window.
+// XORs the selected pages of `count` pages into `sums`. The first page is bit `bit` of the window.
 template <int Keys, unsigned Words>
 __device__ __forceinline__ void scan_pages(const Vector* page, unsigned vectors, unsigned bit,
                                            unsigned count,
@@ -83,7 +84,7 @@ __device__ __forceinline__ void scan_pages(const Vector* page, unsigned vectors,
   }
 }
 
-// The same for pages narrower than a warp: every thread looks its own page's bits up.
+// Does the same for pages narrower than a warp: every thread looks up its own page's bits.
 template <int Keys, unsigned Words>
 __device__ __forceinline__ void scan_narrow_pages(
     const Vector* page, unsigned vectors, unsigned bit, unsigned count, const Place& place,

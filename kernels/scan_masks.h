@@ -1,6 +1,6 @@
-// Scan method for few keys, for any instruction set: for every key each page is ANDed with a mask of
-// all ones or all zeros. That takes one three-input logic instruction a key and vector where there is
-// such a thing, two elsewhere, and the fewest sums of all methods.
+// A scan method for few keys, for any instruction set. It ANDs each page with a mask of all ones or
+// all zeros for every key. That takes one three-input logic instruction for each key and vector on
+// instruction sets that have one, and two on others. It needs the fewest sums of all methods.
 #pragma once
 
 #include "page_scan.h"
@@ -8,8 +8,9 @@
 namespace morphogen {
 namespace {
 
-// Compiled for the keys of one query and of two. Fewer keys run with empty masks in the spare places
-// (the selection's rows are padded with zeros), which costs nothing while memory is slower.
+// The method is compiled for the keys of one query and of two. Fewer keys run with zero masks in
+// the spare places (the selection's rows are padded with zeros), which costs nothing while memory
+// is slower.
 constexpr std::size_t kOneQueryKeys = 3;
 constexpr std::size_t kTwoQueryKeys = 6;
 
@@ -32,8 +33,8 @@ class MaskMethod {
   MORPHOGEN_FN void add_column(const std::uint8_t* column, const Rows& rows, std::size_t count,
                                Prefetcher& prefetcher, std::uint8_t* sums) {
     C* out = reinterpret_cast<C*>(sums);
-    // The compiler would keep the masks of 3 keys in registers, and the scan then runs 10% slower
-    // than with masks read from the first-level cache (docs/experiments.md): make it read them.
+    // Make the compiler read the masks from the first-level cache. It would keep the masks of 3
+    // keys in registers, and the scan would run 10% slower (docs/experiments.md).
     if (Keys <= kOneQueryKeys) __asm__ volatile("" : "+m"(masks_));
     C sum[Keys];
     for (std::size_t key = 0; key < Keys; ++key) sum[key] = out[key];

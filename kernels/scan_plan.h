@@ -1,4 +1,5 @@
-// How a chunk is scanned: the method, the layouts of selection and sums, and the scratch memory.
+// The plan of a chunk's scan: the method, the layouts of selection and sums, and the scratch
+// memory.
 #pragma once
 
 #include "scan_buckets.h"
@@ -22,15 +23,16 @@ constexpr bool kHasGfni = true;
 constexpr bool kHasGfni = false;
 #endif
 
-// A page has no columns narrower than this for masks, or for buckets.
+// The narrowest columns that masks and buckets take.
 constexpr std::size_t kMinMaskBytes = 16, kMinBucketBytes = 16;
-// Smaller pages are not laid on cache lines where rows are read side by side.
+// If rows are read side by side, smaller pages are not laid on cache lines.
 constexpr std::size_t kLeastAlignedBytes = 512;
-// From here on the rows of a tile share few sets of a cache.
+// The rows of a tile of pages this wide or wider share few sets of a cache.
 constexpr std::size_t kWidePageBytes = 8192;
 // Wider pages are taken in strips of about this width.
 constexpr std::size_t kStripBytes = 4096;
-// What the sums of all keys may take of the second-level cache, where a strip may be wider.
+// The bytes of the second-level cache that the sums of all keys may take if a strip is wider than
+// kStripBytes.
 constexpr std::size_t kStripSumBytes = 384 << 10;
 
 struct Plan {
@@ -53,7 +55,7 @@ struct Plan {
         layout = Layout::patterns;
         bucket_bytes = pattern_count(job.key_count) * columns.bytes *
                        bucket_strip_columns(job.key_count, columns);
-        return;  // cuts strips of its own
+        return;  // buckets cut strips of their own
       case Method::gfni:
         sum_stride = key_stride;
         if (job.read_order == ReadOrder::rows && job.page_size < kRowBytes) layout = Layout::streams;
@@ -75,9 +77,9 @@ struct Plan {
     return round_up(columns.count * bytes * sum_stride, kCacheLine);
   }
 
-  // Leaves whose selection is held at a time. It should not push pages out of the second-level
-  // cache; but the fewer leaves there are, the more of the work is the walk to them, which small
-  // pages feel.
+  // Returns the number of leaves whose selection is held at a time. The selection should not push
+  // pages out of the second-level cache. But the fewer leaves there are, the more of the work is
+  // the walk to them, which slows small pages.
   std::size_t batch_leaves() const {
     constexpr std::size_t kSelectionBytes = 512 << 10;
     constexpr std::size_t kBatchPageBytes = 4 << 20;
@@ -88,7 +90,8 @@ struct Plan {
     return leaves;
   }
 
-  // The scratch of a scan: sums, buckets, the selection of a batch of leaves, what it is made from.
+  // The scratch of a scan holds the sums, the buckets, the selection of a batch of leaves, and the
+  // memory to expand that selection.
   std::size_t buckets_offset() const { return sum_bytes(); }
   std::size_t selection_offset() const {
     return buckets_offset() + round_up(bucket_bytes, kCacheLine);
@@ -112,8 +115,9 @@ struct Plan {
     if (rows && job.key_count <= kMaxBucketKeys && columns.bytes >= kMinBucketBytes &&
         job.page_count >= kBucketPages * pattern_count(job.key_count))
       return Method::buckets;
-    // Masks are made anew for every tile of pages. A second query's pay for themselves where a page
-    // has many columns and registers are wide; the first one's always, down to columns of 16 bytes.
+    // Masks are made anew for every tile of pages. The masks of one query always pay for
+    // themselves, down to columns of 16 bytes. Those of a second query pay if a page has many
+    // columns and registers are wide.
     constexpr std::size_t kManyColumns = 16;
     const bool two_queries = kVectorBytes > 16 && columns.count >= kManyColumns;
     if (job.key_count <= (two_queries ? kTwoQueryKeys : kOneQueryKeys) &&

@@ -1,6 +1,6 @@
-// Scan method for any instruction set: for one column of every 4 pages the 16 possible XORs are
-// tabulated in the first-level cache, and each key adds one table entry for every 4 of its selection
-// bits (Arlazarov, Dinic, Kronrod, Faradzhev 1970, the Method of Four Russians).
+// A scan method for any instruction set. For one column of every 4 pages it tabulates the 16
+// possible XORs in the first-level cache, and each key adds one table entry for every 4 of its
+// selection bits (Arlazarov, Dinic, Kronrod, Faradzhev 1970, the Method of Four Russians).
 #pragma once
 
 #include "page_scan.h"
@@ -31,7 +31,8 @@ class TableMethod {
     C* out = reinterpret_cast<C*>(sums);
     if (count >= Octets * kOctet) {
       for (std::size_t octet = 0; octet < Octets; ++octet) {
-        // As many lines as an octet of columns; a column under 8 bytes leaves it to the hardware.
+        // Prefetch as many lines as an octet of columns has. Columns under 8 bytes leave
+        // prefetching to the hardware.
         prefetcher.template advance<kOctet * Bytes / kCacheLine>();
         tabulate<true>(tables_[octet], column + octet * rows.octet_bytes, rows.row_bytes, kOctet);
       }
@@ -51,7 +52,7 @@ class TableMethod {
   static constexpr std::size_t kGroups = kOctet / kGroupPages;
   typedef C Tables[kGroups][kEntries];
 
-  // One column of up to 8 pages; pages past `count` read as zero.
+  // Tabulates one column of up to 8 pages. Pages past `count` count as zero.
   template <bool Whole>
   static MORPHOGEN_FN void tabulate(Tables& tables, const std::uint8_t* column,
                                     std::size_t row_bytes, std::size_t count) {

@@ -1,9 +1,9 @@
-// The selection bits of a batch of leaves, laid out for the page scan: a row of bytes, one a key, for
-// every 8 pages, or a byte for every page.
+// The selection bits of a batch of leaves, laid out for the page scan: for every 8 pages a row with
+// a byte for each key, or a byte for every page.
 //
-// Trees are expanded key by key, 64 bytes a leaf, and the scan wants what all keys say of a page side
-// by side: two small transpositions, of bytes across keys and of bits across pages, whatever the
-// instruction set in registers of 16 bytes.
+// Trees are expanded key by key, 64 bytes a leaf, and the scan needs the bits of all keys for a
+// page side by side. Two small transpositions do that, one of bytes across keys and one of bits
+// across pages, in registers of 16 bytes on every instruction set.
 #pragma once
 
 #include "dpf_expand.h"
@@ -14,17 +14,19 @@ namespace {
 constexpr std::size_t kOctet = 8;  // pages of one selection byte
 // Rows are padded to whole 8-byte words; the spare bytes are zero.
 constexpr std::size_t kKeyAlign = 8;
-constexpr std::size_t kLeafRows = kLeafBits / kOctet;  // of a leaf, where a row is 8 pages
-constexpr std::size_t kStreams = kOctet;               // of a leaf, in Layout::streams
+constexpr std::size_t kLeafRows = kLeafBits / kOctet;  // of one leaf, if a row is 8 pages
+constexpr std::size_t kStreams = kOctet;               // of one leaf, in Layout::streams
 constexpr std::size_t kStreamPages = kLeafBits / kStreams;
 
 enum class Layout {
-  // Row 8-page group o of a leaf: bit i of byte k says whether key k selects page 8 * o + i.
+  // Row o of a leaf holds its pages from 8 * o on: bit i of byte k tells whether key k selects page
+  // 8 * o + i.
   octets,
-  // The 8 pages of a row are 64 apart, so that 8 runs of pages are read side by side: bit i of byte k
-  // of row j says whether key k selects page 64 * i + j of the leaf.
+  // The 8 pages of a row are 64 apart, so that 8 runs of pages are read side by side: bit i of byte
+  // k of row j tells whether key k selects page 64 * i + j of the leaf.
   streams,
-  // As octets, but byte i of a row belongs to page 8 * o + i, and bit k of it to key k.
+  // Rows hold the same pages as octets, but byte i of a row belongs to page 8 * o + i, and bit k of
+  // it to key k.
   patterns,
 };
 
@@ -43,7 +45,8 @@ MORPHOGEN_FN Bytes16 unpack_high(Bytes16 a, Bytes16 b) {
   return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 }
 
-// Byte c of each of 8 rows becomes word c, row r's at byte r; two words a register.
+// Moves byte c of each of 8 rows into word c, with row r's byte at byte r. A register holds two
+// words.
 MORPHOGEN_FN void transpose_bytes(const Bytes16 (&rows)[8], Bytes16 (&words)[8]) {
   for (int half = 0; half < 2; ++half) {
     Bytes16 pair[4], quad[4];
@@ -60,8 +63,8 @@ MORPHOGEN_FN void transpose_bytes(const Bytes16 (&rows)[8], Bytes16 (&words)[8])
   }
 }
 
-// Each word as an 8 x 8 bit matrix, a byte a row: bit j of byte i becomes bit i of byte j (Warren,
-// Hacker's Delight, 7-3).
+// Transposes each word as an 8 x 8 bit matrix with a byte for each row: bit j of byte i becomes bit
+// i of byte j (Warren, Hacker's Delight, 7-3).
 template <class Words>
 MORPHOGEN_FN Words transpose_bits(Words x) {
   Words t = (x ^ (x >> 7)) & 0x00aa00aa00aa00aa;
@@ -72,7 +75,7 @@ MORPHOGEN_FN Words transpose_bits(Words x) {
   return x ^ t ^ (t << 28);
 }
 
-// Every 8 bytes of `size`, a multiple of a vector's.
+// Transposes the bits of every 8 bytes. `size` is a multiple of a vector's size.
 MORPHOGEN_FN void transpose_all_bits(std::uint8_t* bytes, std::size_t size) {
   typedef std::uint64_t Words __attribute__((vector_size(kVectorBytes)));
   for (std::size_t at = 0; at < size; at += sizeof(Words)) {
@@ -83,7 +86,7 @@ MORPHOGEN_FN void transpose_all_bits(std::uint8_t* bytes, std::size_t size) {
   }
 }
 
-// The bytes of one key's leaf in the order of Layout::streams.
+// Brings the bytes of one key's leaf into the order of Layout::streams.
 MORPHOGEN_FN void order_by_streams(std::uint8_t* leaf) {
   Bytes16 rows[8], words[8];
   for (int i = 0; i < 8; ++i) {
@@ -97,7 +100,7 @@ MORPHOGEN_FN void order_by_streams(std::uint8_t* leaf) {
 }
 
 // Writes the rows of leaves [first_leaf, first_leaf + leaves) for all keys, `stride` bytes apart.
-// `staging` holds 8 keys' leaves.
+// `staging` has room for 8 keys' leaves.
 inline void expand_selection(const std::uint8_t* keys, std::size_t key_bytes, std::size_t key_count,
                              std::uint64_t first_leaf, std::size_t leaves, Layout layout,
                              std::size_t stride, Path* paths, NodeLevel& nodes, std::uint8_t* staging,

@@ -1,6 +1,6 @@
-// Vectors of the widest register that the compiler's flags allow, by the compiler's own vector
-// types, so that one source serves every instruction set. Compiled once per instruction set: see
-// host_kernels.cpp.
+// Vectors of the widest register that the compiler's flags allow. They are the compiler's own
+// vector types, so that one source serves every instruction set. It is compiled once per
+// instruction set: see host_kernels.cpp.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +24,8 @@ constexpr int kVectorBytes = 16;  // SSE2 on x86-64, NEON on AArch64, plain word
 typedef std::uint32_t WordVector __attribute__((vector_size(kVectorBytes)));
 constexpr int kWordLanes = kVectorBytes / 4;
 
-// A vector anywhere in memory. Not by memcpy: compilers may then copy in pieces through the stack,
-// which halved the speed of the AVX2 scan.
+// A vector anywhere in memory. memcpy does not serve: compilers may copy in pieces through the
+// stack, which halved the speed of the AVX2 scan.
 struct __attribute__((packed, may_alias)) UnalignedWords {
   WordVector vector;
 };
@@ -38,7 +38,7 @@ MORPHOGEN_FN void store_vector(std::uint32_t* words, WordVector vector) {
   reinterpret_cast<UnalignedWords*>(words)->vector = vector;
 }
 
-// Element i of the result is element Index::at(i) of `a` and `b`, one after the other.
+// Returns a vector whose element i is element Index::at(i) of `a` followed by `b`.
 template <class Index, std::size_t... I>
 MORPHOGEN_FN WordVector shuffle_words(WordVector a, WordVector b, std::index_sequence<I...>) {
   return __builtin_shufflevector(a, b, Index::at(static_cast<int>(I))...);
@@ -49,14 +49,14 @@ MORPHOGEN_FN WordVector shuffle_words(WordVector a, WordVector b) {
   return shuffle_words<Index>(a, b, std::make_index_sequence<kWordLanes>());
 }
 
-// The halves of a_0 b_0 a_1 b_1 ...
+// The halves of the sequence a_0 b_0 a_1 b_1 ...
 template <int Half>
 struct Interleaved {
   static constexpr int at(int i) { return Half * kWordLanes / 2 + i / 2 + i % 2 * kWordLanes; }
 };
 
-// In every group of 4 elements: units of `Unit` elements of a and b in turn, from the group's lower
-// or upper half.
+// In every group of 4 elements this takes units of `Unit` elements from a and b in turn, from the
+// group's lower or upper half.
 template <int Unit, int Half>
 struct Unpacked {
   static constexpr int at(int i) {
@@ -65,8 +65,8 @@ struct Unpacked {
   }
 };
 
-// A column of `Bytes` bytes of one page: the unit of the page scan. It is held in as many registers
-// as it takes.
+// A column of `Bytes` bytes of one page: the unit of the page scan. It fills as many registers as
+// it needs.
 template <int Bytes>
 struct Column {
   static constexpr int kBytes = Bytes;

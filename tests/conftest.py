@@ -1,9 +1,9 @@
-"""The rules of a test session, and the fixtures of many tests.
+"""The rules of a test session, and fixtures that many tests share.
 
-By default slow tests are skipped, and tests whose tool is not there. ``--slow`` runs the slow ones;
-``--full`` too, and fails when anything at all is skipped but for what this machine has no hardware
-for: an instruction set, a GPU. ``--full --remaining`` after a session of the whole suite runs what
-that one did not, such as tests whose tool was installed since.
+By default pytest skips slow tests and tests whose tool is missing. ``--slow`` runs the slow tests.
+``--full`` runs them too, and fails if a test is skipped for any reason but missing hardware: an
+instruction set or a GPU. ``--full --remaining`` after a session of the whole suite runs the tests
+that it did not run, for example because their tool was not yet installed.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def is_whole_suite(config: pytest.Config) -> bool:
-    """Whether no file or folder was named."""
+    """Return whether the command line names no file or folder."""
     return config.args_source is pytest.Config.ArgsSource.TESTPATHS
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """The whole suite takes a process for each core; a part of it runs in this one."""
+    """Run the whole suite in a process for each core, and a part of it in this process."""
     return min(len(os.sched_getaffinity(0)), MOST_WORKERS) if is_whole_suite(config) else 0
 
 
@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         passed = last_passed(config)
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
         items[:] = [item for item in items if item.nodeid not in passed]
-    # Asked for only where a test needs it: it loads the CUDA driver.
+    # driver_status() loads the CUDA driver, so ask only if a test needs a GPU.
     if any("gpu" in item.keywords for item in items) and not mg.driver_status().usable:
         no_gpu = pytest.mark.skip(reason=f"{NO_GPU}: {mg.driver_status().reason}")
         for item in items:
@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def last_passed(config: pytest.Config) -> frozenset[str]:
-    """The tests that passed in the last session of the whole suite."""
+    """Return the tests that passed in the last session of the whole suite."""
     cache = getattr(config, "cache", None)
     if cache is None:
         raise pytest.UsageError("--remaining: needs pytest's cache")
@@ -95,12 +95,12 @@ def last_passed(config: pytest.Config) -> frozenset[str]:
 
 
 def is_allowed(reason: str) -> bool:
-    """Whether a test may be skipped for this reason even with --full."""
+    """Return whether a test may be skipped for this reason even with --full."""
     return reason.startswith((UNSUPPORTED, NO_GPU))
 
 
 def skip_reasons(stats: dict[str, list[Any]]) -> Counter[str]:
-    """How many tests were skipped for each reason."""
+    """Count the skipped tests of each reason."""
     return Counter(
         report.longrepr[2].removeprefix("Skipped: ")
         for report in stats.get("skipped", [])
@@ -110,7 +110,7 @@ def skip_reasons(stats: dict[str, list[Any]]) -> Counter[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Keep what passed, for --remaining. With --full, a skipped test is a failure."""
+    """Note which tests passed, and fail a session with --full that skipped a test."""
     config = session.config
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:  # a worker process
@@ -125,7 +125,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Count what was skipped, so that nobody takes a skipped test for a passed one."""
+    """Print how many tests were skipped, so that nobody takes a skipped test for a passed one."""
     reasons = skip_reasons(terminalreporter.stats)
     terminalreporter.section(f"tests skipped: {reasons.total()}")
     for reason, count in reasons.most_common():
@@ -139,9 +139,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.fixture
 def gpu(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """A machine with one GPU, or what passes for one; checked afterwards for leaks and misuse.
+    """Provide a machine with one stand-in GPU, and check afterwards for leaks and misuse.
 
-    It takes PTX, whether or not this build has compiled code beside it: see test_cuda_compiled.py.
+    The engine loads PTX even if this build has compiled code beside it: see test_cuda_compiled.py.
     """
     monkeypatch.setattr(ptx, "MANIFEST", "hidden")
     mg.driver_status.cache_clear()
@@ -151,7 +151,7 @@ def gpu(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
 
 @pytest.fixture(scope="session", params=mg.instruction_set.compiled())
 def instruction_set(request: pytest.FixtureRequest) -> str:
-    """Each instruction set of this build in turn."""
+    """Run a test with each instruction set of this build."""
     name: str = request.param
     if name not in mg.instruction_set.supported():
         pytest.skip(f"{UNSUPPORTED} {name}")

@@ -1,4 +1,4 @@
-"""The scan on a GPU: speed-ups of batches, ratios to a pure read. Not applicable without a GPU.
+"""The scan on a GPU: its cost against a pure read, and the speed-up of batches. Else n/a.
 
 GPU_CHECK_PAGES and GPU_CHECK_MAX_PAGES make the tables smaller where the GPU is a stand-in.
 """
@@ -6,14 +6,16 @@ GPU_CHECK_PAGES and GPU_CHECK_MAX_PAGES make the tables smaller where the GPU is
 from __future__ import annotations
 
 import functools
+import mmap
 import os
 from typing import TYPE_CHECKING
 
-from morphogen import PageMatrix, driver_status
-from morphogen.bench.workload import random_queries, unbacked_pages
-from morphogen.query import Query
+import numpy as np
+
+import morphogen as mg
 
 from .rounds import median_ratio
+from .scan import make_batch
 
 if TYPE_CHECKING:
     from morphogen.engine.cuda import CudaEngine
@@ -28,42 +30,38 @@ ROUNDS = 21
 timeout = 300
 
 
-# Cached, because asv sets up anew before every call that it times.
+# Called in setup: there, asv takes a NotImplementedError for n/a. Cached, as asv sets up often.
 @functools.cache
 def open_table(name: str) -> CudaEngine:
-    status = driver_status()
+    status = mg.driver_status()
     if not status.usable:
         raise NotImplementedError(f"no GPU can be used: {status.reason}")
-    from morphogen.bench.config import most_pages
     from morphogen.engine.cuda import CudaEngine
 
-    ordinal = next(device.ordinal for device in status.devices if device.usable)
-    count = TABLES[name]
-    num_pages = most_pages(f"cuda:{ordinal}", PAGE_SIZE) if count == "max" else int(count)
-    return CudaEngine(PageMatrix(unbacked_pages(num_pages, PAGE_SIZE)), ordinal, generate=0)
+    device = next(device for device in status.devices if device.usable)
+    # A sixteenth is left for the driver and the engine's own buffers.
+    most = device.memory // 16 * 15 // PAGE_SIZE
+    num_pages = most if TABLES[name] == "max" else int(TABLES[name])
+    # Addresses without memory: the GPU makes the pages itself.
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    unbacked = mmap.mmap(-1, num_pages * PAGE_SIZE, flags=flags, prot=mmap.PROT_READ)
+    pages = np.frombuffer(unbacked, dtype=np.uint8).reshape(num_pages, PAGE_SIZE)
+    return CudaEngine(mg.PageMatrix(pages), device.ordinal, generate=0)
 
 
-def make_batch(engine: CudaEngine, queries: int, keys: int) -> list[Query]:
-    return random_queries(engine.pages.num_pages, queries, keys, seed=1)
-
-
-class Answer:
+class Scan:
     params = (["1 x 1", "1 x 3", "2 x 3"], list(TABLES))
     param_names = ("queries x keys", "table")
 
     def setup(self, shape: str, table: str) -> None:
         self.engine = open_table(table)
-        self.batch = make_batch(self.engine, *map(int, shape.split(" x ")))
 
-    def time_answer(self, shape: str, table: str) -> None:
-        self.engine.answer(self.batch)
+    def track_cost(self, shape: str, table: str) -> float:
+        engine = self.engine
+        batch = make_batch(engine.pages.num_pages, *map(int, shape.split(" x ")))
+        return median_ratio(lambda: engine.answer(batch), engine.read_pages, ROUNDS)
 
-    def track_ratio_to_read(self, shape: str, table: str) -> float:
-        return median_ratio(
-            lambda: self.engine.answer(self.batch), self.engine.read_pages, rounds=ROUNDS
-        )
-
-    track_ratio_to_read.unit = "x the time of a pure read"
+    track_cost.unit = "x the time of a pure read"
 
 
 class Speedup:
@@ -72,13 +70,14 @@ class Speedup:
 
     def setup(self, queries: int, table: str) -> None:
         self.engine = open_table(table)
-        self.batch = make_batch(self.engine, queries, 3)
 
     def track_speedup_over_single_loop(self, queries: int, table: str) -> float:
+        engine = self.engine
+        batch = make_batch(engine.pages.num_pages, queries, 3)
         return median_ratio(
-            lambda: self.engine.answer(self.batch, max_micro_batch=1),
-            lambda: self.engine.answer(self.batch),
-            rounds=ROUNDS,
+            lambda: engine.answer(batch, max_micro_batch=1),
+            lambda: engine.answer(batch),
+            ROUNDS,
         )
 
     track_speedup_over_single_loop.unit = "x"

@@ -1,108 +1,74 @@
-"""What the host does for a batch on the GPU path: driver calls, launches, allocations, time.
+"""The host's time from `answer()` to the launch, through the real engine and bindings.
 
-No GPU is needed: see standin.py. The times go from `answer()` over a driver that does nothing, as
-tools/measure/host_time.py takes them.
+The driver is the stand-in that the tests build, with kernels, copies and waits switched off: no GPU
+is needed.
 """
 
 from __future__ import annotations
 
-import functools
-import gc
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from morphogen import PageMatrix, open_engine
-from morphogen.bench.workload import random_queries
-from morphogen.engine.base import Engine
+import morphogen as mg
 
-from .compiled import load_python_library
-from .standin import NUM_PAGES, PAGE_SIZE, open_driver
+from .rounds import clock_cost
+from .scan import make_batch
 
+if TYPE_CHECKING:
+    from standin_driver import StandIn
+
+TESTS = Path(__file__).resolve().parents[2] / "tests"
+# Where pytest keeps what the tests compile, so that it is not compiled twice.
+BUILT = TESTS.parent / ".pytest_cache" / "d" / "native"
+NUM_PAGES, PAGE_SIZE = 65_536, 4_096
 CALLS = 100
 
 timeout = 300
 
 
-@functools.cache
-def open_table() -> Engine:
-    open_driver().set_null(True)
-    pages = PageMatrix(np.zeros((NUM_PAGES, PAGE_SIZE), dtype=np.uint8))
-    return open_engine(pages, device="cuda:0")
+def open_driver() -> StandIn:
+    """The stand-in, loaded in this process before the bindings look for a driver."""
+    sys.path += [str(TESTS / "emulator"), str(TESTS / "support"), str(TESTS)]
+    import standin_driver
+
+    if standin_driver.other_driver():
+        raise NotImplementedError(f"this process has loaded {standin_driver.other_driver()}")
+    BUILT.mkdir(parents=True, exist_ok=True)
+    driver = standin_driver.StandIn(standin_driver.build(BUILT) / standin_driver.LIBRARY)
+    driver.reset()
+    driver.set_null(True)
+    return driver
 
 
-class Calls:
-    params = (1, 2, 4, 8, 32)
+def open_table() -> mg.Engine:
+    """The GPU engine over a table that nobody fills: the driver does nothing."""
+    pages = np.zeros((NUM_PAGES, PAGE_SIZE), dtype=np.uint8)
+    return mg.open_engine(mg.PageMatrix(pages), device="cuda:0")
+
+
+class Launch:
+    params = ([1, 2],)
     param_names = ("queries",)
 
     def setup(self, queries: int) -> None:
         self.driver = open_driver()
-        self.engine = open_table()
-        self.batch = random_queries(NUM_PAGES, queries, 3, seed=1)
-        # Filled, lest pages that the system gives only when written count.
-        self.out = np.ones((queries, 3, PAGE_SIZE), dtype=np.uint8)
-        for _ in range(3):
-            self.engine.answer(self.batch, out=self.out)
 
-    def time_answer(self, queries: int) -> None:
-        self.engine.answer(self.batch)
+    def track_cost_of_reaching_it(self, queries: int) -> float:
+        driver, batch = self.driver, make_batch(NUM_PAGES, queries, 3)
+        with open_table() as engine:
 
-    def calls(self) -> dict[str, int]:
-        before = self.driver.calls()
-        for _ in range(CALLS):
-            self.engine.answer(self.batch)
-        return {name: n for name, n in (self.driver.calls() - before).items() if n}
+            def time_to_launch() -> float:
+                times = []
+                for _ in range(CALLS):
+                    called = time.monotonic_ns()
+                    engine.answer(batch)
+                    times.append(driver.last_launch_ns() - called)
+                return 1e-9 * float(np.median(times))
 
-    def track_launches_a_call(self, queries: int) -> float:
-        return self.calls().get("cuLaunchKernel", 0) / CALLS
+            return clock_cost(time_to_launch)
 
-    track_launches_a_call.unit = "launches"
-
-    def track_driver_calls_a_call(self, queries: int) -> float:
-        return sum(self.calls().values()) / CALLS
-
-    track_driver_calls_a_call.unit = "driver calls"
-
-    def track_allocations_a_call(self, queries: int) -> float:
-        """What Python's allocators are asked for, the answer's own objects included."""
-        counter = load_python_library("allocation_counter", Path.cwd())
-        answer, batch, out = self.engine.answer, self.batch, self.out
-        gc.collect()
-        gc.disable()
-        for _ in range(2):  # the first time, the interpreter fills its free lists
-            counter.count_begin()
-            for _ in range(CALLS):
-                answer(batch, out=out)
-            counted = counter.count_end()
-        gc.enable()
-        return counted / CALLS
-
-    track_allocations_a_call.unit = "allocations"
-
-    def track_blocks_kept(self, queries: int) -> int:
-        """Blocks of memory that Python holds after many calls, and did not hold before."""
-        for _ in range(2):  # the first time, the interpreter fills caches of its own
-            before = sys.getallocatedblocks()
-            for _ in range(10 * CALLS):
-                self.engine.answer(self.batch, out=self.out)
-            kept = sys.getallocatedblocks() - before
-        return kept
-
-    track_blocks_kept.unit = f"blocks in {10 * CALLS} calls"
-
-
-class HostTime:
-    params = ([65_536, 1 << 18], [1, 2])
-    param_names = ("pages", "queries")
-
-    def setup(self, pages: int, queries: int) -> None:
-        self.driver = open_driver()
-
-    def track_time_to_launch(self, pages: int, queries: int) -> float:
-        import host_time
-
-        self.driver.set(total_memory=host_time.TABLE_BYTES, free_memory=host_time.TABLE_BYTES)
-        return host_time.measure(self.driver, pages, queries).to_launch
-
-    track_time_to_launch.unit = "us"
+    track_cost_of_reaching_it.unit = "x a fixed loop"

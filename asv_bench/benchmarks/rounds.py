@@ -1,13 +1,14 @@
 """Interleaved rounds: contenders take turns, so that what disturbs the machine hits all alike.
 
-morphogen.bench.rounds does the same for `morphogen bench`, which keeps and compares answers, too.
-It can't be used here: the suite measures the packages of other commits, which may not have it, and
-two commits must be measured in the same way.
+morphogen.bench does the same for `morphogen bench`, which keeps and compares answers, too. It can't
+be used here: the suite measures the packages of other commits, which may not have it, and two
+commits must be measured in the same way.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
+import time
 import timeit
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +20,7 @@ Seconds = npt.NDArray[np.float64]
 
 # A round times as many calls as fill this, so that the clock's own time does not show.
 _ROUND_SECONDS = 1e-3
-# What must only run, and not be compared, needs no more than one: tools/gate.py sets it.
-_MOST_ROUNDS = os.environ.get("MORPHOGEN_BENCH_MOST_ROUNDS")
+_BLOCK = bytes(4096)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,6 @@ class Spread:
 
 def take_turns(clocks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Seconds]:
     """What each clock says in each round. A clock does its work and returns the seconds."""
-    rounds = min(rounds, int(_MOST_ROUNDS or rounds))
     times = {name: np.empty(rounds) for name in clocks}
     names = list(clocks)
     for number in range(rounds):
@@ -51,17 +50,37 @@ def take_turns(clocks: Mapping[str, Callable[[], float]], rounds: int) -> dict[s
 
 def interleave(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Seconds]:
     """Seconds a call of each contender in each round, after a warm-up."""
-    return take_turns({name: _clock(run) for name, run in contenders.items()}, rounds)
+    return take_turns({name: clock(run) for name, run in contenders.items()}, rounds)
 
 
 def median_ratio(run: Callable[[], object], base: Callable[[], object], rounds: int) -> float:
     """How many times as long as the base a call takes: the median over the rounds."""
-    times = interleave({"run": run, "base": base}, rounds)
+    return _clocks_ratio(clock(run), clock(base), rounds)
+
+
+def cost(run: Callable[[], object]) -> float:
+    """What a call takes that reads no table: as many times a fixed loop in the same rounds."""
+    return clock_cost(clock(run))
+
+
+def clock_cost(run: Callable[[], float]) -> float:
+    """The same, of what has a clock of its own."""
+    return _clocks_ratio(run, clock(_fixed_loop), rounds=101)
+
+
+def _fixed_loop() -> None:
+    """Work of the processor, and none of this package's: a few microseconds of hashing."""
+    hashlib.sha256(_BLOCK)
+
+
+def _clocks_ratio(run: Callable[[], float], base: Callable[[], float], rounds: int) -> float:
+    times = take_turns({"run": run, "base": base}, rounds)
     return Spread.of(times["run"] / times["base"]).median
 
 
-def _clock(run: Callable[[], object]) -> Callable[[], float]:
-    timer = timeit.Timer(run)
+def clock(run: Callable[[], object]) -> Callable[[], float]:
+    """Times calls, as many as fill a round. Gives the seconds of one."""
+    timer = timeit.Timer(run, timer=time.perf_counter)
     calls = 1
     while timer.timeit(calls) < _ROUND_SECONDS:
         calls *= 2

@@ -134,27 +134,25 @@ if not TYPE_CHECKING:
         if name in _MODULES:
             return importlib.import_module(f"morphogen.{name}")
         if name in _HOMES:
-            try:
-                value = getattr(importlib.import_module(f"morphogen.{_HOMES[name]}"), name)
-            except ModuleNotFoundError as error:
-                if name in _CLIENTS and error.name in _CLIENT_EXTRA:
-                    from morphogen.checks import install_command
-
-                    raise ModuleNotFoundError(
-                        f"morphogen.{name} needs {error.name}: {install_command('client')}",
-                        name=error.name,
-                    ) from None
-                raise
+            value = getattr(_import(f"morphogen.{_HOMES[name]}", name), name)
             globals()[name] = value
             return value
         raise AttributeError(f"module 'morphogen' has no attribute {name!r}")
+
+    def _import(home: str, name: str) -> Any:
+        if name not in _CLIENTS:
+            return importlib.import_module(home)
+        from morphogen.checks import needs_extra
+
+        with needs_extra("client", f"morphogen.{name}"):
+            return importlib.import_module(home)
 
 
 def __dir__() -> list[str]:
     from importlib.util import find_spec
 
-    # Completion and help() get what is listed, and give up where that raises: so not what an extra
-    # is missing for. Nor what this module itself imported.
+    # Completion and help() get every listed name, and give up where one raises: names are left out
+    # whose extra is missing, and those that this module itself imported.
     missing = () if all(map(find_spec, _CLIENT_EXTRA)) else _CLIENTS
     hidden = {"Any", "TYPE_CHECKING", "annotations", "importlib", *missing}
     return sorted({*globals(), *__all__} - hidden)

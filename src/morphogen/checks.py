@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import SupportsIndex
 
 from morphogen.errors import MorphogenError
@@ -153,17 +155,44 @@ class OwnerProcess:
             )
 
 
-def install_command(extra: str) -> str:
-    """The command that installs an extra of this package.
+def missing_extra(module: str, extra: str, user: str = "") -> ModuleNotFoundError:
+    """The error for a module that an extra of this package brings and that is not installed.
 
     Parameters
     ----------
+    module : str
+        As it is imported: "httpx".
     extra : str
-        Its name, or several with commas between.
+        "client"; several with commas between.
+    user : str, optional
+        What needs the module.
 
     Returns
     -------
-    str
-        For the message of an error.
+    ModuleNotFoundError
     """
-    return f"pip install 'morphogen[{extra}]'"
+    what = f"{user} needs {module}" if user else f"{module} is not installed"
+    return ModuleNotFoundError(f"{what}: pip install 'morphogen[{extra}]'", name=module)
+
+
+@contextmanager
+def needs_extra(extra: str, user: str = "") -> Iterator[None]:
+    """Imports that need an extra: if one fails, the error says what to install.
+
+    Parameters
+    ----------
+    extra, user : str
+        As for `missing_extra`.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a module is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = error.name or ""
+        if module.partition(".")[0] in ("", "morphogen"):
+            raise  # no extra brings it
+        raise missing_extra(module, extra, user) from None

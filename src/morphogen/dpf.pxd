@@ -1,5 +1,5 @@
-# For Cython modules that check keys without going through Python.
-# Of this repository only: an installation does not have the headers.
+# For Cython modules that check keys without going through Python. Only for this repository: an
+# installation does not have the headers.
 from libc.stdint cimport uint64_t
 
 from morphogen.kernels cimport KeyFault

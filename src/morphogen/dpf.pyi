@@ -1,4 +1,4 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """Distributed point functions: Gen, Eval and EvalFull of key format v1 (docs/protocol.md).
 
 The construction is that of Boyle, Gilboa and Ishai, "Function Secret Sharing: Improvements and
@@ -32,8 +32,8 @@ def gen(
     Returns
     -------
     tuple of (bytes, bytes)
-        The keys of party 0 and party 1, ``key_size(num_pages)`` bytes each. Whoever sees both knows
-        the index.
+        The keys of party 0 and party 1, ``key_size(num_pages)`` bytes each. Both keys together
+        show the index.
 
     Raises
     ------
@@ -47,7 +47,8 @@ def gen(
     Gen of Boyle, Gilboa and Ishai (CCS 2016), with early termination: a leaf covers 512 pages. The
     generator is the block function of ChaCha20 (RFC 8439). docs/protocol.md defines every byte.
 
-    Neither branches on nor indexes by the index or the entropy, once their range has been checked.
+    Gen neither branches on nor indexes by the index or the entropy, once their range has been
+    checked.
 
     Examples
     --------
@@ -162,7 +163,7 @@ def parse_key(key: Buffer) -> tuple[bytes, int, int]:
     Parameters
     ----------
     key : bytes-like
-        What should be a key of either party.
+        A key of either party, not yet checked.
 
     Returns
     -------

@@ -53,8 +53,8 @@ def gen(
     Returns
     -------
     tuple of (bytes, bytes)
-        The keys of party 0 and party 1, ``key_size(num_pages)`` bytes each. Whoever sees both knows
-        the index.
+        The keys of party 0 and party 1, ``key_size(num_pages)`` bytes each. Both keys together
+        show the index.
 
     Raises
     ------
@@ -68,7 +68,8 @@ def gen(
     Gen of Boyle, Gilboa and Ishai (CCS 2016), with early termination: a leaf covers 512 pages. The
     generator is the block function of ChaCha20 (RFC 8439). docs/protocol.md defines every byte.
 
-    Neither branches on nor indexes by the index or the entropy, once their range has been checked.
+    Gen neither branches on nor indexes by the index or the entropy, once their range has been
+    checked.
 
     Examples
     --------
@@ -214,7 +215,7 @@ def parse_key(key: Buffer) -> tuple[bytes, int, int]:
     Parameters
     ----------
     key : bytes-like
-        What should be a key of either party.
+        A key of either party, not yet checked.
 
     Returns
     -------
@@ -262,12 +263,12 @@ cdef int raise_key_domain(int n, uint64_t num_pages) except -1:
 
 
 cdef str _page_range(n):
-    # n is a Python int: 2**40 does not fit a C one.
+    # n is a Python int, since 2**40 does not fit a C int.
     return "1" if n == 0 else "2" if n == 1 else f"{(1 << (n - 1)) + 1} to {1 << n}"
 
 
 cdef int raise_key_fault(bytes key, KeyFault fault) except -1:
-    """Say what is wrong with a key. Shows public header fields only, never seeds or corrections."""
+    """Raise an error that tells what is wrong with a key. Shows public header fields only."""
     cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(key)
     cdef int n
     if fault == KeyFault.length:
@@ -310,7 +311,7 @@ cdef bytes _entropy(entropy):
         if len(secret) != kEntropyBytes:
             raise ValueError(f"entropy must have {kEntropyBytes} bytes, not {len(secret)}")
     if secret[:kSeedBytes] == secret[kSeedBytes:2 * kSeedBytes]:
-        # Both parties' trees would be equal, and the leaf correction the bare index.
+        # Both parties' trees would be equal, and the leaf correction would show the index.
         raise ValueError("entropy must have two different seeds, not two equal ones")
     return secret
 

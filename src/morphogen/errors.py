@@ -57,9 +57,9 @@ class WireError(MorphogenError, ValueError):
     Parameters
     ----------
     message : str
-        What is wrong: never the bytes of a key or of a page.
+        The fault. It never shows the bytes of a key or of a page.
     field : str, optional
-        Where, as in "queries[3].keys[1]".
+        The place of the fault, such as "queries[3].keys[1]".
     """
 
     def __init__(self, message: str, field: str = "") -> None:
@@ -68,7 +68,7 @@ class WireError(MorphogenError, ValueError):
 
 
 class ServerError(MorphogenError):
-    """A server failed, could not be reached, or answered what no server may answer."""
+    """A server failed, could not be reached, or sent an answer that no server may send."""
 
 
 class TableMismatchError(MorphogenError):

@@ -1,4 +1,4 @@
-# For Cython modules of this repository only: an installation does not have the headers.
+# Only for Cython modules of this repository: an installation does not have the headers.
 from morphogen.kernels cimport HostKernels, ReadOrder
 
 cdef const HostKernels* select(name) except NULL

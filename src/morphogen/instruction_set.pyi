@@ -1,5 +1,5 @@
-# Made by tools/make_stubs.py from the module's source.
-"""Which SIMD instruction sets the host kernels were built for, and which this machine runs."""
+# Made by tools/release/make_stubs.py from the module's source.
+"""The SIMD instruction sets of the host kernels: compiled in, and supported by this machine."""
 
 def compiled() -> tuple[str, ...]:
     """Names of the instruction sets in this build, the widest first.
@@ -16,5 +16,5 @@ def supported() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        The first is the one that is used unless another is asked for. Never empty.
+        The first is the default. Never empty.
     """

@@ -1,4 +1,4 @@
-"""Which SIMD instruction sets the host kernels were built for, and which this machine runs."""
+"""The SIMD instruction sets of the host kernels: compiled in, and supported by this machine."""
 
 from morphogen.kernels cimport (
     HostKernels,
@@ -26,7 +26,7 @@ def supported() -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        The first is the one that is used unless another is asked for. Never empty.
+        The first is the default. Never empty.
     """
     return tuple(kernels.decode() for kernels in _names(True))
 
@@ -42,7 +42,7 @@ cdef list _names(bint supported_only):
 
 
 cdef const HostKernels* select(name) except NULL:
-    """The kernels of a set by name, or, where it is None, the widest set that this machine runs."""
+    """Return the kernels of a set by name; without a name, of the widest set this machine runs."""
     cdef const HostKernels* const* table = compiled_kernels()
     if name is not None and not isinstance(name, str):
         raise TypeError(f"instruction_set must be a str, not {type(name).__name__}")
@@ -54,5 +54,5 @@ cdef const HostKernels* select(name) except NULL:
 
 
 cdef ReadOrder read_order() noexcept:
-    """The order in which passes read pages faster on this machine."""
+    """Return the order in which this machine reads pages faster."""
     return preferred_read_order()

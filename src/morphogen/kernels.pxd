@@ -1,5 +1,5 @@
-# The C++ of kernels/ that Cython modules use.
-# Of this repository only: an installation does not have the headers.
+# The C++ of kernels/ that Cython modules use. Only for this repository: an installation does not
+# have the headers.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 

@@ -1,7 +1,8 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """Micro-batch planning, and packing of a batch's keys into one aligned buffer.
 
-Knows nothing of devices: an engine takes ranges from here and reads keys where they were packed.
+The planner knows nothing of devices: an engine takes ranges from here, and reads the packed keys
+in place.
 """
 
 from typing import Any, SupportsIndex
@@ -26,7 +27,7 @@ class KeyPacker:
     query_count : int
         Queries in the batch last packed, 0 after an error.
     keys_per_query : int
-        Keys of each of them, 1 to 3; 3 where there were none.
+        Keys of each query of that batch, 1 to 3; 3 if the batch was empty.
 
     Raises
     ------

@@ -1,6 +1,7 @@
 """Micro-batch planning, and packing of a batch's keys into one aligned buffer.
 
-Knows nothing of devices: an engine takes ranges from here and reads keys where they were packed.
+The planner knows nothing of devices: an engine takes ranges from here, and reads the packed keys
+in place.
 """
 
 import operator
@@ -30,7 +31,7 @@ cdef extern from "stdlib.h" nogil:
     void* aligned_alloc(size_t alignment, size_t size)
 
 cdef enum:
-    # A whole cache line; kernels ask for 16.
+    # A whole cache line. Kernels need 16 bytes.
     KEY_ALIGN = 64
 
 DEFAULT_MICRO_BATCH = 2
@@ -78,7 +79,7 @@ def micro_batch_ranges(
 
 
 cdef Py_ssize_t chunk_stop(Py_ssize_t start, Py_ssize_t total, Py_ssize_t cap) noexcept nogil:
-    """Where the chunk that begins at ``start`` ends."""
+    """Return the end of the chunk that begins at ``start``."""
     return total if total - start < cap else start + cap
 
 
@@ -115,7 +116,7 @@ cdef class KeyPacker:
     query_count : int
         Queries in the batch last packed, 0 after an error.
     keys_per_query : int
-        Keys of each of them, 1 to 3; 3 where there were none.
+        Keys of each query of that batch, 1 to 3; 3 if the batch was empty.
 
     Raises
     ------
@@ -202,13 +203,13 @@ cdef class KeyPacker:
         self.keys_per_query = MAX_KEYS_PER_QUERY
         for position in range(total):
             if len(queries) != total:
-                # The `keys` of a subclass of Query may be code that does anything.
+                # A subclass of Query may have a property `keys`, which runs any code.
                 raise ValueError(
                     f"queries had {total} entries and has {len(queries)} now: it must not change "
                     "while it is packed"
                 )
             query = queries[position]
-            # By what it holds, not by its class: the packer stands below Query.
+            # Look at the attribute, not at the class: the packer stands below Query.
             held = getattr(query, "keys", None)
             if type(held) is not tuple:
                 raise TypeError(
@@ -245,5 +246,5 @@ cdef class KeyPacker:
         return 0
 
     cdef const uint8_t* chunk_keys(self, Py_ssize_t first_query) noexcept nogil:
-        """The packed keys of the chunk that begins at a query."""
+        """Return the packed keys of the chunk that begins at a query."""
         return self._keys + first_query * self.keys_per_query * self.key_size

@@ -11,15 +11,27 @@ import numpy as np
 import numpy.typing as npt
 
 import morphogen.dpf as dpf
+from morphogen.checks import as_int
 from morphogen.errors import DomainMismatchError, EpochMismatchError
-from morphogen.planner import MAX_KEYS_PER_QUERY
+from morphogen.planner import MAX_KEYS_PER_QUERY, KeyPacker
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # in collections.abc from Python 3.12 on
 
 
+class _Checked:
+    """The very tuple whose keys were checked, and their n.
+
+    A copy of a query, or one whose keys were replaced past its class, does not count as checked.
+    """
+
+    __slots__ = ("_checked",)
+
+    _checked: tuple[tuple[bytes, ...], int]
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class Query:
+class Query(_Checked):
     """One party's keys of one query.
 
     Parameters
@@ -53,7 +65,11 @@ class Query:
                     f"the keys of a query are for one table: the first has n = {parsed[0][2]}, "
                     f"another n = {n}"
                 )
-        object.__setattr__(self, "keys", tuple(key for key, _, _ in parsed))
+        self._hold(tuple(key for key, _, _ in parsed), parsed[0][2])
+
+    def _hold(self, keys: tuple[bytes, ...], n: int) -> None:
+        object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "_checked", (keys, n))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -61,6 +77,50 @@ class Query:
     def __repr__(self) -> str:
         # Keys are secrets of the client: a log line must not carry them.
         return f"Query({len(self.keys)} keys of {len(self.keys[0])} bytes)"
+
+
+def query_of_checked_keys(keys: tuple[bytes, ...], n: int) -> Query:
+    """Make a query of keys that `morphogen.dpf` made or parsed, without a second check of them.
+
+    Parameters
+    ----------
+    keys : tuple of bytes
+        One to three keys of one party.
+    n : int
+        The n that all of them have.
+
+    Returns
+    -------
+    Query
+        Equal to ``Query(keys)``.
+    """
+    query = Query.__new__(Query)
+    query._hold(keys, n)
+    return query
+
+
+def check_query(query: Query, num_pages: int) -> None:
+    """Refuse a query that an engine with so many pages does not answer.
+
+    Keys that were checked when the query was made are not checked again.
+
+    Parameters
+    ----------
+    query : Query
+        The query, of any number of keys.
+    num_pages : int
+        Pages of the engine.
+
+    Raises
+    ------
+    InvalidKeyError, KeyDomainError
+        If a key is malformed, or made for another number of pages.
+    TypeError, ValueError
+        If the query holds something other than one to three keys.
+    """
+    keys, n = getattr(query, "_checked", (None, -1))
+    if keys is not query.keys or n != (num_pages - 1).bit_length():
+        KeyPacker(num_pages).pack([query])  # its errors say what is wrong
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -185,11 +245,13 @@ def _index_row(indices: Sequence[SupportsIndex], what: str) -> list[int]:
 
 
 def _queries(rows: list[list[int]], num_pages: SupportsIndex) -> tuple[list[Query], list[Query]]:
-    pairs = [[dpf.gen(index, num_pages) for index in row] for row in rows]
-    return (
-        [Query(key0 for key0, _ in row) for row in pairs],
-        [Query(key1 for _, key1 in row) for row in pairs],
-    )
+    n = (as_int("num_pages", num_pages) - 1).bit_length()
+    halves: tuple[list[Query], list[Query]] = ([], [])
+    for row in rows:
+        pairs = [dpf.gen(index, num_pages) for index in row]
+        for half, keys in zip(halves, zip(*pairs, strict=True), strict=True):
+            half.append(query_of_checked_keys(keys, n))
+    return halves
 
 
 def reconstruct(answer0: Answer, answer1: Answer) -> npt.NDArray[np.uint8]:

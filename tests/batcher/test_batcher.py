@@ -312,6 +312,22 @@ def test_a_key_of_another_table_fails_its_caller_alone(engine: HeldEngine, table
     assert engine.chunks == [1, 1]
 
 
+@pytest.mark.parametrize("keys", [(b"MGK1",), ("text",), (), [b""]])
+def test_keys_set_past_the_constructor_fail_their_caller_alone(
+    engine: HeldEngine, keys: Any
+) -> None:
+    good, forged = some_queries(2)
+    object.__setattr__(forged, "keys", keys)
+    with mg.MicroBatcher(engine) as batcher:
+        with pytest.raises((mg.InvalidKeyError, TypeError, ValueError)):
+            batcher.submit(forged)
+        with pytest.raises((mg.InvalidKeyError, TypeError, ValueError)):
+            batcher.submit_many([good, forged])
+        object.__setattr__(forged, "keys", (bytearray(good.keys[0]),))
+        assert result(batcher.submit(forged)).any()
+    assert engine.chunks == [1]
+
+
 @pytest.mark.parametrize("width", [0, -1, 5])
 def test_widths_that_the_engine_does_not_have(engine: HeldEngine, width: int) -> None:
     with pytest.raises(ValueError, match=rf"^max_micro_batch must be in 1..4 on cpu, not {width}$"):

@@ -13,7 +13,7 @@ import pytest
 import morphogen.bench as bench
 import morphogen.bench.config as bench_config
 import morphogen.bench.workload as workload
-import morphogen.cli as cli
+import morphogen.cli.progress_bar as progress_bar
 from bench_runs import SMALL, config, read_csv
 from morphogen import PageMatrix
 from morphogen.cli import main
@@ -274,7 +274,7 @@ def test_the_upload_is_shown(gpu, monkeypatch, capsys):
     assert [call[:2] for call in calls if call[2] == "uploading"] == [(70 * 48, 70 * 48)]
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(progress_bar, "SILENT_SECONDS", 0.0)
     assert main([*ON_GPU, "--pages-on", "host"]) == 0
     assert re.search("uploading.*measuring", capsys.readouterr().err, re.DOTALL)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import morphogen
-import morphogen.cli as cli
+import morphogen.cli.progress_bar as progress_bar
 import morphogen.demo as demo
 from morphogen.cli import main
+from morphogen.cli.progress_bar import ProgressBar
 
 
 @pytest.fixture
@@ -113,21 +114,21 @@ def test_a_mistake_in_the_program_is_not_hidden(monkeypatch):
 
 def test_progress_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.0)
-    bar = cli._Bar()
-    bar.update(1, 4)
-    bar.update(4, 4)
+    monkeypatch.setattr(progress_bar, "SILENT_SECONDS", 0.0)
+    bar = ProgressBar()
+    bar.update(1, 4, "measuring")
+    bar.update(4, 4, "measuring")
     bar.close()
     assert "measuring" in capsys.readouterr().err
 
 
 def test_the_bar_says_what_it_is_for(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.0)
-    bar = cli._Bar()
-    bar.upload(1 << 30, 2 << 30)
+    monkeypatch.setattr(progress_bar, "SILENT_SECONDS", 0.0)
+    bar = ProgressBar()
+    bar.update(1 << 30, 2 << 30, "uploading")
     assert "uploading" in capsys.readouterr().err
-    bar.update(1, 4)
+    bar.update(1, 4, "measuring")
     bar.close()
     output = capsys.readouterr().err
     assert "measuring" in output
@@ -135,9 +136,9 @@ def test_the_bar_says_what_it_is_for(monkeypatch, capsys):
 
 
 def test_no_progress_bar_without_a_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.0)
-    bar = cli._Bar()
-    bar.update(1, 4)
+    monkeypatch.setattr(progress_bar, "SILENT_SECONDS", 0.0)
+    bar = ProgressBar()
+    bar.update(1, 4, "measuring")
     bar.close()
     assert capsys.readouterr().err == ""
 

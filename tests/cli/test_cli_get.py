@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fake_server import FakeServer, keyword_table, two_servers
-from morphogen.cli import FAILED, OK, USAGE, main
+from morphogen.cli import main
+from morphogen.cli.output import FAILED, OK, USAGE
 
 TABLE, LAYOUT, ITEMS = keyword_table()
 LAST = len(TABLE) - 1

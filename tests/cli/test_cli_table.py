@@ -27,7 +27,7 @@ class Build:
         self.csv, self.table = folder / "rows.csv", folder / "table"
         self.data: dict[str, Any] = {}
         self.shown = ""
-        self.progress: list[tuple[int, int]] = []
+        self.progress: list[tuple[int, int, str]] = []
 
     def __call__(self, content: str | bytes | None, *options: str) -> Build:
         if content is not None:
@@ -127,8 +127,8 @@ def test_what_is_printed(build: Build) -> None:
     assert json.loads(json.dumps(build.data)) == build.data
     for words in (str(build.table), "5,000", "556", "89.9%", "4 bytes", header.digest.hex()):
         assert words in build.shown
-    assert all(0 <= done <= total for done, total in build.progress)
-    assert (15_000, 15_000) in build.progress
+    assert all(0 <= done <= total for done, total, _ in build.progress)
+    assert (15_000, 15_000, "working") in build.progress
 
 
 def test_json_may_come_before_or_after(build: Build) -> None:

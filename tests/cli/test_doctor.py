@@ -12,7 +12,7 @@ import pytest
 
 import make_cubins
 import morphogen
-import morphogen.cli.doctor as doctor
+import morphogen.cli.diagnosis as diagnosis
 import morphogen.engine.cuda.ptx as ptx
 import morphogen.engine.cuda.status as status
 import reference
@@ -27,7 +27,7 @@ NO_DRIVER = "there is no NVIDIA driver: none was found"
 @pytest.fixture
 def no_gpu(monkeypatch):
     """A machine without a driver, whatever this one has."""
-    for module in (status, doctor):
+    for module in (status, diagnosis):
         monkeypatch.setattr(module, "driver_status", lambda: DriverStatus("", (), NO_DRIVER))
 
 
@@ -69,9 +69,9 @@ def test_doctor_json(capsys, no_gpu):
 def test_doctor_knows_the_right_answers():
     keys = reference.gen(700, 1025, bytes(range(0x11, 0x41)))
     bits = tuple(hashlib.sha256(reference.eval_full(key, 1025)).hexdigest() for key in keys)
-    assert bits == doctor._BITS_SHA256
+    assert bits == diagnosis._BITS_SHA256
     pages = [index.to_bytes(4, "little") for index in range(1025)]
-    assert tuple(reference.answer(pages, key).hex() for key in keys) == doctor._ANSWERS
+    assert tuple(reference.answer(pages, key).hex() for key in keys) == diagnosis._ANSWERS
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_doctor_knows_the_right_answers():
     ],
 )
 def test_doctor_notices(capsys, monkeypatch, no_gpu, name, wrong, fault):
-    monkeypatch.setattr(doctor, name, wrong)
+    monkeypatch.setattr(diagnosis, name, wrong)
     assert main(["doctor"]) == 1
     output = capsys.readouterr().out
     assert "FAILED" in output
@@ -125,7 +125,7 @@ def test_doctor_with_gpus(gpu, capsys, devices):
 
 
 def test_the_gpu_is_tested_one_by_one_and_in_chunks(gpu):
-    assert doctor.examine().gpu_checks == (doctor.GpuCheck("cuda:0", "", ""),)
+    assert diagnosis.examine().gpu_checks == (diagnosis.GpuCheck("cuda:0", "", ""),)
     # One key; one query of three; two queries.
     assert {launch.kernel for launch in gpu.launches()} == {
         "morphogen_scan_1",

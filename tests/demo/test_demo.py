@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import morphogen.cli as cli
+import morphogen.cli.progress_bar as progress_bar
 import morphogen.demo as demo
 from morphogen import dpf
 from morphogen.cli import main
@@ -229,7 +229,7 @@ def test_demo_on_a_gpu(gpu, file, capsys):
 
 def test_demo_shows_the_upload(gpu, file, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(progress_bar, "SILENT_SECONDS", 0.0)
     assert main(["demo", str(file), "--device", "cuda:0", "--fetch", "1"]) == 0
     assert "uploading" in capsys.readouterr().err
 

@@ -1,8 +1,9 @@
 // Computes ChaCha20 blocks with kernels/chacha20.h for tests/dpf/test_chacha20.py.
 //
 // Standard input holds states of 64 bytes: key (32), counter (4), nonce (12), 16 unused. Standard
-// output gets as many blocks twice: first one by one, then as many side by side as a vector has
-// lanes. The number of states is a multiple of 16, the most lanes there are.
+// output gets the blocks of all states twice: first computed one by one, then with as many side by
+// side as a vector has lanes. The number of states is a multiple of 16, the most lanes of any
+// vector.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>

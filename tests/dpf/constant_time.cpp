@@ -1,5 +1,5 @@
-// Runs Gen and the tree and leaf steps of Eval with their secrets marked undefined, so that valgrind's
-// memcheck reports every branch on them and every address made from them.
+// Runs Gen and the tree and leaf steps of Eval with their secrets marked undefined, so that
+// valgrind's memcheck reports every branch on them and every address made from them.
 //
 // LEAK_BRANCH and LEAK_INDEX each add such a mistake, to show that the check can fail.
 #include <valgrind/memcheck.h>
@@ -30,7 +30,7 @@ void make_secret(Bytes& bytes, std::size_t from, std::size_t to) {
 
 void make_public(Bytes& bytes) { VALGRIND_MAKE_MEM_DEFINED(bytes.data(), bytes.size()); }
 
-// xorshift64*: any bytes will do, the same in every run.
+// xorshift64*, which gives the same bytes in every run.
 std::uint64_t random_state = 0x9e3779b97f4a7c15u;
 
 std::uint64_t random_word() {
@@ -65,7 +65,7 @@ __attribute__((noinline)) void leak(const Bytes& secret) {
 void leak(const Bytes&) {}
 #endif
 
-// The selection bits of leaves [first, first + count).
+// Returns the selection bits of leaves [first, first + count).
 Bytes expand(const Bytes& key, std::uint64_t first, std::uint64_t count) {
   static NodeLevel nodes;
   Path path(key.data());
@@ -77,12 +77,13 @@ Bytes expand(const Bytes& key, std::uint64_t first, std::uint64_t count) {
   return bits;
 }
 
-// Not inlined: memcheck takes what a bit test leaves of older flags for part of its result.
+// This is not inlined: otherwise memcheck takes old flags for part of a bit test's result.
 __attribute__((noinline)) std::uint32_t evaluate(const Bytes& key, std::uint64_t index) {
   return eval_at(key.data(), index);
 }
 
-// Gen with a secret index and secret entropy; then Eval of both keys, whose secrets are still marked.
+// Runs Gen with a secret index and secret entropy, then Eval of both keys, whose secrets are still
+// marked.
 void run_pair(int n) {
   const std::uint64_t index = random_word() & ((std::uint64_t{1} << n) - 1);
   std::uint64_t secret_index = index;
@@ -93,7 +94,7 @@ void run_pair(int n) {
   generate_keys(secret_index, n, entropy.data(), keys[0].data(), keys[1].data());
   leak(keys[0]);
 
-  // Around the hidden page, and, where the table is small, all of it.
+  // Expand the leaves around the hidden page, or the whole table if it is small.
   const std::uint64_t leaves = std::uint64_t{1} << tree_depth(n);
   const std::uint64_t leaf = index >> kLeafLogBits;
   const std::uint64_t first = leaves <= 2048 ? 0 : leaf < 700 ? 0 : leaf - 700;
@@ -109,7 +110,7 @@ void run_pair(int n) {
     VALGRIND_MAKE_MEM_DEFINED(&beside[party], sizeof beside[party]);
   }
 
-  // It was the true code: both shares differ in the hidden page alone.
+  // Check that this was the true code: both shares differ in the hidden page alone.
   const std::uint64_t page = index - first * kLeafBits;
   for (std::size_t i = 0; i < shares[0].size(); ++i) {
     const unsigned expected = i == page / 8 ? 1u << (page % 8) : 0u;
@@ -123,7 +124,7 @@ void run_pair(int n) {
   }
 }
 
-// Eval of a key that nobody generated: all but its public fields is secret and random.
+// Runs Eval of a random key: all but its public fields is secret.
 void run_random_key(int n) {
   Bytes key = random_bytes(key_bytes(n));
   const std::uint32_t levels = (std::uint32_t{1} << tree_depth(n)) - 1;
@@ -155,7 +156,7 @@ void run_random_key(int n) {
 }  // namespace
 
 int main() {
-  // Without valgrind nothing is marked, and nothing would be found.
+  // Without valgrind nothing is marked, and nothing would be reported.
   std::printf("%s\n", RUNNING_ON_VALGRIND ? "under valgrind" : "not under valgrind");
   for (int n : {0, 1, 5, 9, 10, 11, 13, 16, 20, 25, 40}) {
     run_pair(n);

@@ -21,13 +21,13 @@ RFC_8439 = json.loads((TESTS / "vectors" / "dpf_v1.json").read_text(encoding="ut
     "chacha20_block"
 ]
 
-# Instruction set, as morphogen names the one that a machine must have -> compiler flags.
+# The compiler flags of each instruction set, by its name in morphogen.
 BUILDS = {"baseline": [], "avx2": ["-mavx2"], "avx512": ["-mavx512f"]}
 
 
 @pytest.fixture(scope="module", params=BUILDS)
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program of chacha20.cpp, for each width of vectors."""
+    """Compile chacha20.cpp for each width of vectors."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         pytest.skip("needs a C++ compiler")
@@ -41,7 +41,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def computed_blocks(program: Path, states: list[bytes]) -> list[list[bytes]]:
-    """The blocks of the states, computed one by one and side by side."""
+    """Return the blocks of the states, computed one by one and side by side."""
     padded = [*states, *[bytes(48)] * (-len(states) % 16)]
     result = subprocess.run(
         [program],
@@ -55,7 +55,7 @@ def computed_blocks(program: Path, states: list[bytes]) -> list[list[bytes]]:
 
 
 def library_block(state: bytes) -> bytes:
-    """The block as `cryptography` computes it, of key | counter | nonce."""
+    """Return the block of key | counter | nonce as `cryptography` computes it."""
     cipher = Cipher(algorithms.ChaCha20(state[:32], state[32:]), mode=None)
     return cipher.encryptor().update(bytes(64))
 
@@ -64,7 +64,7 @@ def test_the_block_of_rfc_8439(program: Path) -> None:
     state = bytes.fromhex(RFC_8439["key"])
     state += RFC_8439["counter"].to_bytes(4, "little") + bytes.fromhex(RFC_8439["nonce"])
     block = bytes.fromhex(RFC_8439["block"])
-    # In every lane, and never in the neighbour's.
+    # Put the vector into every lane: its block must appear there and in no other lane.
     for position in range(16):
         states = [bytes([i]) * 48 for i in range(16)]
         states[position] = state

@@ -1,7 +1,7 @@
 """Gen, and the tree and leaf steps of Eval, neither branch on secrets nor index memory by them.
 
-constant_time.cpp marks the secrets as undefined; valgrind's memcheck reports what depends on
-them. It looks at the machine code that the compiler made, so several builds are checked.
+constant_time.cpp marks the secrets as undefined, and valgrind's memcheck reports all uses of them.
+It looks at the machine code that the compiler made, so several builds are checked.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tiers import UNSUPPORTED
 
 TESTS = Path(__file__).resolve().parents[1]
 KERNELS = TESTS.parent / "kernels"
-FOUND = 99  # valgrind's exit status where it reports something
+FOUND = 99  # valgrind's exit status if it reports something
 
-# valgrind knows no AVX-512; its code comes from the same lines as that of the others.
+# valgrind knows no AVX-512. The AVX-512 code comes from the same lines as the other builds.
 BUILDS = {
     "baseline, -O2": ["-O2"],
     "baseline, -O3": ["-O3"],

@@ -31,7 +31,7 @@ each_vector = pytest.mark.parametrize(
 def differing_pages(
     keys: tuple[bytes, bytes], num_pages: int, instruction_set: str | None = None
 ) -> list[int]:
-    """The pages at which the selection bits of the two keys differ."""
+    """Return the pages at which the selection bits of the two keys differ."""
     shares = [dpf.eval_full(key, num_pages, instruction_set=instruction_set) for key in keys]
     for share in shares:
         assert share.dtype == np.uint8
@@ -87,7 +87,7 @@ def test_equals_the_reference(num_pages: int, instruction_set: str) -> None:
 
 @functools.cache
 def reference_bits(key: bytes, num_pages: int) -> bytes:
-    """The reference's eval_full, each key once: it is slow."""
+    """Return the reference's eval_full, computed once for each key because it is slow."""
     return ref.eval_full(key, num_pages)
 
 
@@ -118,7 +118,7 @@ def test_every_index_of_every_small_num_pages() -> None:
             assert differing_pages(dpf.gen(index, num_pages), num_pages) == [index]
 
 
-# kernels/dpf_expand.h expands subtrees of 1,024 leaves, that is 524,288 pages.
+# kernels/dpf_expand.h expands subtrees of 1,024 leaves, which are 524,288 pages.
 SUBTREE = 524_288
 
 

@@ -1,6 +1,6 @@
-"""Keys and queries from somebody who means harm: a clean refusal or an evaluation, never a crash.
+"""Keys and queries from an attacker: the library refuses or evaluates them, and never crashes.
 
-This file is also what runs under AddressSanitizer and UndefinedBehaviorSanitizer.
+This file also runs under AddressSanitizer and UndefinedBehaviorSanitizer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEY = dpf.gen(700, NUM_PAGES, entropy=SEEDS_AND_SALT)[1]
 
 
 def forged(*keys: Any) -> mg.Query:
-    """A Query that never saw its constructor's checks."""
+    """Return a Query that skipped its constructor's checks."""
     return forged_holding(keys)
 
 
@@ -48,7 +48,7 @@ def engine() -> Iterator[mg.Engine]:
     params=["parse_key", "eval_full", "eval_at", "Query", "second in Query", "KeyPacker", "engine"]
 )
 def accept(request: pytest.FixtureRequest, engine: mg.Engine) -> Callable[[Any], Any]:
-    """Each of the library's doors that a key can come through."""
+    """Return each public function that takes a key."""
     doors: dict[str, Callable[[Any], Any]] = {
         "parse_key": dpf.parse_key,
         "eval_full": lambda key: dpf.eval_full(key, NUM_PAGES),
@@ -66,7 +66,7 @@ def spliced(offset: int, value: bytes) -> bytes:
 
 
 def refusal(call: Callable[[Any], Any], key: bytes) -> str:
-    """What a key is refused with; it must not give away what the key holds."""
+    """Return the message that refuses a key, and check that it shows no secret of the key."""
     with pytest.raises(mg.InvalidKeyError) as caught:
         call(key)
     assert isinstance(caught.value, ValueError)
@@ -195,7 +195,7 @@ def test_key_for_another_domain(engine: mg.Engine, n: int, pages: str) -> None:
 
 
 def test_key_for_a_table_of_the_same_n() -> None:
-    """Only n is in a key: a table that differs within the same n is the epoch's business."""
+    """A key holds n only. Tables of another size with the same n have another epoch."""
     assert len(dpf.eval_full(dpf.gen(0, 2048)[0], NUM_PAGES)) == -(-NUM_PAGES // 8)
 
 
@@ -269,7 +269,7 @@ def test_forged_keys_of_other_bytes_like_types(engine: mg.Engine) -> None:
 
 
 class Changing(mg.Query):
-    """A query that runs code of its own while the batch that it is in gets packed."""
+    """A query that runs code of its own while its batch is packed."""
 
     action: Callable[[], object]
 
@@ -305,7 +305,7 @@ def test_batch_that_changes_while_it_is_packed(
 
 
 def mutated(rng: random.Random, keys: list[bytes]) -> bytes:
-    """A key with one of many things done to it; sometimes it is still well formed."""
+    """Return a key with one of many mutations, which may leave it well formed."""
     key = bytearray(rng.choice(keys))
     kind = rng.randrange(9)
     if kind == 0:  # bits anywhere
@@ -337,7 +337,7 @@ def mutated(rng: random.Random, keys: list[bytes]) -> bytes:
 
 
 def is_well_formed(key: bytes) -> bool:
-    """What the reference's parser, which shares no code with the library's, says."""
+    """Ask the reference's parser, which shares no code with the library."""
     try:
         ref.parse_key(key)
     except ValueError:
@@ -346,7 +346,7 @@ def is_well_formed(key: bytes) -> bool:
 
 
 def run_mutated_keys(seed: int, count: int) -> tuple[int, int]:
-    """Put mutated keys through every door; return how many were well formed, and how many fit."""
+    """Put mutated keys through every function; count the well-formed and the fitting ones."""
     rng = random.Random(seed)
     sizes = (1, 2, 300, 512, 513, NUM_PAGES, 5000, 70_000, 2**25, 2**40)
     keys = [key for size in sizes for key in dpf.gen(rng.randrange(size), size)]
@@ -396,7 +396,7 @@ def run_mutated_keys(seed: int, count: int) -> tuple[int, int]:
 
 def test_mutated_keys() -> None:
     well_formed, fitting = run_mutated_keys(seed=2, count=12_000)
-    # The mutations exercise both sides.
+    # The mutations make enough well-formed keys and enough others.
     assert 2_000 < well_formed < 10_000
     assert fitting > 200
 

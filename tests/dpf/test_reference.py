@@ -1,4 +1,4 @@
-"""Hold support/reference.py against the vectors, RFC 8439, `cryptography` and docs/protocol.md."""
+"""Compare support/reference.py with the vectors, RFC 8439, `cryptography` and docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def document_example() -> dict[str, bytes]:
 
 
 def recomputed_example(entropy: bytes) -> dict[str, bytes]:
-    """Return what the worked example must say, from the reference and `cryptography`."""
+    """Recompute the worked example with the reference and `cryptography`."""
     index, num_pages = 700, 1025
     salt = entropy[32:48]
     keys = ref.gen(index, num_pages, entropy)

@@ -1,4 +1,4 @@
-"""Launches page kernels by hand, in the emulator: device memory as an engine sets it up."""
+"""Launches of page kernels in the emulator without an engine, in device memory set up as its."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def kernels(emulator: ctypes.CDLL) -> ptx_emulator.Module:
 
 
 def kernel_keys(count: int) -> int:
-    """The keys of the kernel that a chunk of `count` keys takes."""
+    """Return the number of keys of the kernel that runs a chunk of `count` keys."""
     return next(keys for keys in (*range(1, 7), *WIDE) if keys >= count)
 
 
 def block_shape(keys: int) -> tuple[int, int]:
-    """Threads of a block and the most vectors of a tile, of the kernel for so many keys."""
+    """Return a kernel's threads of a block and most vectors of a tile."""
     return WIDE.get(keys, (BLOCK_THREADS, MAX_TILE))
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Into how many runs, and tiles of how many vectors, a table is cut."""
+    """The runs that a table is cut into, and the vectors of a tile."""
 
     runs: int = 1
     tile_vectors: int = MAX_TILE
@@ -57,7 +57,7 @@ class Device:
         self.tiles = -(-self.vectors // self.tile_vectors)
         self.pages = np.zeros((self.num_pages, self.vectors * VECTOR_BYTES), dtype=np.uint8)
         self.pages[:, : self.page_size] = table
-        self.pages.flags.writeable = False  # a kernel that writes there is stopped
+        self.pages.flags.writeable = False  # a kernel that writes to the pages is stopped
         self.sums = np.zeros((keys, self.vectors * VECTOR_BYTES), dtype=np.uint8)
         self.finished = np.zeros(self.tiles, dtype=np.uint32)
         self.answers = np.full_like(self.sums, 0xA5)
@@ -91,7 +91,7 @@ class Device:
         return self.answers[: len(keys), : self.page_size]
 
     def assert_clean(self) -> None:
-        """As the next launch must find it."""
+        """Check that the memory is as the next launch needs it."""
         assert not self.sums.any()
         assert not self.finished.any()
         assert not self.answers[:, self.page_size :].any()

@@ -1,4 +1,4 @@
-"""Compiles tests/emulator/native into shared libraries: each changed file, and none twice."""
+"""Builds shared libraries of tests/emulator/native; it compiles changed files only, each once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPTIONS = ("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextr
 
 
 def cxx() -> str:
-    """The C++ compiler."""
+    """Return the C++ compiler, or skip the test."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         pytest.skip("needs a C++ compiler")
@@ -27,7 +27,7 @@ def cxx() -> str:
 
 @pytest.fixture(scope="session")
 def native_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where libraries are kept, if pytest has a cache from one session to the next."""
+    """Return the folder for libraries, which pytest's cache keeps from one session to the next."""
     cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)
     return cache.mkdir("native") if cache else tmp_path_factory.mktemp("native")
 
@@ -35,10 +35,10 @@ def native_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPath
 def build_library(
     name: str, patterns: tuple[str, ...], directory: Path, *, link: tuple[str, ...] = ()
 ) -> Path:
-    """Build a shared library, unless it is there.
+    """Build a shared library, unless it exists.
 
-    Returns a file of that name, in a folder below ``directory`` whose name tells the content.
-    Libraries may have sources in common: each is compiled once.
+    Return a file of that name, in a folder below ``directory`` named by the content. Libraries may
+    share sources, and each source is compiled once.
     """
     compiler = cxx()
     headers = b"".join(path.read_bytes() for path in sorted(NATIVE.glob("*.h")))
@@ -65,11 +65,11 @@ def _digest(*parts: str | bytes) -> str:
 
 
 def _made(target: Path, command: list[str]) -> Path:
-    # Sessions, and the processes of one, run side by side: the second waits for the first.
+    # Other sessions and worker processes may need the same file: one of them makes it.
     with Path(f"{target}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
-            # Complete, or not there: a build may be interrupted.
+            # The file appears complete, since a build may be interrupted.
             with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
                 output = Path(temporary) / target.name
                 subprocess.run([*command, "-o", str(output)], check=True)

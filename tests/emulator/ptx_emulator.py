@@ -1,7 +1,7 @@
-"""Runs PTX on the CPU: builds native/ptx_emulator.h's emulator and wraps it.
+"""Runs PTX on the CPU: builds the emulator of native/ptx_emulator.h and wraps it.
 
->>> module = Module(text, load(pytestconfig))
->>> module.launch("kernel", grid=4, block=128, args=[array, 7])
+>>> module = Module(text, load(pytestconfig)) >>> module.launch("kernel", grid=4, block=128,
+args=[array, 7])
 
 An array among the arguments is passed as a device pointer, and the kernel writes into it. Arrays
 that only a struct points at are given by address: ``arrays={address: array}``, see `place`.
@@ -23,15 +23,15 @@ from native_build import build_library
 
 Array = npt.NDArray[Any]
 
-BASE_ADDRESS = 0x7_0000_0000  # where a device's memory begins here
-ALIGNMENT = 256  # of allocations, as the driver's
-GUARD_BYTES = 1 << 20  # between arrays: belongs to none
+BASE_ADDRESS = 0x7_0000_0000  # the start of device memory
+ALIGNMENT = 256  # of allocations, as in a driver
+GUARD_BYTES = 1 << 20  # between arrays; these addresses belong to none
 
 _MESSAGE_BYTES = 4096
 
 
 class EmulatorError(Exception):
-    """What the emulator found wrong with PTX, or with what it did."""
+    """A fault that the emulator found in PTX or in its execution."""
 
 
 class _KernelInfo(ctypes.Structure):
@@ -87,17 +87,17 @@ class KernelInfo:
     parameters: tuple[Parameter, ...]
     parameter_bytes: int
     shared_bytes: int
-    max_threads: int  # 0 where the PTX does not say
+    max_threads: int  # 0 if the PTX sets no limit
 
 
 @dataclass(frozen=True)
 class Statistics:
-    instructions: int  # one for each warp
+    instructions: int  # each counts once for each warp
     global_load_bytes: int
 
 
 def build(directory: Path) -> ctypes.CDLL:
-    """Build the emulator in a directory, unless it is there, and load it."""
+    """Build the emulator in a directory, unless it exists, and load it."""
     loaded = ctypes.CDLL(str(build_library("libptx_emulator.so", ("ptx_*.cpp",), directory)))
     loaded.ptx_open.restype = ctypes.c_void_p
     loaded.ptx_kernels.restype = ctypes.c_uint64
@@ -108,12 +108,12 @@ def build(directory: Path) -> ctypes.CDLL:
 
 @pytest.fixture(scope="session")
 def emulator(native_folder: Path) -> ctypes.CDLL:
-    """The emulator's library, as `Module` takes it."""
+    """Return the emulator's library, as `Module` takes it."""
     return build(native_folder)
 
 
 def place(arrays: Iterable[Array], base: int = BASE_ADDRESS) -> dict[int, Array]:
-    """Device addresses for arrays, far from each other."""
+    """Assign device addresses to arrays, far from each other."""
     placed: dict[int, Array] = {}
     for array in arrays:
         placed[base] = array
@@ -128,7 +128,7 @@ def _dimensions(size: int | Sequence[int]) -> tuple[int, int, int]:
 
 
 class Module:
-    """PTX that was parsed."""
+    """A parsed module of PTX."""
 
     def __init__(self, text: str, library: ctypes.CDLL) -> None:
         self._library = library
@@ -177,7 +177,7 @@ class Module:
         dynamic_shared_bytes: int = 0,
         instruction_limit: int = 10_000_000,
     ) -> Statistics:
-        """Run a kernel; raises EmulatorError. Arguments are integers, bytes (structs) or arrays."""
+        """Run a kernel, or raise EmulatorError. Arguments are integers, bytes or arrays."""
         info = self.kernels[name]
         memory = dict(arrays or {})
         top = max((address + array.nbytes for address, array in memory.items()), default=0)

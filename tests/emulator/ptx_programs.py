@@ -12,7 +12,7 @@ import pytest
 
 import ptx_emulator
 
-# A letter for each operand of an instruction: a register of so many bits; p is a predicate.
+# The letter of an operand, and the bits of its register; p is a predicate.
 BITS = {"p": 1, "h": 16, "w": 32, "q": 64}
 DTYPES = {"p": np.uint32, "h": np.uint16, "w": np.uint32, "q": np.uint64}
 
@@ -22,9 +22,9 @@ HEADER = """
 .address_size 64
 """
 
-UNTOUCHED = 0xA5A5A5A5  # what run() finds where a thread stored nothing
+UNTOUCHED = 0xA5A5A5A5  # the value in run() of a thread that stored nothing
 
-# What every body may use. %thread counts over the whole grid, if that has one dimension.
+# Registers of every body. %thread counts over the whole grid, if the grid has one dimension.
 REGISTERS = """
     .reg .pred %p<32>;
     .reg .b16 %h<32>;
@@ -41,7 +41,7 @@ REGISTERS = """
 def kernel(
     body: str, parameters: Sequence[str] = (".u64 out",), directives: str = "", before: str = ""
 ) -> str:
-    """A module with one kernel, "k". Parameters that are .u64 are loaded into %name first."""
+    """Return a module with one kernel, "k". It first loads each .u64 parameter into %name."""
     declared = ", ".join(f".param {parameter}" for parameter in parameters)
     loads = ""
     for parameter in parameters:
@@ -64,7 +64,7 @@ def store(register: str = "%w0", bits: int = 32, out: str = "%out") -> str:
 def run(
     emulator: ctypes.CDLL, body: str, threads: int = 32, blocks: int = 1, seed: int = 0
 ) -> list[int]:
-    """What each thread leaves in %w0."""
+    """Return the %w0 of each thread."""
     out = np.full(threads * blocks, UNTOUCHED, np.uint32)
     module = ptx_emulator.Module(kernel(body + store()), emulator)
     module.launch("k", blocks, threads, [out], seed=seed)
@@ -77,9 +77,9 @@ def fails(emulator: ctypes.CDLL, body: str, message: str, threads: int = 32) -> 
 
 
 def operation(opcode: str, signature: str, immediate: str = "") -> str:
-    """A kernel that applies an instruction to arrays: parameters out, then in0, in1...
+    """Return a kernel that applies an instruction to arrays: parameters out, then in0, in1...
 
-    The signature has a letter for each operand, the destination's first, as BITS has them.
+    The signature has a letter of BITS for each operand, the destination's first.
     """
     body = ""
     parameters = [".u64 out"]
@@ -103,7 +103,7 @@ def operation(opcode: str, signature: str, immediate: str = "") -> str:
 
 
 def edge_values(letter: str, count: int, seed: int) -> npt.NDArray[Any]:
-    """Random values of an operand, half of them such that arithmetic goes wrong there."""
+    """Return random values of an operand, half of them near the edges of its range."""
     rng = np.random.default_rng([BITS[letter], seed])
     last = (1 << BITS[letter]) - 1
     top = (last + 1) // 2

@@ -1,24 +1,24 @@
 """A stand-in for the CUDA driver: libcuda.so.1 over host memory, and kernels run by an emulator.
 
-The engine's real code runs on it through the real cuda.bindings, on a machine without a GPU. A test
-takes the fixture and goes on as on a GPU::
+The engine's real code runs on it through the real cuda.bindings, on a machine without a GPU. A
+test takes the fixture and continues as on a GPU::
 
     def test_out_of_memory(standin):
         standin.inject("cuMemAlloc", "CUDA_ERROR_OUT_OF_MEMORY", call=2)
         with pytest.raises(MemoryError):
             mg.open_engine(pages, device="cuda:0")
 
-Afterwards the fixture checks that everything was given back and every call was a correct one.
+After the test the fixture checks that it freed all objects and made no wrong call.
 
-It works within the test's process: the library is loaded before cuda.bindings looks for one, which
-then gets, by its name, what is there already. Between tests the stand-in has no devices, so that
-tests which know nothing of it see a driver that finds no GPU. A process holds one driver: where the
-real one is loaded, the fixture skips. What must see no driver, or settings that hold from the first
-call on, runs in a process of its own::
+The stand-in lives in the test's process. It is loaded before cuda.bindings looks for a driver, so
+the bindings find it by its name. Between tests it has no devices, so other tests see a driver
+without a GPU. A process holds one driver: if the real one is loaded, the fixture skips. A test
+that needs no driver, or settings from the first call on, runs in a process of its own::
 
     subprocess.run([sys.executable, ...], env=environment(directory, driver_version=12080))
 
-Work waits until somebody waits for it, see native/standin_state.h; ``schedule`` changes that.
+Queued work waits until a thread waits for it, see native/standin_state.h; ``schedule`` changes
+that.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ SCHEDULES = ("late", "eager", "random")
 
 
 class Settings(TypedDict, total=False):
-    """How the stand-in is set up. Sizes are in bytes, and of each device."""
+    """The settings of the stand-in. Sizes are in bytes, and for each device."""
 
     devices: int  # 1; with 0 cuInit finds none
     compute_capability: int  # 80
     multiprocessors: int  # 4
     compute_mode: int  # 0
     total_memory: int  # 1 GiB
-    free_memory: int  # 1 GiB; while nothing is allocated
-    host_memory: int  # 1 GiB; that can be pinned
+    free_memory: int  # 1 GiB; before any allocation
+    host_memory: int  # 1 GiB; the most that can be pinned
     driver_version: int  # 13000
-    init_error: int  # 0; what cuInit returns
+    init_error: int  # 0; the result of cuInit
     registers: int  # 64; of each thread of any kernel
-    schedule: Literal["late", "eager", "random"]  # when queued work is done
+    schedule: Literal["late", "eager", "random"]  # when queued work runs
     seed: int  # of the random schedule, and of the order in which blocks run
-    instruction_limit: int  # of a launch, in warp instructions; 0: none
+    instruction_limit: int  # of a launch, in warp instructions; 0 for none
     null: bool  # kernels, copies, events and waits do nothing
     log: bool  # on; keep calls and launches
 
@@ -63,7 +63,7 @@ class Settings(TypedDict, total=False):
 class Logged(NamedTuple):
     function: str
     result: int
-    thread: int  # as threading.get_native_id() says it
+    thread: int  # its threading.get_native_id()
 
 
 class Launch(NamedTuple):
@@ -73,14 +73,14 @@ class Launch(NamedTuple):
 
 
 def build(directory: Path) -> Path:
-    """Build the library in a folder below a directory, unless it is there; return that folder."""
-    # The name within the library is what the loader knows it by.
+    """Build the library below a directory, unless it exists; return its folder."""
+    # The loader knows the library by the name inside it.
     link = (f"-Wl,-soname,{LIBRARY}",)
     return build_library(LIBRARY, ("standin_*.cpp", "ptx_*.cpp"), directory, link=link).parent
 
 
 def numbers(settings: Settings) -> dict[str, int]:
-    """The settings as the library takes them."""
+    """Return the settings as the library takes them."""
     unknown = settings.keys() - Settings.__annotations__.keys()
     if unknown:
         raise TypeError(f"no such setting: {', '.join(sorted(unknown))}")
@@ -91,14 +91,14 @@ def numbers(settings: Settings) -> dict[str, int]:
 
 
 def environment(directory: Path, **settings: Unpack[Settings]) -> dict[str, str]:
-    """The environment of a process that is to find the stand-in of a directory as its driver."""
+    """Return the environment of a process that finds the stand-in of a directory as its driver."""
     paths = [str(directory), os.environ.get("LD_LIBRARY_PATH", "")]
     variables = {f"STANDIN_{name.upper()}": str(n) for name, n in numbers(settings).items()}
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(filter(None, paths)), **variables}
 
 
 def other_driver() -> str | None:
-    """The CUDA driver that this process has loaded, if it is not the stand-in."""
+    """Return the CUDA driver that this process has loaded, if it is not the stand-in."""
     for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
         path = line.split(maxsplit=5)[5:]
         if path and Path(path[0]).name.startswith("libcuda.so"):
@@ -109,7 +109,7 @@ def other_driver() -> str | None:
 
 
 class StandIn:
-    """The stand-in that is loaded in this process, or that ``path`` is to be."""
+    """The stand-in that this process has loaded, or loads from ``path``."""
 
     def __init__(self, path: str | Path = LIBRARY) -> None:
         self._library = library = ctypes.CDLL(str(path))
@@ -135,11 +135,11 @@ class StandIn:
             assert self._library.standin_set(name.encode(), number), name
 
     def set_free_memory(self, count: int) -> None:
-        """Let every device have so many bytes free now, whatever is allocated on it."""
+        """Set the free bytes of every device, whatever is allocated on it."""
         self._library.standin_set_free_memory(count)
 
     def set_null(self, null: bool) -> None:
-        """Let kernels, copies, events and waits do nothing: what is left is the caller's time."""
+        """Make kernels, copies, events and waits do nothing, to time the caller alone."""
         self.set(null=null, log=not null)
 
     def inject(
@@ -152,11 +152,12 @@ class StandIn:
         device_lost: bool = False,
         late: bool = False,
     ) -> None:
-        """Let the call-th call of a function from now fail, and do nothing.
+        """Make the call-th call of a function from now fail, and do nothing.
 
-        ``sticky``: then everything in the current context fails; ``device_lost``: everything on the
-        device, new contexts too. ``late``: the call succeeds, and the work that it queued fails,
-        which is always sticky and comes out where somebody waits for it.
+        ``sticky``: then everything in the current context fails. ``device_lost``: then everything
+        on the device fails, new contexts too. ``late``: the call succeeds, and the work that it
+        queued fails; such an error is always sticky, and comes out where a thread waits for the
+        work.
         """
         number = self.report("results")[error] if isinstance(error, str) else int(error)
         scope = 2 if device_lost else int(sticky)
@@ -164,18 +165,18 @@ class StandIn:
             raise ValueError(f"{function} is no function that fails so")
 
     def add_compiled(self, code: bytes, ptx: str, architecture: int) -> None:
-        """Say what compiled code, an ELF file for 90 (sm_90), was made from.
+        """Name the PTX that compiled code was made from, an ELF file for 90 (sm_90).
 
-        The emulator runs that: which code is loaded is tested so, and nothing of the code itself.
+        The emulator runs that PTX. Tests see which code is loaded, and nothing of the code itself.
         """
         self._library.standin_add_compiled(code, len(code), ptx.encode(), architecture)
 
     def clear(self) -> None:
-        """Forget the faults that have not struck, and give back lost devices."""
+        """Forget the faults that have not struck, and restore lost devices."""
         self._library.standin_clear()
 
     def calls(self) -> Counter[str]:
-        """How often each function was called."""
+        """Count the calls of each function."""
         return +Counter(self.report("calls"))
 
     def log(self) -> list[Logged]:
@@ -185,37 +186,37 @@ class StandIn:
         return [Launch(name, tuple(g), tuple(b)) for name, g, b in self.report("launches")]
 
     def last_launch_ns(self) -> int:
-        """When cuLaunchKernel was last entered, as time.monotonic_ns() tells time."""
+        """Return the time.monotonic_ns() of the last entry into cuLaunchKernel."""
         launched: int = self._library.standin_last_launch_ns()
         return launched
 
     def live(self) -> dict[str, int]:
-        """How many there are of each kind: contexts retained, allocations, bytes, streams, ...
+        """Count the objects of each kind: contexts retained, allocations, bytes, streams, ...
 
-        "current" is how many contexts are on the calling thread's stack.
+        "current" counts the contexts on the calling thread's stack.
         """
         counts: dict[str, int] = self.report("live")
         return counts
 
     def misuse(self) -> list[str]:
-        """Calls that a correct program does not make: unknown handles, bad arguments, ..."""
+        """Return calls that no correct program makes: unknown handles, bad arguments, ..."""
         found: list[str] = self.report("misuse")
         return found
 
     def leaks(self) -> list[str]:
-        """What was never freed when its context was destroyed."""
+        """Return the objects that were left when their context was destroyed."""
         found: list[str] = self.report("leaks")
         return found
 
     def failures(self) -> list[str]:
-        """Why queued work failed."""
+        """Return the errors of queued work."""
         found: list[str] = self.report("failures")
         return found
 
     def assert_clean(self) -> None:
-        """Everything was given back, and no call was a wrong one.
+        """Check that all objects were freed, and that no call was wrong.
 
-        A context may be left current: where popping it failed, nobody can do better.
+        A context may stay current: if popping it failed, the program can do no better.
         """
         assert self.misuse() == []
         assert self.leaks() == []
@@ -231,7 +232,7 @@ class StandIn:
 
 @pytest.fixture(scope="session")
 def standin_directory(native_folder: Path) -> Path:
-    """Where the library is, for processes of their own."""
+    """Return the folder of the library, for processes of their own."""
     return build(native_folder)
 
 
@@ -245,7 +246,7 @@ def standin_library(request: pytest.FixtureRequest) -> StandIn:
 
 @pytest.fixture
 def standin(standin_library: StandIn) -> Iterator[StandIn]:
-    """The stand-in with one device, as after loading; checked afterwards."""
+    """Provide the stand-in with one device, as after loading, and check it after the test."""
     standin_library.reset()
     yield standin_library
     gc.collect()

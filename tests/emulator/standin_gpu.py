@@ -1,4 +1,4 @@
-"""A device of the stand-in driver, ready for calls, for the stand-in's own tests."""
+"""A device of the stand-in driver, ready for calls, for tests of the stand-in itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ cu = pytest.importorskip("cuda.bindings.driver", reason="needs cuda-bindings")
 
 Words = npt.NDArray[np.uint32]
 
-# out[i] = in[i] + 1 for i < n, as nvcc compiles it.
+# This computes out[i] = in[i] + 1 for i < n, as nvcc compiles it.
 PTX = b"""
 .version 9.0
 .target sm_80
@@ -60,7 +60,7 @@ class DriverError(Exception):
 
 
 def ok(answer: tuple[Any, ...]) -> Any:
-    """What a call returns besides its result, which must be success."""
+    """Return the values of a call that succeeded."""
     if answer[0] != cu.CUresult.CUDA_SUCCESS:
         raise DriverError(answer[0].name)
     return answer[1] if len(answer) == 2 else answer[1:]
@@ -72,7 +72,7 @@ def fails(answer: tuple[Any, ...], error: str) -> bool:
 
 
 class Gpu:
-    """What an engine holds: a context, a stream, pinned and device memory, a kernel."""
+    """The objects of an engine: a context, a stream, pinned and device memory, a kernel."""
 
     def __init__(self) -> None:
         ok(cu.cuInit(0))

@@ -1,4 +1,4 @@
-"""The emulator as a whole: what it says of a module, what it refuses, limits, compiled programs."""
+"""The emulator as a whole: information about a module, refusals, limits, compiled programs."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_module_says_what_is_in_it(emulator: ctypes.CDLL) -> None:
         ("mov.b64 %q0, {%w1, %w2, %w3};", "is not known"),
     ],
 )  # fmt: skip
-def test_what_is_not_known_is_refused(emulator: ctypes.CDLL, body: str, message: str) -> None:
+def test_unknown_statements_are_refused(emulator: ctypes.CDLL, body: str, message: str) -> None:
     text = kernel(f"\n{body}")
     line = 1 + text[: text.index(body)].count("\n") + body.count("\n", 0, len(body))
     with pytest.raises(EmulatorError, match=message) as error:
@@ -123,7 +123,7 @@ def test_what_is_not_known_is_refused(emulator: ctypes.CDLL, body: str, message:
         (HEADER + ".const .b8 x[2] = {1, 2, 3};", "too many initial values"),
     ],
 )
-def test_what_is_no_module_is_refused(emulator: ctypes.CDLL, text: str, message: str) -> None:
+def test_text_that_is_no_module_is_refused(emulator: ctypes.CDLL, text: str, message: str) -> None:
     with pytest.raises(EmulatorError, match=message):
         Module(text, emulator)
 
@@ -165,7 +165,7 @@ def test_too_much_shared_memory_is_an_error(emulator: ctypes.CDLL) -> None:
         module.launch("k", 1, 32, [0], dynamic_shared_bytes=227 * 1024 + 1)
 
 
-def test_what_never_ends_is_ended(emulator: ctypes.CDLL) -> None:
+def test_an_endless_launch_ends_at_the_limit(emulator: ctypes.CDLL) -> None:
     module = Module(kernel("forever: bra forever;"), emulator)
     with pytest.raises(EmulatorError, match="limit of 1000 warp instructions"):
         module.launch("k", 1, 32, [0], instruction_limit=1000)
@@ -174,7 +174,7 @@ def test_what_never_ends_is_ended(emulator: ctypes.CDLL) -> None:
 def test_instructions_are_counted_for_each_warp(emulator: ctypes.CDLL) -> None:
     module = Module(kernel(""), emulator)
     one = module.launch("k", 1, 32, [0]).instructions
-    assert one == 6  # the four that find the thread's number, a parameter, the end
+    assert one == 6  # four compute the thread's number, one loads a parameter, one exits
     assert module.launch("k", 5, 70, [0]).instructions == 15 * one
     module.launch("k", 5, 70, [0], instruction_limit=15 * one)
     with pytest.raises(EmulatorError, match="limit"):

@@ -1,4 +1,4 @@
-"""Several lanes at one place of the emulator's memory, and atomics."""
+"""Atomics, and several lanes at one place of the emulator's memory."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_each_atomic_returns_what_was_there(emulator: ctypes.CDLL) -> None:
         assert sorted(out.tolist()) == list(range(256))
         assert counter[0] == 256
         orders.add(tuple(out.tolist()))
-    assert len(orders) == 5  # no order is to be relied on
+    assert len(orders) == 5  # a kernel must rely on no order
 
 
 def test_compare_and_swap_takes_one_winner(emulator: ctypes.CDLL) -> None:

@@ -1,4 +1,4 @@
-"""The emulator's blocks: barriers, races between warps, the order in which blocks run."""
+"""The emulator's blocks: barriers, races between warps, the order of blocks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_last_warp_may_lack_threads(emulator: ctypes.CDLL) -> None:
 
 
 def test_barriers_for_some_of_the_warps(emulator: ctypes.CDLL) -> None:
-    # Warp 0 hands a value to warp 1, and does not wait; warp 2 takes no part.
+    # Warp 0 passes a value to warp 1 and does not wait. Warp 2 takes no part.
     body = """
         .shared .u32 cell;
         mov.u32 %w0, 1;
@@ -66,7 +66,7 @@ def test_barriers_for_some_of_the_warps(emulator: ctypes.CDLL) -> None:
     """
     for seed in range(5):
         assert run(emulator, body, 96, seed=seed) == [1] * 32 + [5] * 32 + [1] * 32
-    # What warp 0 does after it has arrived is not ordered.
+    # The accesses of warp 0 after its arrival are not ordered.
     late = body.replace("bar.arrive 1, 64;", "bar.arrive 1, 64;\nst.shared.u32 [cell], 6;")
     fails(emulator, late, "data race", 96)
 
@@ -138,7 +138,7 @@ STRONG_WRITE = "st.volatile.shared.u32 [cell], 1"
         (STRONG_WRITE, STRONG_READ, False),
     ],
 )
-@pytest.mark.parametrize("seed", range(8))  # either comes first
+@pytest.mark.parametrize("seed", range(8))  # either thread comes first
 def test_races_between_warps_are_found(
     emulator: ctypes.CDLL, one: str, other: str, races: bool, seed: int
 ) -> None:
@@ -153,7 +153,7 @@ def test_races_between_warps_are_found(
         {barrier};
         @%p1 {other};
     """.replace("{one}", one).replace("{other}", other)
-    # In the same warp, or with a barrier between, there is none.
+    # Two accesses of one warp, or with a barrier between them, do not race.
     for thread, barrier in [(3, ""), (35, "bar.sync 0")]:
         body = program.replace("{thread}", str(thread)).replace("{barrier}", barrier)
         assert run(emulator, body, 64, seed=seed) == [0] * 64
@@ -218,7 +218,7 @@ def test_a_writer_must_wait_for_every_reader(emulator: ctypes.CDLL, seed: int) -
 
 
 def test_warps_that_pass_a_value_on_do_not_race(emulator: ctypes.CDLL) -> None:
-    # Each warp waits for the one before it alone: what that one knew, it knows too.
+    # Each warp waits only for the warp before it, and so is ordered behind all earlier warps.
     body = """
         .shared .u32 cell;
         shr.u32 %w1, %thread, 5;
@@ -265,7 +265,7 @@ def test_different_bytes_of_a_word_do_not_race(emulator: ctypes.CDLL) -> None:
 
 
 def test_any_order_of_blocks_and_warps(emulator: ctypes.CDLL) -> None:
-    # The last block to finish adds up what the others left.
+    # The last block to finish adds up the values of the others.
     body = """
         .shared .u32 last;
         mad.wide.u32 %q0, %block, 4, %partial;

@@ -1,4 +1,4 @@
-"""The emulator's memory: state spaces, widths, bounds, what is undefined."""
+"""The emulator's memory: state spaces, widths, bounds, undefined values."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_beyond_the_array_is_an_error(emulator: ctypes.CDLL, access: str) -> Non
     module.launch("k", 1, 64, [np.zeros(64, np.uint32)])
     with pytest.raises(EmulatorError, match=r"thread \(63, 0, 0\): global memory .* outside"):
         module.launch("k", 1, 64, [np.zeros(63, np.uint32)])
-    with pytest.raises(EmulatorError, match="outside"):  # the last one in part
+    with pytest.raises(EmulatorError, match="outside"):  # the last word lies there in part
         module.launch("k", 1, 64, [np.zeros(255, np.uint8)])
 
 

@@ -1,4 +1,4 @@
-"""The emulator's instructions, against what Python's integers make of the PTX manual."""
+"""The emulator's instructions, compared with the PTX manual's formulas in Python integers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def signed(value: int, bits: int) -> int:
 
 
 def divide(a: int, b: int) -> int:
-    """Towards zero."""
+    """Divide towards zero."""
     return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
 
 
@@ -76,7 +76,7 @@ def dot(a: int, b: int, c: int, a_signed: bool, b_signed: bool) -> int:
 
 
 def typed() -> Iterator[tuple[str, str, Reference]]:
-    """Instructions that exist for several types. References take and give any integer."""
+    """Yield instructions that exist for several types. References take and give any integer."""
     for letter, bits in (("h", 16), ("w", 32), ("q", 64)):
         for kind in "us":
             name, two, three = f"{kind}{bits}", letter * 3, letter * 4
@@ -205,7 +205,7 @@ OTHERS: list[tuple[str, str, Reference]] = [
 
 
 def conversions() -> Iterator[tuple[str, str, Reference]]:
-    """cvt between all types, in registers of the least width that takes them."""
+    """Yield cvt between all types, in registers of the least width that takes them."""
     letters = {8: "h", 16: "h", 32: "w", 64: "q"}
     for to_bits, to_letter in letters.items():
         for from_bits, from_letter in letters.items():
@@ -235,7 +235,7 @@ def test_an_instruction(
     if opcode[:4] in ("div.", "rem."):
         inputs[1][inputs[1] == 0] = 3
     if opcode.startswith("prmt"):
-        inputs[2] = edge_values("w", THREADS, 7) | np.uint32(THREADS)  # differs between lanes
+        inputs[2] = edge_values("w", THREADS, 7) | np.uint32(THREADS)  # it differs between lanes
     out = np.zeros(THREADS, DTYPES[signature[0]])
     module = ptx_emulator.Module(operation(opcode, signature), emulator)
     module.launch("k", THREADS // 128, 128, [out, *inputs])
@@ -260,7 +260,7 @@ def test_lop3_is_any_function_of_three_bits(emulator: ctypes.CDLL) -> None:
         module = ptx_emulator.Module(operation("lop3.b32", "wwww", f", {table}"), emulator)
         module.launch("k", 1, 32, [out, a, b, c])
         assert (out & 0xFF == table).all()
-        # Where all three are 0.
+        # The high bits are results for three zero bits.
         assert (out >> 8 == (0xFFFFFF if table & 1 else 0)).all()
 
 

@@ -1,4 +1,4 @@
-"""The emulator's warps: divergence, calls, and what lanes do together."""
+"""The emulator's warps: divergence, calls, operations of several lanes together."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_functions_are_called(emulator: ctypes.CDLL) -> None:
     assert out.tolist() == [2 * ((7 if i < 5 else 2 * i + 7) + i) for i in range(32)]
 
 
-# What the lanes of a warp do together
+# Operations of several lanes together
 
 
 SHUFFLES: list[tuple[str, int, Callable[[int], int | None]]] = [
@@ -271,7 +271,7 @@ def test_votes_and_reductions(emulator: ctypes.CDLL) -> None:
 
 
 def test_parts_of_a_warp_act_apart(emulator: ctypes.CDLL) -> None:
-    # Both halves come to the same instruction together, with different masks.
+    # Both halves come to the same instruction at the same time, with different masks.
     body = """
         setp.lt.u32 %p0, %thread, 12;
         selp.b32 %w1, 0xfff, 0xfffff000, %p0;
@@ -281,7 +281,7 @@ def test_parts_of_a_warp_act_apart(emulator: ctypes.CDLL) -> None:
 
 
 def test_lanes_are_waited_for(emulator: ctypes.CDLL) -> None:
-    # The odd lanes come later, from a way of their own.
+    # The odd lanes come later, by another path.
     body = """
         and.b32 %w1, %thread, 1;
         mov.u32 %w2, 1;

@@ -1,4 +1,4 @@
-"""The stand-in driver itself, through cuda.bindings: it must fail where a real driver would."""
+"""The stand-in driver through cuda.bindings: it must fail where a real driver would."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_the_default_stream_waits_for_blocking_streams(blocking: bool, gpu: Gpu)
 
 
 def test_two_threads_wait_for_each_other_s_streams(gpu: Gpu) -> None:
-    """Work that crosses from stream to stream all the time, done by two threads, ends."""
+    """Work that crosses between streams all the time ends, though two threads do it."""
     streams = [gpu.stream, ok(cu.cuStreamCreate(1))]
     for i in range(200):
         ok(cu.cuEventRecord(gpu.event, streams[i % 2]))
@@ -244,9 +244,9 @@ def test_properties_of_a_kernel(gpu: Gpu, standin: StandIn) -> None:
 
 
 def loaded(image: bytes) -> tuple[str, str]:
-    """What cuModuleLoadDataEx makes of an image: its result and its error log."""
+    """Return the result and the error log of cuModuleLoadDataEx for an image."""
     option = cu.CUjit_option
-    log = bytes(300)  # which the driver writes into
+    log = bytes(300)  # the driver writes into it
     options = [option.CU_JIT_ERROR_LOG_BUFFER, option.CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES]
     values = [log, len(log)]
     result, _ = cu.cuModuleLoadDataEx(image, len(options), options, values)

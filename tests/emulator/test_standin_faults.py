@@ -1,4 +1,4 @@
-"""What the stand-in driver refuses, reports and injects: wrong calls, leaks, faults."""
+"""Refusals, reports and injected errors of the stand-in driver: wrong calls, leaks, faults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from standin_gpu import BYTES, Gpu, cu, fails, gpu, ok
 __all__ = ["gpu"]  # a fixture
 
 
-# Name -> a call that is wrong, its result, what the report says.
+# The name of a wrong call, the call, its result, and its text in the report.
 WRONG_CALLS: dict[str, tuple[Callable[[Gpu], Any], str, str]] = {
     "free twice": (
         lambda gpu: [cu.cuMemFree(gpu.memory), cu.cuMemFree(gpu.memory)][1],
@@ -100,7 +100,7 @@ def test_contexts_are_counted_and_every_thread_has_its_own_stack(
     assert ok(cu.cuDevicePrimaryCtxGetState(0)) == (0, 0)
 
 
-def test_what_is_left_in_a_destroyed_context_is_a_leak(gpu: Gpu, standin: StandIn) -> None:
+def test_objects_left_in_a_destroyed_context_are_leaks(gpu: Gpu, standin: StandIn) -> None:
     assert standin.live() == {
         "retains": 1,
         "device_memory": 1,
@@ -148,7 +148,7 @@ def test_sticky_faults_end_the_context(gpu: Gpu, standin: StandIn) -> None:
     assert fails(cu.cuMemFree(gpu.memory), "LAUNCH_FAILED")
     assert fails(cu.cuStreamDestroy(gpu.stream), "LAUNCH_FAILED")
     gpu.abandon()
-    assert standin.leaks() == []  # nothing in it could be freed
+    assert standin.leaks() == []  # no call could free anything in it
     Gpu().close()
 
 
@@ -178,7 +178,7 @@ def test_late_faults_come_out_where_somebody_waits(
 def test_a_kernel_that_reads_elsewhere_fails_like_on_a_device(
     gpu: Gpu, standin: StandIn, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ok(gpu.launch(gpu.memory, gpu.pointer))  # the host's pointer
+    ok(gpu.launch(gpu.memory, gpu.pointer))  # this is the host's pointer
     ok(cu.cuEventRecord(gpu.event, gpu.stream))
     assert fails(cu.cuEventSynchronize(gpu.event), "ILLEGAL_ADDRESS")
     (failure,) = standin.failures()

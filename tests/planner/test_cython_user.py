@@ -1,7 +1,7 @@
 """The planner and the packer at the C level, as a module outside this repository uses them.
 
-The module is the one that docs/reference/cython.md shows. It is compiled in an empty folder,
-against the installed package, by the command that the document gives.
+docs/reference/cython.md shows the module. These tests compile it in an empty folder, against the
+installed package, with the command that the document gives.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ NUM_PAGES = 70_000
 
 
 def blocks(language: str) -> list[str]:
-    """The document's blocks of code in a language."""
+    """Return the document's code blocks of a language."""
     found = page_blocks(PAGE)
     return [block.text for block in found if block.language == language]
 
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The user's module, compiled."""
+    """Compile and import the user's module."""
     cxx()
     pytest.importorskip("Cython", reason="needs Cython")
     pytest.importorskip("setuptools", reason="needs setuptools")
@@ -104,7 +104,7 @@ def different_widths() -> list[Any]:
 
 
 class NotQuite:
-    """What holds keys as a Query does, but unchecked ones."""
+    """An object that holds keys as a Query does, but unchecked ones."""
 
     keys = (b"MGK1 and nothing more",)
 
@@ -133,13 +133,13 @@ def test_errors_pass_through_c(
 
 
 @pytest.mark.parametrize("packer", [None, "no packer"])
-def test_what_is_no_packer(user: ModuleType, packer: Any) -> None:
+def test_other_objects_are_no_packers(user: ModuleType, packer: Any) -> None:
     with pytest.raises(TypeError, match="packer"):
         user.packed_chunks(packer, [], 2)
 
 
 def test_nothing_of_this_repository_is_needed() -> None:
-    # Cython follows every cimport: one of kernels.pxd would ask for C++ headers.
+    # Cython follows every cimport, and a cimport of kernels.pxd would need C++ headers.
     source = (Path(mg.__file__).parent / "planner.pxd").read_text(encoding="utf-8")
     cimported = re.findall(r"^(?:from (\S+) )?cimport (\S+)", source, flags=re.MULTILINE)
     assert {module or name for module, name in cimported} == {"cython", "libc.stdint"}

@@ -185,7 +185,7 @@ def test_num_pages_of_another_type() -> None:
         planner.KeyPacker(1.0)  # type: ignore[arg-type]
 
 
-# What it costs
+# Memory and imports
 
 
 def test_packing_again_allocates_nothing_that_stays() -> None:
@@ -202,7 +202,7 @@ def test_packing_again_allocates_nothing_that_stays() -> None:
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # Far less than the keys of one batch, or one object a round.
+    # This is far less than the keys of one batch, or one object a round.
     assert after - before < 1000
     assert peak - before < 2000
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -20,6 +22,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from prometheus_client.parser import text_string_to_metric_families
 
 import morphogen as mg
+import morphogen.engine.base as base
 import morphogen.wire as wire
 from morphogen.service import describe_table
 from morphogen.service.process import ServerProcess
@@ -142,6 +145,38 @@ def test_live_but_not_ready_once_the_batcher_is_closed(live: LiveApp, http: http
         assert response.json()["ready"] is False
     body = wire.encode_request(some_queries(1))
     assert "shutting down" in problem(ask(http, live.url, body, MSGPACK), 503)["detail"]
+
+
+def test_each_key_is_checked_twice_from_make_queries_to_the_answer(
+    table: Bytes, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse, checked = mg.dpf.parse_key, Counter[bytes]()
+
+    def counting_parse(key: Any) -> tuple[bytes, int, int]:
+        checked[bytes(key)] += 1
+        return parse(key)
+
+    class CountingPacker:
+        """Stands for every packer but the engine's, which are compiled code."""
+
+        def __init__(self, num_pages: int) -> None:
+            self.packer = mg.planner.KeyPacker(num_pages)
+
+        def pack(self, queries: list[mg.Query]) -> None:
+            checked.update(key for query in queries for key in query.keys)
+            self.packer.pack(queries)
+
+    monkeypatch.setattr(mg.dpf, "parse_key", counting_parse)
+    for name, module in list(sys.modules.items()):
+        others = name.startswith("morphogen.") and module not in (mg.planner, base)
+        if others and hasattr(module, "KeyPacker"):
+            monkeypatch.setattr(module, "KeyPacker", CountingPacker)
+    queries = some_queries(5)
+    with LiveApp(table) as live:
+        assert ask(http, live.url, wire.encode_request(queries), MSGPACK).status_code == 200
+        # Each call of the engine packs its queries, which checks their keys.
+        checked.update(k for chunk, _ in live.engine.calls for query in chunk for k in query.keys)
+    assert checked == {key: 2 for query in queries for key in query.keys}
 
 
 # Refusals

@@ -1,4 +1,4 @@
-"""Small runs of the benchmark, and what they wrote."""
+"""Small runs of the benchmark and the files that they write."""
 
 from __future__ import annotations
 

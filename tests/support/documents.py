@@ -2,20 +2,20 @@
 
 A page's ``sh`` blocks run in one ``bash -euo pipefail``, its ``python`` blocks in one Python with
 warnings as errors, both in one empty folder and in the order of the page. A ``text`` block shows
-what the block above it prints; white space is not compared, and ``...`` stands for anything. Free
-ports of this machine replace those that a page names.
+the output of the block above it; white space is not compared, and ``...`` stands for any text.
+Ports that a page names are replaced by free ports of this machine.
 
 A comment on the line before a block changes that:
 
 ``<!-- runs: stand-in GPU -->``
     The block runs in another Python or shell, whose CUDA driver is the tests' stand-in.
 ``<!-- runs: FILE, ... -->``
-    These files of the repository run the block. A test must name the page; any other file must have
-    the program and the options of each command.
+    These files of the repository run the block. A test must name the page; any other file must
+    have the program and the options of each command.
 ``<!-- text: numbers differ -->``
-    The output below is compared but for its numbers, times and digests.
+    Numbers, times and digests of the output below are not compared.
 ``<!-- text: REASON -->``
-    A ``text`` block that shows no output, or another one at each run.
+    The ``text`` block shows no output, or an output that differs at each run.
 
 A block of another language, without such a comment, is an error.
 """
@@ -43,15 +43,15 @@ from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU, NUMBERS = "stand-in GPU", "numbers differ"
-SECONDS = 300  # for a block
-TOOLS = ("curl", "taskset")  # that blocks use, and a machine may lack
+SECONDS = 300  # the most for one block
+TOOLS = ("curl", "taskset")  # blocks use them, and a machine may lack them
 
 _MARKER = re.compile(r"<!-- (runs|text): (.+) -->")
 _NUMBER = re.compile(r"[0-9a-f]{16,}|\d[\d,.:TZ-]*")
 _PORT = re.compile(r"(127\.0\.0\.1:|localhost:|--port |--bind 127\.0\.0\.1 )(\d{4,5})\b")
 _COMPARED = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
-# Both read the paths of blocks, run each into a file and say when it is done.
+# Both programs read the paths of blocks, run each with its output in a file, and print "done".
 _BASH = 'while read -r block; do . "$block" > "$block.out" 2>&1 < /dev/null; echo done; done'
 _PYTHON = """
 import contextlib, sys, traceback
@@ -74,7 +74,7 @@ SESSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block of code; the comment above it, if there is one, is "kind: marker"."""
+    """A fenced block of code; a comment above it reads "kind: marker"."""
 
     language: str
     text: str
@@ -83,25 +83,25 @@ class Block:
 
     @property
     def files(self) -> list[str]:
-        """The files that run it."""
+        """Return the files that run the block."""
         return self.marker.split(", ") if self.kind == "runs" and self.marker != GPU else []
 
     @property
     def commands(self) -> list[str]:
-        """Its command lines; continued lines are one."""
+        """Return the command lines of the block; continued lines are one."""
         lines = self.text.replace("\\\n", " ").splitlines()
         return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
 def pages() -> list[str]:
-    """All pages that people write and read, by their paths from the root of the repository."""
+    """Return all pages that people write and read, by their paths in the repository."""
     patterns = ("*.md", "docs/**/*.md", "asv_bench/*.md", "tests/**/*.md")
     found = [path for pattern in patterns for path in ROOT.glob(pattern)]
     return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 
 def parse_blocks(document: Document) -> Iterable[Region]:
-    """Sybil's parser: all fences but the directives of MyST that show no code."""
+    """Parse a page for Sybil: all fences but the directives of MyST that show no code."""
     for region in FencedCodeBlockLexer(r".*")(document):
         language = region.lexemes["language"].strip()
         if not re.match(r"\{(?!code)", language):
@@ -112,12 +112,12 @@ def parse_blocks(document: Document) -> Iterable[Region]:
 
 
 def page_blocks(page: str) -> list[Block]:
-    """The blocks of a page."""
+    """Return the blocks of a page."""
     return [example.parsed for example in Document.parse(str(ROOT / page), parse_blocks)]
 
 
 class Ports(dict[str, str]):
-    """Free ports of this machine, one for each that a page names."""
+    """Free ports of this machine, one for each port that a page names."""
 
     def __missing__(self, named: str) -> str:
         port = named
@@ -151,7 +151,7 @@ class Session:
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
 
     def run(self, block: Path) -> tuple[bool, str]:
-        """Whether a block runs to its end, and what it prints."""
+        """Run a block; return whether it ran to its end, and its output."""
         self._stdin.write(f"{block}\n")
         self._stdin.flush()
         in_time = select.select([self._stdout], [], [], SECONDS)[0]
@@ -159,7 +159,7 @@ class Session:
         return done, Path(f"{block}.out").read_text(encoding="utf-8")
 
     def close(self) -> None:
-        """End it and whatever its blocks left running."""
+        """End the session and all processes that its blocks left running."""
         with suppress(BrokenPipeError):
             self._stdin.close()
         with suppress(subprocess.TimeoutExpired):
@@ -172,7 +172,7 @@ class Session:
 
 @dataclass
 class Reader:
-    """Who reads one page: an empty folder, sessions, ports, and what the last block printed.
+    """A reader of one page: an empty folder, sessions, ports, and the output of the last block.
 
     ``standin`` gives the environment in which the stand-in is the CUDA driver.
     """
@@ -184,11 +184,11 @@ class Reader:
     _sessions: dict[tuple[str, bool], Session] = field(default_factory=dict)
 
     def read(self, path: Path) -> None:
-        """Run a page's blocks; raise SybilFailure at the first that is not as the page says."""
+        """Run a page's blocks; raise SybilFailure at the first that differs from the page."""
         document = Document.parse(str(path), parse_blocks)
         document.namespace["reader"] = self
         (self.folder / "work").mkdir()
-        # Where a reader has made the environment that these tests run in.
+        # The virtual environment of these tests takes the place of the reader's.
         (self.folder / "work" / ".venv").symlink_to(sys.prefix)
         try:
             for example in document:
@@ -205,14 +205,14 @@ class Reader:
                 environment |= self.standin()
                 del environment["CUDA_VISIBLE_DEVICES"]
             self._sessions[key] = Session(block.language, self.folder / "work", environment)
-        # Errors name the line of the page.
+        # Empty lines before the block make errors name the line of the page.
         script = self.folder / f"{line}.{block.language}"
         script.write_text("\n" * line + self.ports.replace(block.text), encoding="utf-8")
         return self._sessions[key].run(script)
 
 
 def evaluate(example: Example) -> str | None:
-    """Sybil's evaluator of a block: what is wrong with it, if anything is."""
+    """Run a block for Sybil; return the fault, if there is one."""
     block: Block = example.parsed
     reader: Reader = example.namespace["reader"]
     output, reader.output = reader.output, None
@@ -234,7 +234,7 @@ def evaluate(example: Example) -> str | None:
 
 
 def missing_commands(block: Block, page: str) -> str | None:
-    """Say which command lines of a block none of the files it names run."""
+    """Name the command lines of a block that none of its files run."""
     if absent := [name for name in block.files if not (ROOT / name).is_file()]:
         return f"there is no file {', '.join(absent)}"
     texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in block.files}
@@ -253,7 +253,7 @@ def missing_commands(block: Block, page: str) -> str | None:
 
 
 def difference(shown: str, printed: str, but_for_numbers: bool = False) -> str | None:
-    """Say how what a page shows differs from what was printed."""
+    """Tell how the output that a page shows differs from the output of the block."""
     texts = (shown, printed)
     if but_for_numbers:
         texts = (_NUMBER.sub("0", shown), _NUMBER.sub("0", printed))
@@ -263,7 +263,7 @@ def difference(shown: str, printed: str, but_for_numbers: bool = False) -> str |
 
 
 def plain_environment() -> dict[str, str]:
-    """An environment whose commands are this Python's, with no GPU and no settings of output."""
+    """Return an environment with this Python's commands, no GPU and no settings of output."""
     dropped = ("FORCE_COLOR", "COLUMNS", "PYTHONPATH", "PYTHONSTARTUP", "BASH_ENV", "ENV")
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     path = f"{Path(sys.executable).parent}:{kept.get('PATH', os.defpath)}"

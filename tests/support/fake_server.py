@@ -1,4 +1,4 @@
-"""A server of pages over real sockets that records what it gets and can be told to misbehave."""
+"""A server of pages over real sockets, which records its requests and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE = 30.0  # seconds until a test that waits for an event gives up
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as it came."""
+    """One request as the server received it."""
 
     method: str
     path: str
@@ -36,20 +36,20 @@ class Seen:
 
     @property
     def shape(self) -> tuple[Any, ...]:
-        """All of it that is not the bytes of keys."""
+        """Return the request without the bytes of keys."""
         return self.method, self.path, self.headers, len(self.body)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What is going to be sent.
+    """A response that the server will send.
 
     Attributes
     ----------
     cut : int or None
-        Bytes of the body after which the connection is closed; -1 to close it without a word.
+        Bytes of the body after which the server closes the connection; -1 to close it at once.
     held : bool
-        Whether the rest is kept back until the server closes.
+        Whether the server keeps the rest until it closes.
     """
 
     status: int
@@ -63,7 +63,7 @@ Fault = Callable[[Reply], Reply]
 
 
 class FakeServer:
-    """One party over a table. Faults are used up in order, one for each request to their path."""
+    """One party over a table. Each fault is used for one request to its path, in order."""
 
     def __init__(
         self,
@@ -75,10 +75,10 @@ class FakeServer:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.party, self.epoch, self.layout = party, epoch, layout
-        self.said: dict[str, Any] = {}  # what /epoch says instead of the truth
+        self.said: dict[str, Any] = {}  # replaces the true answers of /epoch
         self.seen: list[Seen] = []
         self.faults: dict[str, deque[Fault]] = {wire.QUERY_PATH: deque(), wire.EPOCH_PATH: deque()}
-        self.asked = threading.Semaphore(0)  # one for each request that came
+        self.asked = threading.Semaphore(0)  # counts the requests
         self.barrier: threading.Barrier | None = None
         self._released = threading.Event()
         self._connections: list[socket.socket] = []
@@ -125,7 +125,7 @@ class FakeServer:
         return [seen for seen in self.seen if seen.path == wire.QUERY_PATH]
 
     def then(self, *faults: Fault, path: str = wire.QUERY_PATH) -> None:
-        """Do this to the next answers of a path."""
+        """Apply these faults to the next answers of a path."""
         self.faults[path].extend(faults)
 
     def reply(self, seen: Seen) -> Reply:
@@ -156,7 +156,7 @@ class FakeServer:
         self._thread.join()
         self._http.server_close()
         for connection in self._connections:
-            with suppress(OSError):  # the client was first
+            with suppress(OSError):  # the client has closed it first
                 connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -205,19 +205,19 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def problem(status: int, where: str = "", **headers: str) -> Reply:
-    """A problem document."""
+    """Return a response with a problem document."""
     body = json.dumps({"title": "no", "status": status, "detail": "no", "field": where}).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return Reply(status, {"Content-Type": "application/problem+json", **names}, body)
 
 
 def instead(reply: Reply) -> Fault:
-    """Answer this."""
+    """Send this response instead."""
     return lambda _: reply
 
 
 def dropped(reply: Reply) -> Reply:
-    """Close the connection without a word."""
+    """Close the connection without a response."""
     return replace(reply, cut=-1)
 
 
@@ -232,7 +232,7 @@ def stuck(reply: Reply) -> Reply:
 
 
 def altered_answer(**changes: Any) -> Fault:
-    """Say something else in the answer than is so."""
+    """Replace fields of the answer by false ones."""
 
     def alter(reply: Reply) -> Reply:
         answer = msgspec.msgpack.decode(reply.body)
@@ -254,7 +254,7 @@ def altered_pages(reply: Reply) -> Reply:
 def two_servers(
     table: Bytes | None = None, **options: Any
 ) -> Iterator[tuple[FakeServer, FakeServer]]:
-    """Party 0 and party 1 over equal tables."""
+    """Run party 0 and party 1 over equal tables."""
     pages = random_table(50, 96) if table is None else table
     servers = [FakeServer(pages, party, **options) for party in (0, 1)]
     try:
@@ -265,7 +265,7 @@ def two_servers(
 
 
 def keyword_table(entries: int = 200) -> tuple[Bytes, dict[str, Any], dict[bytes, bytes]]:
-    """A small keyword table, its layout, and what it holds."""
+    """Return a small keyword table, its layout and its entries."""
     import morphogen.keyword as keyword
 
     items = {b"key %d" % i: b"value %d" % (i * i) for i in range(entries)}
@@ -274,7 +274,7 @@ def keyword_table(entries: int = 200) -> tuple[Bytes, dict[str, Any], dict[bytes
 
 
 def client(servers: tuple[FakeServer, FakeServer], **options: Any) -> Client:
-    """A client that does not wait long between attempts."""
+    """Make a client that does not wait long between attempts."""
     options.setdefault("backoff", 0.001)
     options.setdefault("timeout", PATIENCE)
     return Client([server.url for server in servers], **options)

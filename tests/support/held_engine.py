@@ -1,4 +1,4 @@
-"""An engine that waits for a test: what concurrent callers meet is then no matter of luck."""
+"""An engine that waits for the test, so that concurrent calls meet in a fixed order."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from morphogen.engine.base import Engine
 from morphogen.engine.strategy import Choices, Strategy
 from naive import Bytes
 
-SECONDS = 30  # no test waits so long but one that has failed
+SECONDS = 30  # only a failed test waits this long
 
 
 class HeldEngine(Engine):
-    """A real engine whose chunks begin when a test says so, and whose calls are kept."""
+    """A real engine that starts its chunks on the test's command, and records its calls."""
 
     def __init__(self, inner: Engine, width: int) -> None:
         default = Strategy(width, lanes=1, graph=False)
         super().__init__(inner.pages, Choices("cpu", default, widest=width))
         self.inner = inner
-        self.held = threading.Event()  # set: chunks go through
+        self.held = threading.Event()  # while it is set, chunks run
         self.held.set()
         self.begun: threading.Semaphore = threading.Semaphore(0)
         self.calls: list[tuple[list[mg.Query], str]] = []

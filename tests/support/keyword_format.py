@@ -11,7 +11,7 @@ CHECK, HEAD, HEADER = 16, 20, 4096
 
 @dataclass(frozen=True)
 class Format:
-    """A table's layout."""
+    """The layout of a table."""
 
     num_pages: int
     page_size: int
@@ -45,7 +45,7 @@ class Format:
 
 
 def entries_of(table: Format, pages: list[bytes]) -> dict[bytes, tuple[int, bytes]]:
-    """Each check with its page and its value, and everything else must be zero."""
+    """Return each check with its page and value; all other bytes must be zero."""
     found: dict[bytes, tuple[int, bytes]] = {}
     for number, page in enumerate(pages):
         used = table.slots_per_page * (HEAD + table.value_size)
@@ -62,7 +62,7 @@ def entries_of(table: Format, pages: list[bytes]) -> dict[bytes, tuple[int, byte
 
 
 def table_file(table: Format, pages: list[bytes]) -> bytes:
-    """The bytes of a table's file."""
+    """Return the bytes of a table's file."""
     body = b"".join(pages)
     head = b"MGKWT\r\n\x1a" + struct.pack("<II", 1, HEADER)
     head += struct.pack(

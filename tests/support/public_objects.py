@@ -1,4 +1,4 @@
-"""What of the package is public: the objects that docs/reference shows, and their methods."""
+"""The public objects of the package: those that docs/reference shows, and their methods."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 
 def members(owner: Any) -> Iterator[tuple[str, Any]]:
-    """The public functions and classes of a module, or the methods and properties of a class."""
+    """Yield a module's public functions and classes, or a class's methods and properties."""
     for name, value in vars(owner).items():
         described = callable(value) or isinstance(value, (property, classmethod))
-        # A cached function is an object of another module, and says where it is from.
+        # A cached function is an object of functools, but its __module__ names its own module.
         own = inspect.isclass(owner) or getattr(value, "__module__", None) == owner.__name__
         if described and own and not name.startswith("_"):
             yield name, value
@@ -25,7 +25,7 @@ def members(owner: Any) -> Iterator[tuple[str, Any]]:
 
 @cache
 def public_objects() -> dict[str, Any]:
-    """All that the reference shows, by the names below morphogen that it has there."""
+    """Return all objects that the reference shows, by their names below morphogen."""
     pages = "\n".join(page.read_text(encoding="utf-8") for page in sorted(REFERENCE.glob("*.md")))
     shown = r"^\.\. auto(?:class|exception|function|module):: morphogen\.(\S+)$"
     found: dict[str, Any] = {}
@@ -41,5 +41,5 @@ def public_objects() -> dict[str, Any]:
 
 
 def names(condition: Callable[[Any], bool] = lambda value: True) -> list[str]:
-    """The names of the public objects that meet a condition."""
+    """Return the names of the public objects that meet a condition."""
     return [name for name, value in public_objects().items() if condition(value)]

@@ -1,8 +1,8 @@
 """The key format of docs/protocol.md in plain Python: slow, short and independent.
 
-The tests compare the library with this module, so it shares no code with the library: it follows
-the numbered steps of the protocol document and nothing else. It branches on secrets freely and
-must never make keys that protect anybody.
+The tests compare the library with this module, so it shares no code with the library. It follows
+the numbered steps of the protocol document and nothing else. It branches on secrets, so it must
+never make keys that protect anybody.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Key:
 
     @property
     def depth(self) -> int:
-        """d, the number of tree levels above the leaves."""
+        """Return d, the number of tree levels above the leaves."""
         return len(self.seed_corrections)
 
 

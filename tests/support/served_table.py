@@ -1,4 +1,4 @@
-"""A small table that is served: its queries, a server's address, what it says."""
+"""A small table on a server: its queries, the server's address, its problem documents."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def ask(http: httpx.Client, url: str, body: Any, kind: str, path: str = QUERY_PA
 
 
 def problem(response: httpx.Response, status: int, field: str = "") -> dict[str, Any]:
-    """A problem document, checked."""
+    """Check a problem document and return it."""
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == PROBLEM
     document: dict[str, Any] = response.json()
@@ -73,7 +73,7 @@ def problem(response: httpx.Response, status: int, field: str = "") -> dict[str,
 
 
 class LiveApp:
-    """The application on a socket in this process, over an engine that a test can hold."""
+    """Serve the application on a socket in this process, over an engine that a test can hold."""
 
     def __init__(
         self,

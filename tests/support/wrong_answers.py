@@ -1,4 +1,4 @@
-"""Ways for an engine to answer wrongly, each with what the benchmark must say of it."""
+"""Engines that answer wrongly, each with the message that the benchmark must report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 
 from morphogen import Answer, Query
 
-# Answer, queries, width, and which call with as many queries in this width it is: 1, 2, ...
+# Takes the answer, the queries, the width, and the number of this call among those of this size
+# and width.
 Edit = Callable[[Answer, list[Query], int | None, int], Answer]
 
 
 def edited_engine(base: type[Any], edit: Edit) -> type[Any]:
-    """An engine class whose answers pass through a function before anybody sees them."""
+    """Make an engine class that passes its answers through a function."""
     calls: Counter[tuple[int, int | None]] = Counter()
 
     class EditedEngine(base):  # type: ignore[misc]
@@ -72,7 +73,7 @@ def shorten_both(answer: Answer, queries: list[Query], width: int | None, calls:
 
 
 def flip_later(answer: Answer, queries: list[Query], width: int | None, calls: int) -> Answer:
-    # The last round: every answer before it was right.
+    # This spoils the last round only: all earlier answers are right.
     if (len(queries), width, calls) == (5, 1, 3):
         answer.pages[0, 0, 0] ^= 1
     return answer
@@ -86,7 +87,8 @@ def batch_the_loop(answer: Answer, queries: list[Query], width: int | None, call
     return edited(answer, answer.pages, (len(queries),))
 
 
-# In three rounds of batches of 1, 2 and 5 queries of three keys, pages of 40 bytes.
+# The messages for three rounds of batches of 1, 2 and 5 queries of three keys, with pages of 40
+# bytes.
 EDITS: dict[Edit, str] = {
     flip_batch: "q = 5: the batch differs from the naive XOR of the pages in query 4",
     flip_single: "q = 5: the batch differs from the single-query loop in queries [0]",
@@ -102,7 +104,7 @@ EDITS: dict[Edit, str] = {
 }
 
 
-# What an engine may do to an answer, by what is wrong with it then.
+# Ways to spoil an answer, by the fault that they make.
 Spoil = Callable[[Answer], Answer]
 
 
@@ -119,12 +121,12 @@ SPOILS: dict[str, Spoil] = {
     "a chunk lost": lambda answer: edited(answer, answer.pages, answer.micro_batch_sizes[:-1]),
 }
 
-# Queries, and what was asked for: max_micro_batch, lanes, graph.
+# Decides from the queries and the options max_micro_batch, lanes and graph.
 When = Callable[[list[Query], dict[str, Any]], bool]
 
 
 def spoiled_engine(base: type[Any], spoil: Spoil, when: When) -> type[Any]:
-    """An engine class that spoils some of its answers."""
+    """Make an engine class that spoils some of its answers."""
 
     class SpoiledEngine(base):  # type: ignore[misc]
         def answer(self, queries: list[Query], **options: Any) -> Answer:

@@ -330,7 +330,7 @@ def test_the_dashboard_shows_the_results(
     assert "stand-in-gpu" in index["machines"]
     speedup = "gpu.Speedup.track_speedup_over_single_loop"
     assert index["benchmarks"][speedup]["params"][0] == ["2", "4", "8"]
-    for name, count in ((speedup, 3 * 2), ("gpu.Answer.track_ratio_to_read", 3 * 2)):
+    for name, count in ((speedup, 3 * 2), ("gpu.Scan.track_cost", 3 * 2)):
         (graph,) = (
             path
             for path in (tmp_path / "html" / "graphs").rglob(f"{name}.json")
@@ -347,13 +347,11 @@ def test_no_results_without_a_gpu(tmp_path: Path) -> None:
     """The benchmarks are not applicable there, and nothing is written that would look like some."""
     arguments = ("--results", tmp_path / "results", "--machine", "none", "--commit", "0" * 40)
     result = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "gpu_asv.py"), *map(str, arguments)],
+        [sys.executable, str(ROOT / "asv_bench" / "gpu_results.py"), *map(str, arguments)],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
     )
     assert result.returncode == 1
     assert "not measured: gpu." in result.stderr
-    assert result.stdout.count("n/a") >= 3
-    assert "failed" not in result.stdout
     assert not (tmp_path / "results").exists()

@@ -127,7 +127,7 @@ stage_asv() {
     echo "asv or git is not here"
     return "$ABSENT"
   fi
-  "$python" tools/gpu_asv.py --results "$ASV_RESULTS" --machine "$(device_slug)" \
+  "$python" asv_bench/gpu_results.py --results "$ASV_RESULTS" --machine "$(device_slug)" \
     --commit "${COMMIT:-HEAD}"
 }
 

@@ -15,8 +15,7 @@ from morphogen.batcher.statistics import BatcherStatistics, ChunkCounts
 from morphogen.checks import OwnerProcess
 from morphogen.engine.base import Engine
 from morphogen.errors import BatcherClosedError
-from morphogen.planner import KeyPacker
-from morphogen.query import Answer, Query
+from morphogen.query import Answer, Query, check_query
 
 MAX_QUEUED = 1024
 
@@ -73,8 +72,6 @@ class MicroBatcher:
         self._engine = engine
         self._width = engine.check_width(max_micro_batch)
         self._waiting = waiting.WaitingQueue(max_queued)
-        # Packs each query alone before it may wait: one wrong key must not fail its whole chunk.
-        self._checker = KeyPacker(engine.pages.num_pages)
         self._changed = threading.Condition(threading.Lock())
         self._running = 0
         self._alone: Future[Answer] | None = None  # answered on the thread that submitted it
@@ -311,11 +308,11 @@ class MicroBatcher:
         return f"MicroBatcher({self._engine!r}, chunks of at most {self._width}{state})"
 
     def _check(self, queries: list[Query]) -> None:
-        """Refuse what cannot be answered. Holds the lock, as `_checker` is one for all."""
+        """Refuse a query that cannot be answered: it must not fail its whole chunk."""
         if self._closed:
             raise BatcherClosedError("this batcher is closed")
         for query in queries:
-            self._checker.pack([query])
+            check_query(query, self._engine.pages.num_pages)
 
     def _enqueue(self, futures: list[Future[Answer]], entries: list[waiting.Entry]) -> None:
         """Queue all or none. Holds the lock."""

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -32,15 +31,11 @@ from morphogen.engine.base import Engine
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.cuda.status import driver_status
 from morphogen.pages import PageMatrix
+from morphogen.progress import Progress, StagedProgress, stage
 from morphogen.query import Query
 
 if TYPE_CHECKING:
     from morphogen.engine.cuda import CudaEngine
-
-# Work done, work in all, and what it is: "measuring".
-Progress = Callable[[int, int, str], None]
-# Bytes sent, and bytes in all.
-Upload = Callable[[int, int], None]
 
 # To add up the pages that a GPU made, the host must make them all again: seconds a GiB.
 _MAX_NAIVE_BYTES = 1 << 30
@@ -48,16 +43,14 @@ _MAX_NAIVE_BYTES = 1 << 30
 _MAX_NAIVE_WORK = 8 << 30
 
 
-Opener = Callable[[PageMatrix, BenchmarkConfig, Upload | None], BenchmarkEngine]
+Opener = Callable[[PageMatrix, BenchmarkConfig, Progress], BenchmarkEngine]
 
 
-def _open_cpu(pages: PageMatrix, config: BenchmarkConfig, upload: Upload | None) -> BenchmarkEngine:
+def _open_cpu(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> BenchmarkEngine:
     return CpuEngine(pages, threads=config.threads, instruction_set=config.instruction_set)
 
 
-def _open_cuda(
-    pages: PageMatrix, config: BenchmarkConfig, upload: Upload | None
-) -> BenchmarkEngine:
+def _open_cuda(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> BenchmarkEngine:
     from morphogen.engine.cuda import CudaEngine
 
     device_candidates(config.device)  # looks for the driver, and says what is missing
@@ -72,7 +65,7 @@ def run_benchmark(
     config: BenchmarkConfig,
     *,
     csv_path: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
+    progress: StagedProgress | None = None,
     opener: Opener | None = None,
 ) -> BenchmarkResult:
     """Measure and check every batch size.
@@ -103,6 +96,7 @@ def run_benchmark(
     """
     if opener is None:
         opener = OPENERS[config.device.partition(":")[0]]
+    told = progress or _tell_nobody
     available = available_memory()
     if config.memory > available:
         raise ValueError(
@@ -110,11 +104,10 @@ def run_benchmark(
             f"{describe_size(config.memory)} of memory, and only {describe_size(available)} are "
             "available"
         )
-    matrix = open_pages(config, _step(progress, "making pages"))
+    matrix = open_pages(config, stage(told, "making pages"))
     fetch = random_fetch(config.num_pages, config.queries, config.keys_per_query, config.seed + 1)
     with ExitStack() as stack:
-        upload = _step(progress, "uploading")
-        engine = stack.enter_context(closing(opener(matrix, config, upload)))
+        engine = stack.enter_context(closing(opener(matrix, config, stage(told, "uploading"))))
         strategies = StrategyMatrix(config.strategies, engine) if config.strategies else None
         run = _Run(config, engine, fetch, strategies)
         result = _describe(config, engine)
@@ -122,9 +115,9 @@ def run_benchmark(
             # newline="": the csv module ends the lines itself.
             file = stack.enter_context(Path(csv_path).open("w", encoding="utf-8", newline=""))
             run.csv = BenchmarkCsv(file, _header(result), COLUMNS)
-        run.expected = _expect(config, matrix, fetch, engine, _step(progress, "checking"))
-        run.measure_batches(_step(progress, "measuring"))
-        run.measure_callers(_step(progress, "concurrent callers"))
+        run.expected = _expect(config, matrix, fetch, engine, stage(told, "checking"))
+        run.measure_batches(stage(told, "measuring"))
+        run.measure_callers(stage(told, "concurrent callers"))
     return replace(
         result,
         rows=tuple(run.rows),
@@ -138,12 +131,8 @@ def run_benchmark(
     )
 
 
-def _step(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else partial(_tell, progress, what)
-
-
-def _tell(progress: Progress, what: str, done: int, total: int) -> None:
-    progress(done, total, what)
+def _tell_nobody(done: int, total: int, what: str) -> None:
+    pass
 
 
 class _Run:
@@ -168,7 +157,7 @@ class _Run:
         self.concurrency: list[ConcurrencyRow] = []
         self.failures: list[str] = []
 
-    def measure_batches(self, progress: Callable[[int, int], None] | None) -> None:
+    def measure_batches(self, progress: Progress) -> None:
         """Run the rounds of every batch size."""
         config = self.config
         rounds = config.warmup + config.iterations
@@ -181,8 +170,7 @@ class _Run:
             for number in range(rounds):
                 trial.round(number, timed=number >= config.warmup)
                 done += q
-                if progress is not None:
-                    progress(done, total)
+                progress(done, total)
             self._add(trial, queries)
 
     def _add(self, trial: Trial, queries: list[Query]) -> None:
@@ -201,7 +189,7 @@ class _Run:
         if self.csv is not None:
             self.csv.write(self.rows[-1])
 
-    def measure_callers(self, progress: Callable[[int, int], None] | None) -> None:
+    def measure_callers(self, progress: Progress) -> None:
         """Let callers ask at the same time, as many as the configuration says."""
         for callers in self.config.concurrency:
             rows, faults = measure_concurrency(
@@ -266,7 +254,7 @@ def _expect(
     matrix: PageMatrix,
     fetch: RandomFetch,
     engine: BenchmarkEngine,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress,
 ) -> Expected:
     positions: Sequence[int] = range(config.queries)
     if config.queries * config.keys_per_query * matrix.nbytes > _MAX_NAIVE_WORK:

@@ -17,6 +17,7 @@ from morphogen.bench.statistics import Spread, p99
 from morphogen.bench.workload import Pages
 from morphogen.engine.base import Engine
 from morphogen.errors import DeviceError
+from morphogen.progress import Progress
 from morphogen.query import Answer, Query
 
 LONE, DIRECT, BATCHER = "lone", "direct", "batcher"
@@ -156,7 +157,7 @@ def measure_concurrency(
     *,
     warmup: int,
     iterations: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress,
 ) -> tuple[list[ConcurrencyRow], list[str]]:
     """Let as many callers as there are queries ask at the same time, each for its own.
 
@@ -168,7 +169,7 @@ def measure_concurrency(
     expected : Expected
     warmup, iterations : int
         Rounds that do not count, and rounds that do.
-    progress : callable, optional
+    progress : callable
         Called with the rounds done and the rounds in all.
 
     Returns
@@ -190,8 +191,7 @@ def measure_concurrency(
         for number in range(total):
             for way in ways if number % 2 == 0 else reversed(ways):
                 way.round(pool, timed=number >= warmup)
-            if progress is not None:
-                progress(number + 1, total)
+            progress(number + 1, total)
         widest = {LONE: 1, DIRECT: 1, BATCHER: batcher.max_micro_batch}
     rows, faults = [], []
     for way in ways:

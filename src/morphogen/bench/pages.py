@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from morphogen.bench.workload import (
     unbacked_pages,
 )
 from morphogen.pages import PageMatrix
+from morphogen.progress import Progress, by_the_hundredth
 
 
 def pages_of_file(path: str | os.PathLike[str], page_size: int, most: int | None) -> int:
@@ -41,9 +41,7 @@ def pages_of_file(path: str | os.PathLike[str], page_size: int, most: int | None
     return pages if most is None else min(pages, most)
 
 
-def open_pages(
-    config: BenchmarkConfig, progress: Callable[[int, int], None] | None = None
-) -> PageMatrix:
+def open_pages(config: BenchmarkConfig, progress: Progress | None = None) -> PageMatrix:
     """The table that a configuration asks for.
 
     Parameters
@@ -65,9 +63,9 @@ def open_pages(
     if config.generated:
         return PageMatrix(unbacked_pages(config.num_pages, config.page_size))
     if config.matrix_file is None:
-        progress = progress and _by_the_hundredth(progress)
+        told = progress and by_the_hundredth(progress)
         return PageMatrix(
-            random_pages(config.num_pages, config.page_size, config.seed, progress=progress)
+            random_pages(config.num_pages, config.page_size, config.seed, progress=told)
         )
     matrix = PageMatrix.open(config.matrix_file, config.page_size)
     if matrix.num_pages < config.num_pages:
@@ -110,41 +108,24 @@ def page_reader(config: BenchmarkConfig, matrix: PageMatrix) -> PageReader:
     return read
 
 
-def with_progress(
-    read: PageReader, num_pages: int, progress: Callable[[int, int], None] | None
-) -> PageReader:
+def with_progress(read: PageReader, num_pages: int, progress: Progress) -> PageReader:
     """A reader that tells how far it has come.
 
     Parameters
     ----------
     read : callable
     num_pages : int
-    progress : callable or None
+    progress : callable
         Called with the pages that were read before, and the pages in all, a hundred times.
 
     Returns
     -------
     callable
     """
-    if progress is None:
-        return read
-    progress = _by_the_hundredth(progress)
+    told = by_the_hundredth(progress)
 
     def tell(start: int, stop: int) -> Pages:
-        progress(start, num_pages)
+        told(start, num_pages)
         return read(start, stop)
-
-    return tell
-
-
-def _by_the_hundredth(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    """The same, called only when another hundredth is done: drawing a bar takes its time."""
-    told = -1
-
-    def tell(done: int, total: int) -> None:
-        nonlocal told
-        if 100 * done // total != told:
-            told = 100 * done // total
-            progress(done, total)
 
     return tell

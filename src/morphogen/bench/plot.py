@@ -14,6 +14,7 @@ from morphogen.bench.describe import describe_size
 from morphogen.bench.result import BenchmarkResult
 from morphogen.bench.statistics import Spread
 from morphogen.bench.strategies import SINGLE
+from morphogen.checks import missing_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ def check_plot(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if importlib.util.find_spec("matplotlib") is None:
-        raise ModuleNotFoundError("matplotlib is not installed", name="matplotlib")
+        raise missing_extra("matplotlib", "plot")
 
 
 def draw_benchmark(result: BenchmarkResult, path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import morphogen.dpf as dpf
+from morphogen.progress import Progress
 from morphogen.query import Query
 
 Pages = npt.NDArray[np.uint8]
@@ -30,7 +31,7 @@ def random_pages(
     page_size: int,
     seed: int,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Pages:
     """Random pages, the same for the same seed on every machine.
 

@@ -3,16 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-# Tells the user how far something has come: work done, work in all, what it is.
-Progress = Callable[[int, int, str], None]
-# Prints what a command found: for programs its data, for people what a function shows.
-Print = Callable[[dict[str, Any], "Callable[[Console], None]"], None]
 
 
 def add_device(parser: argparse._ActionsContainer, default: str) -> None:

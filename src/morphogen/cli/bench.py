@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from morphogen.cli.arguments import Print, Progress, add_device, int_list
+from morphogen.cli.arguments import add_device, int_list
+from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.progress import StagedProgress
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from morphogen.bench.config import BenchmarkConfig
+
+SUMMARY = "compare the batch with the single-query loop and a read"
 
 _PAGES = 65536
 _MOST = "max"
@@ -120,26 +122,23 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def run(args: argparse.Namespace, progress: Progress, print_result: Print) -> int:
+def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
     """Measure, print, and say whether every answer was right."""
     import morphogen.bench as bench
-    import morphogen.cli.show_bench as tables_bench
+    import morphogen.cli.show_bench as show_bench
     from morphogen.bench.plot import check_plot, draw_benchmark
 
     if args.plot is not None:
         check_plot(args.plot)
     result = bench.run_benchmark(_config(args), csv_path=args.csv, progress=progress)
 
-    def show(console: Console) -> None:
-        tables_bench.show_benchmark(result, console)
-
-    print_result(result.as_dict(), show)
+    print_result(result.as_dict(), lambda console: show_bench.show_benchmark(result, console))
     for failure in result.failures:
         print(f"morphogen: {failure}", file=sys.stderr)
     if args.plot is not None:
         # Last: a disk that is full must not cost what was measured.
         draw_benchmark(result, args.plot)
-    return 1 if result.failures else 0
+    return FAILED if result.failures else OK
 
 
 def _config(args: argparse.Namespace) -> BenchmarkConfig:

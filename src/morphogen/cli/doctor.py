@@ -1,206 +1,24 @@
-"""What this installation will use here, and why; and whether it works."""
+"""``morphogen doctor``."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
-from dataclasses import asdict, dataclass
-from typing import Any
+import argparse
 
-import numpy as np
+from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.progress import StagedProgress
 
-import morphogen
-import morphogen.dpf as dpf
-import morphogen.instruction_set as instruction_set
-from morphogen.engine import open_engine
-from morphogen.engine.cpu import CpuEngine
-from morphogen.engine.cuda.status import DriverStatus, driver_status
-from morphogen.errors import DeviceError, DeviceOutOfMemoryError, DeviceUnavailableError
-from morphogen.pages import PageMatrix
-from morphogen.query import Query, make_queries, reconstruct
-
-# The worked example of docs/protocol.md: Gen(700, 1025), and page x is x as 4 bytes.
-_INDEX, _NUM_PAGES = 700, 1025
-_ENTROPY = bytes(range(0x11, 0x41))
-_BITS_SHA256 = (
-    "b4a6bd075fd03e07f92f2df7a4b52d466a2db5a04f64397208012e36623d63bc",
-    "982a77f924383af1c4dd7277a9c5dc513a646ecce264646fdc864d9aeb64c0eb",
-)
-_ANSWERS = ("82040000", "3e060000")
+SUMMARY = "say what engine and instruction set will be used, why, and test them"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The self test of one instruction set.
-
-    Attributes
-    ----------
-    instruction_set : str
-    fault : str
-        What went wrong; empty if nothing did.
-    """
-
-    instruction_set: str
-    fault: str
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: the command takes no arguments."""
 
 
-@dataclass(frozen=True, slots=True)
-class GpuCheck:
-    """The self test of one GPU.
+def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
+    """Examine this installation, print what was found, and say whether all checks passed."""
+    import morphogen.cli.show as show
+    from morphogen.cli.diagnosis import examine
 
-    Attributes
-    ----------
-    device : str
-        "cuda:N".
-    fault : str
-        What went wrong; empty if nothing did.
-    refused : str
-        Why it was not tested: an engine cannot be opened on it now. Empty if it was.
-    """
-
-    device: str
-    fault: str
-    refused: str
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """What was found.
-
-    Attributes
-    ----------
-    morphogen, python, numpy, machine : str
-        Versions, and the kind of machine.
-    device : str
-        What ``open_engine(pages)`` uses; "none" if it fails.
-    driver : DriverStatus
-        What there is of CUDA, and if no GPU can be used, why.
-    compiled, supported : tuple of str
-        Instruction sets in this build, and those that this machine runs; the widest first.
-    instruction_set : str
-        The one that is used.
-    read_order : str
-        In what order the CPU engine's passes read pages: "rows" or "memory".
-    threads : int
-        Threads of an engine, by default.
-    cores : int
-        Cores of the machine.
-    max_micro_batch : int
-        The most queries that share a pass on the CPU.
-    checks : tuple of Check
-        One for each supported instruction set.
-    gpu_checks : tuple of GpuCheck
-        One for each GPU that can be used.
-    """
-
-    morphogen: str
-    python: str
-    numpy: str
-    machine: str
-    device: str
-    driver: DriverStatus
-    compiled: tuple[str, ...]
-    supported: tuple[str, ...]
-    instruction_set: str
-    read_order: str
-    threads: int
-    cores: int
-    max_micro_batch: int
-    checks: tuple[Check, ...]
-    gpu_checks: tuple[GpuCheck, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every check passed. A GPU that is missing, or full, is none that failed."""
-        faults = [check.fault for check in self.checks]
-        return not any(faults + [check.fault for check in self.gpu_checks])
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it in types that JSON has."""
-        return {**asdict(self), "gpu_engine": self.driver.usable, "ok": self.ok}
-
-
-def examine() -> Diagnosis:
-    """Look at this installation and test it.
-
-    Returns
-    -------
-    Diagnosis
-    """
-    pages = PageMatrix(np.zeros((1, 1), dtype=np.uint8))
-    driver = driver_status()
-    with CpuEngine(pages) as engine:
-        return Diagnosis(
-            morphogen=morphogen.__version__,
-            python=f"{platform.python_implementation()} {platform.python_version()}",
-            numpy=np.__version__,
-            machine=f"{platform.system()} {platform.machine()}",
-            device=_default_device(pages),
-            driver=driver,
-            compiled=instruction_set.compiled(),
-            supported=instruction_set.supported(),
-            instruction_set=engine.instruction_set,
-            read_order=engine.read_order,
-            threads=engine.threads,
-            cores=os.cpu_count() or 1,
-            max_micro_batch=engine.max_micro_batch,
-            checks=tuple(_check(name) for name in instruction_set.supported()),
-            gpu_checks=tuple(
-                _check_gpu(f"cuda:{found.ordinal}") for found in driver.devices if found.usable
-            ),
-        )
-
-
-def _default_device(pages: PageMatrix) -> str:
-    try:
-        with open_engine(pages) as engine:
-            return engine.device
-    except DeviceError:  # the check of that GPU says what it is
-        return "none"
-
-
-def _check(name: str) -> Check:
-    try:
-        return Check(name, _known_answer_fault("cpu", name) or _fetch_fault("cpu", name))
-    except Exception as error:  # a test that breaks down has failed, whatever broke it
-        return Check(name, f"{type(error).__name__}: {error}")
-
-
-def _check_gpu(device: str) -> GpuCheck:
-    try:
-        return GpuCheck(device, _known_answer_fault(device) or _fetch_fault(device), "")
-    except (DeviceOutOfMemoryError, DeviceUnavailableError) as error:
-        return GpuCheck(device, "", str(error))
-    except Exception as error:  # as above
-        return GpuCheck(device, f"{type(error).__name__}: {error}", "")
-
-
-def _known_answer_fault(device: str, name: str | None = None) -> str:
-    """Compare keys, selection bits and answers with docs/protocol.md."""
-    table = PageMatrix(np.arange(_NUM_PAGES, dtype="<u4").view(np.uint8).reshape(_NUM_PAGES, 4))
-    keys = dpf.gen(_INDEX, _NUM_PAGES, entropy=_ENTROPY)
-    with open_engine(table, device, instruction_set=name) as engine:
-        for party, key in enumerate(keys):
-            bits = dpf.eval_full(key, _NUM_PAGES, instruction_set=name)
-            if hashlib.sha256(bits.tobytes()).hexdigest() != _BITS_SHA256[party]:
-                return f"party {party}'s selection bits differ from the protocol's example"
-            answer = engine.answer([Query([key])]).pages.tobytes().hex()
-            if answer != _ANSWERS[party]:
-                return f"party {party} answered {answer}, not {_ANSWERS[party]}"
-    return ""
-
-
-def _fetch_fault(device: str, name: str | None = None) -> str:
-    """Fetch pages privately and compare them, in every chunk width that takes another path."""
-    # Sizes that are no multiple of anything, so that every tail is met.
-    array = np.random.default_rng(0).integers(256, size=(1201, 331), dtype=np.uint8)
-    table = PageMatrix(array)
-    rows = np.array([[0, 1200, 600], [511, 512, 1199], [1, 1, 1], [7, 1024, 1023]])
-    batches = make_queries(rows, table.num_pages)
-    with open_engine(table, device, instruction_set=name) as engine:
-        for width in sorted({1, 2, engine.max_micro_batch}):
-            answers = [engine.answer(batch, max_micro_batch=width) for batch in batches]
-            if not np.array_equal(reconstruct(*answers), array[rows]):
-                return f"a private fetch in chunks of at most {width} gave wrong pages"
-    return ""
+    diagnosis = examine()
+    print_result(diagnosis.as_dict(), lambda console: show.show_diagnosis(diagnosis, console))
+    return OK if diagnosis.ok else FAILED

@@ -8,21 +8,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from morphogen.errors import MorphogenError
+from morphogen.checks import needs_extra
+from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.progress import StagedProgress
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from morphogen.client import Client
 
-    Emit = Callable[[dict[str, Any], Callable[[Console], None]], None]
+SUMMARY = "read pages, or look keys up, from two servers privately"
 
-OK, FAILED = 0, 1
-_EXTRA = ("httpx", "msgspec")
 _SHOWN_BYTES = 16
 
 
@@ -68,21 +68,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(
-    args: argparse.Namespace,
-    bar: Callable[[int, int], None],
-    emit: Emit,
-) -> int:
+def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
     """Run the command.
 
     Parameters
     ----------
     args : argparse.Namespace
         What `add_arguments` declared.
-    bar : callable
-        Told how many reads are done, of how many.
-    emit : callable
-        Prints data, or calls what shows it as a table.
+    progress : callable
+        Called with the reads done and the reads in all.
+    print_result : callable
+        Prints the data, or shows it to people.
 
     Returns
     -------
@@ -91,8 +87,8 @@ def run(
 
     Raises
     ------
-    MorphogenError, ValueError, OSError
-        If the arguments do not fit, or a server fails.
+    MorphogenError, ModuleNotFoundError, ValueError, OSError
+        If the arguments do not fit, a server fails, or the extra is missing.
     """
     if bool(args.pages) == bool(args.lookup):
         raise ValueError("get takes either numbers of pages or --lookup")
@@ -109,19 +105,13 @@ def run(
             "page_size": info.page_size,
         }
         if args.lookup:
-            return _lookup(client, args, about, emit)
-        return _pages(client, args, about, bar, emit)
+            return _lookup(client, args, about, print_result)
+        return _pages(client, args, about, progress, print_result)
 
 
 def _connect(args: argparse.Namespace) -> Client:
-    try:
+    with needs_extra("client", "get"):
         from morphogen.client import Client
-    except ModuleNotFoundError as error:
-        if error.name in _EXTRA:
-            raise MorphogenError(
-                f"get needs {error.name}: pip install 'morphogen[client]'"
-            ) from None
-        raise
     return Client(
         args.server,
         timeout=args.timeout,
@@ -135,13 +125,13 @@ def _pages(
     client: Client,
     args: argparse.Namespace,
     about: dict[str, Any],
-    bar: Callable[[int, int], None],
-    emit: Emit,
+    progress: StagedProgress,
+    print_result: PrintResult,
 ) -> int:
     total = len(args.pages)
-    bar(0, total)
+    progress(0, total, "working")
     found = client.get(args.pages)
-    bar(total, total)
+    progress(total, total, "working")
     if args.output:
         _write(args.output, found.tobytes())
     if args.output == Path("-"):
@@ -155,7 +145,7 @@ def _pages(
         (str(index), _excerpt(page.tobytes()))
         for index, page in zip(args.pages, found, strict=True)
     ]
-    emit(
+    print_result(
         {**about, "pages": rows, **where},
         lambda console: _show(console, ("page", "begins with"), shown, args.output),
     )
@@ -166,7 +156,7 @@ def _lookup(
     client: Client,
     args: argparse.Namespace,
     about: dict[str, Any],
-    emit: Emit,
+    print_result: PrintResult,
 ) -> int:
     # The bytes that were typed, whatever the terminal's encoding.
     found = client.lookup_many([os.fsencode(key) for key in args.lookup])
@@ -186,7 +176,7 @@ def _lookup(
         (key, "not there" if value is None else (_text(value) or _excerpt(value)))
         for key, value in zip(args.lookup, found, strict=True)
     ]
-    emit(
+    print_result(
         {**about, "values": rows},
         lambda console: _show(console, ("key", "value"), shown, args.output),
     )

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
+
+from morphogen.checks import needs_extra
+from morphogen.cli.output import OK, PrintResult
+from morphogen.progress import StagedProgress, stage
+
+SUMMARY = "serve a table's pages as one of the two servers"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, bar: Callable[[int, int], None]) -> int:
+def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
     """Serve until told to stop."""
-    from morphogen.service.run import ServerConfig, serve
+    with needs_extra("server"):
+        from morphogen.service.run import ServerConfig, serve
 
     config = ServerConfig(
         path=args.pages,
@@ -78,5 +84,5 @@ def run(args: argparse.Namespace, bar: Callable[[int, int], None]) -> int:
         tls_key=args.tls_key,
         insecure=args.insecure,
     )
-    serve(config, bar)
-    return 0
+    serve(config, stage(progress, "reading"))
+    return OK

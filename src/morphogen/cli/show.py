@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from morphogen.bench.describe import describe_chunks, describe_size
-from morphogen.cli.doctor import Diagnosis
+from morphogen.cli.diagnosis import Diagnosis
 from morphogen.demo import KEYS_PER_QUERY, DemoResult, first_words
 from morphogen.engine.cuda.status import DeviceStatus
 

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from morphogen.cli.output import OK, PrintResult
+from morphogen.progress import Progress, StagedProgress, stage
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from morphogen.keyword import BuiltTable
 
-Progress = Callable[[int, int], None]
-Emit = Callable[[dict[str, Any], Callable[["Console"], None]], None]
+SUMMARY = "build a keyword table from a CSV file"
 
 _STEP = 1 << 12  # rows between two calls of progress
 _MAX_FIELD = 1 << 17  # characters; Python's own limit too
@@ -62,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, progress: Progress, emit: Emit) -> int:
+def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
     """Build a table as the arguments say, and print what it is.
 
     Parameters
@@ -70,8 +72,8 @@ def run(args: argparse.Namespace, progress: Progress, emit: Emit) -> int:
     args : argparse.Namespace
     progress : callable
         Called with the work done and the work in all, for one stage after the other.
-    emit : callable
-        Prints the result: called with it for JSON, and with a function that shows it to people.
+    print_result : callable
+        Prints the result as JSON, or shows it to people.
 
     Returns
     -------
@@ -102,12 +104,13 @@ def run(args: argparse.Namespace, progress: Progress, emit: Emit) -> int:
     check_range("--page-size", args.page_size, 1, MAX_PAGE_SIZE)
     if len(args.delimiter) != 1 or args.delimiter in '"\r\n':
         raise ValueError(f"--delimiter must be one character, not {args.delimiter!r}")
-    items = _read_items(args, progress)
-    built = build_table(items, page_size=args.page_size, progress=progress)
-    header = write_table(args.output, built.pages, built.layout, progress=progress)
+    working = stage(progress, "working")
+    items = _read_items(args, working)
+    built = build_table(items, page_size=args.page_size, progress=working)
+    header = write_table(args.output, built.pages, built.layout, progress=working)
     data = _as_dict(args.output, built, header.digest)
-    emit(data, lambda console: _show(data, console))
-    return 0
+    print_result(data, lambda console: _show(data, console))
+    return OK
 
 
 def _as_dict(path: Path, built: BuiltTable, digest: bytes) -> dict[str, Any]:

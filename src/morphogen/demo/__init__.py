@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,11 @@ import numpy.typing as npt
 from morphogen.engine import open_engine
 from morphogen.engine.base import Engine
 from morphogen.pages import PageMatrix
+from morphogen.progress import Progress
 from morphogen.query import Query, make_queries, reconstruct
 
 QUERIES = 8
 KEYS_PER_QUERY = 3
-
-Progress = Callable[[int, int], None]
 
 _MIN_ROUNDS, _MAX_ROUNDS, _SECONDS = 3, 51, 0.5
 # Key format v1: what is public at the front of a key, and where its random seed lies.

@@ -16,9 +16,8 @@ import morphogen.service.run  # noqa: F401 - the servers are processes: what the
 from morphogen.client import Client
 from morphogen.keyword import build
 from morphogen.keyword.file import write_table
+from morphogen.progress import Progress
 from morphogen.service.process import ServerProcess
-
-Progress = Callable[[int, int], None]
 
 CLIENTS, LOOKUPS_EACH = 16, 25
 KEYS = (

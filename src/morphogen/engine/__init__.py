@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from morphogen.errors import DeviceOutOfMemoryError, DeviceUnavailableError
+from morphogen.progress import Progress
 
 if TYPE_CHECKING:
     from morphogen.engine.base import Engine
@@ -19,7 +19,7 @@ def open_engine(
     *,
     threads: int | None = None,
     instruction_set: str | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Engine:
     """Open an engine over a page matrix.
 

@@ -1,4 +1,4 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """The CPU engine: SIMD scans by a team of threads, one pass over the pages for a whole chunk."""
 
 from typing import SupportsIndex

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -26,8 +26,7 @@ from morphogen.keyword.layout import (
     hash_key,
 )
 from morphogen.pages import MAX_PAGE_SIZE
-
-Progress = Callable[[int, int], None]
+from morphogen.progress import Progress
 
 SEED_TRIES = 8
 LOAD = 0.9

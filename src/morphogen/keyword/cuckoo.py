@@ -24,7 +24,7 @@ def place(
     candidates: Sequence[Sequence[int]],
     num_pages: int,
     slots_per_page: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> list[int] | None:
     """Place entries.
 

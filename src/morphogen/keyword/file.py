@@ -9,7 +9,6 @@ import os
 import secrets
 import stat
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,8 +17,7 @@ from typing import BinaryIO
 from morphogen.errors import TableFileError
 from morphogen.keyword.layout import VERSION, Bytes, TableLayout
 from morphogen.pages import PageMatrix
-
-Progress = Callable[[int, int], None]
+from morphogen.progress import Progress
 
 MAGIC = b"MGKWT\r\n\x1a"  # a transfer that changes ends of lines spoils it
 HEADER_BYTES = 4096

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -35,6 +34,7 @@ from morphogen.errors import (
 )
 from morphogen.pages import PageMatrix
 from morphogen.planner import MAX_KEYS_PER_QUERY
+from morphogen.progress import Progress
 from morphogen.service.metrics import CONTENT_TYPE, Metrics
 from morphogen.service.middleware import DRAIN_SECONDS, count_queries, outermost
 from morphogen.service.openapi import (
@@ -64,7 +64,7 @@ _TITLES = {
 }
 
 
-def digest_pages(pages: PageMatrix, progress: Callable[[int, int], object] | None = None) -> str:
+def digest_pages(pages: PageMatrix, progress: Progress | None = None) -> str:
     """SHA-256 of all pages, one after the other.
 
     Parameters

@@ -10,7 +10,6 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from morphogen.engine import open_engine
 from morphogen.errors import TableFileError
 from morphogen.keyword.file import is_table, open_table, read_header
 from morphogen.pages import PageMatrix
+from morphogen.progress import Progress
 from morphogen.service.app import (
     LOGGER,
     MAX_WAIT_SECONDS,
@@ -111,7 +111,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def serve(config: ServerConfig, progress: Callable[[int, int], None] | None = None) -> None:
+def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then answer what was accepted.
 
     Parameters

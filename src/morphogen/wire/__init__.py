@@ -7,24 +7,23 @@ bytes of a key or of a page.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 import morphogen.dpf as dpf
 from morphogen.errors import InvalidKeyError, WireError
 from morphogen.planner import MAX_KEYS_PER_QUERY
-from morphogen.query import Query
+from morphogen.query import Query, query_of_checked_keys
 from morphogen.wire.forms import (
-    BatchBody,
-    BatchResponseBody,
-    QueryBody,
-    ResultBody,
-    SingleBody,
-    SingleResponseBody,
+    BatchRequest as BatchRequest,
+    BatchResponse as BatchResponse,
+    QueryForm,
+    ResultForm,
+    SingleForm,
+    TableInfo as TableInfo,
 )
 
 JSON = "application/json"  #: Content type of JSON bodies.
@@ -48,70 +47,19 @@ class WireConflictError(WireError):
     """A well-formed request is for the other party, another table, or another version of it."""
 
 
-class TableInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``GET /epoch`` says of a server and its table.
-
-    Attributes
-    ----------
-    party : int
-        0 or 1: whose keys it answers.
-    epoch_id, num_pages, page_size, keys_per_query : int
-        The table's version, its pages, the bytes of a page, and the keys that a query must have.
-    format_version : int
-        Of the keys and of these messages, 1.
-    digest : str
-        SHA-256 of all pages one after the other, in hexadecimal.
-    device : str
-        What answers: "cpu", "cuda:0".
-    table : dict or None
-        The layout of a keyword table, its seed included (`TableLayout.as_dict`).
-    """
-
-    party: int
-    epoch_id: int
-    num_pages: int
-    page_size: int
-    keys_per_query: int
-    format_version: int
-    digest: str
-    device: str
-    table: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BatchRequest:
-    """A request that was found well-formed and for this table.
-
-    Attributes
-    ----------
-    queries : list of Query
-    epoch_id, num_pages : int or None
-        The table that the client thinks of, where it says so.
-    """
-
-    queries: list[Query]
-    epoch_id: int | None
-    num_pages: int | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BatchResponse:
-    """An answer.
-
-    Attributes
-    ----------
-    epoch_id, num_pages : int
-        Of the table that answered.
-    digest : str
-        Of its pages, as in `TableInfo`.
-    pages : numpy.ndarray
-        uint8 of shape (queries, keys per query, page_size).
-    """
-
-    epoch_id: int
-    num_pages: int
-    digest: str
-    pages: npt.NDArray[np.uint8]
+_REQUESTS = {
+    JSON: msgspec.json.Decoder(BatchRequest[list[QueryForm[str]]]),
+    MSGPACK: msgspec.msgpack.Decoder(BatchRequest[list[QueryForm[bytes]]]),
+}
+_SINGLE_REQUESTS = {
+    JSON: msgspec.json.Decoder(SingleForm[str]),
+    MSGPACK: msgspec.msgpack.Decoder(SingleForm[bytes]),
+}
+_RESPONSES = {
+    JSON: msgspec.json.Decoder(BatchResponse[list[ResultForm[str]]]),
+    # Pages are read where they lie in the body.
+    MSGPACK: msgspec.msgpack.Decoder(BatchResponse[list[ResultForm[memoryview]]]),
+}
 
 
 def media_type(content_type: str) -> str:
@@ -171,10 +119,10 @@ def decode_request(
     """
     raw: Any
     if single:
-        raw = _decode(body, content_type, SingleBody)
+        raw = _decode(body, content_type, _SINGLE_REQUESTS)
         fields = [("keys", raw.keys)]
     else:
-        raw = _decode(body, content_type, BatchBody)
+        raw = _decode(body, content_type, _REQUESTS)
         if not raw.queries:
             raise WireError(f"there must be 1 to {MAX_QUERIES} queries, not 0", "queries")
         if len(raw.queries) > MAX_QUERIES:
@@ -186,11 +134,11 @@ def decode_request(
         theirs = getattr(raw, name)
         if theirs is not None and theirs != ours:
             raise WireConflictError(f"the table's {name} is {ours}, not {theirs}", name)
-    queries = [Query(_read_keys(keys, field, info)) for field, keys in fields]
+    queries = [_read_query(keys, field, info) for field, keys in fields]
     return BatchRequest(queries, raw.epoch_id, raw.num_pages)
 
 
-def _read_keys(keys: list[Any], field: str, info: TableInfo) -> list[bytes]:
+def _read_query(keys: list[Any], field: str, info: TableInfo) -> Query:
     if len(keys) != info.keys_per_query:
         raise WireError(f"a query has {info.keys_per_query} keys here, not {len(keys)}", field)
     read = []
@@ -212,7 +160,7 @@ def _read_keys(keys: list[Any], field: str, info: TableInfo) -> list[bytes]:
                 f"the key is party {party}'s, and this server is party {info.party}", where
             )
         read.append(key)
-    return read
+    return query_of_checked_keys(tuple(read), log_pages)
 
 
 def encode_request(
@@ -238,11 +186,11 @@ def encode_request(
     bytes
         The body.
     """
-    if content_type == JSON:
-        texts = [QueryBody([_write_hex(key) for key in query.keys]) for query in queries]
-        return msgspec.json.encode(BatchBody(texts, epoch_id, num_pages))
-    keys = [QueryBody(list(query.keys)) for query in queries]
-    return msgspec.msgpack.encode(BatchBody(keys, epoch_id, num_pages))
+    write = _writer(content_type)
+    body: dict[str, Any] = {"queries": [{"keys": [*map(write, query.keys)]} for query in queries]}
+    named = {"epoch_id": epoch_id, "num_pages": num_pages}
+    body |= {name: number for name, number in named.items() if number is not None}
+    return _encode(body, content_type)
 
 
 def encode_response(response: BatchResponse, content_type: str, *, single: bool = False) -> bytes:
@@ -262,15 +210,15 @@ def encode_response(response: BatchResponse, content_type: str, *, single: bool 
     bytes
         The body.
     """
-    write: Any = _write_hex if content_type == JSON else bytes
-    results = [[write(page.tobytes()) for page in pages] for pages in response.pages]
-    rest = (response.num_pages, response.digest)
-    body: Any
-    if single:
-        body = SingleResponseBody(response.epoch_id, results[0], *rest)
-    else:
-        body = BatchResponseBody(response.epoch_id, [ResultBody(pages) for pages in results], *rest)
-    return msgspec.json.encode(body) if content_type == JSON else msgspec.msgpack.encode(body)
+    write = _writer(content_type)
+    results = [
+        {"pages": [write(np.ascontiguousarray(page).data) for page in pages]}
+        for pages in response.pages
+    ]
+    body: dict[str, Any] = {"epoch_id": response.epoch_id}
+    body |= results[0] if single else {"results": results}
+    body |= {"num_pages": response.num_pages, "digest": response.digest}
+    return _encode(body, content_type)
 
 
 def decode_response(
@@ -299,11 +247,11 @@ def decode_response(
     WireError
         If it does not have the form of an answer to that many queries of this table.
     """
-    raw = _decode(body, content_type, BatchResponseBody)
-    if len(raw.results) != expected_queries:
-        raise WireError(f"expected {expected_queries} results, not {len(raw.results)}", "results")
+    raw = _decode(body, content_type, _RESPONSES)
+    if len(raw.pages) != expected_queries:
+        raise WireError(f"expected {expected_queries} results, not {len(raw.pages)}", "results")
     pages = np.empty((expected_queries, info.keys_per_query, info.page_size), dtype=np.uint8)
-    for at, result in enumerate(raw.results):
+    for at, result in enumerate(raw.pages):
         field = f"results[{at}].pages"
         if len(result.pages) != info.keys_per_query:
             raise WireError(f"expected {info.keys_per_query} pages, not {len(result.pages)}", field)
@@ -359,12 +307,9 @@ def max_body_bytes(info: TableInfo) -> int:
     return _BYTES_A_BODY + MAX_QUERIES * (_BYTES_A_QUERY + MAX_KEYS_PER_QUERY * a_key)
 
 
-def _decode(body: bytes, content_type: str, form: Any) -> Any:
-    kind = media_type(content_type)
+def _decode(body: bytes, content_type: str, decoders: dict[str, Any]) -> Any:
     try:
-        if kind == JSON:
-            return msgspec.json.decode(body, type=form[str])
-        return msgspec.msgpack.decode(body, type=form[bytes])
+        return decoders[media_type(content_type)].decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _as_wire_error(error) from None
 
@@ -382,12 +327,17 @@ def _as_wire_error(error: Exception) -> WireError:
     return WireError(text, field)
 
 
-def _write_hex(data: bytes) -> str:
-    return "0x" + data.hex()
+def _encode(body: dict[str, Any], content_type: str) -> bytes:
+    return msgspec.json.encode(body) if content_type == JSON else msgspec.msgpack.encode(body)
 
 
-def _read_bytes(item: str | bytes, field: str) -> bytes:
-    if isinstance(item, bytes):
+def _writer(content_type: str) -> Callable[[bytes | memoryview], Any]:
+    """The function that writes a key or a page: MessagePack takes them as they are."""
+    return (lambda data: f"0x{data.hex()}") if content_type == JSON else (lambda data: data)
+
+
+def _read_bytes(item: str | bytes | memoryview, field: str) -> bytes | memoryview:
+    if not isinstance(item, str):
         return item
     try:
         data = bytes.fromhex(item[2:])

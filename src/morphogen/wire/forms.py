@@ -1,57 +1,112 @@
-"""The forms of requests and answers, each once for both encodings."""
+"""The messages between a client and a server, and the parts that they are read as.
+
+Keys and pages are read as hexadecimal from JSON and as bytes from MessagePack. Messages are written
+from plain mappings.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from morphogen.query import Query
 
 # Bounded, since a refusal says the number: whatever a client sends could come back in it.
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Item = TypeVar("Item", str, bytes)  # a key or a page: hexadecimal in JSON, binary in MessagePack
+Item = TypeVar("Item", str, bytes, memoryview)  # a key or a page
+
+if TYPE_CHECKING:
+    import typing_extensions  # for the defaults, which Python has from 3.13 on
+
+    Queries = typing_extensions.TypeVar("Queries", default=list[Query])
+    Pages = typing_extensions.TypeVar("Pages", default=npt.NDArray[np.uint8])
+else:
+    Queries, Pages = TypeVar("Queries"), TypeVar("Pages")
 
 
-class QueryBody(msgspec.Struct, Generic[Item], forbid_unknown_fields=True, omit_defaults=True):
-    """A query within a request."""
+class TableInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``GET /epoch`` says of a server and its table.
 
-    keys: list[Item]
+    Attributes
+    ----------
+    party : int
+        0 or 1: whose keys it answers.
+    epoch_id, num_pages, page_size, keys_per_query : int
+        The table's version, its pages, the bytes of a page, and the keys that a query must have.
+    format_version : int
+        Of the keys and of these messages, 1.
+    digest : str
+        SHA-256 of all pages one after the other, in hexadecimal.
+    device : str
+        What answers: "cpu", "cuda:0".
+    table : dict or None
+        The layout of a keyword table, its seed included (`TableLayout.as_dict`).
+    """
+
+    party: int
+    epoch_id: int
+    num_pages: int
+    page_size: int
+    keys_per_query: int
+    format_version: int
+    digest: str
+    device: str
+    table: dict[str, Any] | None = None
 
 
-class BatchBody(msgspec.Struct, Generic[Item], forbid_unknown_fields=True, omit_defaults=True):
-    """The body of a request of 1 to 32 queries."""
+class BatchRequest(msgspec.Struct, Generic[Queries], frozen=True, forbid_unknown_fields=True):
+    """A request that was found well-formed and for these pages.
 
-    queries: list[QueryBody[Item]]
+    Attributes
+    ----------
+    queries : list of Query
+    epoch_id, num_pages : int or None
+        The epoch and the number of pages that the client expects, if it says so.
+    """
+
+    queries: Queries
     epoch_id: Number | None = None
     num_pages: Number | None = None
 
 
-class SingleBody(msgspec.Struct, Generic[Item], forbid_unknown_fields=True, omit_defaults=True):
-    """The body of a request of one query."""
+class BatchResponse(
+    msgspec.Struct, Generic[Pages], frozen=True, eq=False, rename={"pages": "results"}
+):
+    """An answer.
+
+    Attributes
+    ----------
+    epoch_id, num_pages : int
+        Of the table that answered.
+    digest : str
+        Of its pages, as in `TableInfo`.
+    pages : numpy.ndarray
+        uint8 of shape (queries, keys per query, page_size).
+    """
+
+    epoch_id: int
+    num_pages: int
+    digest: str
+    pages: Pages
+
+
+class QueryForm(msgspec.Struct, Generic[Item], forbid_unknown_fields=True):
+    """A query as a request has it."""
 
     keys: list[Item]
+
+
+class SingleForm(QueryForm[Item], Generic[Item], forbid_unknown_fields=True):
+    """A request of one query."""
+
     epoch_id: Number | None = None
     num_pages: Number | None = None
 
 
-class ResultBody(msgspec.Struct, Generic[Item]):
-    """One query's pages within an answer."""
+class ResultForm(msgspec.Struct, Generic[Item]):
+    """The pages of one query as an answer has them."""
 
     pages: list[Item]
-
-
-class BatchResponseBody(msgspec.Struct, Generic[Item]):
-    """The body of an answer to a batch."""
-
-    epoch_id: int
-    results: list[ResultBody[Item]]
-    num_pages: int
-    digest: str
-
-
-class SingleResponseBody(msgspec.Struct, Generic[Item]):
-    """The body of an answer to one query."""
-
-    epoch_id: int
-    pages: list[Item]
-    num_pages: int
-    digest: str

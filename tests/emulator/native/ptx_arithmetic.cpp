@@ -1,4 +1,4 @@
-// Integer arithmetic. Signed types wrap: they are computed as unsigned ones.
+// Integer arithmetic. Signed types wrap: they are computed as unsigned types.
 #include "ptx_lanes.h"
 #include "ptx_operations.h"
 
@@ -8,7 +8,7 @@ namespace {
 template <class T>
 constexpr int kBits = 8 * sizeof(T);
 
-// A type twice as wide, of the same signedness.
+// A type twice as wide with the same sign.
 template <class T>
 using Wide = std::conditional_t<
     std::is_signed_v<T>,
@@ -69,7 +69,7 @@ struct SumOfDifferences {
     return Add::of<T>(c, a < b ? Subtract::of(b, a) : Subtract::of(a, b));
   }
 };
-// What has no result gives 0; divide() below sees to it that no active lane asks for it.
+// Division by zero gives 0 here. divide() below refuses it in active lanes.
 struct Quotient {
   template <class T>
   static T of(T a, T b) {
@@ -96,8 +96,8 @@ void divide(Warp& warp, const Instruction& in, Mask active) {
   map<F, T, T, T>(warp, in, active);
 }
 
-// The carry flag is the last operand, a predicate, where it is read and where it is written.
-// Computes (first addend) + b + carry, or - b - borrow, of operands [1...].
+// Adds or subtracts operands [1...] with carry or borrow. The carry flag is a predicate: the last
+// operand, both read and written.
 template <class T, bool kSubtract, bool kReads, bool kWrites>
 void add_with_carry(Warp& warp, const Instruction& in, Mask active, const T* a, const T* b,
                     Mask defined, Operand carry) {

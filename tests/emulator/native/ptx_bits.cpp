@@ -8,7 +8,7 @@ namespace {
 template <class T>
 constexpr u32 kBits = 8 * sizeof(T);
 
-// Amounts beyond the width shift everything out.
+// Shifts by the width or more shift everything out.
 struct ShiftLeft {
   template <class T>
   static T of(T a, u32 n) {
@@ -22,7 +22,7 @@ struct ShiftRight {
   }
 };
 
-// The upper or lower word of hi:lo shifted by n, which wraps around at 32 or is clamped to it.
+// The upper or lower word of hi:lo shifted by n, which wraps around at 32 or is clamped to 32.
 template <bool kWrap>
 struct FunnelLeft {
   static u32 of(u32 lo, u32 hi, u32 n) {
@@ -38,8 +38,8 @@ struct FunnelRight {
   }
 };
 
-// The bytes of b:a that the selector's nibbles name; with a nibble's top bit, a byte's sign
-// instead, eight times.
+// Picks the bytes of b:a that the selector's nibbles name. A nibble with its top bit set copies the
+// byte's sign bit eight times.
 void permute(Warp& warp, const Instruction& in, Mask active) {
   const u32 *a = warp.lanes<u32>(in.operand[1]), *b = warp.lanes<u32>(in.operand[2]);
   const u32* selectors = warp.lanes<u32>(in.operand[3]);
@@ -47,7 +47,7 @@ void permute(Warp& warp, const Instruction& in, Mask active) {
   for (int i = 0; i < kLanes; ++i) differences |= selectors[i] ^ selectors[0];
   u32 results[kLanes] = {};
   for (u32 to = 0; to < 32; to += 8) {
-    if (!differences) {  // mostly the selector is an immediate
+    if (!differences) {  // usually the selector is an immediate
       const u32 pick = selectors[0] >> (to / 2), shift = 8 * (pick & 3);
       const u32* from = pick & 4 ? b : a;
       if (pick & 8) {
@@ -118,7 +118,7 @@ struct CountLeadingZeros {
     return a == 0 ? kBits<T> : static_cast<u32>(__builtin_clzll(a)) - (64 - kBits<T>);
   }
 };
-// The place of the highest bit that is not a copy of the sign; all ones where there is none.
+// The place of the highest bit that is not a copy of the sign, or all ones if there is none.
 template <bool kShiftAmount>
 struct FindHighest {
   template <class T>

@@ -138,7 +138,8 @@ std::uint64_t Builder::allocate_local(std::uint64_t bytes, std::uint64_t alignme
 // --- Places among a warp's registers.
 
 Operand Builder::place(int bits) {
-  // A predicate is 4 bytes, but has a line of its own; a register is 2, 4 or 8 bytes for each lane.
+  // A predicate takes 4 bytes but a line of its own. A register takes 2, 4 or 8 bytes for each
+  // lane.
   const std::uint32_t bytes = bits == 64 ? 256 : bits == 32 ? 128 : 64;
   const Operand operand{kernel_->register_bytes, kernel_->register_count};
   kernel_->register_bytes += bytes;
@@ -208,7 +209,8 @@ int Builder::register_bits(const Statement& statement, const Term& term) {
   return 0;
 }
 
-// An operand of exactly that many bits, as PTX wants it (but of loads, stores and cvt).
+// Returns an operand of exactly that many bits, as all instructions but loads, stores and cvt
+// require.
 Operand Builder::source(const Statement& statement, const Term& term, int bits) {
   if (term.kind == Term::Kind::number) return constant(statement.line, bits, term.value);
   if (term.kind != Term::Kind::name)

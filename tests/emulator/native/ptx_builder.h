@@ -1,5 +1,4 @@
-// Builds one kernel: gives registers, immediates and variables their places, and decodes
-// instructions.
+// Builds one kernel: places registers, immediates and variables, and decodes instructions.
 #pragma once
 
 #include <map>
@@ -22,14 +21,14 @@ struct Symbol {
   std::uint64_t address;
 };
 
-// An operand as it is written.
+// An operand as the text writes it.
 struct Term {
   enum class Kind { name, number, address, vector };
   Kind kind;
-  std::string name;         // of a register or symbol; empty in an address that is only a number
+  std::string name;         // of a register or symbol; empty if an address is only a number
   std::uint64_t value = 0;  // a number, or an address's offset
   bool negated = false;     // !name
-  bool paired = false;      // after a |
+  bool paired = false;      // true after a |
   std::vector<Term> parts;  // of a vector
 };
 
@@ -37,7 +36,7 @@ struct Statement {
   std::uint32_t line;
   std::string opcode;
   std::vector<Term> terms;
-  std::string guard;  // or empty
+  std::string guard;  // empty if there is none
   bool guard_negated;
 };
 
@@ -45,14 +44,14 @@ class Builder {
  public:
   explicit Builder(std::shared_ptr<Kernel> kernel) : kernel_(std::move(kernel)) {}
 
-  // --- Names. Those of an inner scope hide those of the outer ones.
+  // --- Names. A name of an inner scope hides those of outer scopes.
   void open_scope() { scopes_.emplace_back(); }
   void close_scope();
-  // "%r<10>" declares %r0 to %r9, with `count` = 10; without a count, "%r" is one register.
+  // "%r<10>" declares %r0 to %r9, with `count` = 10. Without a count, "%r" is one register.
   void declare_register(std::uint32_t line, const std::string& name, int bits, std::uint64_t count);
   void declare_symbol(std::uint32_t line, const std::string& name, Symbol symbol);
   std::optional<Symbol> symbol(const std::string& name) const;
-  // Branches find the labels of their own scope or of an outer one, before or after.
+  // A branch finds the labels of its own scope and of outer scopes, before and after it.
   void declare_label(std::uint32_t line, const std::string& name);
   void declare_targets(std::uint32_t line, const std::string& name,
                        std::vector<std::string> labels);
@@ -62,7 +61,7 @@ class Builder {
 
   void add(const Statement& statement);
   void add_exit(std::uint32_t line);
-  // Returns from an inlined function.
+  // Starts an inlined function.
   void begin_function() { returns_.emplace_back(); }
   void end_function();
 
@@ -87,8 +86,8 @@ class Builder {
     std::map<std::string, Symbol> symbols;
     std::map<std::string, std::uint32_t> labels;
     std::map<std::string, std::vector<std::string>> targets;
-    std::vector<Jump> jumps;          // to labels that may follow
-    std::vector<Jump> indexed_jumps;  // to tables that may follow
+    std::vector<Jump> jumps;          // their labels may follow
+    std::vector<Jump> indexed_jumps;  // their tables may follow
   };
 
   Register* find_register(const std::string& name);
@@ -100,7 +99,7 @@ class Builder {
   Operand destination(const Statement& statement, const Term& term, int bits);
   int register_bits(const Statement& statement, const Term& term);
 
-  // Each returns false if the statement is not its own.
+  // Each function returns false if it does not know the statement.
   bool add_control(const Statement& statement, const std::vector<std::string>& parts,
                    Instruction& in);
   bool add_barrier(const Statement& statement, const std::vector<std::string>& parts,

@@ -1,4 +1,4 @@
-// Control flow, barriers, and what the lanes of a warp do together.
+// Control flow, barriers, and operations of the lanes of a warp together.
 #include <algorithm>
 
 #include "ptx_lanes.h"
@@ -31,7 +31,7 @@ void trap_lanes(Warp&, const Instruction&, Mask active) { fault(active, "trap");
 
 void do_nothing(Warp&, const Instruction&, Mask) {}
 
-// Something outside of the kernel that only grows.
+// Reads a clock outside of the kernel, which only grows.
 template <class T>
 void read_clock(Warp& warp, const Instruction& in, Mask active) {
   Launch& launch = warp.block.launch;
@@ -41,7 +41,7 @@ void read_clock(Warp& warp, const Instruction& in, Mask active) {
   warp.define(in.operand[0], active, kAllLanes);
 }
 
-// --- Barriers. Operands: number, thread count; for bar.red destination, number, count, predicate.
+// --- Barriers. Operands: number, thread count. For bar.red: destination, number, count, predicate.
 
 template <bool kWaits, bool kVotes>
 void barrier_lanes(Warp& warp, const Instruction& in, Mask active) {
@@ -78,7 +78,7 @@ void finish_vote(Warp& warp, const Instruction& in, Mask lanes, const Barrier& b
   warp.define(in.operand[0], lanes, kAllLanes);
 }
 
-// --- Warp operations: the last operand is the member mask.
+// --- Warp operations. The last operand is the member mask.
 
 template <class F>
 void together(Warp& warp, const Instruction& in, Mask active, F execute) {
@@ -113,8 +113,8 @@ struct ShuffleButterfly {
   }
 };
 
-// Operands: destination, whether the source was in range, value, b, c, members. The value of a lane
-// that does not take part is undefined.
+// Operands: destination, whether the source was in range, value, b, c, members. Lanes that do not
+// take part have undefined values.
 template <class F>
 void shuffle(Warp& warp, const Instruction& in, Mask active) {
   together(warp, in, active, [&](Mask lanes) {
@@ -180,7 +180,7 @@ void reduce(Warp& warp, const Instruction& in, Mask active) {
   });
 }
 
-// Lanes that have the same value.
+// Returns the lanes that have the same value.
 template <class T>
 void match_any(Warp& warp, const Instruction& in, Mask active) {
   together(warp, in, active, [&](Mask lanes) {

@@ -1,4 +1,4 @@
-// From a statement to an instruction. Whatever is not known is refused.
+// Decodes a statement into an instruction. It refuses everything unknown.
 #include <algorithm>
 #include <cctype>
 
@@ -28,7 +28,7 @@ bool is_one_of(const std::string& text, std::initializer_list<const char*> candi
 
 bool is_scope(const std::string& part) { return is_one_of(part, {"cta", "cluster", "gpu", "sys"}); }
 
-// "u32", "s8", "b64", ...
+// Parses a type such as "u32", "s8" or "b64".
 std::optional<DataType> data_type(const std::string& part) {
   if (part.size() < 2 || !is_one_of(part.substr(0, 1), {"u", "s", "b"})) return std::nullopt;
   const std::string bits = part.substr(1);
@@ -65,7 +65,7 @@ void want_terms(const Statement& statement, std::size_t least, std::size_t most)
   }
 }
 
-// Whether mov takes vectors apart or together, or reads a clock.
+// Returns whether mov unpacks or packs a vector, or reads a clock.
 bool is_special_move(const Statement& statement) {
   return statement.opcode.rfind("mov.", 0) == 0 &&
          std::any_of(statement.terms.begin(), statement.terms.end(), [](const Term& term) {
@@ -177,7 +177,7 @@ bool Builder::add_control(const Statement& statement, const Parts& parts, Instru
     in.handler = nothing();
     return true;
   }
-  // Memory is sequentially consistent here.
+  // Memory is sequentially consistent here, so a fence does nothing.
   if (op == "membar" && parts.size() == 2 && is_one_of(parts[1], {"cta", "gl", "sys"})) {
     in.handler = nothing();
     return true;
@@ -191,8 +191,8 @@ bool Builder::add_control(const Statement& statement, const Parts& parts, Instru
   return false;
 }
 
-// bar{.cta}.sync, .arrive, .red.popc.u32, .red.and.pred, .red.or.pred; barrier{.cta}... the same,
-// with .aligned if whole warps come.
+// Decodes bar{.cta}.sync, .arrive, .red.popc.u32, .red.and.pred, .red.or.pred and the same of
+// barrier{.cta}, which has .aligned if whole warps come.
 bool Builder::add_barrier(const Statement& statement, const Parts& parts, Instruction& in) {
   if (parts[0] != "bar" && parts[0] != "barrier") return false;
   std::size_t at = parts.size() > 1 && parts[1] == "cta" ? 2 : 1;
@@ -304,7 +304,7 @@ void Builder::decode_access(const Statement& statement, const Parts& parts, Inst
     } else if (i + 1 == parts.size()) {
       type = data_type(part);
     } else {
-      // Hints, which change no value.
+      // These are hints, which change no value.
       const bool cache = loads ? is_one_of(part, {"ca", "cg", "cs", "lu", "cv", "nc"})
                                : is_one_of(part, {"wb", "cg", "cs", "wt"});
       const bool level =
@@ -324,7 +324,7 @@ void Builder::decode_access(const Statement& statement, const Parts& parts, Inst
                                " values, or of an unknown type");
   }
   decode_address(statement, address, in);
-  int bits = 0;  // of the registers, which may be wider than what is in memory
+  int bits = 0;  // of the registers, which may be wider than the type in memory
   for (const Term& one : values) {
     const int own = register_bits(statement, one);
     if (own && bits && own != bits) refuse(statement.line, "registers of different widths");

@@ -10,7 +10,7 @@ namespace ptx {
 
 constexpr std::uint32_t kMaxThreads = 1024;          // of a block
 constexpr std::size_t kMaxSharedBytes = 227 * 1024;  // of a block
-constexpr std::uint64_t kMaxBlocks = 1 << 24;        // of a grid, here
+constexpr std::uint64_t kMaxBlocks = 1 << 24;        // of a grid in this emulator
 constexpr std::uint32_t kMaxResident = 4;
 
 struct Module::Parsed {
@@ -42,7 +42,8 @@ const KernelInfo& info(const Kernel& kernel) { return kernel.info; }
 namespace {
 
 std::uint64_t volume(Dim3 size) {
-  // Each is below 2^32, so two of them fit; three only if the first two are small.
+  // Each number is below 2^32. A product of two fits 64 bits; one of three fits only if the first
+  // two are small.
   const std::uint64_t area = std::uint64_t{size.x} * size.y;
   return area > kMaxBlocks ? area : area * size.z;
 }
@@ -75,7 +76,7 @@ Statistics launch(const Kernel& kernel, Dim3 grid, Dim3 block, std::size_t dynam
   check(kernel, grid, block, dynamic_shared_bytes);
   Random random(seed);
   std::vector<std::uint32_t> waiting(volume(grid));
-  std::iota(waiting.rbegin(), waiting.rend(), 0u);  // the next is the last
+  std::iota(waiting.rbegin(), waiting.rend(), 0u);  // the next block is the last entry
   if (seed) {
     for (std::size_t i = waiting.size() - 1; i > 0; --i) {
       std::swap(waiting[i], waiting[random.below(static_cast<std::uint32_t>(i + 1))]);

@@ -1,5 +1,5 @@
-// The emulator for other languages: plain C functions. Those that can fail return 0, or a null
-// pointer, and leave a message.
+// Plain C functions of the emulator for other languages. A function that fails returns 0 or a null
+// pointer, and leaves a message.
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -19,7 +19,7 @@ struct PtxParameter {
   std::uint64_t offset, size, alignment;
 };
 
-// Part of the global memory.
+// A part of the global memory.
 struct PtxArray {
   std::uint64_t address, bytes;
   void* data;
@@ -72,7 +72,7 @@ class Arrays final : public ptx::Memory {
   std::vector<PtxArray> arrays_;
 };
 
-// Runs f; no exception leaves it.
+// Runs f and catches its exceptions.
 template <class F>
 auto guarded(char* message, std::uint64_t size, F f) -> decltype(f()) {
   try {
@@ -108,7 +108,7 @@ const char* ptx_kernel_name(void* handle, std::uint64_t index) {
   return static_cast<Handle*>(handle)->names[index].c_str();
 }
 
-// `parameters` has room for info->parameters of them, or is null.
+// `parameters` has room for info->parameters parameters, or is null.
 void ptx_kernel_info(void* handle, const char* name, PtxKernelInfo* info,
                      PtxParameter* parameters) {
   const ptx::KernelInfo& known = ptx::info(*static_cast<Handle*>(handle)->module.find(name));

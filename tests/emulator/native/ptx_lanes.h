@@ -1,4 +1,4 @@
-// Helpers for operations that treat all lanes alike.
+// Helpers for operations that treat all lanes equally.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +17,13 @@ using s16 = std::int16_t;
 using s32 = std::int32_t;
 using s64 = std::int64_t;
 
-// "u32"
+// Returns the name of a type, such as "u32".
 template <class T>
 std::string type_name(char kind = std::is_signed_v<T> ? 's' : 'u') {
   return kind + std::to_string(8 * sizeof(T));
 }
 
-// A letter of an operation's signature.
+// Returns the letter of a type in an operation's signature.
 template <class T>
 constexpr char letter() {
   return sizeof(T) == 2 ? 'h' : sizeof(T) == 4 ? 'w' : 'q';
@@ -34,10 +34,10 @@ constexpr char written() {
   return sizeof(T) == 2 ? 'H' : sizeof(T) == 4 ? 'W' : 'Q';
 }
 
-// --- Functions of a lane that several instructions share.
+// --- Functions of one lane that several instructions share.
 
 struct Add {
-  // Unsigned, in a type that does not promote to int: overflow wraps.
+  // Computes in an unsigned type that does not promote to int, so overflow wraps.
   template <class T>
   static T of(T a, T b) {
     using U = std::conditional_t<sizeof(T) == 8, u64, u32>;
@@ -75,7 +75,7 @@ struct Xor {
   }
 };
 
-// --- All lanes.
+// --- Functions of all lanes.
 
 // Calls f with a zero of each type.
 template <class... T, class F>
@@ -83,8 +83,8 @@ void for_types(F f) {
   (f(T{}), ...);
 }
 
-// Applies F::of to each lane of the operands 1, 2... (of the types A) and writes operand 0. Lanes
-// that are not active are computed too: F must be defined for all values.
+// Applies F::of to each lane of the operands 1, 2... (of the types A) and writes operand 0. It also
+// computes lanes that are not active, so F must be defined for all values.
 template <class F, class R, class... A, std::size_t... I>
 inline void map_operands(Warp& warp, const Instruction& in, Mask active,
                          std::index_sequence<I...>) {
@@ -102,7 +102,7 @@ void map(Warp& warp, const Instruction& in, Mask active) {
   map_operands<F, R, A...>(warp, in, active, std::index_sequence_for<A...>{});
 }
 
-// One bit a lane, from a byte a lane that is 0 or 1.
+// Packs a flag byte a lane (0 or 1) into a mask with one bit a lane.
 inline Mask to_mask(const std::uint8_t (&flags)[kLanes]) {
   Mask mask = 0;
   for (int i = 0; i < kLanes; i += 8) {

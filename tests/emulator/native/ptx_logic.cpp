@@ -56,14 +56,14 @@ Mask compare(Warp& warp, Operand a, Operand b) {
   return to_mask(flags);
 }
 
-// How setp and set combine a comparison with a predicate; an Operation's immediate.
+// The combination of a comparison with a predicate in setp and set: an Operation's immediate.
 enum Combine : std::int64_t { kAlone, kAnd, kOr, kXor };
 
 struct Outcome {
   Mask value, complement, defined;
 };
 
-// The comparison of two operands, from number `first` on, and the predicate after them.
+// Compares operands `first` and `first` + 1, and combines the result with the predicate after them.
 template <class Compare, class T>
 Outcome compare_and_combine(Warp& warp, const Instruction& in, std::size_t first) {
   const Operand a = in.operand[first], b = in.operand[first + 1], c = in.operand[first + 2];
@@ -149,12 +149,12 @@ struct LogicalNot {
   }
 };
 
-// Any function of three bits, as a polynomial over GF(2).
+// Computes any function of three bits, as a polynomial over GF(2).
 void any_logic(Warp& warp, const Instruction& in, Mask active) {
-  auto table = static_cast<u32>(in.immediate);  // bit 4a + 2b + c: the value at a, b, c
+  auto table = static_cast<u32>(in.immediate);  // bit 4a + 2b + c holds the value at a, b, c
   table ^= table << 1 & 0xaa;
   table ^= table << 2 & 0xcc;
-  table ^= table << 4 & 0xf0;  // now the coefficient of the product of those
+  table ^= table << 4 & 0xf0;  // now bit 4a + 2b + c holds the coefficient of their product
   u32 k[8];
   for (int i = 0; i < 8; ++i) k[i] = 0 - (table >> i & 1);
   const u32 *a = warp.lanes<u32>(in.operand[1]), *b = warp.lanes<u32>(in.operand[2]);
@@ -248,7 +248,7 @@ void convert_lanes(Warp& warp, const Instruction& in, Mask active) {
 
 }  // namespace
 
-// A handler by data type and register width.
+// Returns a handler by data type and register width.
 template <template <class, class> class Stage, class Result>
 Result by_types(DataType type, int register_bits) {
   Result result = nullptr;

@@ -1,4 +1,4 @@
-// Loads, stores and atomics. Every lane's address is checked, and becomes a host pointer.
+// Loads, stores and atomics. Each lane's address is checked and becomes a host pointer.
 #include <type_traits>
 
 #include "ptx_lanes.h"
@@ -10,14 +10,14 @@ namespace {
 
 using Bytes = std::uint8_t;
 
-enum class Use { load, store, update };  // an update is what an atomic does
+enum class Use { load, store, update };  // an atomic makes an update
 
-// Where the lanes' accesses lie.
+// The host memory of the lanes' accesses.
 struct Pointers {
   Bytes* lane[kLanes];
-  // Where they are all alike: `contiguous` from first on, in all lanes.
+  // True if all lanes' bytes lie side by side. Then only lane 0's pointer is set.
   bool contiguous = false;
-  Mask defined = kAllLanes;  // only local memory gives undefined values without an error
+  Mask defined = kAllLanes;  // only local memory may give undefined values without an error
 };
 
 struct Addresses {
@@ -46,7 +46,7 @@ void for_lanes(Mask lanes, F f) {
   for (; lanes; lanes &= lanes - 1) f(__builtin_ctz(lanes));
 }
 
-// Errors of one lane get its number.
+// Adds the lane's number to an error of f.
 template <class F>
 auto in_lane(int lane, F f) {
   try {
@@ -66,7 +66,7 @@ Space space_at(u64 address) {
   }
 }
 
-// `bytes` bytes within an array of `size` that starts at `base`; what is outside is an error.
+// Returns `bytes` bytes of an array of `size` at `base`. Throws if they do not lie inside.
 Bytes* within(u64 base, Bytes* array, std::size_t size, u64 address, std::size_t bytes,
               const char* space) {
   if (address < base || address - base > size || size - (address - base) < bytes) {
@@ -76,7 +76,7 @@ Bytes* within(u64 base, Bytes* array, std::size_t size, u64 address, std::size_t
   return array + (address - base);
 }
 
-// Of a module's variable.
+// Returns the bytes of an access to a module's variable.
 Bytes* in_variables(Warp& warp, u64 address, std::size_t bytes, bool write) {
   for (Variable& variable : *warp.block.launch.kernel.variables) {
     if (address - variable.address < variable.bytes.size()) {
@@ -97,7 +97,7 @@ void find_global(Warp& warp, const Addresses& at, std::size_t bytes, bool write,
   });
   const bool variables = low >= kGlobalVariableWindow || high >= kGlobalVariableWindow;
   if (!variables) {
-    // Mostly all lanes access one allocation, and one look-up serves them all.
+    // Usually all lanes access one allocation, and one look-up serves all of them.
     try {
       auto* start = static_cast<Bytes*>(memory.access(low, high - low + bytes, write));
       for_lanes(at.active, [&](int i) { to.lane[i] = start + (at.lane[i] - low); });
@@ -213,7 +213,7 @@ Pointers resolve(Warp& warp, const Instruction& in, Mask active, Use use) {
   Pointers to;
   Space space = in.space;
   if (space == Space::param) {
-    // The parameters of a called function are in local memory.
+    // The parameters of a called function lie in local memory.
     for_lanes(active, [&](int i) {
       const Space found = space_at(at.lane[i]);
       if (found != Space::param && found != Space::local) {
@@ -236,7 +236,7 @@ Pointers resolve(Warp& warp, const Instruction& in, Mask active, Use use) {
         if (use == Use::load) warp.block.launch.statistics.global_load_bytes += total;
         return to;
       } catch (const Error&) {
-        // find() says which lane is at fault.
+        // find() tells which lane is at fault.
       }
     }
   }
@@ -244,7 +244,7 @@ Pointers resolve(Warp& warp, const Instruction& in, Mask active, Use use) {
   return to;
 }
 
-// T is the type in memory, R the register's; operands are the address, then kCount values.
+// T is the type in memory, R the register's. The operands are the address, then kCount values.
 template <class T, class R, int kCount>
 void load_lanes(Warp& warp, const Instruction& in, Mask active) {
   const Pointers from = resolve(warp, in, active, Use::load);
@@ -295,7 +295,7 @@ void store_lanes(Warp& warp, const Instruction& in, Mask active) {
     return;
   }
   for_lanes(active, [&](int i) { std::memcpy(to.lane[i], values[i], sizeof values[i]); });
-  // Which of several lanes' values stays is not defined.
+  // If several lanes store to one place, PTX does not define which value stays.
   for_lanes(active, [&](int i) {
     if (std::memcmp(to.lane[i], values[i], sizeof values[i]) != 0) {
       fault(Mask{1} << i, "lanes store different values to the same place");
@@ -330,7 +330,7 @@ struct CompareAndSwap {
   }
 };
 
-// Operands: address, destination, value, and for compare-and-swap another value. Lanes follow each
+// Operands: address, destination, value, and a second value for compare-and-swap. Lanes follow each
 // other in an order that differs each time. Other launches may use the memory at the same time.
 template <class F, class T, bool kSwap>
 void atomic_lanes(Warp& warp, const Instruction& in, Mask active) {
@@ -362,12 +362,12 @@ void atomic_lanes(Warp& warp, const Instruction& in, Mask active) {
   warp.define(in.operand[1], active, kAllLanes);
 }
 
-// Fetches nothing, and like a GPU takes any address.
+// Prefetches do nothing, and take any address, as on a GPU.
 void prefetch_lanes(Warp& warp, const Instruction& in, Mask active) {
   warp.require(in.operand[0], active, "an address");
 }
 
-// --- Address spaces. Only shared addresses differ from the generic ones.
+// --- Address spaces. Only shared addresses differ from generic ones.
 
 void make_generic(Warp& warp, const Instruction& in, Mask active) {
   const u64* from = warp.lanes<u64>(in.operand[1]);
@@ -415,7 +415,7 @@ Handler store_of(int count) {
   return count == 4 && sizeof(T) <= 4 ? store_lanes<T, R, 4> : nullptr;
 }
 
-// Calls f(T, R) for the types of that name; a register may be wider than what is in memory.
+// Calls f(T, R) for the types of that name. The register may be wider than the type in memory.
 template <class F>
 void by_types(DataType type, int register_bits, F f) {
   for_types<std::uint8_t, std::int8_t, u16, s16, u32, s32, u64, s64>([&](auto t) {

@@ -10,13 +10,13 @@
 namespace ptx {
 
 // An instruction whose operands are all registers or immediates. The signature has a letter for
-// each operand: p a predicate, n one that may be negated with !, h 16 bits, w 32, q 64, i an
-// immediate, c the carry flag and _ a predicate that nobody reads, which the text leaves out; upper
-// case is written.
+// each operand: p is a predicate, n is a predicate that may be negated with !, h is 16 bits, w is
+// 32, q is 64, i is an immediate, c is the carry flag, and _ is an unread predicate that the text
+// leaves out. An upper-case letter is a written operand.
 struct Operation {
   Handler handler = nullptr;
   std::string signature;
-  std::int64_t immediate = 0;  // where there is no operand i
+  std::int64_t immediate = 0;  // the value if there is no operand i
 };
 
 using Operations = std::unordered_map<std::string, Operation>;
@@ -26,16 +26,17 @@ void add_comparisons(Operations& operations);
 void add_bit_operations(Operations& operations);
 void add_warp_operations(Operations& operations);
 
-// --- Loads, stores and atomics. Operand 0 is the address; the values follow.
+// --- Loads, stores and atomics. Operand 0 is the address, and the values follow.
 struct DataType {
   char kind;  // 'u', 's' or 'b'
   int bits;
 };
 
-// nullptr where there is no such instruction. `register_bits`: of the values' registers.
+// Returns nullptr if there is no such instruction. `register_bits` is the width of the values'
+// registers.
 Handler load(DataType type, int register_bits, int count);
 Handler store(DataType type, int register_bits, int count);
-// Operands: address, destination (or none, for red), value, for cas another.
+// Operands: address, destination (none for red), value, and a second value for cas.
 Handler atomic(const std::string& operation, DataType type);
 Handler prefetch();
 
@@ -56,7 +57,7 @@ Handler indexed_branch();
 Handler exit();
 Handler trap();
 Handler nothing();
-// Operands: number, thread count; where votes: destination, number, count, predicate.
+// Operands: number, thread count. With votes: destination, number, count, predicate.
 Handler barrier(bool waits, bool votes);
 Finish barrier_result(const std::string& operation);  // popc, and, or
 Handler clock(int bits);

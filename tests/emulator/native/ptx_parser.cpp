@@ -5,10 +5,10 @@
 namespace ptx {
 namespace {
 
-// Variables lie apart, so that an access beyond one does not meet the next.
+// Variables lie apart, so that an access beyond one of them misses the next.
 constexpr std::uint64_t kVariableGap = 4096;
 
-// Bits of a type such as ".u32"; 0 for others.
+// Returns the bits of a type such as ".u32", and 0 for other words.
 int type_bits(const std::string& type) {
   if (type.size() < 3 || (type[1] != 'b' && type[1] != 'u' && type[1] != 's')) return 0;
   const std::string bits = type.substr(2);
@@ -129,7 +129,7 @@ Declaration Parser::parse_declaration() {
   const int bits = type_bits(type);
   if (!bits) refuse(declaration.line, "type '" + type + "' is not known here");
   declaration.element_bytes = static_cast<std::uint64_t>(bits / 8);
-  if (accept(".ptr")) {  // what a parameter points at
+  if (accept(".ptr")) {  // the address space of a pointer parameter
     if (accept(".global") || accept(".shared") || accept(".const")) {
     }
     if (accept(".align")) expect_number();
@@ -239,7 +239,7 @@ void Parser::parse_directives(Kernel& kernel) {
   }
 }
 
-// Whether a block, or a function, has that name in it.
+// Returns whether the block that starts at a token contains that name.
 bool Parser::mentions(std::size_t begin, const std::string& name) const {
   int depth = 1;
   for (std::size_t i = begin; depth > 0 && i < tokens_.size(); ++i) {

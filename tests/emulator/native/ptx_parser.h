@@ -1,4 +1,4 @@
-// The text of a module, as kernels.
+// Parses the text of a module into kernels.
 #pragma once
 
 #include <map>
@@ -13,7 +13,7 @@
 
 namespace ptx {
 
-// What a declaration says of a variable or parameter.
+// The declaration of a variable or parameter.
 struct Declaration {
   std::string name;
   std::uint32_t line;
@@ -35,9 +35,9 @@ class Parser {
  private:
   struct Function {
     std::vector<Declaration> results, parameters;
-    std::size_t body = 0;  // its first token, after the {; 0 where only declared
+    std::size_t body = 0;  // the first token after the {, or 0 if there is only a declaration
   };
-  // Kernels are built when all functions are known.
+  // Kernels are built after all functions are known.
   struct Entry {
     std::shared_ptr<Kernel> kernel;
     std::vector<Declaration> parameters;
@@ -56,7 +56,7 @@ class Parser {
   std::string expect_word();
   std::uint64_t expect_number();
   void skip_line();
-  void skip_block();  // after a {, up to its }
+  void skip_block();  // from after a { to its }
 
   // --- Module.
   void parse_variable(Space space, bool is_extern);
@@ -70,7 +70,7 @@ class Parser {
   bool mentions(std::size_t begin, const std::string& name) const;
 
   // --- Bodies.
-  void parse_body(Builder& builder);  // up to and with its }
+  void parse_body(Builder& builder);  // up to and including its }
   void parse_local_declaration(Builder& builder, const std::string& directive);
   void parse_registers(Builder& builder);
   void parse_label(Builder& builder);
@@ -89,7 +89,7 @@ class Parser {
   std::vector<Entry> entries_;
   std::uint64_t next_global_ = kGlobalVariableWindow, next_const_ = kConstWindow;
 
-  // Of the kernel that is being built.
+  // State of the kernel that is being built.
   std::set<std::string> inlining_;
   std::map<std::size_t, std::uint64_t> function_shared_;  // by the declaration's first token
 };

@@ -66,7 +66,7 @@ void Parser::parse_local_declaration(Builder& builder, const std::string& direct
   expect(";");
   Symbol symbol{Space::local, 0};
   if (directive == ".shared") {
-    // A function's variable is the same wherever it is called.
+    // A function has one copy of its variable for all calls.
     const auto [entry, is_new] = function_shared_.insert({first, 0});
     if (is_new) entry->second = builder.allocate_shared(declared.bytes(), declared.alignment);
     symbol = {Space::shared, entry->second};
@@ -156,7 +156,7 @@ std::vector<std::string> Parser::parse_names() {
   return names;
 }
 
-// A call becomes the function's body: its parameters are the caller's .param variables.
+// Replaces a call by the function's body, whose parameters are the caller's .param variables.
 void Parser::parse_call(Builder& builder) {
   const std::uint32_t line = peek().line;
   std::vector<std::string> results, arguments;
@@ -178,7 +178,7 @@ void Parser::parse_call(Builder& builder) {
   }
   if (!inlining_.insert(name).second) refuse(line, "recursion of '" + name + "'");
 
-  // All are looked up before any is declared: formal names may hide actual ones.
+  // Look up all names before declaring any: formal names may hide actual ones.
   std::vector<std::pair<std::string, Symbol>> bound;
   const auto bind = [&](const std::vector<Declaration>& formal,
                         const std::vector<std::string>& actual) {

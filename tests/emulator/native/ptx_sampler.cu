@@ -1,4 +1,4 @@
-// A kernel of many kinds of instruction, as the compiler makes them, to try the PTX emulator on.
+// A kernel with many kinds of instruction as the compiler makes them, for the PTX emulator.
 #include <cstdint>
 
 namespace {
@@ -17,7 +17,7 @@ __device__ __noinline__ std::uint32_t scale(std::uint32_t a, std::uint64_t b) {
 
 }  // namespace
 
-// XORs what all threads of a grid computed, in the last block to finish.
+// The last block to finish XORs the values of all threads of the grid.
 __global__ void __launch_bounds__(256, 2)
     sample(const __grid_constant__ Job job, std::uint32_t* out, std::uint32_t* total,
            unsigned* finished) {

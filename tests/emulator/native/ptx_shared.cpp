@@ -7,12 +7,12 @@
 namespace ptx {
 namespace {
 
-// The kinds of earlier access that an access may race with.
+// Which kinds of earlier access an access may race with.
 constexpr std::array<std::array<bool, 4>, 4> kConflicts = {{
-    {true, true, true, true},     // a weak write: with all
-    {true, false, true, false},   // a weak read: with writes
-    {true, true, false, false},   // a strong write: with weak accesses
-    {true, false, false, false},  // a strong read: with weak writes
+    {true, true, true, true},     // a weak write races with all
+    {true, false, true, false},   // a weak read races with writes
+    {true, true, false, false},   // a strong write races with weak accesses
+    {true, false, false, false},  // a strong read races with weak writes
 }};
 constexpr const char* kNames[] = {"store", "load", "atomic or strong store", "strong load"};
 

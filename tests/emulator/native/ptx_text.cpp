@@ -51,7 +51,7 @@ std::vector<Token> tokenize(const std::string& text) {
       i = end + 1;
     } else if (is_word_character(c)) {
       const std::size_t start = i;
-      // "::" is part of a modifier such as L1::no_allocate; ":" alone ends a label.
+      // "::" is part of a modifier such as L1::no_allocate. A single ":" ends a label.
       while (is_word_character(at(i)) || (at(i) == ':' && at(i + 1) == ':')) {
         i += at(i) == ':' ? 2 : 1;
       }

@@ -1,4 +1,4 @@
-// PTX text as tokens.
+// Splits PTX text into tokens.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct Token {
   bool is_number() const { return text[0] >= '0' && text[0] <= '9'; }
 };
 
-// Ends with an empty token.
+// The last token is empty.
 std::vector<Token> tokenize(const std::string& text);
 
 std::vector<std::string> split(const std::string& text, char separator);
@@ -25,7 +25,7 @@ std::string to_hex(std::uint64_t value);
 
 [[noreturn]] void refuse(std::uint32_t line, const std::string& message);
 
-// The value of an integer literal, in two's complement where `negative`.
+// Returns the value of an integer literal, in two's complement if `negative`.
 std::uint64_t parse_integer(const Token& token, bool negative);
 
 }  // namespace ptx

@@ -180,7 +180,7 @@ void Warp::wait_at_barrier(const Instruction& instruction, Mask lanes, std::uint
   if (!active) reschedule();
 }
 
-// Called when no group can run: an error if nothing outside of the warp can change that.
+// Called when no group can run. Throws if nothing outside of the warp can change that.
 void Warp::check_that_it_can_go_on() const {
   if (others.empty()) return;
   for (const Group& group : others) {
@@ -316,7 +316,7 @@ void Block::arrive(Warp& warp, Mask lanes, const Instruction& instruction, std::
   if (barrier >= barriers.size()) fault(lanes, "no barrier has number " + std::to_string(barrier));
   if (count % kLanes) fault(lanes, "a barrier's thread count is not a multiple of 32");
   Barrier& b = barriers[barrier];
-  // Threads count as whole warps: those that a last warp lacks arrive with its first lane.
+  // Threads count as whole warps: the missing threads of a last warp arrive with its first lane.
   const auto in_warps = static_cast<std::uint32_t>(warps.size()) * kLanes;
   const std::uint32_t expected = instruction.counted ? count : in_warps;
   if (!expected || expected > in_warps) fault(lanes, "a barrier's thread count is out of range");
@@ -343,7 +343,7 @@ void Block::arrive(Warp& warp, Mask lanes, const Instruction& instruction, std::
       const Instruction& waited = *group.instruction;
       if (waited.finish) waited.finish(other, waited, group.lanes, b);
     }
-    // The lanes that run now must stop where those released stand.
+    // The running lanes must stop at the place of the released lanes.
     if (other.active) other.reschedule();
   }
   b = {};

@@ -1,12 +1,13 @@
 // The state of a running grid: blocks, and their warps, which run in lockstep.
 //
-// Lanes that diverge become groups, each with its own program counter; the group with the lowest
-// one runs, and takes in the others as it reaches them. That serves any control flow. The .sync
+// Diverged lanes form groups, each with its own program counter. The group with the lowest program
+// counter runs, and joins the others as it reaches them, which serves any control flow. The .sync
 // instructions and barriers hold a group back until the lanes that they wait for have come.
 //
-// A lane of a register is undefined until something writes it. What is computed from undefined
-// values is undefined too (compilers leave such values where nobody looks at them); it is an error
-// to branch on one, to use one as an address or to store one anywhere but in local memory.
+// A lane of a register is undefined until something writes it. Values computed from undefined
+// values are undefined too, because compilers leave such values in registers that nothing reads. It
+// is an error to branch on an undefined value, to use it as an address, or to store it anywhere but
+// in local memory.
 #pragma once
 
 #include <array>
@@ -21,7 +22,7 @@
 
 namespace ptx {
 
-// An error of one lane; the run loop adds kernel, line and thread.
+// An error of one lane. The run loop adds the kernel, the line and the thread.
 struct Fault {
   int lane;
   std::string message;
@@ -41,7 +42,7 @@ class Random {  // splitmix64
   std::uint64_t state_;
 };
 
-// What all blocks of a launch share.
+// The state that all blocks of a launch share.
 struct Launch {
   const Kernel& kernel;
   Dim3 grid, block;
@@ -49,31 +50,31 @@ struct Launch {
   std::vector<std::uint8_t> parameters;
   Memory& memory;
   std::uint64_t instruction_limit;
-  std::uint32_t resident;  // blocks at a time
+  std::uint32_t resident;  // blocks that run at a time
   Random random;
   Statistics statistics;
-  std::uint64_t clock = 0;  // how often a kernel has read it
+  std::uint64_t clock = 0;  // the number of reads by kernels
 };
 
 struct Block;
 
 enum class Wait : std::uint8_t { nothing, lanes, barrier };
 
-// Lanes at the same place, which do not run now.
+// Lanes at the same place that do not run now.
 struct Group {
   std::uint32_t pc;
   Mask lanes;
   Wait wait;
   std::uint32_t barrier;
-  const Instruction* instruction;  // that waits
+  const Instruction* instruction;  // the instruction that waits
 };
 
 class Warp {
  public:
   Warp(Block& block, int number);
 
-  void start();  // a new block
-  // Runs until it waits or ends, or for so many instructions.
+  void start();  // starts a new block
+  // Runs until the warp waits or ends, or for `budget` instructions.
   void run(std::uint64_t budget);
   bool ended() const { return (existing & ~exited) == 0; }
   bool can_run() const;
@@ -107,23 +108,23 @@ class Warp {
       fault(bad, std::string("an undefined value as ") + use);
     }
   }
-  // The value of an operand that must be the same in all of these lanes.
+  // Returns the value of an operand that must be the same in all of these lanes.
   std::uint32_t uniform(Operand operand, Mask lanes, const char* use);
 
-  // --- Control flow; called by handlers, with pc at the next instruction.
+  // --- Control flow. Handlers call these with pc at the next instruction.
   void branch(Mask taken, std::uint32_t target);
   void exit(Mask lanes);
   // Lanes come to a .sync instruction that waits for the lanes `members` (one mask a lane). Calls
-  // `execute` for each set of lanes that is complete, and returns them all.
+  // `execute` for each complete set of lanes, and returns all of them.
   Mask gather(const Instruction& instruction, Mask lanes, const Mask* members,
               const std::function<void(Mask)>& execute);
-  // Lanes wait at a barrier of the block.
+  // Makes lanes wait at a barrier of the block.
   void wait_at_barrier(const Instruction& instruction, Mask lanes, std::uint32_t barrier);
   void reschedule();
 
-  // What a kernel can read of itself.
+  // Returns the value of a special register.
   std::uint64_t special(Special special, int lane) const;
-  // "block (0, 0, 0), thread (1, 0, 0)"
+  // Returns a text such as "block (0, 0, 0), thread (1, 0, 0)".
   std::string describe(int lane) const;
   std::string describe(const Instruction& instruction) const;
 
@@ -133,8 +134,8 @@ class Warp {
   std::uint32_t pc = 0;
   std::vector<Group> others;
   Clocks clocks;
-  std::vector<std::uint8_t> local;          // memory of lane 0, of lane 1...
-  std::vector<std::uint8_t> local_defined;  // a flag a byte
+  std::vector<std::uint8_t> local;          // the memory of lane 0, then of lane 1...
+  std::vector<std::uint8_t> local_defined;  // one flag for each byte
 
  private:
   struct alignas(64) Line {
@@ -145,7 +146,7 @@ class Warp {
 
   std::vector<Line> registers_;
   std::vector<Mask> defined_;
-  std::uint32_t limit_ = 0;  // where the next group stands
+  std::uint32_t limit_ = 0;  // the program counter of the next group
 };
 
 // One of a block's 16 barriers.
@@ -158,8 +159,8 @@ struct Barrier {
 struct Block {
   Block(Launch& launch, std::uint32_t slot);
 
-  void start(std::uint32_t index);  // the block with this number
-  // Runs one of its warps for a while; false when all have ended.
+  void start(std::uint32_t index);  // starts the block with this number
+  // Runs one of its warps for a while. Returns false when all have ended.
   bool step();
   void arrive(Warp& warp, Mask lanes, const Instruction& instruction, std::uint32_t barrier,
               std::uint32_t count, bool waits, Mask voters, Mask votes);

@@ -1,5 +1,5 @@
-// One call of the driver: counted, refused where a fault is injected or the context has failed, and
-// logged.
+// One call of the driver. It is counted and logged, and it fails if a fault is injected or the
+// context has failed.
 #pragma once
 
 #include <functional>
@@ -19,23 +19,24 @@ class Call {
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
-  // Takes the driver's mutex; throws Failure.
+  // Takes the driver's mutex. Throws Failure.
   void begin(Needs needs);
   CUresult end(const Failure& failure);
 
-  // The stream of a handle, or the legacy default stream.
+  // Returns the stream of a handle, or the legacy default stream.
   std::shared_ptr<Stream> stream(CUstream handle) const;
-  // Queues work behind the stream's earlier work and what else it must wait for.
+  // Queues work behind the stream's earlier work and behind `after`.
   Point queue(const std::shared_ptr<Stream>& stream, std::function<void()> run, Point after = {});
-  // What the schedule wants done now. Gives the mutex up: the last thing that a call does.
+  // Does the work that the schedule asks for now. Releases the mutex, so it is the last step of a
+  // call.
   void schedule(const Point& queued);
-  // Waits without the mutex; throws if the work failed.
+  // Waits without the mutex. Throws if the work failed.
   void wait(const Point& until, std::uint64_t pieces = kAll);
   void wait_all();
 
   Driver& driver;
   std::unique_lock<std::mutex> lock;
-  std::shared_ptr<Context> context;  // the current one, where the call needs one
+  std::shared_ptr<Context> context;  // the current context, if the call needs one
 
  private:
   void check_failed() const;
@@ -44,10 +45,10 @@ class Call {
   CUresult late_ = CUDA_SUCCESS;
 };
 
-// The calling thread's context stack, innermost last.
+// Returns the calling thread's context stack, innermost last.
 std::vector<std::uint64_t>& context_stack();
 
-// True if the call is to do nothing: it is counted then.
+// Returns true, and counts the call, if calls are to do nothing.
 inline bool is_null(Function function) {
   Driver& driver = Driver::get();
   if (!driver.settings[kNull].load(std::memory_order_relaxed)) return false;
@@ -67,12 +68,12 @@ CUresult call(Function function, Needs needs, const Body& body) {
   return call.end({CUDA_SUCCESS, ""});
 }
 
-// Throws INVALID_VALUE for `what` unless it holds.
+// Throws INVALID_VALUE with `what` unless the condition holds.
 inline void require(bool holds, const char* what) {
   if (!holds) throw Failure{CUDA_ERROR_INVALID_VALUE, what};
 }
 
-// What a handle stands for; throws INVALID_HANDLE.
+// Returns the object of a handle. Throws INVALID_HANDLE.
 template <class T>
 std::shared_ptr<T> find(const Handles<T>& handles, const void* handle, const char* what) {
   const auto found = handles.find(reinterpret_cast<std::uintptr_t>(handle));

@@ -1,4 +1,5 @@
-// What a test says to the stand-in driver, and what it asks it: see tests/emulator/standin_driver.py.
+// Functions by which a test controls the stand-in driver and reads its state: see
+// tests/emulator/standin_driver.py.
 
 #include <cstdio>
 #include <cstring>
@@ -136,7 +137,7 @@ std::string report(const Driver& driver, const std::string& section) {
 #pragma GCC visibility push(default)
 extern "C" {
 
-// JSON; valid until the calling thread's next report.
+// Returns JSON, which is valid until the calling thread's next report.
 const char* standin_report(const char* section) {
   thread_local std::string text;
   Driver& driver = Driver::get();
@@ -145,7 +146,7 @@ const char* standin_report(const char* section) {
   return text.c_str();
 }
 
-// False if there is no such setting.
+// Returns false if there is no such setting.
 bool standin_set(const char* name, std::int64_t value) {
   for (int i = 0; i < kSettings; ++i) {
     if (std::strcmp(kSettingNames[i], name) != 0) continue;
@@ -155,7 +156,7 @@ bool standin_set(const char* name, std::int64_t value) {
   return false;
 }
 
-// What every device has free from now on, whatever is allocated on it.
+// Sets the free memory of every device from now on, whatever is allocated on it.
 void standin_set_free_memory(std::int64_t bytes) {
   Driver& driver = Driver::get();
   std::lock_guard<std::mutex> lock(driver.mutex);
@@ -164,8 +165,8 @@ void standin_set_free_memory(std::int64_t bytes) {
   driver.settings[kFreeMemory] = bytes + static_cast<std::int64_t>(used);
 }
 
-// The call-th call from now fails; `scope` as in Scope. False if there is no such function, or none
-// that could fail late.
+// Makes the call-th call from now fail. `scope` is a Scope. Returns false if there is no such
+// function, or if it queues no work that could fail late.
 bool standin_inject(const char* name, int result, std::uint64_t call, int scope, bool late) {
   const int function = function_named(name);
   if (function < 0 || (late && !queues_work(static_cast<Function>(function)))) return false;
@@ -176,14 +177,15 @@ bool standin_inject(const char* name, int result, std::uint64_t call, int scope,
   return true;
 }
 
-// What compiled code of an architecture, 90 for sm_90, was compiled from. Forgotten at a reset.
+// Tells the PTX from which code for an architecture (90 for sm_90) was compiled. A reset forgets
+// it.
 void standin_add_compiled(const void* code, std::size_t bytes, const char* ptx, int architecture) {
   Driver& driver = Driver::get();
   std::lock_guard<std::mutex> lock(driver.mutex);
   driver.compiled.push_back({{static_cast<const char*>(code), bytes}, ptx, architecture});
 }
 
-// Forgets the faults that have not struck, and finds lost devices again.
+// Forgets the faults that have not struck, and restores lost devices.
 void standin_clear() {
   Driver& driver = Driver::get();
   std::lock_guard<std::mutex> lock(driver.mutex);
@@ -199,7 +201,8 @@ void standin_reset_log() {
   driver.launches.clear();
 }
 
-// As after loading, but that cuInit stays called: no contexts, no faults, the environment's settings.
+// Returns to the state after loading: no contexts, no faults, the environment's settings. Only
+// cuInit stays called.
 void standin_reset() {
   standin_reset_log();
   Driver& driver = Driver::get();
@@ -208,7 +211,7 @@ void standin_reset() {
   driver.restore_settings();
 }
 
-// When cuLaunchKernel was last entered, on CLOCK_MONOTONIC.
+// Returns the time of the last entry into cuLaunchKernel, on CLOCK_MONOTONIC.
 std::int64_t standin_last_launch_ns() { return Driver::get().last_launch_ns; }
 
 }  // extern "C"

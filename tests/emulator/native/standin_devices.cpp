@@ -1,4 +1,5 @@
-// Entry points of libcuda.so.1: errors, devices, contexts, and how the bindings find them all.
+// Entry points of libcuda.so.1 for errors, devices and contexts, and for the bindings to find them
+// all.
 
 #include <algorithm>
 #include <cstdio>
@@ -25,7 +26,7 @@ Device& device_of(Call& call, int ordinal) {
 struct Entry {
   const char* name;
   int since;
-  void* address;  // nullptr: a later version, which the stand-in does not have
+  void* address;  // nullptr for a later version, which the stand-in does not have
 };
 
 #define X(id, name, since, entry) extern "C" void entry_##id() __asm__(#entry);

@@ -1,4 +1,4 @@
-// Entry points of libcuda.so.1: memory, streams, events and modules.
+// Entry points of libcuda.so.1 for memory, streams, events and modules.
 
 #include <algorithm>
 #include <cstdio>
@@ -26,7 +26,7 @@ std::size_t free_bytes(const Call& call) {
   return std::max<std::int64_t>(call.driver.settings[kFreeMemory] - used, 0);
 }
 
-// The allocation that holds a range of device addresses.
+// Returns the allocation that holds a range of device addresses.
 std::shared_ptr<Allocation> on_device(const Call& call, std::uint64_t address, std::size_t bytes) {
   for (const auto* handles : {&call.context->device_memory, &call.context->host_memory})
     for (const auto& [key, allocation] : *handles)
@@ -34,7 +34,7 @@ std::shared_ptr<Allocation> on_device(const Call& call, std::uint64_t address, s
   throw Failure{CUDA_ERROR_INVALID_VALUE, "a range that is not in one allocation of the device"};
 }
 
-// The pinned allocation that holds a range of host memory, or none.
+// Returns the pinned allocation that holds a range of host memory, or none.
 std::shared_ptr<Allocation> pinned(const Call& call, const void* pointer, std::size_t bytes) {
   auto next = call.context->host_memory.upper_bound(number(pointer));
   if (next == call.context->host_memory.begin()) return nullptr;
@@ -45,8 +45,8 @@ std::shared_ptr<Allocation> pinned(const Call& call, const void* pointer, std::s
   return found;
 }
 
-// A copy reads its source and writes its destination when it runs, unless the host's side is
-// pageable: then the call reads the source, and waits until the destination is written.
+// A copy reads its source and writes its destination when it runs. If the host memory is pageable,
+// the call itself reads the source, and waits until the destination is written.
 void copy_to_device(Call& call, std::uint64_t to, const void* from, std::size_t bytes,
                     const std::shared_ptr<Stream>& stream, bool waits) {
   const auto target = on_device(call, to, bytes);
@@ -84,7 +84,7 @@ void set_memory(Call& call, std::uint64_t to, std::uint32_t value, std::size_t s
   }));
 }
 
-// What a poll answers: it does a piece of work each time, so that who polls long enough gets there.
+// Answers a poll. Each poll does a piece of work, so that a caller who polls long enough succeeds.
 void poll(Call& call, const Point& until) {
   if (until.stream->done >= until.position) return;
   call.wait(until, 1);
@@ -120,7 +120,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr* address, std::size_t bytes) {
     require(address && bytes > 0, "nothing to allocate");
     if (bytes > free_bytes(call)) throw Failure{CUDA_ERROR_OUT_OF_MEMORY, ""};
     Device& device = call.driver.devices[call.context->device];
-    // Aligned to the 256 bytes that a driver promises, and not by chance to more.
+    // Aligned to the 256 bytes that a driver promises, and never to more by chance.
     const std::uint64_t from = (device.next_address + kGap) / 512 * 512 + 256;
     const auto memory = std::make_shared<Allocation>(from, bytes, !setting(kNull));
     device.next_address = from + bytes;
@@ -157,7 +157,7 @@ CUresult cuMemHostAlloc(void** pointer, std::size_t bytes, unsigned flags) {
   });
 }
 
-// The address differs from the host's, though on many machines it would not: it has to be asked for.
+// The address differs from the host's: on many machines they are equal, but a caller must ask.
 CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* address, void* pointer, unsigned flags) {
   return call(kMemHostGetDevicePointer, Needs::kContext, [&](Call& call) {
     require(flags == 0, "flags");
@@ -338,11 +338,11 @@ CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned count,
                             CUjit_option* options, void** values) {
   return call(kModuleLoadDataEx, Needs::kContext, [&](Call& call) {
     char* error_log = nullptr;
-    void** error_log_bytes = nullptr;  // in: room; out: what was written, as a value
+    void** error_log_bytes = nullptr;  // in: the room; out: the bytes written
     for (unsigned i = 0; i < count; ++i) {
       if (options[i] == CU_JIT_ERROR_LOG_BUFFER) error_log = static_cast<char*>(values[i]);
       if (options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES) error_log_bytes = &values[i];
-      if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES) values[i] = nullptr;  // nothing to say
+      if (options[i] == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES) values[i] = nullptr;  // no information
     }
     std::string log;
     const auto report = [&] {

@@ -22,7 +22,8 @@ int max_threads(const ptx::KernelInfo& info) {
   return info.max_threads ? static_cast<int>(info.max_threads) : 1024;
 }
 
-// The newest PTX that a driver reads, 90 for 9.0. Drivers 12.6 and 12.5 read the same.
+// Returns the newest PTX version that a driver reads, 90 for 9.0. Drivers 12.6 and 12.5 read the
+// same.
 int newest_ptx(int driver_version) {
   const int major = driver_version / 1000, minor = driver_version % 1000 / 10;
   if (major <= 11) return 70 + minor;
@@ -30,7 +31,7 @@ int newest_ptx(int driver_version) {
   return 10 * (major - 4) + minor;
 }
 
-// The word after a directive, outside of comments that are lines; "" without one.
+// Returns the word after a directive, or "" if there is none. It skips lines that are comments.
 std::string directive(const std::string& text, const std::string& name) {
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
@@ -46,7 +47,7 @@ Failure refuse(std::string& log, CUresult result, const std::string& why) {
   return Failure{result, ""};
 }
 
-// The bytes of an ELF file, of which the driver is told the address alone.
+// Returns the size of an ELF file: the driver gets only its address.
 std::size_t elf_bytes(const void* image) {
   Elf64_Ehdr header;
   std::memcpy(&header, image, sizeof header);
@@ -55,7 +56,8 @@ std::size_t elf_bytes(const void* image) {
                                 header.e_phoff + std::size_t{header.e_phnum} * header.e_phentsize});
 }
 
-// The emulator runs no compiled code: it runs the PTX that a test says the code was compiled from.
+// Loads the PTX that a test names as the source of compiled code. The emulator runs no compiled
+// code.
 std::shared_ptr<ptx::Module> load_compiled(const void* image, int capability, std::string& log) {
   const std::size_t bytes = elf_bytes(image);
   for (const CompiledCode& code : Driver::get().compiled) {
@@ -67,7 +69,7 @@ std::shared_ptr<ptx::Module> load_compiled(const void* image, int capability, st
   throw refuse(log, CUDA_ERROR_INVALID_IMAGE, "compiled code that the stand-in was not told of");
 }
 
-// The memory of a context, as a kernel sees it.
+// The memory of a context as a kernel sees it.
 class View : public ptx::Memory {
  public:
   explicit View(std::vector<std::shared_ptr<Allocation>> memory) : memory_(std::move(memory)) {
@@ -120,7 +122,7 @@ std::shared_ptr<ptx::Module> load_image(const void* image, int driver_version, i
                  "Unsupported .version " + version + "; current version is '" +
                      std::to_string(newest / 10) + "." + std::to_string(newest % 10) + "'");
   int architecture = 0;
-  char suffix = 0;  // sm_90a is for 9.0 alone
+  char suffix = 0;  // sm_90a runs on 9.0 only
   const int parts = std::sscanf(target.c_str(), "sm_%d%c", &architecture, &suffix);
   if (parts < 1) throw refuse(log, CUDA_ERROR_INVALID_PTX, "Missing .target directive");
   if (architecture > capability || (suffix == 'a' && architecture != capability))

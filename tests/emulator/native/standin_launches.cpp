@@ -1,4 +1,4 @@
-// Entry points of libcuda.so.1: launches, alone and as graphs of one launch each.
+// Entry points of libcuda.so.1 for launches, alone and in graphs of one launch each.
 
 #include <cstring>
 #include <utility>
@@ -31,7 +31,7 @@ KernelLaunch read_node(const Call& call, const CUDA_KERNEL_NODE_PARAMS* node) {
   return launch;
 }
 
-// Puts a launch into a stream. Its parameters are those of now, its memory is what there is now.
+// Queues a launch in a stream, with the present parameters and the present allocations.
 Point queue_launch(Call& call, const KernelLaunch& launch, const std::shared_ptr<Stream>& stream) {
   std::vector<std::shared_ptr<Allocation>> memory;
   for (const auto& [key, allocation] : call.context->device_memory) memory.push_back(allocation);
@@ -101,7 +101,7 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec* handle, CUgraph graph, unsigne
     require(handle && flags == 0, "flags");
     require(from->node, "an empty graph");
     *handle = as<CUgraphExec>(call.driver.handle());
-    // A copy: what becomes of the graph does not change it.
+    // Copy the graph, which may change or go later.
     const auto made = std::make_shared<GraphExec>(GraphExec{from->node, from->launch, {}});
     call.context->graph_execs.emplace(number(*handle), made);
   });
@@ -116,7 +116,7 @@ CUresult cuGraphExecKernelNodeSetParams_v2(CUgraphExec handle, CUgraphNode node,
     bool lives = false;
     for (const auto& [key, graph] : call.context->graphs) lives |= graph->node == exec->node;
     require(known && lives, "a node that the graph does not have, or no more");
-    exec->launch = read_node(call, parameters);  // of later launches, not of those in a stream
+    exec->launch = read_node(call, parameters);  // for later launches, not for queued ones
   });
 }
 
@@ -125,8 +125,8 @@ CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream) {
   if (is_null(kGraphLaunch)) return CUDA_SUCCESS;
   return call(kGraphLaunch, Needs::kContext, [&](Call& call) {
     const auto exec = find(call.context->graph_execs, handle, "instantiated graph");
-    // A driver would make the second launch wait for the first, in whatever stream: no lane means
-    // to share its graph with another.
+    // A driver would make the second launch wait for the first, in whatever stream. The engine's
+    // lanes never share a graph, so this is an error.
     require(!exec->last.stream || exec->last.stream->done >= exec->last.position,
             "a graph that still runs");
     exec->last = queue_launch(call, exec->launch, call.stream(stream));

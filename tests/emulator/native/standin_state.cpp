@@ -11,7 +11,7 @@
 namespace standin {
 namespace {
 
-// No processor takes addresses from here on: who follows a device pointer on the host crashes.
+// No processor maps addresses from here on: a device pointer that is used on the host crashes.
 constexpr std::uint64_t kDeviceSpace = std::uint64_t{1} << 48;
 constexpr std::uint64_t kDeviceStride = std::uint64_t{1} << 44;
 constexpr std::uint64_t kMappedSpace = kDeviceSpace + (std::uint64_t{1} << 47);
@@ -100,7 +100,7 @@ void Driver::destroy(std::uint64_t handle) {
       {context->graphs.size(), "graph"},
       {context->graph_execs.size(), "instantiated graph"},
   };
-  // From a context that has failed nothing can be freed but by destroying it.
+  // After a failure nothing can be freed but by destroying the context.
   const bool failed = context->failed != CUDA_SUCCESS || device.lost != CUDA_SUCCESS;
   for (const auto& [count, what] : left)
     if (count > 0 && !failed) leaks.push_back(plural(count, what) + " left in a destroyed context");
@@ -130,9 +130,10 @@ std::int64_t now_ns() {
   return std::int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
 }
 
-// Two streams may wait for each other's earlier work, and two threads do the work of both. So a
-// thread waits for a piece of work and not for the thread that does it, which may go on to pieces that
-// wait for this thread. A piece waits for pieces queued before it only: that cannot close a ring.
+// Two streams may wait for each other's earlier work, and two threads may do the work of both. So a
+// thread waits for a piece of work, not for the thread that does it: that thread may go on to
+// pieces that wait for this one. A piece waits only for pieces that were queued before it, so no
+// ring can close.
 void work(const Point& until, std::uint64_t pieces) {
   Driver& driver = Driver::get();
   Stream& stream = *until.stream;

@@ -1,10 +1,9 @@
-// What the stand-in driver knows: its settings, devices, contexts and what lives in them, the work
-// that waits in streams, the faults to inject, and what it has seen so far.
+// The state of the stand-in driver: its settings, the devices, the contexts and their objects, the
+// work that waits in streams, the faults to inject, and the record of past calls.
 //
-// Nothing runs when it is queued. By default work is done as late as the API allows: when somebody
-// waits for it, on the thread that waits. So an engine that reads an answer too early, reuses a
-// staging buffer that a copy still needs, or forgets that one stream must wait for another gets wrong
-// bytes every time, and not once in a while.
+// No work runs when it is queued. By default it runs as late as the API allows: when a thread waits
+// for it, on that thread. So an engine that reads an answer too early, reuses a staging buffer that
+// a copy still needs, or forgets to make one stream wait for another gets wrong bytes every time.
 #pragma once
 
 #include <atomic>
@@ -23,7 +22,8 @@
 
 namespace standin {
 
-// Every function, as cuda.bindings calls it; the version since which it means `entry`; `entry`.
+// Every function as cuda.bindings calls it, the first driver version in which the name means
+// `entry`, and `entry`.
 #define STANDIN_FUNCTIONS(X) \
   X(kGetErrorString, "cuGetErrorString", 6000, cuGetErrorString) \
   X(kGetErrorName, "cuGetErrorName", 6000, cuGetErrorName) \
@@ -91,7 +91,8 @@ enum Function {
 };
 extern const char* const kFunctionNames[kFunctions];
 
-// Settings: identifier, name, initial value. The environment variable STANDIN_<NAME> overrides it.
+// Settings: identifier, name, initial value. The environment variable STANDIN_<NAME> overrides the
+// value.
 #define STANDIN_SETTINGS(X) \
   X(kDevices, "devices", 1) \
   X(kComputeCapability, "compute_capability", 80) \
@@ -117,19 +118,20 @@ enum Setting {
 };
 extern const char* const kSettingNames[kSettings];
 
-// kLate: when somebody waits for it. kEager: at once. kRandom: any part of it at any call.
+// kLate runs work when a thread waits for it, kEager at once, and kRandom runs any part of it at
+// any call.
 enum Schedule { kLate, kEager, kRandom };
 
 constexpr int kMaxDevices = 4;
-constexpr std::uint8_t kPoison = 0xA5;  // fresh memory
+constexpr std::uint8_t kPoison = 0xA5;  // fills fresh memory
 
-// A call's result other than success. With a reason it is the caller's own fault.
+// A result other than success. With a reason it is the caller's own fault.
 struct Failure {
   CUresult result;
   std::string reason;
 };
 
-// Memory of a device, or pinned memory of the host.
+// Memory of a device, or pinned host memory.
 struct Allocation {
   Allocation(std::uint64_t address, std::size_t bytes, bool poisoned);
   ~Allocation();
@@ -140,14 +142,14 @@ struct Allocation {
     return from >= address && from - address <= bytes && count <= bytes - (from - address);
   }
 
-  std::uint64_t address;  // on the device; 0 for host memory that it cannot see
+  std::uint64_t address;  // on the device; 0 for host memory that the device cannot see
   std::size_t bytes;
   std::uint8_t* host;
 };
 
 struct Stream;
 
-// The end of a piece of work: it is done when `position` pieces of the stream are.
+// The end of a piece of work, which comes when `position` pieces of the stream are done.
 struct Point {
   std::shared_ptr<Stream> stream;
   std::uint64_t position = 0;
@@ -158,19 +160,19 @@ struct Work {
   std::function<void()> run;
 };
 
-struct Context;  // destroy() undoes the ring of streams and their context
+struct Context;  // destroy() breaks the ring of streams and their context
 
 struct Stream {
   std::shared_ptr<Context> context;
-  bool blocking;         // waits for the legacy default stream, and it for this one
-  bool running = false;  // a thread does its work
+  bool blocking;         // it waits for the legacy default stream, which waits for it
+  bool running = false;  // true while a thread does its work
   std::deque<Work> queue;
   std::uint64_t queued = 0, done = 0;
 };
 
 struct Event {
   bool timed;
-  Point point;  // of the last record; without a stream: never recorded
+  Point point;  // of the last record; without a stream if there was none
   std::shared_ptr<std::int64_t> time_ns;
 };
 
@@ -181,7 +183,7 @@ struct LoadedFunction {
 
 struct LoadedModule {
   std::shared_ptr<ptx::Module> module;
-  std::vector<std::uint64_t> functions;  // handles given out
+  std::vector<std::uint64_t> functions;  // the handles of its kernels
 };
 
 struct KernelLaunch {
@@ -193,14 +195,14 @@ struct KernelLaunch {
 
 // A graph of one launch.
 struct Graph {
-  std::uint64_t node = 0;  // handle, or 0
+  std::uint64_t node = 0;  // handle, or 0 if there is none
   KernelLaunch launch;
 };
 
 struct GraphExec {
   std::uint64_t node;
   KernelLaunch launch;
-  Point last;  // launch of it
+  Point last;  // the end of its last launch
 };
 
 template <class T>
@@ -209,7 +211,7 @@ using Handles = std::map<std::uint64_t, std::shared_ptr<T>>;
 struct Context {
   int device = 0;
   unsigned retains = 1;
-  CUresult failed = CUDA_SUCCESS;  // sticky
+  CUresult failed = CUDA_SUCCESS;  // it stays set
   std::shared_ptr<Stream> legacy;
   Handles<Stream> streams;
   Handles<Event> events;
@@ -228,18 +230,18 @@ struct Device {
   std::size_t used = 0;
 };
 
-// How much fails with an injected fault.
+// The part of the state that fails with an injected fault.
 enum class Scope { kCall, kContext, kDevice };
 
 struct Fault {
   Function function;
-  std::uint64_t calls;  // the one that fails, counted from 1
+  std::uint64_t calls;  // the number of the failing call, counted from 1
   CUresult result;
   Scope scope;
-  bool late;  // the call succeeds; the work that it queues fails
+  bool late;  // the call succeeds, and the work that it queues fails
 };
 
-// Compiled code that a test says what it was compiled from.
+// Compiled code, with the PTX that a test names as its source.
 struct CompiledCode {
   std::string bytes, ptx;
   int architecture;  // 90 for sm_90
@@ -256,7 +258,7 @@ struct LogEntry {
   int thread;
 };
 
-// All state; everything that is not atomic is guarded by `mutex`.
+// The whole state. `mutex` guards everything that is not atomic.
 struct Driver {
   Driver();
   static Driver& get();  // never destroyed: threads may still call when the process exits
@@ -269,10 +271,10 @@ struct Driver {
   std::atomic<std::int64_t> settings[kSettings];
   std::atomic<std::uint64_t> counts[kFunctions];
   std::atomic<std::int64_t> last_launch_ns{0};
-  std::atomic<std::uint64_t> epoch{0};  // of reset(), which empties all threads' context stacks
+  std::atomic<std::uint64_t> epoch{0};  // counts resets, which empty all context stacks
 
   std::mutex mutex;
-  std::condition_variable progress;  // of the work in any stream
+  std::condition_variable progress;  // tells that work is done in any stream
   bool initialized = false;
   Device devices[kMaxDevices];
   Handles<Context> contexts;
@@ -294,9 +296,10 @@ std::int64_t now_ns();
 constexpr std::uint64_t kAll = ~std::uint64_t{0};
 
 // Does a stream's work up to a position, or waits while another thread does it. With a number of
-// pieces does at most that many, and waits for no other thread. Without the driver's mutex.
+// pieces it does at most that many, and waits for no other thread. The caller does not hold the
+// driver's mutex.
 void work(const Point& until, std::uint64_t pieces = kAll);
-// All work of a context. Without the driver's mutex.
+// Does all work of a context. The caller does not hold the driver's mutex.
 void work_all(Context& context);
 
 }  // namespace standin

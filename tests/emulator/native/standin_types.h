@@ -1,12 +1,12 @@
 // The types and numbers of the CUDA driver API that the stand-in driver needs, so that it builds
-// where no CUDA toolkit is. With STANDIN_CUDA_H they come from cuda.h, which so checks the numbers
-// here and the signatures of the entry points.
+// without a CUDA toolkit. With STANDIN_CUDA_H they come from cuda.h, which then checks these
+// numbers and the signatures of the entry points.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-// Every result that the stand-in returns by itself or that a test may want injected.
+// Every result that the stand-in returns by itself or that a test may inject.
 #define STANDIN_RESULTS(X) \
   X(CUDA_SUCCESS, 0, "no error") \
   X(CUDA_ERROR_INVALID_VALUE, 1, "invalid argument") \
@@ -44,7 +44,7 @@
     "system has unsupported display driver / cuda driver combination") \
   X(CUDA_ERROR_UNKNOWN, 999, "unknown error")
 
-// The device attributes that it knows: name, number, and value by the settings of standin_state.h.
+// The known device attributes: name, number, and value by the settings of standin_state.h.
 #define STANDIN_ATTRIBUTES(X) \
   X(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK, 1, 1024) \
   X(CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, 2, 1024) \

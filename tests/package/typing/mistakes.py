@@ -1,4 +1,4 @@
-"""Mistakes that a type checker must find: one that it does not find is an error here.
+"""Mistakes that type checkers must find. A mistake that a checker misses is an error here.
 
 Each line names the error of mypy, then that of pyright.
 """

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""What each launch of an engine would be given: the packed keys, chunk by chunk."""
+"""The packed keys that an engine passes to each launch, chunk by chunk."""
 
 from libc.stdint cimport uint8_t
 

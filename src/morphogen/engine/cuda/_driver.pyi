@@ -1,4 +1,4 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """The CUDA driver, as the GPU engine sees it: objects that own what they free, calls that raise.
 
 Objects are made, and their methods called, in a context that `Context.enter` made current; they

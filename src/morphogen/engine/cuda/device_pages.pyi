@@ -1,4 +1,4 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """The pages in a device's memory, each padded with zeros to whole vectors of 16 bytes."""
 
 from collections.abc import Callable

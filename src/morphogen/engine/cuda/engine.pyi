@@ -1,4 +1,4 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """The GPU engine: one launch of a page kernel for every chunk of queries."""
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """A lane: a stream of the device, with the buffers of the chunk that is in it."""
 
 from morphogen.engine.cuda._driver import Context

@@ -1,4 +1,4 @@
-# Made by tools/make_stubs.py from the module's source.
+# Made by tools/release/make_stubs.py from the module's source.
 """A page kernel: what a chunk of up to so many keys is launched with."""
 
 from morphogen.engine.cuda._driver import Context, Module

@@ -1,0 +1,127 @@
+"""What the page kernels cost on a GPU, read from what ptxas makes of the committed PTX.
+
+No GPU is needed. These are bounds on speed: whether the registers let enough threads run, whether
+anything spills, what the loop over the pages executes for 16 bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import make_ptx
+
+from . import sass
+
+ROOT = Path(__file__).resolve().parents[2]
+PTX = ROOT / "kernels" / "ptx" / "page_scan.compute_80.ptx"
+ARCHITECTURES = ("sm_80", "sm_90")
+VECTOR_BITS = 128
+
+# One multiprocessor of any device from compute capability 8.0 to 9.0, but for the threads (8.6 and
+# 8.9 take fewer): four schedulers, each with a quarter of the registers, given out in units.
+SCHEDULERS = 4
+REGISTERS = 65536
+REGISTER_UNIT = 256
+WARP_THREADS = 32
+MAX_WARPS = 64
+
+Counts = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Paths of the pinned ptxas, and of any nvdisasm."""
+
+    ptxas: str
+    nvdisasm: str
+
+    @classmethod
+    def find(cls) -> Tools:
+        ptxas, nvdisasm = make_ptx.find_tool("ptxas"), make_ptx.installed("nvdisasm")
+        if ptxas is None or not nvdisasm:
+            raise NotImplementedError(f"needs ptxas {make_ptx.RELEASE} and nvdisasm")
+        return cls(ptxas, nvdisasm[0])
+
+
+def count_all() -> dict[str, Counts]:
+    """The counts of each kernel, by architecture and name."""
+    tools = Tools.find()
+    return {
+        f"{architecture} {name}": counts
+        for architecture in ARCHITECTURES
+        for name, counts in sorted(count_kernels(tools, PTX, architecture).items())
+    }
+
+
+def count_kernels(tools: Tools, ptx: Path, architecture: str) -> dict[str, Counts]:
+    """The counts of each kernel in a file of PTX."""
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = str(Path(folder, "kernels.cubin"))
+        command = [tools.ptxas, "--verbose", f"--gpu-name={architecture}", "-o", cubin, str(ptx)]
+        log = subprocess.run(command, capture_output=True, text=True, check=True)
+        code = subprocess.run(
+            [tools.nvdisasm, "--print-code", cubin], capture_output=True, text=True, check=True
+        )
+    resources = count_resources(log.stderr, ptx.read_text())
+    return {
+        name: resources[name] | count_code(name, lines)
+        for name, lines in sass.parse_kernels(code.stdout).items()
+    }
+
+
+def count_resources(log: str, ptx: str) -> dict[str, Counts]:
+    """What `ptxas --verbose` reports of each kernel, functions that it calls included."""
+    found: dict[str, Counts] = {}
+    threads = dict(re.findall(r"\.entry (\w+)\([^{]*?\.maxntid (\d+)", ptx))
+    for part in re.split(r"Compiling entry function '", log)[1:]:
+        name = part.split("'")[0]
+
+        def total(pattern: str, part: str = part) -> int:
+            return sum(map(int, re.findall(pattern, part)))
+
+        registers = total(r"Used (\d+) registers")
+        found[name] = {
+            "registers": registers,
+            "threads a multiprocessor": threads_that_fit(registers, int(threads[name])),
+            "shared bytes": total(r"(\d+) bytes smem"),
+            "spilled and stack bytes": total(r"(\d+) bytes (?:spill|stack frame)"),
+        }
+    return found
+
+
+def threads_that_fit(registers: int, block_threads: int) -> int:
+    """How many threads a multiprocessor's registers hold, in whole blocks."""
+    of_a_warp = -(-registers * WARP_THREADS // REGISTER_UNIT) * REGISTER_UNIT
+    warps = min(MAX_WARPS, SCHEDULERS * (REGISTERS // SCHEDULERS // of_a_warp))
+    return warps * WARP_THREADS // block_threads * block_threads
+
+
+def count_code(name: str, lines: list[str]) -> Counts:
+    """What only a kernel's disassembly says."""
+    blocks = sass.parse_blocks(lines)
+    everything = [i for block in blocks for i in block.instructions]
+    counts: Counts = {"local accesses": sum(i.opcode in ("LDL", "STL") for i in everything)}
+    loops = [loop for loop in sass.find_loops(blocks) if loop.loads()]
+    if not loops:
+        return counts
+
+    # Nearly all pages go through the loop with the most loads; of two, that without conditions, and
+    # of two such, the inner one.
+    def importance(loop: sass.Loop) -> tuple[int, int, int]:
+        conditional = sum(i.conditional for i in loop.loads())
+        return len(loop.loads()), -conditional, loop.depth
+
+    main = max(loops, key=importance)
+    counts["instructions a load"] = round(main.length() / len(main.loads()), 2)
+    scan = re.fullmatch(r"morphogen_scan_(\d+)", name)
+    if scan:
+        # A scan loads nothing but pages, in loops or after an unrolled one.
+        loads = [i for i in everything if i.opcode in sass.GLOBAL_LOADS]
+        counts["loads narrower than 16 bytes"] = sum(i.bits != VECTOR_BITS for i in loads)
+        vectors = sum(i.bits for i in main.loads()) / VECTOR_BITS * int(scan[1])
+        counts["LOP3 for 16 bytes and a key"] = round(main.opcodes().get("LOP3", 0) / vectors, 3)
+    return counts

@@ -1,0 +1,77 @@
+"""``morphogen demo``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from morphogen.checks import needs_extra
+from morphogen.cli.arguments import add_device, int_list
+from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.progress import StagedProgress, stage
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SUMMARY = "fetch pages of a file privately, several ways, and compare them"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help="default: a large file of the Python installation"
+    )
+    parser.add_argument(
+        "--fetch",
+        type=int_list,
+        metavar="0,7,...",
+        help="pages to fetch, 3 a query (default: 24 spread over the file)",
+    )
+    parser.add_argument(
+        "--page-size", type=int, default=4096, metavar="BYTES", help="default: 4096"
+    )
+    parser.add_argument(
+        "--lookups",
+        action=argparse.BooleanOptionalAction,
+        help="also start two servers and look keys up (default: where no FILE is given)",
+    )
+    add_device(parser, "auto")
+
+
+def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
+    """Run the demo, print what it did, and say whether every page and value was right."""
+    import morphogen.cli.show as show
+    import morphogen.demo as demo
+
+    result = demo.run_demo(
+        args.file,
+        page_size=args.page_size,
+        indices=args.fetch,
+        device=args.device,
+        progress=stage(progress, "measuring"),
+        upload=stage(progress, "uploading"),
+    )
+    data = result.as_dict()
+    lookups, skipped = None, ""
+    if args.lookups or (args.lookups is None and args.file is None):
+        try:
+            with needs_extra("client,server"):
+                import morphogen.demo.lookup as demo_lookup
+        except ModuleNotFoundError as error:
+            if args.lookups:
+                raise
+            skipped = str(error)
+            data["lookups"] = {"skipped": skipped}
+        else:
+            lookups = demo_lookup.run_lookup_demo(stage(progress, "looking up"), device=args.device)
+            data["lookups"] = lookups.as_dict()
+
+    def show_all(console: Console) -> None:
+        show.show_demo(result, console)
+        if lookups is not None:
+            show.show_lookups(lookups, console)
+        elif skipped:
+            console.print(f"\nNo private lookups: {skipped}", style="yellow")
+
+    print_result(data, show_all)
+    return FAILED if result.differing or (lookups is not None and not lookups.ok) else OK

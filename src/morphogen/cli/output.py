@@ -1,0 +1,49 @@
+"""What a command gives back: its exit code, and its result for programs or for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+OK, FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+EXIT_CODES = """\
+exit codes:
+  0    done, and every answer was right
+  1    an answer differed, or a check failed
+  2    wrong usage or bad input, with the reason on stderr
+  130  interrupted
+"""
+
+# Shows a result to people.
+Show = Callable[["Console"], None]
+# Prints a result: its data for programs, or what a function shows for people.
+PrintResult = Callable[[dict[str, Any], Show], None]
+
+_PLAIN_WIDTH = 100
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """Print a result for programs."""
+    print(json.dumps(data, indent=2))
+
+
+def print_text(show: Show) -> None:
+    """Print a result for people."""
+    from rich.console import Console
+
+    # Names of files and words of pages are printed: they must not be read as markup.
+    console = Console(
+        markup=False,
+        highlight=False,
+        emoji=False,
+        width=None if sys.stdout.isatty() else _PLAIN_WIDTH,
+    )
+    # Captured, because rich turns a broken pipe into exit code 1, which means something else here.
+    with console.capture() as captured:
+        show(console)
+    sys.stdout.write(captured.get())
