@@ -2,8 +2,8 @@
 
     python asv_bench/gpu_results.py --results asv_bench/results --machine nvidia-h100-80gb-hbm3
 
-A machine with a GPU may have no more than a copy of the files: `asv run` would ask for the
-repository, this takes the commit's hash.
+A machine with a GPU may have only a copy of the files. `asv run` needs the repository; this
+program takes the commit's hash.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from asv.results import Results  # type: ignore[import-untyped]
 from asv.runner import run_benchmarks  # type: ignore[import-untyped]
 
 FOLDER = Path(__file__).resolve().parent
-# asv's own name for it has the interpreter's path in it.
+# asv's own name has the interpreter's path in it.
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 
 
 def find_commit(name: str) -> tuple[str, int]:
-    """A commit's hash and its date. Without the repository a whole hash is believed, dated now."""
+    """Return a commit's hash and date. Without the repository take a whole hash, dated now."""
     command = ["git", "-C", str(FOLDER), "log", "-1", "--format=%H %ct", name]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode == 0:
@@ -61,7 +61,7 @@ def main() -> None:
     facts = {**machine.__dict__, "python": PYTHON}
     results = Results(facts, {}, commit, 1000 * date, PYTHON, f"existing-py{PYTHON}", {})
     run_benchmarks(benchmarks, environment, results, show_stderr=True)
-    # asv has None for what failed, and NaN for what does not apply.
+    # asv has None for a failure, and NaN for a benchmark that does not apply.
     missing = {
         name
         for name, benchmark in benchmarks.items()

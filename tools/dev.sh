@@ -4,9 +4,9 @@
 #     tools/dev.sh              then: . .venv/bin/activate
 #     tools/dev.sh --no-hooks   leaves git's hooks as they are
 #
-# The package in it is an editable install: changed Python counts at once, changed C++, CUDA and Cython
-# after this command once more, which compiles what changed (the build stays in build/dev).
-# CXX, CXXFLAGS and PYTHON (default: python3) count when .venv and build/dev are made.
+# It holds the package as an editable install. Changed Python takes effect at once. Changed C++, CUDA and
+# Cython take effect after this command, which compiles changed files only (the build stays in build/dev).
+# CXX, CXXFLAGS and PYTHON (default: python3) take effect when .venv and build/dev are made.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "$*" in
@@ -17,7 +17,7 @@ python=.venv/bin/python
 pip=("$python" -m pip --disable-pip-version-check install --quiet)
 
 [ -x "$python" ] || "${PYTHON:-python3}" -m venv .venv
-# What a build gets from pip for itself alone, and the compiler of the page kernels, must be there first.
+# Install the build's requirements and nvcc first: the build below is not isolated, so pip brings none.
 mapfile -t requirements < <("$python" - <<'REQUIREMENTS'
 import tomllib
 with open("pyproject.toml", "rb") as file:
@@ -27,11 +27,11 @@ print(*settings["project"]["optional-dependencies"]["kernels"], sep="\n")
 REQUIREMENTS
 )
 "${pip[@]}" "${requirements[@]}" cmake ninja
-# With the requirements once more: pip must not put a newer version in place of a pinned one.
+# Name the requirements again, so that pip does not replace a pinned version by a newer one.
 PATH="$PWD/.venv/bin:$PATH" "${pip[@]}" --no-build-isolation --config-settings=build-dir=build/dev \
   --editable '.[dev]' "${requirements[@]}"
 
-# nvcc looks for its parts beside itself, so it is called where it lies, not linked to.
+# nvcc looks for its parts beside itself, so a script calls it in its folder; a link does not work.
 for tool in .venv/lib/python3.*/site-packages/nvidia/cu13/bin/{nvcc,nvdisasm,ptxas}; do
   printf '#!/bin/sh\nexec "%s" "$@"\n' "$PWD/$tool" >".venv/bin/${tool##*/}"
   chmod +x ".venv/bin/${tool##*/}"

@@ -1,6 +1,6 @@
 """The scan on a GPU: its cost against a pure read, and the speed-up of batches. Else n/a.
 
-GPU_CHECK_PAGES and GPU_CHECK_MAX_PAGES make the tables smaller where the GPU is a stand-in.
+GPU_CHECK_PAGES and GPU_CHECK_MAX_PAGES make the tables smaller, for a stand-in GPU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ ROUNDS = 21
 timeout = 300
 
 
-# Called in setup: there, asv takes a NotImplementedError for n/a. Cached, as asv sets up often.
+# setup calls this, because there asv takes a NotImplementedError for n/a. The result is cached
+# because asv sets up often.
 @functools.cache
 def open_table(name: str) -> CudaEngine:
     status = mg.driver_status()
@@ -39,10 +40,10 @@ def open_table(name: str) -> CudaEngine:
     from morphogen.engine.cuda import CudaEngine
 
     device = next(device for device in status.devices if device.usable)
-    # A sixteenth is left for the driver and the engine's own buffers.
+    # Leave a sixteenth for the driver and the engine's own buffers.
     most = device.memory // 16 * 15 // PAGE_SIZE
     num_pages = most if TABLES[name] == "max" else int(TABLES[name])
-    # Addresses without memory: the GPU makes the pages itself.
+    # These are addresses without memory: the GPU makes the pages itself.
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     unbacked = mmap.mmap(-1, num_pages * PAGE_SIZE, flags=flags, prot=mmap.PROT_READ)
     pages = np.frombuffer(unbacked, dtype=np.uint8).reshape(num_pages, PAGE_SIZE)

@@ -1,7 +1,7 @@
 """The host's time from `answer()` to the launch, through the real engine and bindings.
 
-The driver is the stand-in that the tests build, with kernels, copies and waits switched off: no GPU
-is needed.
+The driver is the stand-in that the tests build, with kernels, copies and waits switched off, so no
+GPU is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from standin_driver import StandIn
 
 TESTS = Path(__file__).resolve().parents[2] / "tests"
-# Where pytest keeps what the tests compile, so that it is not compiled twice.
+# The folder where pytest keeps compiled libraries of the tests, so that none is compiled twice.
 BUILT = TESTS.parent / ".pytest_cache" / "d" / "native"
 NUM_PAGES, PAGE_SIZE = 65_536, 4_096
 CALLS = 100
@@ -31,7 +31,7 @@ timeout = 300
 
 
 def open_driver() -> StandIn:
-    """The stand-in, loaded in this process before the bindings look for a driver."""
+    """Load the stand-in in this process, before the bindings look for a driver."""
     sys.path += [str(TESTS / "emulator"), str(TESTS / "support"), str(TESTS)]
     import standin_driver
 
@@ -45,7 +45,7 @@ def open_driver() -> StandIn:
 
 
 def open_table() -> mg.Engine:
-    """The GPU engine over a table that nobody fills: the driver does nothing."""
+    """Open the GPU engine over empty pages: the driver does nothing."""
     pages = np.zeros((NUM_PAGES, PAGE_SIZE), dtype=np.uint8)
     return mg.open_engine(mg.PageMatrix(pages), device="cuda:0")
 

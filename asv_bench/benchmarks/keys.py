@@ -1,4 +1,4 @@
-"""Keys: expansion, generation, and packing for a launch. Costs, in times of a fixed loop."""
+"""Keys: expansion, generation, and packing for a launch. Costs are in times of a fixed loop."""
 
 from __future__ import annotations
 

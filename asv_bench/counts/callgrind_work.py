@@ -1,10 +1,10 @@
-"""The calls whose instructions callgrind counts. Run by callgrind.py, under valgrind, as a program.
+"""The calls whose instructions callgrind counts. callgrind.py runs this program under valgrind.
 
     python callgrind_work.py LIBRARY INSTRUCTION_SET
 
-Each kind of work runs a few times unwatched for the caches' sake, then REPEATS times within one
-region, which callgrind writes to a file of its own. The region "nothing" has the cost of the region
-itself.
+Each kind of work first runs a few times without a count, to fill the caches. Then it runs REPEATS
+times within one region, and callgrind writes the region to a file. The region "nothing" has the
+cost of the region itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import morphogen as mg
 from morphogen.engine.cpu import CpuEngine
 
-# Eight times the simulated last cache (callgrind.py), so that a pass over them can't hide there.
+# The pages are eight times the simulated last cache (callgrind.py), so every pass over them shows.
 NUM_PAGES, PAGE_SIZE = 2_048, 4_096
 KEY_PAGES = 2**25
 ENTROPY = bytes(range(48))
@@ -35,7 +35,7 @@ def repeats(name: str) -> int:
 
 
 def make_batch(num_pages: int, queries: int, keys: int) -> list[mg.Query]:
-    """Keys that are the same in every run."""
+    """Make a batch of keys that are the same in every run."""
     random = np.random.default_rng(1)
 
     def make_key() -> bytes:

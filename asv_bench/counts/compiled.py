@@ -1,4 +1,4 @@
-"""Compiles the little C++ that some counts need. Not applicable without a compiler."""
+"""Compiles the C++ that some counts need. Without a compiler they are not applicable."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def compile_library(name: str, folder: Path) -> Path:
 
 
 def load_python_library(name: str, folder: Path) -> ctypes.PyDLL:
-    """The same, loaded for calls that hold the interpreter's lock."""
+    """Compile and load a library for calls that hold the interpreter's lock."""
     return ctypes.PyDLL(str(compile_library(name, folder)))

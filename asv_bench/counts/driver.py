@@ -1,6 +1,6 @@
-"""What the host does for a batch on the GPU path: launches, driver calls, Python's allocations.
+"""Counts of a batch on the GPU path: launches, driver calls, allocations of Python.
 
-Counted over the stand-in driver, in a process that has loaded no other: no GPU is needed.
+They are counted over the stand-in driver, in a process that has loaded no other. No GPU is needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUERIES = (1, 2, 4, 8, 32)
 
 
 def count_all() -> dict[str, dict[str, float]]:
-    """The counts of one call of `answer`, by its number of queries."""
+    """Count one call of `answer`, by its number of queries."""
     driver = open_driver()
     with tempfile.TemporaryDirectory() as folder:
         counter = load_python_library("allocation_counter", Path(folder))
@@ -32,7 +32,7 @@ def count_all() -> dict[str, dict[str, float]]:
             out = np.empty((queries, 3, PAGE_SIZE), dtype=np.uint8)
             gc.collect()
             gc.disable()
-            for _ in range(2):  # the first time, the interpreter fills its free lists
+            for _ in range(2):  # in the first round the interpreter fills its free lists
                 before = driver.calls()
                 counter.count_begin()
                 for _ in range(CALLS):

@@ -1,7 +1,7 @@
-"""What the page kernels cost on a GPU, read from what ptxas makes of the committed PTX.
+"""The cost of the page kernels on a GPU, from ptxas's report on the committed PTX.
 
-No GPU is needed. These are bounds on speed: whether the registers let enough threads run, whether
-anything spills, what the loop over the pages executes for 16 bytes.
+No GPU is needed. The counts are bounds on speed: whether the registers let enough threads run,
+whether anything spills, and the instructions of the loop over the pages for 16 bytes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ PTX = ROOT / "kernels" / "ptx" / "page_scan.compute_80.ptx"
 ARCHITECTURES = ("sm_80", "sm_90")
 VECTOR_BITS = 128
 
-# One multiprocessor of any device from compute capability 8.0 to 9.0, but for the threads (8.6 and
-# 8.9 take fewer): four schedulers, each with a quarter of the registers, given out in units.
+# One multiprocessor of any device from compute capability 8.0 to 9.0. It has four schedulers, each
+# with a quarter of the registers, which it assigns in units. (8.6 and 8.9 take fewer threads.)
 SCHEDULERS = 4
 REGISTERS = 65536
 REGISTER_UNIT = 256
@@ -34,7 +34,7 @@ Counts = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Paths of the pinned ptxas, and of any nvdisasm."""
+    """The paths of the pinned ptxas, and of any nvdisasm."""
 
     ptxas: str
     nvdisasm: str
@@ -48,7 +48,7 @@ class Tools:
 
 
 def count_all() -> dict[str, Counts]:
-    """The counts of each kernel, by architecture and name."""
+    """Count each kernel, by architecture and name."""
     tools = Tools.find()
     return {
         f"{architecture} {name}": counts
@@ -58,7 +58,7 @@ def count_all() -> dict[str, Counts]:
 
 
 def count_kernels(tools: Tools, ptx: Path, architecture: str) -> dict[str, Counts]:
-    """The counts of each kernel in a file of PTX."""
+    """Count each kernel in a file of PTX."""
     with tempfile.TemporaryDirectory() as folder:
         cubin = str(Path(folder, "kernels.cubin"))
         command = [tools.ptxas, "--verbose", f"--gpu-name={architecture}", "-o", cubin, str(ptx)]
@@ -74,7 +74,7 @@ def count_kernels(tools: Tools, ptx: Path, architecture: str) -> dict[str, Count
 
 
 def count_resources(log: str, ptx: str) -> dict[str, Counts]:
-    """What `ptxas --verbose` reports of each kernel, functions that it calls included."""
+    """Read the report of `ptxas --verbose` for each kernel, with the functions that it calls."""
     found: dict[str, Counts] = {}
     threads = dict(re.findall(r"\.entry (\w+)\([^{]*?\.maxntid (\d+)", ptx))
     for part in re.split(r"Compiling entry function '", log)[1:]:
@@ -94,14 +94,14 @@ def count_resources(log: str, ptx: str) -> dict[str, Counts]:
 
 
 def threads_that_fit(registers: int, block_threads: int) -> int:
-    """How many threads a multiprocessor's registers hold, in whole blocks."""
+    """Return the number of threads whose registers fit a multiprocessor, in whole blocks."""
     of_a_warp = -(-registers * WARP_THREADS // REGISTER_UNIT) * REGISTER_UNIT
     warps = min(MAX_WARPS, SCHEDULERS * (REGISTERS // SCHEDULERS // of_a_warp))
     return warps * WARP_THREADS // block_threads * block_threads
 
 
 def count_code(name: str, lines: list[str]) -> Counts:
-    """What only a kernel's disassembly says."""
+    """Count what only a kernel's disassembly shows."""
     blocks = sass.parse_blocks(lines)
     everything = [i for block in blocks for i in block.instructions]
     counts: Counts = {"local accesses": sum(i.opcode in ("LDL", "STL") for i in everything)}
@@ -109,8 +109,8 @@ def count_code(name: str, lines: list[str]) -> Counts:
     if not loops:
         return counts
 
-    # Nearly all pages go through the loop with the most loads; of two, that without conditions, and
-    # of two such, the inner one.
+    # Nearly all pages go through the loop with the most loads. Of two such loops take the one
+    # without conditions, and of two such the inner one.
     def importance(loop: sass.Loop) -> tuple[int, int, int]:
         conditional = sum(i.conditional for i in loop.loads())
         return len(loop.loads()), -conditional, loop.depth
@@ -119,7 +119,7 @@ def count_code(name: str, lines: list[str]) -> Counts:
     counts["instructions a load"] = round(main.length() / len(main.loads()), 2)
     scan = re.fullmatch(r"morphogen_scan_(\d+)", name)
     if scan:
-        # A scan loads nothing but pages, in loops or after an unrolled one.
+        # A scan loads nothing but pages, in its loops or in code unrolled after them.
         loads = [i for i in everything if i.opcode in sass.GLOBAL_LOADS]
         counts["loads narrower than 16 bytes"] = sum(i.bits != VECTOR_BITS for i in loads)
         vectors = sum(i.bits for i in main.loads()) / VECTOR_BITS * int(scan[1])

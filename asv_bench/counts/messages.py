@@ -10,7 +10,7 @@ NUM_PAGES, PAGE_SIZE = 2**25, 4_096
 
 
 def count_all() -> dict[str, dict[str, float]]:
-    """The bytes of a request and of its answer, by the number of queries."""
+    """Count the bytes of a request and of its answer, by the number of queries."""
     try:
         from morphogen import wire
     except ImportError as error:

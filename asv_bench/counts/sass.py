@@ -1,4 +1,4 @@
-"""Read what nvdisasm prints: a kernel's instructions, and the loops that they form."""
+"""Reads nvdisasm's output: a kernel's instructions, and the loops that they form."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-# From global memory; LD may read any.
+# Loads from global memory. LD may read any memory.
 GLOBAL_LOADS = ("LDG", "LD", "LDGSTS")
 
 
 @dataclass(frozen=True)
 class Instruction:
     name: str  # with its modifiers: LDG.E.128
-    conditional: bool  # whether a predicate decides
+    conditional: bool  # whether it has a predicate
     targets: tuple[str, ...] = ()  # of a branch; of a jump by a table, one for each entry
 
     @property
@@ -22,41 +22,41 @@ class Instruction:
 
     @property
     def bits(self) -> int:
-        """The width of a memory access."""
+        """Return the width of a memory access."""
         widths = re.findall(r"\.[US]?(8|16|64|128)(?=\.|$)", self.name)
         return int(widths[0]) if widths else 32
 
 
 @dataclass
 class Block:
-    """Instructions that run one after the other, whatever happens."""
+    """Instructions that always run one after the other."""
 
     instructions: list[Instruction] = field(default_factory=list)
     successors: set[int] = field(default_factory=set)
-    jumps: list[int] = field(default_factory=list)  # by a table: the block of each entry
+    jumps: list[int] = field(default_factory=list)  # of a table: the block of each entry
 
 
 class Loop(list[Instruction]):
-    """A loop's instructions, without those of the loops within it.
+    """A loop's instructions, without those of inner loops.
 
-    `times` says how often each runs in a turn: where a table decides, as if all its entries were as
-    likely; where a branch does, as if it always ran.
+    `times` is how often each instruction runs in a turn. All entries of a jump table count as
+    equally likely, and code that a condition guards counts as always run.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.times: list[float] = []
-        self.depth = 1  # loops that it lies in, itself among them
+        self.depth = 1  # the number of loops around it, with itself
 
     def loads(self) -> list[Instruction]:
         return [i for i in self if i.opcode in GLOBAL_LOADS]
 
     def length(self) -> float:
-        """Instructions of a turn."""
+        """Return the instructions of a turn."""
         return sum(self.times)
 
     def opcodes(self) -> dict[str, float]:
-        """How often each opcode runs in a turn, the most frequent first."""
+        """Count how often each opcode runs in a turn, the most frequent first."""
         found: dict[str, float] = {}
         for instruction, times in zip(self, self.times, strict=True):
             found[instruction.opcode] = found.get(instruction.opcode, 0) + times
@@ -65,7 +65,7 @@ class Loop(list[Instruction]):
 
 INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]+\*/\s+(@!?U?P\w+ )?\s*([A-Z][\w.]*)\s*(.*?)\s*;")
 ENTRIES = re.compile(r'\(\*"BRANCH_TARGETS (.+?)"\*\)')
-# Where control may go elsewhere. A call returns; and BSYNC goes to the label behind it.
+# These may transfer control. A call returns, and BSYNC goes to the label behind it.
 BRANCHES = ("BRA", "JMP")
 ENDS = ("EXIT", "RET", "KILL")
 TABLE_JUMPS = ("BRX", "BRXU")  # nvdisasm prints the targets of these
@@ -73,7 +73,7 @@ INDIRECT = ("JMX", "JMXU")
 
 
 def parse_kernels(disassembly: str) -> dict[str, list[str]]:
-    """The lines of each kernel's code."""
+    """Return the lines of each kernel's code."""
     kernels: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in disassembly.splitlines():
@@ -143,7 +143,7 @@ def predecessors_of(blocks: list[Block]) -> list[set[int]]:
 
 
 def dominators_of(predecessors: list[set[int]]) -> list[set[int]]:
-    """For each block, those that every way from the entry to it passes through."""
+    """Return for each block the blocks on every path from the entry to it."""
     everything = set(range(len(predecessors)))
     found = [{0}] + [everything] * (len(predecessors) - 1)
     changed = True
@@ -158,7 +158,7 @@ def dominators_of(predecessors: list[set[int]]) -> list[set[int]]:
 
 
 def find_loops(blocks: list[Block]) -> list[Loop]:
-    """The natural loops of a kernel: what lies between a loop's head and the jumps back to it."""
+    """Return the natural loops of a kernel: blocks from a head to the jumps back to it."""
     predecessors = predecessors_of(blocks)
     dominators = dominators_of(predecessors)
     bodies: dict[int, set[int]] = {}
@@ -187,7 +187,7 @@ def find_loops(blocks: list[Block]) -> list[Loop]:
 
 
 def times_in(blocks: list[Block], head: int, body: set[int]) -> dict[int, float]:
-    """How often the blocks of a loop run in a turn, see Loop."""
+    """Count how often the blocks of a loop run in a turn, see Loop."""
     times = dict.fromkeys(body, 0.0)
     times[head] = 1.0
     changed = True

@@ -1,4 +1,4 @@
-"""The page matrix: a table of equal pages, in memory or mapped from a file."""
+"""The page matrix: pages of one size, in memory or mapped from a file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 import morphogen.dpf as dpf
+from morphogen.checks import as_int, check_range
 
 MAX_PAGE_SIZE = 2**40
 
 
 class PageMatrix:
-    """A table of pages over an existing array, without a copy.
+    """A matrix of pages over an existing array, without a copy.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ class PageMatrix:
         uint8 of shape (num_pages, page_size), C-contiguous, with at least one page and one byte a
         page. It is not copied: do not change it while an engine uses it.
     epoch : int, optional
-        Version of the table. Equal epochs must mean equal bytes on both servers.
+        Version of the pages. Equal epochs must mean equal bytes on both servers.
 
     Raises
     ------
@@ -77,10 +78,7 @@ class PageMatrix:
         num_pages = body.shape[0] + (tail is not None)
         if num_pages > dpf.MAX_PAGES:
             raise ValueError(f"a table has at most {dpf.MAX_PAGES} pages, not {num_pages}")
-        try:
-            self._epoch = operator.index(epoch)
-        except TypeError:
-            raise TypeError(f"epoch must be an int, not {type(epoch).__name__}") from None
+        self._epoch = as_int("epoch", epoch)
         self._body = body.view(np.ndarray)
         self._body.flags.writeable = False
         self._tail = tail
@@ -97,7 +95,7 @@ class PageMatrix:
         *,
         offset: int = 0,
     ) -> PageMatrix:
-        """Map a file as a table, without reading it into memory.
+        """Map a file as a page matrix, without reading it into memory.
 
         Parameters
         ----------
@@ -107,7 +105,7 @@ class PageMatrix:
         page_size : int, optional
             Bytes a page, 1 or more.
         epoch : int, optional
-            Version of the table.
+            Version of the pages.
         offset : int, optional
             Bytes of the file before the first page, such as those of a header.
 
@@ -140,7 +138,7 @@ class PageMatrix:
 
     @classmethod
     def _map(cls, file: BinaryIO, page_size: int, epoch: int, offset: int) -> PageMatrix:
-        """Map an open file: whoever has read its header then maps that very file."""
+        """Map an open file, whose header the caller may have read, as a page matrix."""
         size, start = _checked(page_size, offset)
         length = os.fstat(file.fileno()).st_size
         if length <= start:
@@ -163,7 +161,7 @@ class PageMatrix:
 
     @property
     def num_pages(self) -> int:
-        """Pages in the table, with a padded last one."""
+        """The number of pages, with a padded last one."""
         return self._num_pages
 
     @property
@@ -173,7 +171,7 @@ class PageMatrix:
 
     @property
     def epoch(self) -> int:
-        """Version of the table."""
+        """Version of the pages."""
         return self._epoch
 
     @property
@@ -188,7 +186,7 @@ class PageMatrix:
 
     @property
     def tail(self) -> npt.NDArray[np.uint8] | None:
-        """The last page where it was copied aside: uint8 of shape (page_size,), else None."""
+        """The last page if it was copied aside: uint8 of shape (page_size,), else None."""
         return self._tail
 
     def __len__(self) -> int:
@@ -197,8 +195,7 @@ class PageMatrix:
     def __getitem__(self, index: SupportsIndex) -> npt.NDArray[np.uint8]:
         """One page: uint8 of shape (page_size,), read-only."""
         position = operator.index(index)
-        if not 0 <= position < self._num_pages:
-            raise IndexError(f"a page's index must be in 0..{self._num_pages - 1}, not {position}")
+        check_range("a page's index", position, 0, self._num_pages - 1, error=IndexError)
         if position == self._body.shape[0]:
             assert self._tail is not None
             return self._tail
@@ -217,17 +214,7 @@ class PageMatrix:
 
 
 def _checked(page_size: SupportsIndex, offset: SupportsIndex) -> tuple[int, int]:
-    size = _whole_number("page_size", page_size)
-    start = _whole_number("offset", offset)
-    if not 1 <= size <= MAX_PAGE_SIZE:
-        raise ValueError(f"page_size must be in 1..2**40, not {size}")
-    if start < 0:
-        raise ValueError(f"offset must be 0 or more, not {start}")
+    size, start = as_int("page_size", page_size), as_int("offset", offset)
+    check_range("page_size", size, 1, MAX_PAGE_SIZE)
+    check_range("offset", start, 0)
     return size, start
-
-
-def _whole_number(name: str, value: SupportsIndex) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None

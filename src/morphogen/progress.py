@@ -1,4 +1,4 @@
-"""Progress: the calls by which long work tells how far it has come."""
+"""Progress: the calls by which long work reports the part that is done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read from ptxas and the disassembly of kernels."""
+"""Counts from the output of ptxas and from the disassembly of kernels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from counts import kernels, sass
 
-# What nvdisasm prints, of two small kernels. This one loads 4 bytes at a time.
+# nvdisasm's output for two small kernels. This one loads 4 bytes at a time.
 NARROW = """
 \t.section\t.text.morphogen_scan_1,"ax",@progbits
 \t.sectioninfo\t@"SHI_REGISTERS=10"
@@ -37,7 +37,7 @@ morphogen_scan_1:
 .L_x_14:
 """
 
-# And this one makes masks with more LOP3 than the pages' bytes need: 11 for 16 bytes and 2 keys.
+# This one makes masks with more LOP3 than the pages' bytes need: 11 for 16 bytes and 2 keys.
 MASKS = """
 \t.section\t.text.morphogen_scan_2,"ax",@progbits
 .text.morphogen_scan_2:
@@ -67,7 +67,7 @@ MASKS = """
         /*0280*/                   EXIT ;
 """
 
-# What `ptxas --verbose` prints of a kernel that has too few registers, and of one that has enough.
+# The output of `ptxas --verbose` for a kernel with too few registers, and for one with enough.
 PTXAS = """\
 ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function 'spills' for 'sm_80'
@@ -181,7 +181,7 @@ def test_loops_within_loops_and_code_out_of_line() -> None:
     assert [outer.depth, inner.depth] == [1, 2]
 
 
-# A jump to one of four cases, of which two are the same; the second case has a condition within.
+# A jump to one of four cases, two of which are the same. The second case has a condition inside.
 JUMP = """
 .head:
  /*0000*/ LDG.E.128 R4, [R2.64] ;

@@ -20,14 +20,14 @@ import pytest
 import morphogen as mg
 import morphogen.batcher.queue as waiting
 from held_engine import SECONDS, HeldEngine
-from naive import Bytes, naive_answers, open_engine, random_rows, random_table
+from naive import Bytes, naive_answers, open_engine, random_pages, random_rows
 
 PAGES, PAGE_SIZE = 700, 48
 
 
 @pytest.fixture(scope="module")
 def table() -> Bytes:
-    return random_table(PAGES, PAGE_SIZE)
+    return random_pages(PAGES, PAGE_SIZE)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_many_requests_have_a_99th_percentile(capsys):
             assert row["p90_ms"] <= row["p99_ms"] <= row["max_ms"]
 
 
-def test_the_table_for_people(capsys):
+def test_the_text_for_people(capsys):
     assert main([*SMALL, "--concurrency", "3", "--batch-sizes", "2"]) == 0
     output = capsys.readouterr().out
     assert "Concurrent callers" in output
@@ -91,7 +91,7 @@ def opener_of(spoil: str, when: When) -> bench.Opener:
 
 
 def by_a_direct_call(queries: list[mg.Query], options: dict[str, Any]) -> bool:
-    """Not by a batcher, which says how wide a chunk may be, and not in the loop."""
+    """Not by a batcher, which knows the widest chunk, and not in the loop."""
     caller = threading.current_thread().name.startswith("morphogen-bench")
     return caller and options.get("max_micro_batch") is None
 
@@ -179,7 +179,7 @@ def test_right_answers_pass_the_same_checks():
 
 
 def test_a_wrong_loop_is_not_the_measure(monkeypatch):
-    """Where the single-query loop itself is wrong, what differs from it is not hidden."""
+    """A wrong single-query loop does not hide other answers that differ from it."""
     short = opener_of("short", lambda queries, options: options.get("max_micro_batch") == 1)
     result = bench.run_benchmark(config(batch_sizes=(2,), concurrency=(2,)), opener=short)
     assert any(

@@ -12,6 +12,7 @@ import pytest
 
 import morphogen.bench as bench
 import morphogen.bench.config as bench_config
+import morphogen.bench.trial as trial
 import morphogen.bench.workload as workload
 import morphogen.cli.progress_bar as progress_bar
 from bench_runs import SMALL, config, read_csv
@@ -53,7 +54,7 @@ def test_rows_and_csv(gpu, tmp_path, capsys):
         "seed": "7",
     }
     assert expected.items() <= header.items()
-    assert tuple(rows[0]) == bench.COLUMNS
+    assert tuple(rows[0]) == trial.COLUMNS
     assert data["ok"] is True
     assert data["device_name"] == "Stand-in GPU"
     assert data["grid"] == expected["grid"]
@@ -93,7 +94,7 @@ def test_no_launch_has_more_than_two_queries(gpu):
         {"pages_on": "host", "page_size": 23},
     ],
 )
-def test_odd_tables(gpu, changes):
+def test_odd_shapes(gpu, changes):
     result = bench.run_benchmark(config(device="cuda:0", **changes))
     assert result.failures == ()
     assert all(row.correct for row in result.rows)
@@ -120,7 +121,7 @@ def test_wrong_answers_are_noticed(gpu, edit, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
-def test_wrong_answers_over_a_table_too_large_to_add_up(gpu, edit, monkeypatch):
+def test_wrong_answers_over_pages_too_many_to_add_up(gpu, edit, monkeypatch):
     monkeypatch.setattr(bench, "_MAX_NAIVE_BYTES", 0)
     result = bench.run_benchmark(config(device="cuda:0"), opener=opener_of(edit))
     assert result.failures
@@ -197,7 +198,7 @@ def test_wrong_answers_with_phases_are_noticed(gpu, monkeypatch, capsys):
 # The device, its memory, the bar
 
 
-def test_the_table_for_people(gpu, capsys):
+def test_the_text_for_people(gpu, capsys):
     assert main([*ON_GPU, "--batch-sizes", "2,8"]) == 0
     output = capsys.readouterr().out
     assert "cuda:0 (Stand-in GPU), compute_80, 1 block: 1 tile x 1 run" in output
@@ -230,7 +231,7 @@ def test_which_device(gpu, capsys, arguments, device):
         (["--instruction-set", "avx2"], "threads and instruction_set are the CPU's"),
         (["--device", "cuda:1"], "cuda:1 is not there"),
         (["--pages", "300000", "--page-size", "4096"], "and 1073741824 are free"),
-        (["--pages", "max", "--page-size", "0"], "page_size must be at least 1, not 0"),
+        (["--pages", "max", "--page-size", "0"], "page_size must be 1 or more, not 0"),
     ],
 )
 def test_bad_input(gpu, arguments, words, tmp_path, monkeypatch, capsys):

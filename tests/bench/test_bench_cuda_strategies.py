@@ -96,7 +96,7 @@ def test_what_the_engine_lacks_is_refused_by_name(gpu, name, words, capsys):
 
 
 @pytest.mark.parametrize("spoil", ["corrupted", "wrong order", "short"])
-def test_wrong_answers_of_a_table_too_large_to_add_up(gpu, spoil, monkeypatch):
+def test_wrong_answers_from_pages_too_many_to_add_up(gpu, spoil, monkeypatch):
     monkeypatch.setattr(bench, "_MAX_NAIVE_BYTES", 0)
     opener = opener_of(spoil, lambda queries, options: options.get("lanes") == 4 and bool(queries))
     settings = config(

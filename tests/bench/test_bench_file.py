@@ -37,9 +37,9 @@ def file(tmp_path: Path, content: bytes) -> Path:
 def right_checksums(content: bytes, pages: int) -> list[str]:
     """Of the batches of one and five: the naive answers over so many pages of the file."""
     padded = content + bytes(-len(content) % PAGE)
-    table = np.frombuffer(padded, dtype=np.uint8).reshape(-1, PAGE)[:pages]
+    array = np.frombuffer(padded, dtype=np.uint8).reshape(-1, PAGE)[:pages]
     queries = workload.random_queries(pages, 5, 3, 1)
-    answers = np.array([workload.naive_answer(table, query) for query in queries])
+    answers = np.array([workload.naive_answer(array, query) for query in queries])
     return [workload.checksum(answers[:q]) for q in (1, 5)]
 
 
@@ -66,7 +66,7 @@ def test_the_pages_of_the_file_are_measured(arguments, pages, content, file, tmp
     assert file.read_bytes() == content, "the file is not changed"
 
 
-def test_the_table_for_people_names_the_file(file, capsys):
+def test_the_text_for_people_names_the_file(file, capsys):
     assert main([*FEW, "--matrix-file", str(file)]) == 0
     assert "pages of table.bin" in capsys.readouterr().out
 
@@ -104,7 +104,7 @@ def test_wrong_answers_are_noticed(spoil, file, monkeypatch, capsys):
 
 
 def test_a_page_left_out_is_noticed(file):
-    """All loops answer alike from a table without its last page: only the naive answer shows it."""
+    """All loops answer alike from pages without the last: only the naive answer shows it."""
 
     def open_short(pages, *_):
         body = np.concatenate([pages.body, np.zeros((1, PAGE), dtype=np.uint8)])
@@ -128,7 +128,7 @@ def test_a_page_left_out_is_noticed(file):
             ["--matrix-file", "table.bin", "--page-size", "0"],
             "page_size must be in 1..2**40, not 0",
         ),
-        (["--matrix-file", "table.bin", "--pages", "0"], "num_pages must be in 1..1099511627776"),
+        (["--matrix-file", "table.bin", "--pages", "0"], "num_pages must be in 1..2**40"),
         (
             ["--matrix-file", "table.bin", "--pages", "max"],
             "as many pages as fit are measured only",

@@ -1,4 +1,4 @@
-"""The picture of a benchmark: what is drawn, and what is refused before anything is measured."""
+"""The picture of a benchmark: its lines, and the errors before anything is measured."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_vector_picture_has_its_words_as_text(tmp_path, capsys):
     assert {"1", "2", "8"} <= set(found), "the sizes of the batches are the ticks"
     assert "Strategies" not in found
     assert "Latency of concurrent callers" not in found
-    assert "equal" in capsys.readouterr().out, "the table is printed all the same"
+    assert "equal" in capsys.readouterr().out, "the rows are printed all the same"
 
 
 @needs_matplotlib
@@ -71,7 +71,7 @@ def line_of(handle: Any) -> Any:
 
 @needs_matplotlib
 def test_the_lines_are_those_of_the_rows(tmp_path, monkeypatch):
-    """What is drawn is what was measured: the points of the speed-up, by the axes' own data."""
+    """The picture shows the measurements: the points of the speed-up, by the axes' own data."""
     from matplotlib.figure import Figure
 
     drawn: list[Figure] = []

@@ -1,4 +1,4 @@
-"""The recommendation: worked out from rounds, and only where there is more than noise."""
+"""The recommendation: worked out from rounds, and only if there is more than noise."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_fastest_beyond_the_noise_is_chosen():
 
 
 def test_a_lead_within_the_noise_leaves_the_default():
-    """0.1% faster in the median is nothing where rounds differ by 3%."""
+    """0.1% faster in the median is nothing if rounds differ by 3%."""
     choice = choose(8, times(single=18, chunks_2=10, chunks_4=9.99), "chunks-2")
     assert choice.best == "chunks-2"
     narrower = choice.against("chunks-4")
@@ -206,7 +206,7 @@ def test_too_few_rounds_do_not_judge_the_cap():
 
 
 def test_a_cpu_needs_no_wider_chunks_for_its_width():
-    """Its width is the widest that there is; narrower ones are what it is compared with."""
+    """Its width is the widest that there is; it is compared with narrower ones."""
     cap = judge(times(single=100, chunks_16=12, chunks_32=10), wider_exist=False, on_gpu=False)
     assert (cap.verdict, cap.cap, cap.widths) == (HOLDS, 32, (1, 16))
     cap = judge(times(single=100, chunks_16=8, chunks_32=10), wider_exist=False, on_gpu=False)

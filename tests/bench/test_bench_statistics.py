@@ -40,7 +40,7 @@ def test_the_interval_holds_the_median_as_often_as_it_says(n, confidence):
     """Each value is below the median (-1) or above (1), all 2^n ways alike: counted, not drawn."""
     interval = median_interval(range(n), confidence)
     assert interval is not None
-    low, high = interval  # what it drops at either end
+    low, high = interval  # so many values are dropped at either end
     assert low == n - 1 - high
 
     def held(dropped: int) -> float:

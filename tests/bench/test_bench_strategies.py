@@ -1,4 +1,4 @@
-"""The strategy matrix: what is run, what is checked, what is recommended."""
+"""The strategies of the benchmark: their runs, checks and recommendation."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from morphogen.bench.strategies import different_work, strategies_of, strategy_n
 from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.strategy import Strategy
-from naive import random_table
+from naive import random_pages
 from wrong_answers import SPOILS, When, edited_engine, spoiled_engine
 
 
 class FakeGpu:
-    """What a GPU engine says of itself, and which strategies it refuses."""
+    """The facts of a GPU engine, which refuses some strategies."""
 
     device = "cuda:0"
     default_strategy = GPU_DEFAULT
@@ -42,9 +42,13 @@ class FakeGpu:
             raise ValueError("graph must be False")
 
 
+def fake_gpu(**facts: Any) -> Any:
+    return FakeGpu(**facts)
+
+
 @pytest.fixture
 def cpu() -> Iterator[CpuEngine]:
-    with CpuEngine(mg.PageMatrix(random_table(40, 16)), threads=1) as engine:
+    with CpuEngine(mg.PageMatrix(random_pages(40, 16)), threads=1) as engine:
         yield engine
 
 
@@ -52,14 +56,14 @@ def cpu() -> Iterator[CpuEngine]:
 
 
 def test_the_names_of_a_gpu():
-    strategies, lacking = strategies_of(["all"], FakeGpu())
+    strategies, lacking = strategies_of(["all"], fake_gpu())
     assert strategies == GPU_ALL
     assert lacking == ()
     assert list(strategies)[:2] == ["single", "chunks-2"]
 
 
 def test_what_a_gpu_lacks_of_all_is_said():
-    strategies, lacking = strategies_of(["all"], FakeGpu(widest=2, graph=False))
+    strategies, lacking = strategies_of(["all"], fake_gpu(widest=2, graph=False))
     assert list(strategies) == ["single", "chunks-2", "chunks-2-lanes-1", "chunks-2-lanes-4"]
     assert lacking == ("chunks-4", "chunks-8", "chunks-2-graph")
 
@@ -82,7 +86,7 @@ def test_the_loop_and_the_default_are_always_there(cpu):
 
 @pytest.mark.parametrize("name", GPU_ALL)
 def test_names_and_strategies_stand_for_each_other(name):
-    strategies, _ = strategies_of([name, "chunks-4-lanes-1-graph"], FakeGpu())
+    strategies, _ = strategies_of([name, "chunks-4-lanes-1-graph"], fake_gpu())
     assert strategies[name] == GPU_ALL[name]
     assert strategies["chunks-4-lanes-1-graph"] == Strategy(4, 1, graph=True)
     assert strategy_name(GPU_ALL[name], GPU_DEFAULT) == name
@@ -111,7 +115,7 @@ def test_strategies_that_there_are_not(names, words, tmp_path, monkeypatch, caps
     assert not list(tmp_path.iterdir())
 
 
-# What is run
+# Strategies that are run
 
 
 def test_the_same_work_is_not_run_twice():
@@ -196,7 +200,7 @@ def test_without_strategies_nothing_is_recommended(capsys):
     assert data["recommendation"] is None
 
 
-def test_the_table_for_people(capsys):
+def test_the_text_for_people(capsys):
     arguments = ["--batch-sizes", "1,8", "--strategies", "all", "--iterations", "10"]
     assert main([*SMALL, *arguments]) == 0
     output = capsys.readouterr().out
@@ -212,7 +216,7 @@ def test_without_a_batch_of_one_there_is_no_latency(capsys):
     assert "latency of a lone query: not measured: no batch of 1" in capsys.readouterr().out
 
 
-# What is checked
+# Checks of answers
 
 
 def asks_for(name: str) -> When:
@@ -244,7 +248,7 @@ def test_wrong_answers_of_each_strategy_are_noticed(name, spoil, monkeypatch, ca
     wrong = default if name == "batch" else name
     assert not rows[9, wrong]["correct"]
     assert all(rows[1, other]["correct"] for other in ("single", default))
-    # The table of the batches blames a batch for no strategy's answers.
+    # A batch's own row is right even if a strategy's answers are wrong.
     assert [row["correct"] for row in data["rows"]] == [True, "-" in name]
     throughput = data["recommendation"]["throughput"]
     assert throughput["best"] != wrong, "what answers wrongly is not recommended"

@@ -1,4 +1,4 @@
-"""Random tables and queries, and the right answers to them."""
+"""Random pages and queries, and the right answers to them."""
 
 from __future__ import annotations
 

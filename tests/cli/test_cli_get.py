@@ -25,7 +25,7 @@ def servers() -> Iterator[tuple[FakeServer, FakeServer]]:
 
 @pytest.fixture
 def get(servers: tuple[FakeServer, FakeServer]) -> list[str]:
-    """The command up to what is read."""
+    """The command up to its pages or keys."""
     return ["get", *(part for server in servers for part in ("--server", server.url))]
 
 

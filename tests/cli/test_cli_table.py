@@ -21,7 +21,7 @@ from morphogen.keyword.file import open_table, read_header
 
 
 class Build:
-    """Runs the command in a folder, and keeps what it gave."""
+    """Runs the command in a folder, and keeps its output."""
 
     def __init__(self, folder: Path) -> None:
         self.csv, self.table = folder / "rows.csv", folder / "table"
@@ -60,7 +60,7 @@ def build(tmp_path: Path) -> Build:
     return Build(tmp_path)
 
 
-# What a row becomes
+# From rows to values
 
 
 def test_a_column_of_values(build: Build) -> None:
@@ -97,7 +97,7 @@ def test_kinds_of_csv(build: Build, content: str, options: tuple[str, ...]) -> N
 
 
 def test_a_field_as_large_as_a_page(build: Build) -> None:
-    """Python's own limit of a field is lower, and is what it was afterwards."""
+    """Python's own limit of a field is lower, and is the same afterwards."""
     value = "x" * 200_000
     build(f"key,v\na,{value}\n", "--value", "v", "--page-size", str(1 << 18))
     assert build.find("a") == value
@@ -105,7 +105,7 @@ def test_a_field_as_large_as_a_page(build: Build) -> None:
         build(None, "--force", "--page-size", "4096")
 
 
-# What it says
+# The output
 
 
 def test_what_is_printed(build: Build) -> None:
@@ -141,7 +141,7 @@ def test_json_may_come_before_or_after(build: Build) -> None:
     assert parser.parse_args(words).json is False
 
 
-# What is refused, in one line that names the line
+# Errors, in one line that names the line of the file
 
 
 @pytest.mark.parametrize(

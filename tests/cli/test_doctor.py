@@ -1,4 +1,4 @@
-"""The doctor: what it finds, and that it notices what is wrong."""
+"""The doctor: its findings, and the faults that it notices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_DRIVER = "there is no NVIDIA driver: none was found"
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    """A machine without a driver, whatever this one has."""
+    """A machine without a driver, even if this one has one."""
     for module in (status, diagnosis):
         monkeypatch.setattr(module, "driver_status", lambda: DriverStatus("", (), NO_DRIVER))
 

@@ -1,4 +1,4 @@
-"""The service amid clients that go away or send without end, and what it says of itself."""
+"""The service amid clients that go away or send without end, and its metrics and health."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import morphogen.wire as wire
 from morphogen.cli import USAGE, main
 from morphogen.service.process import ServerProcess
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
-from naive import random_table
+from naive import random_pages
 from served_table import (
     PAGE_SIZE,
     PAGES,
@@ -32,13 +32,13 @@ from served_table import (
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[LiveApp]:
-    with LiveApp(random_table(PAGES, PAGE_SIZE)) as live:
+    with LiveApp(random_pages(PAGES, PAGE_SIZE)) as live:
         yield live
 
 
 @pytest.fixture
 def impatient() -> Iterator[LiveApp]:
-    with LiveApp(random_table(PAGES, PAGE_SIZE), drain_seconds=0.01) as live:
+    with LiveApp(random_pages(PAGES, PAGE_SIZE), drain_seconds=0.01) as live:
         yield live
 
 
@@ -214,7 +214,7 @@ def test_requests_and_answers_are_as_described(
 
 
 def test_not_ready_is_as_described(http: httpx.Client) -> None:
-    with LiveApp(random_table(PAGES, PAGE_SIZE)) as app:
+    with LiveApp(random_pages(PAGES, PAGE_SIZE)) as app:
         document = http.get(app.url + "/schema/openapi.json").json()
         app.batcher.close()
         for path in ("/health", "/health/ready"):

@@ -18,7 +18,7 @@ from fake_server import PATIENCE, FakeServer, client, keyword_table, stuck, two_
 from morphogen.client import AsyncClient, Client
 from morphogen.client.addresses import ServerAddress
 from morphogen.errors import MorphogenError, ServerError, TableMismatchError
-from naive import random_table
+from naive import random_pages
 
 URLS = ["https://one.example", "https://two.example"]
 
@@ -37,7 +37,7 @@ def test_no_indices_are_no_pages_and_no_query() -> None:
 
 
 def test_a_table_of_one_page_can_be_read() -> None:
-    table = random_table(1, 5)
+    table = random_pages(1, 5)
     with two_servers(table) as servers, client(servers) as reader:
         assert (reader.get([0, 0]) == table[[0, 0]]).all()
 

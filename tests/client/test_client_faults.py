@@ -30,7 +30,7 @@ from morphogen.errors import (
     ServerError,
     TableMismatchError,
 )
-from naive import random_table
+from naive import random_pages
 
 BUSY = problem(429, Retry_After="0")
 
@@ -171,7 +171,7 @@ def test_when_one_server_fails_the_other_is_still_heard_out() -> None:
 
 
 def test_a_new_epoch_on_both_servers_is_followed() -> None:
-    newer = random_table(50, 96, seed=1)
+    newer = random_pages(50, 96, seed=1)
     with two_servers() as servers, client(servers) as reader:
         for server in servers:
             server.set_table(newer, epoch=8)
@@ -180,7 +180,7 @@ def test_a_new_epoch_on_both_servers_is_followed() -> None:
 
 
 def test_pages_of_one_get_are_of_one_epoch() -> None:
-    newer = random_table(50, 96, seed=1)
+    newer = random_pages(50, 96, seed=1)
     with two_servers() as servers, client(servers) as reader:
 
         def change(reply: Reply) -> Reply:
@@ -194,7 +194,7 @@ def test_pages_of_one_get_are_of_one_epoch() -> None:
 
 
 def test_a_server_that_follows_late_is_waited_for() -> None:
-    newer = random_table(50, 96, seed=1)
+    newer = random_pages(50, 96, seed=1)
     with two_servers() as servers, client(servers) as reader:
         servers[0].set_table(newer, epoch=8)
 
@@ -226,7 +226,7 @@ def test_an_answer_of_another_epoch_is_not_used() -> None:
 
 
 def test_an_index_that_a_smaller_table_lost_is_an_error_only_in_the_end() -> None:
-    smaller = random_table(20, 96)
+    smaller = random_pages(20, 96)
     with two_servers() as servers, client(servers) as reader:
         for server in servers:
             server.set_table(smaller, epoch=8)
@@ -284,7 +284,7 @@ def test_a_malformed_epoch_is_an_error(fault: Fault) -> None:
 def test_a_table_that_changes_under_its_epoch_is_refused() -> None:
     with two_servers() as servers, client(servers) as reader:
         for server in servers:
-            server.set_table(random_table(50, 96, seed=1))
+            server.set_table(random_pages(50, 96, seed=1))
         servers[0].then(instead(problem(409)))
         with pytest.raises(TableMismatchError):
             reader.get([4])

@@ -1,4 +1,4 @@
-"""The demo: what it fetches, shows and notices."""
+"""The demo: its pages, its output, and the wrong pages that it notices."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_demo_on_a_gpu(gpu, file, capsys):
     assert result.differing == ()
     sizes = [strategy.micro_batch_sizes for strategy in result.strategies]
     assert sizes == [(1,) * 8, (2,) * 4], "the engine's own width is 2"
-    assert uploads == [(15 * 4096, 15 * 4096)] * 2, "one table for each server"
+    assert uploads == [(15 * 4096, 15 * 4096)] * 2, "each server gets the pages"
 
     assert main(["demo", str(file), "--fetch", "1,2"]) == 0, "auto takes the GPU"
     output = capsys.readouterr().out

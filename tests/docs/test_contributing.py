@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: the functions that "Find it in one minute" names are where it says."""
+"""The places in CONTRIBUTING.md's "Find it in one minute" hold the functions that it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples of docstrings are run, those of compiled modules too."""
+"""The examples of docstrings run, in compiled modules too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import morphogen as mg
 from fake_server import two_servers
-from naive import random_table
+from naive import random_pages
 from public_objects import names, public_objects
 
 WITH_EXAMPLES = [
@@ -38,7 +38,7 @@ def test_all_that_is_exported_is_in_the_reference() -> None:
 
 @pytest.fixture
 def urls() -> Iterator[list[str]]:
-    with two_servers(random_table(700, 48)) as servers:
+    with two_servers(random_pages(700, 48)) as servers:
         yield [server.url for server in servers]
 
 

@@ -1,8 +1,8 @@
-"""Docstrings, of which the reference is made, are true to the code.
+"""The docstrings, from which the reference is built, are true to the code.
 
-numpydoc checks that they are complete while the site is built, see docs/conf.py, but for the fields
-of data classes. Ruff's and pydoclint's rules on errors read no Cython, and no function that the
-documented one calls.
+The build of the site runs numpydoc, which checks that docstrings are complete (docs/conf.py), but
+not the fields of data classes. Ruff's and pydoclint's rules on errors read no Cython, and not the
+functions that the documented one calls.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ import pytest
 import morphogen as mg
 from public_objects import names, public_objects
 
-# Test by test: a file that is skipped as a whole would count among the tests of a GPU, too.
+# Skip each test, not the file: a session of the GPU tests would count a skipped file too.
 pytestmark = pytest.mark.skipif(find_spec("numpydoc") is None, reason="needs numpydoc")
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "morphogen"
-# What a function catches of the functions that it calls.
+# Errors that a function catches from the functions that it calls.
 CAUGHT = {"driver_status": {"ImportError"}}
 
 
 def sections(value: Any) -> Any:
-    """The parts of a docstring."""
+    """Return the parts of a docstring."""
     from numpydoc.docscrape import NumpyDocString
 
     return NumpyDocString(inspect.cleandoc(value.__doc__ or ""))
@@ -58,7 +58,7 @@ def test_every_field_is_described(name: str) -> None:
 
 
 class Code:
-    """The functions of a source file, whether of Python or of Cython, with what each raises."""
+    """The functions of a source file in Python or Cython, with the errors that each raises."""
 
     def __init__(self, path: Path) -> None:
         self.bodies: dict[str, str] = {}
@@ -84,7 +84,7 @@ class Code:
         return re.sub(r'""".*?"""', "", "\n".join(body), flags=re.DOTALL)
 
     def raised_by(self, name: str, seen: frozenset[str] = frozenset()) -> set[str]:
-        """The errors that a function raises itself, or by a function of the same file."""
+        """Return the errors that a function raises, itself or through functions of its file."""
         body = self.bodies.get(name)
         if body is None or name in seen:
             return set()

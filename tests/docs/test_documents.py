@@ -1,6 +1,6 @@
-"""Every code block of README and docs runs, or says which file runs it.
+"""Every code block of README and docs runs, or names the file that runs it.
 
-A page is one test. Sybil's own collection would make a test of each block, but a block goes on from
+A page is one test. Sybil's own collection would make a test of each block, but a block continues
 those before it.
 """
 
@@ -24,7 +24,7 @@ def test_page(page: str, tmp_path: Path, request: pytest.FixtureRequest) -> None
     Reader(tmp_path, standin).read(ROOT / page)
 
 
-# What that finds
+# Faults of pages that the test finds
 
 
 def read(text: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/install.md: the driver that it names is the one that the package asks for."""
+"""docs/install.md names the driver that the package requires."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Links between files of the repository, as a forge shows them.
 
-``sphinx-build -W`` checks those of the site, with their anchors, and README's among them: a page of
-docs/ includes it. Only ``sphinx-build -b linkcheck docs build/linkcheck`` asks other hosts.
+``sphinx-build -W`` checks the links and anchors of the site, and those of README, which a page of
+docs/ includes. Only ``sphinx-build -b linkcheck docs build/linkcheck`` asks other hosts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/serving.md names what a server shows: its metrics, its log, what Prometheus is told."""
+"""docs/serving.md names the metrics and the log of a server, and the rules for Prometheus."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROMQL = {
 
 @dataclass(frozen=True)
 class Server:
-    """A server that has been asked for something."""
+    """A server that has answered some requests."""
 
     url: str
     metrics: dict[str, Metric]
@@ -74,13 +74,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def documents(words: str) -> Any:
-    """The one YAML document of the page that has these words."""
+    """Return the one YAML document of the page that contains these words."""
     (block,) = (b for b in page_blocks(PAGE) if b.language == "yaml" and words in b.text)
     return yaml.safe_load(block.text)
 
 
 def rows(head: str) -> list[list[str]]:
-    """The rows of the page's table with this head, cell by cell, code without its marks."""
+    """Return the rows of the page's table with this head, cell by cell, without code marks."""
     lines = TEXT[TEXT.index(head) :].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 

@@ -1,4 +1,4 @@
-"""docs/performance.md: every table and picture has the command that makes it, and it works."""
+"""docs/performance.md gives every table and picture the command that makes it, and it works."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "performance.md"
-# Sections of estimates and static counts say so in their heading; nothing in them was measured.
+# The headings of estimates and static counts contain these words, since nothing was measured
+# there.
 NOT_MEASURED = "not measured"
 
 
@@ -34,7 +35,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """The code in backticks that calls one of our programs."""
+        """Return the code in backticks that calls one of our programs."""
         if self.text.startswith("|"):
             return []
         quoted = re.findall(r"`([^`]+)`", self.text)
@@ -44,7 +45,7 @@ class Block:
 
 def blocks(text: str) -> Iterator[Block]:
     chapter = section = ""
-    # Another test runs the blocks of code.
+    # Another test runs the code blocks.
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     for part in re.split(r"\n\s*\n", prose):
         kept = part.strip()
@@ -57,7 +58,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def bare_figures(text: str) -> list[str]:
-    """Tables and pictures without a command in the block before or after, in their section."""
+    """Return tables and pictures without a command in a neighbouring block of their section."""
     found = list(blocks(text))
     bare = []
     for at, block in enumerate(found):
@@ -74,7 +75,7 @@ def help_of(*program: str) -> str:
     run = subprocess.run(
         [*program, "--help"],
         cwd=ROOT,
-        env={**os.environ, "COLUMNS": "500"},  # so that no option is broken at its hyphen
+        env={**os.environ, "COLUMNS": "500"},  # no option is broken at its hyphen
         capture_output=True,
         text=True,
     )
@@ -83,7 +84,7 @@ def help_of(*program: str) -> str:
 
 
 def faults_of(command: str) -> list[str]:
-    """The parts of a command that do not exist: the script, or options of it."""
+    """Return the parts of a command that do not exist: the script, or its options."""
     words = shlex.split(command)
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
     if words[0] == "morphogen":

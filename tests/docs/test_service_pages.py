@@ -23,8 +23,8 @@ from documents import Block, page_blocks, plain_environment
 
 SECONDS = 60.0
 HOSTS = ("one.example", "two.example")
-# Read by Python as it starts: the servers' names are this machine's, and the world trusts their
-# authority.
+# Python reads this as it starts. It maps the servers' names to this machine, and makes all clients
+# trust their authority.
 SITE = """
 import certifi, socket
 certifi.where = lambda: {authority!r}
@@ -36,7 +36,7 @@ socket.getaddrinfo = resolve
 
 
 def block_of(page: str, words: str) -> Block:
-    """The one block of a page that this file runs and that has these words."""
+    """Return the one block of a page that this file runs and that contains these words."""
     (block,) = (
         block
         for block in page_blocks(page)
@@ -47,7 +47,7 @@ def block_of(page: str, words: str) -> Block:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The files that the pages need: a table, a certificate and its key."""
+    """Make the files that the pages need: a table, a certificate and its key."""
     with (tmp_path / "characters.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerows([("name", "code"), ("SNOWMAN", "U+2603")])
@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def running(command: str, folder: Path) -> Iterator[str]:
-    """Serve by a command line; the URL that its log says."""
+    """Run a server by a command line, and return the URL in its log."""
     process = subprocess.Popen(
         ["bash", "-c", f"exec {command}"],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""The site of docs/ builds without a warning, has all that is public, and needs no other host."""
+"""The site of docs/ builds without a warning, shows all public names and needs no other host."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the site: that of ``--site``, or one that is built now as .ci/run does."""
+    """Return the folder of the site: that of ``--site``, or one built now as .ci/run builds it."""
     given: Path | None = request.config.getoption("--site")
     if given is not None:
         assert (given / "objects.inv").is_file(), f"--site: there is no site in {given}"
         return given
-    # The extra lint brings Sphinx, too, but not what the site needs besides.
+    # The extra `lint` brings Sphinx, but not the other packages that the site needs.
     if any(find_spec(name) is None for name in ("sphinx", "furo", "myst_parser")):
         pytest.skip("needs Sphinx: pip install '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
@@ -42,7 +42,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def inventory(site: Path) -> dict[str, set[str]]:
-    """The names that the site has an entry for, by kind: "py:class", "std:cmdoption"."""
+    """Return the names that the site has an entry for, by kind: "py:class", "std:cmdoption"."""
     from sphinx.util.inventory import InventoryFile
 
     listed = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="")
@@ -50,7 +50,7 @@ def inventory(site: Path) -> dict[str, set[str]]:
 
 
 def options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """What a command and those below it take, as the site lists it: "morphogen-bench.--csv"."""
+    """Yield the options of a command and its subcommands, such as "morphogen-bench.--csv"."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
@@ -79,7 +79,7 @@ def test_the_reference_shows_types_and_docstrings(site: Path) -> None:
 
 
 def test_nothing_is_loaded_from_another_host(site: Path) -> None:
-    # What a browser fetches by itself; links that a reader may follow are <a href>.
+    # A browser fetches these by itself. <a href> is left out: a reader may follow it.
     fetched = re.compile(
         r"""<(?!a\b)[^>]*\s(?:href|src)=["'](?:https?:)?//|url\(["']?(?:https?:)?//|@import"""
     )

@@ -18,11 +18,11 @@ import pytest
 import morphogen as mg
 import reference as ref
 from morphogen import dpf, planner
-from naive import naive_answers, random_table
+from naive import naive_answers, random_pages
 
 NUM_PAGES = 1500  # n = 11, two tree levels, 144 bytes
 PAGE_SIZE = 24
-TABLE = random_table(NUM_PAGES, PAGE_SIZE)
+TABLE = random_pages(NUM_PAGES, PAGE_SIZE)
 SEEDS_AND_SALT = random.Random(1).randbytes(48)
 KEY = dpf.gen(700, NUM_PAGES, entropy=SEEDS_AND_SALT)[1]
 
@@ -350,7 +350,7 @@ def run_mutated_keys(seed: int, count: int) -> tuple[int, int]:
     rng = random.Random(seed)
     sizes = (1, 2, 300, 512, 513, NUM_PAGES, 5000, 70_000, 2**25, 2**40)
     keys = [key for size in sizes for key in dpf.gen(rng.randrange(size), size)]
-    tables = {size: random_table(size, 9) for size in (1, 300, 513, NUM_PAGES)}
+    tables = {size: random_pages(size, 9) for size in (1, 300, 513, NUM_PAGES)}
     engines = {
         size: mg.open_engine(mg.PageMatrix(table), device="cpu", threads=1)
         for size, table in tables.items()

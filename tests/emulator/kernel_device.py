@@ -12,7 +12,7 @@ import pytest
 import morphogen as mg
 import morphogen.engine.cuda.ptx as ptx
 import ptx_emulator
-from naive import Bytes, naive_answer
+from naive import Bytes, naive_answer, random_pages
 
 VECTOR_BYTES = 16
 BLOCK_THREADS = 1024  # of all kernels but the wide ones
@@ -105,3 +105,14 @@ def keys_for(num_pages: int, count: int, seed: int = 0) -> list[bytes]:
 
 def expected(table: Bytes, keys: list[bytes]) -> Bytes:
     return np.array([naive_answer(table, key) for key in keys])
+
+
+def assert_scans(
+    kernels: ptx_emulator.Module, shape: tuple[int, int], count: int, cut: Cut, *, seed: int = 0
+) -> None:
+    """Launch a chunk of `count` keys over random pages; check the answers and the memory."""
+    array = random_pages(*shape)
+    keys = keys_for(len(array), count)
+    device = Device(array, count, cut)
+    assert np.array_equal(device.launch(kernels, keys, seed=seed), expected(array, keys))
+    device.assert_clean()

@@ -1,4 +1,4 @@
-"""The CPU engine's answers: right to the byte, whatever chunks, threads and instruction sets."""
+"""The CPU engine's answers: right to the byte for all chunks, threads and instruction sets."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from naive import (
     guarded,
     naive_answers,
     open_engine,
+    random_pages,
     random_rows,
-    random_table,
 )
 
 # Parity
 
 # Enough bytes for three threads to share, the last of 4,500 bytes a page, odd in every way.
-PARITY_TABLE = random_table(1237, 4501)
+PARITY_PAGES = random_pages(1237, 4501)
 
 
 @pytest.fixture(scope="module")
 def parity_batch() -> tuple[np.ndarray[Any, Any], list[list[mg.Query]], list[Bytes]]:
     """Rows, both parties' queries and their naive answers, as many as the largest batch has."""
-    rows = random_rows(40, 3, len(PARITY_TABLE))
-    queries = list(mg.make_queries(rows, len(PARITY_TABLE)))
-    return rows, queries, [naive_answers(PARITY_TABLE, batch) for batch in queries]
+    rows = random_rows(40, 3, len(PARITY_PAGES))
+    queries = list(mg.make_queries(rows, len(PARITY_PAGES)))
+    return rows, queries, [naive_answers(PARITY_PAGES, batch) for batch in queries]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -42,7 +42,7 @@ def test_batches_equal_the_single_query_loop_and_numpy(
     instruction_set: str, threads: int, parity_batch: Any
 ) -> None:
     rows, queries, naive = parity_batch
-    with open_engine(PARITY_TABLE, threads=threads, instruction_set=instruction_set) as engine:
+    with open_engine(PARITY_PAGES, threads=threads, instruction_set=instruction_set) as engine:
         assert isinstance(engine, CpuEngine)
         assert engine.instruction_set == instruction_set
         assert engine.threads == threads
@@ -52,7 +52,7 @@ def test_batches_equal_the_single_query_loop_and_numpy(
                 batch = queries[party][:total]
                 answer = engine.answer(batch)
                 answers.append(answer)
-                assert answer.pages.shape == (total, 3, PARITY_TABLE.shape[1])
+                assert answer.pages.shape == (total, 3, PARITY_PAGES.shape[1])
                 assert answer.pages.dtype == np.uint8
                 assert np.array_equal(answer.pages, naive[party][:total])
                 assert sum(answer.micro_batch_sizes) == total
@@ -62,16 +62,16 @@ def test_batches_equal_the_single_query_loop_and_numpy(
                     assert np.array_equal(single.pages, answer.pages)
                     pairs = engine.answer(batch, max_micro_batch=2)
                     assert np.array_equal(pairs.pages, answer.pages)
-            assert np.array_equal(mg.reconstruct(*answers), PARITY_TABLE[rows[:total]])
+            assert np.array_equal(mg.reconstruct(*answers), PARITY_PAGES[rows[:total]])
 
 
 @pytest.mark.parametrize("page_size", [12, 24, 192, 200])
 @pytest.mark.parametrize("keys", [1, 2, 3])
 def test_every_number_of_keys_in_a_pass(instruction_set: str, keys: int, page_size: int) -> None:
-    table = random_table(140, page_size)
-    batch = mg.make_queries(random_rows(33, keys, len(table)), len(table))[1]
-    naive = naive_answers(table, batch)
-    with open_engine(table, threads=1, instruction_set=instruction_set) as engine:
+    matrix = random_pages(140, page_size)
+    batch = mg.make_queries(random_rows(33, keys, len(matrix)), len(matrix))[1]
+    naive = naive_answers(matrix, batch)
+    with open_engine(matrix, threads=1, instruction_set=instruction_set) as engine:
         for width in range(1, engine.max_micro_batch + 1):
             total = min(33, width + 1)
             answer = engine.answer(batch[:total], max_micro_batch=width)
@@ -102,13 +102,13 @@ def test_any_shape(
 ) -> None:
     num_pages = min(num_pages, (3 << 20) // page_size + 1)
     total = min(total, (64 << 20) // (page_size * num_pages * keys) + 1)
-    content = random_table(num_pages, page_size)
-    table, table_memory = guarded(content.shape, offset, content)
+    content = random_pages(num_pages, page_size)
+    matrix, memory_around = guarded(content.shape, offset, content)
     rows = random_rows(total, keys, num_pages)
     queries = mg.make_queries(rows, num_pages)
     shape = (total, keys if total else 3, page_size)
     answers = []
-    with open_engine(table, threads=threads, instruction_set=name) as engine:
+    with open_engine(matrix, threads=threads, instruction_set=name) as engine:
         for batch in queries:
             out, out_memory = guarded(shape, offset // 2)
             answer = engine.answer(
@@ -119,8 +119,8 @@ def test_any_shape(
             assert_guards(out, out_memory)
             answers.append(answer)
     assert np.array_equal(mg.reconstruct(*answers).reshape(shape), content[rows].reshape(shape))
-    assert np.array_equal(table, content)
-    assert_guards(table, table_memory)
+    assert np.array_equal(matrix, content)
+    assert_guards(matrix, memory_around)
 
 
 # Pages are cut into columns of 64, 32, ..., 1 bytes and into strips of 4,096.
@@ -133,7 +133,7 @@ WIDTHS = [
 
 @pytest.mark.parametrize("page_size", WIDTHS)
 def test_every_column_width(instruction_set: str, page_size: int) -> None:
-    content = random_table(75, page_size)
+    content = random_pages(75, page_size)
     for keys, total, offset in (
         (1, 1, 0),
         (1, 9, 1),
@@ -143,14 +143,14 @@ def test_every_column_width(instruction_set: str, page_size: int) -> None:
         (2, 1, 5),
     ):
         # At some offset from a cache line, to which wide pages' columns are laid.
-        table, table_memory = guarded(content.shape, offset, content)
+        matrix, memory_around = guarded(content.shape, offset, content)
         batch = mg.make_queries(random_rows(total, keys, 75), 75)[0]
-        with open_engine(table, threads=1, instruction_set=instruction_set) as engine:
+        with open_engine(matrix, threads=1, instruction_set=instruction_set) as engine:
             out, out_memory = guarded((total, keys, page_size))
             engine.answer(batch, out=out)
             assert np.array_equal(out, naive_answers(content, batch))
             assert_guards(out, out_memory)
-        assert_guards(table, table_memory)
+        assert_guards(matrix, memory_around)
 
 
 TAILS = [*range(1, 35), *(63, 64, 65, 127, 128, 129), *range(504, 523), 1023, 1024, 1025, 1537]
@@ -159,46 +159,46 @@ TAILS = [*range(1, 35), *(63, 64, 65, 127, 128, 129), *range(504, 523), 1023, 10
 @pytest.mark.parametrize("page_size", [3, 64, 100])
 def test_every_tail_of_pages(instruction_set: str, page_size: int) -> None:
     for num_pages in TAILS:
-        table = random_table(num_pages, page_size)
+        matrix = random_pages(num_pages, page_size)
         rows = random_rows(5, 2, num_pages)
         queries = mg.make_queries(rows, num_pages)
-        with open_engine(table, threads=1, instruction_set=instruction_set) as engine:
+        with open_engine(matrix, threads=1, instruction_set=instruction_set) as engine:
             for batch in queries:
                 for width in (1, 2, 5):
                     answer = engine.answer(batch, max_micro_batch=width)
-                    assert np.array_equal(answer.pages, naive_answers(table, batch))
+                    assert np.array_equal(answer.pages, naive_answers(matrix, batch))
 
 
 def test_every_border_between_threads(instruction_set: str) -> None:
-    """Tables that end just before, at and after a place where one thread's pages could end."""
+    """Pages that end just before, at and after a place where one thread's pages could end."""
     for num_pages in (1, 2, 63, 64, 65, 66, 127, 128, 129, 191, 192, 193, 513):
-        table = random_table(num_pages, 65_537)  # so wide that several threads get some
+        matrix = random_pages(num_pages, 65_537)  # so wide that several threads get some
         batch = mg.make_query([num_pages - 1, num_pages // 2], num_pages)
         for threads in (2, 3, 5):
-            with open_engine(table, threads=threads, instruction_set=instruction_set) as engine:
+            with open_engine(matrix, threads=threads, instruction_set=instruction_set) as engine:
                 answer = engine.answer(list(batch))
-                assert np.array_equal(answer.pages, naive_answers(table, batch))
+                assert np.array_equal(answer.pages, naive_answers(matrix, batch))
 
 
 def test_many_leaves_and_subtrees(instruction_set: str) -> None:
-    """Tables of small pages, whose selection bits span many leaves and more than one subtree."""
+    """Small pages, whose selection bits span many leaves and more than one subtree."""
     for num_pages, page_size in ((70_001, 16), (524_289, 3), (1_048_700, 5), (600_000, 9)):
-        table = random_table(num_pages, page_size)
+        matrix = random_pages(num_pages, page_size)
         rows = [[0, num_pages - 1, 524_288 % num_pages], [512, 65_535, num_pages - 2]]
         queries = mg.make_queries(rows, num_pages)
-        with open_engine(table, threads=2, instruction_set=instruction_set) as engine:
+        with open_engine(matrix, threads=2, instruction_set=instruction_set) as engine:
             answers = [engine.answer(batch) for batch in queries]
-        assert np.array_equal(answers[1].pages, naive_answers(table, queries[1]))
-        assert np.array_equal(mg.reconstruct(*answers), table[np.array(rows)])
+        assert np.array_equal(answers[1].pages, naive_answers(matrix, queries[1]))
+        assert np.array_equal(mg.reconstruct(*answers), matrix[np.array(rows)])
 
 
 @pytest.mark.parametrize("page_size", [5, 64, 100])
 def test_a_short_last_page_at_every_place_in_its_octet(
     instruction_set: str, page_size: int, tmp_path: Path
 ) -> None:
-    path = tmp_path / "table"
+    path = tmp_path / "pages"
     for num_pages in (*range(1, 18), 64, 65, 512, 513, 514, 1025):
-        content = random_table(num_pages, page_size)
+        content = random_pages(num_pages, page_size)
         content |= 1
         rest = num_pages % (page_size - 1) + 1
         content[-1, rest:] = 0
@@ -216,10 +216,10 @@ def test_a_short_last_page_at_every_place_in_its_octet(
 
 def test_a_large_mapped_file_with_a_short_last_page(instruction_set: str, tmp_path: Path) -> None:
     """Large enough for threads: the tail is the last one's."""
-    content = random_table(1003, 4096)
+    content = random_pages(1003, 4096)
     content[-1, 77:] = 0
-    (tmp_path / "table").write_bytes(bytes(content)[: 1002 * 4096 + 77])
-    pages = mg.PageMatrix.open(tmp_path / "table")
+    (tmp_path / "pages").write_bytes(bytes(content)[: 1002 * 4096 + 77])
+    pages = mg.PageMatrix.open(tmp_path / "pages")
     queries = mg.make_queries([[1002], [1001], [0], [500]], 1003)
     with open_engine(pages, threads=3, instruction_set=instruction_set) as engine:
         answers = [engine.answer(batch) for batch in queries]
@@ -228,11 +228,11 @@ def test_a_large_mapped_file_with_a_short_last_page(instruction_set: str, tmp_pa
 
 
 def test_more_threads_than_pages() -> None:
-    table = random_table(5, 1 << 20)
+    matrix = random_pages(5, 1 << 20)
     batch = list(mg.make_query([0, 4, 2], 5))
-    with open_engine(table, threads=19) as engine:
+    with open_engine(matrix, threads=19) as engine:
         for _ in range(3):
-            assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+            assert np.array_equal(engine.answer(batch).pages, naive_answers(matrix, batch))
 
 
 BEYOND_THE_TABLE = """
@@ -265,9 +265,9 @@ for num_pages, page_size in [*shapes, *more, (1300, 4001)]:
     size = num_pages * page_size
     memory = walled(size)
     content = rng.integers(0, 256, (num_pages, page_size), dtype=np.uint8)
-    for table in (memory[:size], memory[len(memory) - size:]):
-        table = table.reshape(num_pages, page_size)
-        table[...] = content
+    for matrix in (memory[:size], memory[len(memory) - size:]):
+        matrix = matrix.reshape(num_pages, page_size)
+        matrix[...] = content
         for total in (1, 2, 3, 16):
             rows = rng.integers(0, num_pages, (total, 3))
             result = walled(2 * total * 3 * page_size)
@@ -276,7 +276,7 @@ for num_pages, page_size in [*shapes, *more, (1300, 4001)]:
                 share = total * 3 * page_size
                 part = result[:2 * share] if flush_left else result[len(result) - 2 * share:]
                 outs = part.reshape(2, total, 3, page_size)
-                with CpuEngine(mg.PageMatrix(table), threads=2, instruction_set=sys.argv[1],
+                with CpuEngine(mg.PageMatrix(matrix), threads=2, instruction_set=sys.argv[1],
                                read_order=sys.argv[2]) as engine:
                     for batch, out in zip(batches, outs):
                         engine.answer(batch, out=out)
@@ -286,8 +286,8 @@ print("done")
 
 
 @pytest.mark.parametrize("order", READ_ORDERS)
-def test_nothing_beyond_the_table_is_read_or_written(instruction_set: str, order: str) -> None:
-    """The table and out end, and begin, at memory that cannot be touched."""
+def test_nothing_beyond_the_pages_is_read_or_written(instruction_set: str, order: str) -> None:
+    """The pages and out end, and begin, at memory that cannot be touched."""
     result = subprocess.run(
         [sys.executable, "-c", BEYOND_THE_TABLE, instruction_set, order],
         capture_output=True,

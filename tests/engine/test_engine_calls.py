@@ -16,17 +16,17 @@ from naive import (
     GUARD,
     naive_answers,
     open_engine,
+    random_pages,
     random_rows,
-    random_table,
 )
 
 # Chunks
 
 
 def test_chunks_are_as_wide_as_asked() -> None:
-    table = random_table(20, 8)
+    array = random_pages(20, 8)
     batch = mg.make_queries(random_rows(70, 1, 20), 20)[0]
-    with open_engine(table) as engine:
+    with open_engine(array) as engine:
         widest = engine.max_micro_batch
         assert widest >= 2
         for width in range(1, widest + 1):
@@ -40,7 +40,7 @@ def test_chunks_are_as_wide_as_asked() -> None:
 
 @pytest.mark.parametrize("width", [0, -1, 2**70, 33])
 def test_chunks_wider_than_the_engine(width: int) -> None:
-    with open_engine(random_table(20, 8)) as engine:
+    with open_engine(random_pages(20, 8)) as engine:
         widest = engine.max_micro_batch
         if width == 33:
             width = widest + 1
@@ -51,21 +51,21 @@ def test_chunks_wider_than_the_engine(width: int) -> None:
 
 @pytest.mark.parametrize("width", [1.0, "2", [2]])
 def test_chunks_of_another_type(width: Any) -> None:
-    with open_engine(random_table(20, 8)) as engine:
+    with open_engine(random_pages(20, 8)) as engine:
         message = rf"max_micro_batch must be an int, not {type(width).__name__}$"
         with pytest.raises(TypeError, match=message):
             engine.answer([], max_micro_batch=width)
 
 
-def test_the_answer_names_its_table() -> None:
-    with open_engine(mg.PageMatrix(random_table(20, 8), epoch=12)) as engine:
+def test_the_answer_names_its_pages() -> None:
+    with open_engine(mg.PageMatrix(random_pages(20, 8), epoch=12)) as engine:
         answer = engine.answer([mg.make_query([3], 20)[0]])
         assert (answer.epoch, answer.num_pages) == (12, 20)
         assert (engine.device, engine.pages.epoch) == ("cpu", 12)
 
 
 def test_an_empty_batch() -> None:
-    with open_engine(random_table(20, 8)) as engine:
+    with open_engine(random_pages(20, 8)) as engine:
         answer = engine.answer([])
         assert answer.pages.shape == (0, 3, 8)
         assert answer.micro_batch_sizes == ()
@@ -74,18 +74,18 @@ def test_an_empty_batch() -> None:
 
 
 def test_both_parties_in_one_batch() -> None:
-    table = random_table(300, 50)
-    with open_engine(table) as engine:
+    array = random_pages(300, 50)
+    with open_engine(array) as engine:
         pages = engine.answer(list(mg.make_query([7, 250], 300))).pages
-    assert np.array_equal(pages[0] ^ pages[1], table[[7, 250]])
+    assert np.array_equal(pages[0] ^ pages[1], array[[7, 250]])
 
 
-# What an engine is given
+# Arguments of an engine
 
 
 @pytest.mark.parametrize("batch", [None, (), iter([]), b"", np.zeros(2)])
 def test_queries_that_are_no_list(batch: Any) -> None:
-    with open_engine(random_table(20, 8)) as engine:
+    with open_engine(random_pages(20, 8)) as engine:
         name = type(batch).__name__
         with pytest.raises(TypeError, match=rf"must be a list of Query, not {name}$"):
             engine.answer(batch)
@@ -93,13 +93,13 @@ def test_queries_that_are_no_list(batch: Any) -> None:
 
 def test_mixed_key_counts() -> None:
     batch = [mg.make_query([1, 2], 20)[0], mg.make_query([1], 20)[0]]
-    with open_engine(random_table(20, 8)) as engine:
+    with open_engine(random_pages(20, 8)) as engine:
         message = r"queries\[0\] has 2, queries\[1\] has 1$"
         with pytest.raises(ValueError, match=message):
             engine.answer(batch)
 
 
-@pytest.mark.parametrize("pages", [None, random_table(4, 4), b"pages"], ids=type)
+@pytest.mark.parametrize("pages", [None, random_pages(4, 4), b"pages"], ids=type)
 def test_pages_of_another_type(pages: Any) -> None:
     name = type(pages).__name__
     with pytest.raises(TypeError, match=rf"pages must be a PageMatrix, not {name}$"):
@@ -109,13 +109,13 @@ def test_pages_of_another_type(pages: Any) -> None:
 @pytest.mark.parametrize("threads", [0, -1, 1025, -(2**70), 2**70])
 def test_threads_out_of_range(threads: int) -> None:
     with pytest.raises(ValueError, match=rf"threads must be in 1\.\.1024, not {threads}$"):
-        open_engine(random_table(4, 4), threads=threads)
+        open_engine(random_pages(4, 4), threads=threads)
 
 
 @pytest.mark.parametrize("threads", [1.0, "1", [1]])
 def test_threads_of_another_type(threads: Any) -> None:
     with pytest.raises(TypeError, match=rf"threads must be an int, not {type(threads).__name__}$"):
-        open_engine(random_table(4, 4), threads=threads)
+        open_engine(random_pages(4, 4), threads=threads)
 
 
 TOO_MANY_THREADS = """
@@ -137,7 +137,7 @@ with mg.open_engine(pages, "cpu", threads=2) as engine:
 
 
 def test_more_threads_than_can_be() -> None:
-    """Where memory for their stacks runs out, those that were started end again."""
+    """If memory for their stacks runs out, the threads that were started end again."""
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs /proc/self/statm")
     result = subprocess.run(
@@ -151,24 +151,24 @@ def test_more_threads_than_can_be() -> None:
 
 def test_unknown_instruction_set() -> None:
     with pytest.raises(ValueError, match=r"must be one of .*'baseline'.*, not 'mmx'$"):
-        open_engine(random_table(4, 4), instruction_set="mmx")
+        open_engine(random_pages(4, 4), instruction_set="mmx")
     with pytest.raises(TypeError, match=r"instruction_set must be a str, not int$"):
-        open_engine(random_table(4, 4), instruction_set=2)
+        open_engine(random_pages(4, 4), instruction_set=2)
 
 
 @pytest.mark.parametrize("device", ["gpu", "", "CPU", "cuda:", "cuda:x", "cpu:0"])
 def test_unknown_device(device: str) -> None:
     with pytest.raises(ValueError, match=rf"device must be .* not '{device}'$"):
-        mg.open_engine(mg.PageMatrix(random_table(4, 4)), device=device)
+        mg.open_engine(mg.PageMatrix(random_pages(4, 4)), device=device)
 
 
 def test_device_of_another_type() -> None:
     with pytest.raises(TypeError, match=r"device must be a str, not int$"):
-        mg.open_engine(mg.PageMatrix(random_table(4, 4)), device=0)  # type: ignore[arg-type]
+        mg.open_engine(mg.PageMatrix(random_pages(4, 4)), device=0)  # type: ignore[arg-type]
 
 
 def test_the_widest_instruction_set_and_all_cores_by_default() -> None:
-    with open_engine(random_table(4, 4)) as engine:
+    with open_engine(random_pages(4, 4)) as engine:
         assert isinstance(engine, CpuEngine)
         assert engine.instruction_set == mg.instruction_set.supported()[0]
         assert engine.threads >= 1
@@ -178,43 +178,43 @@ def test_the_widest_instruction_set_and_all_cores_by_default() -> None:
 
 
 def test_out_is_used_again_whatever_it_holds() -> None:
-    table = random_table(700, 77)
+    array = random_pages(700, 77)
     out = np.empty((5, 3, 77), dtype=np.uint8)
-    with open_engine(table, threads=1) as engine:
+    with open_engine(array, threads=1) as engine:
         for seed in range(6):
             out[...] = (0, 255, GUARD)[seed % 3]
             batch = mg.make_queries(random_rows(5, 3, 700, seed), 700)[seed % 2]
             answer = engine.answer(batch, out=out)
             assert answer.pages is out
-            assert np.array_equal(out, naive_answers(table, batch))
+            assert np.array_equal(out, naive_answers(array, batch))
 
 
 def test_scratch_memory_is_used_again_whatever_it_holds() -> None:
     """Wide batches, narrow ones, other key counts: nothing of one shows in the next."""
-    table = random_table(300, 130)
-    with open_engine(table, threads=2) as engine:
+    array = random_pages(300, 130)
+    with open_engine(array, threads=2) as engine:
         for seed, (total, keys) in enumerate([(32, 3), (1, 1), (40, 2), (1, 3), (7, 1), (32, 3)]):
             batch = mg.make_queries(random_rows(total, keys, 300, seed), 300)[0]
-            assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+            assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
 
 
 def test_answers_without_out_are_their_own() -> None:
-    table = random_table(50, 10)
+    array = random_pages(50, 10)
     batch = [mg.make_query([3], 50)[0]]
-    with open_engine(table) as engine:
+    with open_engine(array) as engine:
         first = engine.answer(batch).pages
         second = engine.answer(batch).pages
         second[...] = 0
-        assert np.array_equal(first, naive_answers(table, batch))
+        assert np.array_equal(first, naive_answers(array, batch))
 
 
 def test_out_may_be_a_view_into_more() -> None:
-    table = random_table(50, 10)
+    array = random_pages(50, 10)
     batch = mg.make_queries([[1, 2], [3, 4]], 50)[0]
     everything = np.full((4, 2, 2, 10), GUARD, dtype=np.uint8)
-    with open_engine(table) as engine:
+    with open_engine(array) as engine:
         engine.answer(batch, out=everything[1])
-    assert np.array_equal(everything[1], naive_answers(table, batch))
+    assert np.array_equal(everything[1], naive_answers(array, batch))
     assert (everything[[0, 2, 3]] == GUARD).all()
 
 
@@ -236,7 +236,7 @@ def test_out_may_be_a_view_into_more() -> None:
 )
 def test_out_that_will_not_do(out: Any, error: type[Exception], message: str) -> None:
     batch = mg.make_queries([[1, 2], [3, 4]], 50)[0]
-    with open_engine(random_table(50, 10)) as engine:
+    with open_engine(random_pages(50, 10)) as engine:
         with pytest.raises(error, match=message):
             engine.answer(batch, out=out)
         assert engine.answer(batch).pages.shape == (2, 2, 10)
@@ -244,9 +244,9 @@ def test_out_that_will_not_do(out: Any, error: type[Exception], message: str) ->
 
 def test_out_in_the_memory_of_the_pages() -> None:
     memory = np.zeros(50 * 10 + 40, dtype=np.uint8)
-    table = memory[:500].reshape(50, 10)
+    array = memory[:500].reshape(50, 10)
     batch = mg.make_queries([[1, 2], [3, 4]], 50)[0]
-    with open_engine(table) as engine:
+    with open_engine(array) as engine:
         for start in (0, 200, 460, 499):
             out = memory[start:][:40].reshape(2, 2, 10)
             with pytest.raises(ValueError, match="memory of the pages"):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 
 import morphogen as mg
+from engine_processes import EXIT, FORK, assert_ends_well
 from morphogen.engine.base import Engine
 from morphogen.engine.strategy import Choices, Strategy
 from naive import (
@@ -24,8 +23,8 @@ from naive import (
     guarded,
     naive_answers,
     open_engine,
+    random_pages,
     random_rows,
-    random_table,
 )
 
 # Copies
@@ -33,7 +32,7 @@ from naive import (
 
 @pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_an_engine_is_neither_copied_nor_pickled(make: Callable[[Engine], object]) -> None:
-    with open_engine(random_table(5, 64)) as engine:
+    with open_engine(random_pages(5, 64)) as engine:
         with pytest.raises(TypeError, match=r"^an engine cannot be copied or pickled: open one "):
             make(engine)
         assert not engine.closed
@@ -43,7 +42,7 @@ def test_an_engine_is_neither_copied_nor_pickled(make: Callable[[Engine], object
 
 
 def test_callers_on_many_threads_get_their_own_answers() -> None:
-    table = random_table(900, 2500)
+    array = random_pages(900, 2500)
     barrier = threading.Barrier(6, timeout=60)
 
     def call(caller: int) -> None:
@@ -51,22 +50,22 @@ def test_callers_on_many_threads_get_their_own_answers() -> None:
         for turn in range(8):
             total = (caller + turn) % 5 + 1
             batch = mg.make_queries(random_rows(total, caller % 3 + 1, 900, turn), 900)[turn % 2]
-            assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+            assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
 
-    with open_engine(table, threads=2) as engine, ThreadPoolExecutor(6) as executor:
+    with open_engine(array, threads=2) as engine, ThreadPoolExecutor(6) as executor:
         for result in [executor.submit(call, caller) for caller in range(6)]:
             result.result()
 
 
-def test_callers_of_many_engines_over_one_table() -> None:
-    table = random_table(900, 2500)
-    pages = mg.PageMatrix(table)
+def test_callers_of_many_engines_over_the_same_pages() -> None:
+    array = random_pages(900, 2500)
+    pages = mg.PageMatrix(array)
 
     def call(caller: int) -> None:
         batch = list(mg.make_query([caller, 900 - 1 - caller], 900))
         with open_engine(pages, threads=2) as engine:
             for _ in range(5):
-                assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+                assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
 
     with ThreadPoolExecutor(4) as executor:
         list(executor.map(call, range(4)))
@@ -76,7 +75,7 @@ def test_callers_of_many_engines_over_one_table() -> None:
 
 
 def test_use_after_close() -> None:
-    engine = open_engine(random_table(20, 8))
+    engine = open_engine(random_pages(20, 8))
     assert not engine.closed
     engine.close()
     engine.close()
@@ -94,7 +93,7 @@ def test_use_after_close() -> None:
 
 
 def test_a_with_block_closes() -> None:
-    with open_engine(random_table(20, 8)) as engine:
+    with open_engine(random_pages(20, 8)) as engine:
         assert not engine.closed
     assert engine.closed
 
@@ -102,7 +101,7 @@ def test_a_with_block_closes() -> None:
         with engine_of_error:
             raise KeyError("mine")
 
-    engine_of_error = open_engine(random_table(20, 8))
+    engine_of_error = open_engine(random_pages(20, 8))
     with pytest.raises(KeyError, match="mine"):
         fail()
     assert engine_of_error.closed
@@ -113,7 +112,7 @@ class WaitingEngine(Engine):
 
     def __init__(self) -> None:
         choices = Choices("test", Strategy(width=2, lanes=1, graph=False), widest=2)
-        super().__init__(mg.PageMatrix(random_table(20, 8)), choices)
+        super().__init__(mg.PageMatrix(random_pages(20, 8)), choices)
         self.running, self.go_on = threading.Event(), threading.Event()
         self.log: list[str] = []
 
@@ -150,11 +149,11 @@ def test_close_waits_for_the_call_that_runs() -> None:
 
 def test_close_while_others_answer() -> None:
     """Each call has its right answer or says that the engine is closed."""
-    table = random_table(900, 2500)
+    array = random_pages(900, 2500)
     batch = list(mg.make_query([1, 2, 3], 900))
-    expected = naive_answers(table, batch)
+    expected = naive_answers(array, batch)
     for _ in range(5):
-        engine = open_engine(table, threads=2)
+        engine = open_engine(array, threads=2)
         started = threading.Barrier(4, timeout=60)
 
         def call(engine: Engine = engine, started: threading.Barrier = started) -> None:
@@ -188,7 +187,7 @@ def tasks() -> set[str]:
 @pytest.mark.parametrize("end", ["close", "collect", "with"])
 def test_threads_end_with_their_engine(end: str) -> None:
     before = tasks()
-    engine = open_engine(random_table(900, 2500), threads=5)
+    engine = open_engine(random_pages(900, 2500), threads=5)
     engine.answer([mg.make_query([1], 900)[0]])
     started = tasks() - before
     assert len(started) == 4
@@ -210,103 +209,26 @@ def test_threads_end_with_their_engine(end: str) -> None:
 @needs_tasks
 def test_one_thread_needs_no_other() -> None:
     before = tasks()
-    with open_engine(random_table(900, 2500), threads=1):
+    with open_engine(random_pages(900, 2500), threads=1):
         assert not tasks() - before
 
 
 def test_an_engine_keeps_its_pages() -> None:
-    table = random_table(60, 9)
-    engine = open_engine(mg.PageMatrix(table.copy()))
+    array = random_pages(60, 9)
+    engine = open_engine(mg.PageMatrix(array.copy()))
     gc.collect()
     batch = list(mg.make_query([59], 60))
-    assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+    assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
     engine.close()
-
-
-FORK = """
-import os, sys, threading
-import numpy as np
-import morphogen as mg
-
-table = np.random.default_rng(0).integers(0, 256, (900, 4001), dtype=np.uint8)
-pages = mg.PageMatrix(table)
-engine = mg.open_engine(pages, "cpu", threads=3)
-queries = list(mg.make_query([1, 899], 900))
-
-def right(engine):
-    found = engine.answer(queries).pages
-    return np.array_equal(found[0] ^ found[1], table[[1, 899]])
-
-def in_child():
-    checks = []
-    for use in (lambda: engine.answer(queries), lambda: engine.answer([]), engine.read_pages):
-        try:
-            use()
-        except mg.EngineClosedError as error:
-            checks.append(f"to process {os.getppid()}, not to its fork {os.getpid()}" in str(error))
-        else:
-            checks.append(False)
-    engine.close()
-    with engine:
-        pass
-    with mg.open_engine(pages, "cpu", threads=2) as own:
-        checks.append(right(own))
-    return all(checks)
-
-def fork():
-    child = os.fork()
-    if child == 0:
-        good = in_child()
-        sys.exit(0 if good else 3)  # as a child does that ends on its own
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-assert right(engine)
-assert fork() == 0
-assert right(engine)
-
-stop = threading.Event()
-first = threading.Event()
-def work():
-    while not stop.is_set():
-        assert right(engine)
-        first.set()
-worker = threading.Thread(target=work)
-worker.start()
-first.wait()
-assert [fork() for _ in range(5)] == [0] * 5
-stop.set()
-worker.join()
-assert right(engine)
-engine.close()
-print("done")
-"""
 
 
 def test_an_engine_in_a_forked_child() -> None:
     """It says whose it is, close does nothing, an own engine works; the parent notices nothing."""
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (result.returncode, result.stderr, result.stdout) == (0, "", "done\n")
-
-
-EXIT = """
-import numpy as np
-import morphogen as mg
-engine = mg.open_engine(mg.PageMatrix(np.ones((900, 4001), np.uint8)), "cpu", threads=4)
-engine.answer([mg.make_query([1], 900)[0]])
-print("done")
-"""
+    assert_ends_well(FORK, "cpu")
 
 
 def test_a_process_ends_with_an_engine_open() -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", EXIT], capture_output=True, text=True, timeout=120
-    )
-    assert (result.returncode, result.stderr, result.stdout) == (0, "", "done\n")
+    assert_ends_well(EXIT, "cpu")
 
 
 # Memory
@@ -320,9 +242,9 @@ def resident_bytes() -> int:
 
 
 def test_answering_does_not_grow() -> None:
-    table = random_table(256, 4096)
+    array = random_pages(256, 4096)
     batch = mg.make_queries(random_rows(8, 3, 256), 256)[0]
-    with open_engine(table, threads=2) as engine:
+    with open_engine(array, threads=2) as engine:
         out = engine.answer(batch).pages
         for _ in range(20):
             engine.answer(batch, out=out)
@@ -335,11 +257,11 @@ def test_answering_does_not_grow() -> None:
 
 
 def test_opening_and_closing_does_not_grow() -> None:
-    table = random_table(256, 4096)
+    array = random_pages(256, 4096)
     batch = mg.make_queries(random_rows(8, 3, 256), 256)[0]
 
     def use() -> None:
-        with open_engine(table, threads=2) as engine:
+        with open_engine(array, threads=2) as engine:
             engine.answer(batch)
 
     for _ in range(20):
@@ -362,20 +284,20 @@ def test_read_pages_reads_every_byte(instruction_set: str) -> None:
         (90, 41, 3),
         (900, 4001, 0),
     ):
-        # Wherever they lie: on cache lines, on words, between them.
-        table, _ = guarded(tuple(shape), offset, random_table(*shape))
-        padded = np.zeros(-(-table.size // 8) * 8, dtype=np.uint8)
-        padded[: table.size] = table.ravel()
+        # Pages may lie anywhere: on cache lines, on words, between them.
+        array, _ = guarded(tuple(shape), offset, random_pages(*shape))
+        padded = np.zeros(-(-array.size // 8) * 8, dtype=np.uint8)
+        padded[: array.size] = array.ravel()
         for threads in (1, 3):
-            with open_engine(table, threads=threads, instruction_set=instruction_set) as engine:
+            with open_engine(array, threads=threads, instruction_set=instruction_set) as engine:
                 assert engine.read_pages() == np.bitwise_xor.reduce(padded.view("<u8"))
 
 
 def test_read_pages_reads_the_short_last_page(tmp_path: Path) -> None:
     for length in (1, 16, 17, 4000, 4001):
-        data = bytes(random_table(1, length) | 1)
-        (tmp_path / "table").write_bytes(data)
+        data = bytes(random_pages(1, length) | 1)
+        (tmp_path / "pages").write_bytes(data)
         words = np.frombuffer(data.ljust(-(-length // 8) * 8, b"\0"), dtype="<u8")
-        pages = mg.PageMatrix.open(tmp_path / "table", page_size=16)
+        pages = mg.PageMatrix.open(tmp_path / "pages", page_size=16)
         with open_engine(pages, threads=2) as engine:
             assert engine.read_pages() == np.bitwise_xor.reduce(words)

@@ -18,11 +18,11 @@ from naive import (
     assert_guards,
     guarded,
     naive_answers,
+    random_pages,
     random_rows,
-    random_table,
 )
 
-# Pages and their size, by what serves up to 6 keys where rows are read side by side, and 7 or more.
+# Pages and their size, by the method for up to 6 keys, whose rows are read side by side, or more.
 SHAPES = {
     "tiny pages": (3_000, 5),
     "four pages a line": (5_000, 16),
@@ -43,25 +43,25 @@ SHAPES = {
 
 
 @pytest.fixture(scope="module", params=list(SHAPES.values()), ids=list(SHAPES))
-def table(request: pytest.FixtureRequest) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    table: np.ndarray[tuple[int, int], np.dtype[np.uint8]] = random_table(*request.param)
-    return table
+def array(request: pytest.FixtureRequest) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    array: np.ndarray[tuple[int, int], np.dtype[np.uint8]] = random_pages(*request.param)
+    return array
 
 
 @pytest.mark.parametrize("order", READ_ORDERS)
 def test_every_method_gives_the_naive_answer(
-    instruction_set: str, order: str, table: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+    instruction_set: str, order: str, array: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
 ) -> None:
-    pages = mg.PageMatrix(table)
+    pages = mg.PageMatrix(array)
     with CpuEngine(pages, threads=2, instruction_set=instruction_set, read_order=order) as engine:
         assert engine.read_order == order
-        # Keys a pass: what buckets take, what they just do not, one group of 8 and one key more,
-        # and the most that two and four octets a step are for.
+        # Keys a pass: the most for buckets and one more, one group of 8 and one key more, and the
+        # most for two and four octets a step.
         for queries, keys in ((1, 1), (1, 3), (2, 2), (2, 3), (7, 1), (3, 3), (16, 3), (17, 3)):
-            batch = mg.make_queries(random_rows(queries, keys, len(table)), len(table))[0]
+            batch = mg.make_queries(random_rows(queries, keys, len(array)), len(array))[0]
             answer = engine.answer(batch)
             assert answer.micro_batch_sizes == (queries,)
-            assert np.array_equal(answer.pages, naive_answers(table, batch)), (queries, keys)
+            assert np.array_equal(answer.pages, naive_answers(array, batch)), (queries, keys)
 
 
 @pytest.mark.parametrize("order", READ_ORDERS)
@@ -71,14 +71,14 @@ def test_short_last_page_counts_wherever_it_falls_in_a_leaf(
 ) -> None:
     path = tmp_path / "pages"
     for num_pages in (2, 65, 449, 512, 513, 2_100 if page_size < 4_096 else 600):
-        table = random_table(num_pages, page_size)
-        table[-1, 3:] = 0
-        path.write_bytes(table.tobytes()[: (num_pages - 1) * page_size + 3])
+        array = random_pages(num_pages, page_size)
+        array[-1, 3:] = 0
+        path.write_bytes(array.tobytes()[: (num_pages - 1) * page_size + 3])
         pages = mg.PageMatrix.open(path, page_size=page_size)
         with CpuEngine(pages, instruction_set=instruction_set, read_order=order) as engine:
             for queries in (1, 2, 5):
                 batch = mg.make_queries(random_rows(queries, 3, num_pages), num_pages)[1]
-                assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+                assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -104,21 +104,21 @@ def test_any_shape_in_any_order(
 ) -> None:
     num_pages = min(num_pages, (4 << 20) // page_size + 1)
     queries = min(queries, (32 << 20) // (page_size * num_pages * keys) + 1)
-    content = random_table(num_pages, page_size)
-    table, table_memory = guarded(content.shape, offset, content)
+    content = random_pages(num_pages, page_size)
+    array, memory_around = guarded(content.shape, offset, content)
     batch = mg.make_queries(random_rows(queries, keys, num_pages), num_pages)[0]
-    pages = mg.PageMatrix(table)
+    pages = mg.PageMatrix(array)
     with CpuEngine(pages, threads=threads, instruction_set=name, read_order=order) as engine:
         out, out_memory = guarded((queries, keys, page_size), offset // 2)
         for _ in range(2):  # the second time in scratch memory that the first has written
             engine.answer(batch, out=out)
             assert np.array_equal(out, naive_answers(content, batch))
             assert_guards(out, out_memory)
-    assert_guards(table, table_memory)
+    assert_guards(array, memory_around)
 
 
 def test_order_must_be_one_that_there_is() -> None:
-    pages = mg.PageMatrix(random_table(8, 8))
+    pages = mg.PageMatrix(random_pages(8, 8))
     with pytest.raises(ValueError, match=r"read_order must be one of .*'rows'.* not 'columns'"):
         CpuEngine(pages, read_order="columns")
     with pytest.raises(TypeError, match=r"^read_order must be a str, not int$"):
@@ -127,5 +127,5 @@ def test_order_must_be_one_that_there_is() -> None:
 
 def test_by_default_the_order_is_that_of_the_processors_make() -> None:
     facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    with CpuEngine(mg.PageMatrix(random_table(8, 8))) as engine:
+    with CpuEngine(mg.PageMatrix(random_pages(8, 8))) as engine:
         assert engine.read_order == ("rows" if "GenuineIntel" in facts else "memory")

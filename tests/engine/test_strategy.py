@@ -9,10 +9,10 @@ import pytest
 
 import morphogen as mg
 from morphogen.engine.strategy import Choices, Strategy
-from naive import naive_answers, open_engine, random_rows, random_table
+from naive import naive_answers, open_engine, random_pages, random_rows
 
-TABLE = random_table(40, 24)
-BATCH = mg.make_queries(random_rows(5, 3, len(TABLE)), len(TABLE))[0]
+PAGES = random_pages(40, 24)
+BATCH = mg.make_queries(random_rows(5, 3, len(PAGES)), len(PAGES))[0]
 
 DEFAULT = Strategy(width=2, lanes=2, graph=False)
 CHOICES = Choices("cuda:1", DEFAULT, widest=8, lanes=(1, 2, 4), graph=True)
@@ -71,10 +71,10 @@ def test_what_is_of_another_type(asked: Any, message: str) -> None:
 
 
 def test_the_cpu_has_chunks_of_any_width_and_one_lane() -> None:
-    with open_engine(TABLE) as engine:
+    with open_engine(PAGES) as engine:
         assert engine.default_strategy == Strategy(engine.max_micro_batch, lanes=1, graph=False)
         assert engine.widest_micro_batch == engine.max_micro_batch
-        naive = naive_answers(TABLE, BATCH)
+        naive = naive_answers(PAGES, BATCH)
         asked: list[dict[str, Any]] = [{}, {"lanes": 1}, {"lanes": 1, "graph": False}]
         for options in (*asked, {**asked[-1], "max_micro_batch": 2}):
             assert np.array_equal(engine.answer(BATCH, **options).pages, naive)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +14,10 @@ import pytest
 from cuda.bindings import driver  # type: ignore[import-untyped]
 
 import morphogen as mg
+from engine_processes import EXIT, FORK, assert_ends_well
 from morphogen.engine.cuda import CudaEngine
 from morphogen.engine.strategy import Strategy
-from naive import Bytes, naive_answers, open_engine, random_rows, random_table
+from naive import Bytes, naive_answers, open_engine, random_pages, random_rows
 
 pytestmark = pytest.mark.gpu
 
@@ -37,7 +36,7 @@ def usable_device() -> mg.DeviceStatus:
 def test_the_first_usable_device_is_chosen() -> None:
     name = f"cuda:{usable_device().ordinal}"
     for device in ("auto", "cuda", name):
-        with mg.open_engine(mg.PageMatrix(random_table(9, 20)), device=device) as engine:
+        with mg.open_engine(mg.PageMatrix(random_pages(9, 20)), device=device) as engine:
             assert engine.device == name
             assert engine.max_micro_batch == 2
 
@@ -46,7 +45,7 @@ def test_the_first_usable_device_is_chosen() -> None:
 
 
 def test_callers_on_many_threads_get_their_own_answers() -> None:
-    table = random_table(900, 2500)
+    table = random_pages(900, 2500)
 
     def call(caller: int) -> None:
         for turn in range(8):
@@ -59,7 +58,7 @@ def test_callers_on_many_threads_get_their_own_answers() -> None:
 
 
 def test_engines_of_many_threads_on_one_device() -> None:
-    table = random_table(900, 2500)
+    table = random_pages(900, 2500)
     pages = mg.PageMatrix(table)
 
     def call(caller: int) -> None:
@@ -74,7 +73,7 @@ def test_engines_of_many_threads_on_one_device() -> None:
 
 def test_an_engine_is_closed_by_another_thread() -> None:
     """Each call returns its right answer or says that the engine is closed."""
-    table = random_table(900, 2500)
+    table = random_pages(900, 2500)
     batch = list(mg.make_query([1, 2, 3], 900))
     expected = naive_answers(table, batch)
 
@@ -98,65 +97,10 @@ def test_an_engine_is_closed_by_another_thread() -> None:
 
 # Processes
 
-FORK = """
-import os, sys
-import numpy as np
-import morphogen as mg
-
-table = np.random.default_rng(0).integers(0, 256, (900, 4001), dtype=np.uint8)
-pages = mg.PageMatrix(table)
-engine = mg.open_engine(pages, "cuda")
-queries = list(mg.make_query([1, 899], 900))
-
-def right(engine):
-    found = engine.answer(queries).pages
-    return np.array_equal(found[0] ^ found[1], table[[1, 899]])
-
-def in_child():
-    for use in (lambda: engine.answer(queries), lambda: engine.answer([]), engine.read_pages):
-        try:
-            use()
-        except mg.EngineClosedError as error:
-            assert f"to process {os.getppid()}, not to its fork {os.getpid()}" in str(error)
-        else:
-            return False
-    engine.close()
-    try:
-        # CUDA itself does not work in the child of a process that has used it.
-        with mg.open_engine(pages, "cuda") as own:
-            return right(own)
-    except mg.DeviceError:
-        return True
-
-assert right(engine)
-for _ in range(3):
-    child = os.fork()
-    if child == 0:
-        sys.exit(0 if in_child() else 3)  # as a child does that ends on its own
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert right(engine)
-engine.close()
-print("done")
-"""
-
-EXIT = """
-import numpy as np
-import morphogen as mg
-engine = mg.open_engine(mg.PageMatrix(np.ones((900, 4001), np.uint8)), "cuda")
-engine.answer([mg.make_query([1], 900)[0]])
-print("done")
-"""
-
 
 @pytest.mark.parametrize("script", [FORK, EXIT], ids=["fork", "exit with an engine open"])
 def test_a_process_of_its_own(script: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (result.returncode, result.stderr, result.stdout) == (0, "", "done\n")
+    assert_ends_well(script, "cuda")
 
 
 # Memory
@@ -185,14 +129,14 @@ def free_memory() -> Iterator[Callable[[], int]]:
         return int(free)
 
     # The first engine of a process loads things that stay.
-    open_gpu(random_table(9, 20)).close()
+    open_gpu(random_pages(9, 20)).close()
     yield ask
     check(driver.cuDevicePrimaryCtxRelease(device))
 
 
 @pytest.mark.parametrize("end", ["close", "with", "collect", "error"])
 def test_an_engine_gives_its_memory_back(free_memory: Callable[[], int], end: str) -> None:
-    table = random_table(*TABLE)
+    table = random_pages(*TABLE)
     batch = mg.make_queries(random_rows(3, 3, len(table)), len(table))[0]
     before = free_memory()
     engine = open_gpu(table)
@@ -213,7 +157,7 @@ def test_an_engine_gives_its_memory_back(free_memory: Callable[[], int], end: st
 
 
 def test_nothing_is_lost_in_many_rounds(free_memory: Callable[[], int]) -> None:
-    table = random_table(256, 4096)
+    table = random_pages(256, 4096)
     batch = mg.make_queries(random_rows(3, 3, 256), 256)[0]
     before = free_memory()
     for _ in range(50):  # 50 MiB of tables
@@ -223,7 +167,7 @@ def test_nothing_is_lost_in_many_rounds(free_memory: Callable[[], int]) -> None:
 
 
 def test_answering_takes_no_memory(free_memory: Callable[[], int]) -> None:
-    table = random_table(256, 4096)
+    table = random_pages(256, 4096)
     batch = mg.make_queries(random_rows(5, 3, 256), 256)[0]
     with open_gpu(table) as engine:
         engine.answer(batch)
@@ -234,7 +178,7 @@ def test_answering_takes_no_memory(free_memory: Callable[[], int]) -> None:
         assert free_memory() >= before - SLACK
 
 
-def test_a_table_that_does_not_fit(tmp_path: Path, free_memory: Callable[[], int]) -> None:
+def test_pages_that_do_not_fit(tmp_path: Path, free_memory: Callable[[], int]) -> None:
     # The file is sparse: it takes no disk space, and mapping it takes no memory.
     with (tmp_path / "table").open("wb") as file:
         file.truncate(usable_device().memory + (1 << 30))
@@ -249,7 +193,7 @@ def test_a_table_that_does_not_fit(tmp_path: Path, free_memory: Callable[[], int
     assert free_memory() >= before - SLACK
     with mg.open_engine(pages, device="auto") as engine:
         assert engine.device == "cpu"
-    with open_gpu(random_table(9, 20)) as engine:
+    with open_gpu(random_pages(9, 20)) as engine:
         assert len(engine.answer([]).pages) == 0
 
 
@@ -271,7 +215,7 @@ def hostile_batches() -> dict[str, Any]:
 
 
 def test_bad_batches_raise_as_on_the_cpu_before_any_launch(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = random_table(900, 100)
+    table = random_pages(900, 100)
     good = mg.make_queries(random_rows(5, 3, 900), 900)[0]
     launches: list[object] = []
 
@@ -304,7 +248,7 @@ def test_bad_batches_raise_as_on_the_cpu_before_any_launch(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("width", [1, 2])
 def test_phases(width: int) -> None:
-    table = random_table(2000, 4096)
+    table = random_pages(2000, 4096)
     batch = mg.make_queries(random_rows(5, 3, 2000), 2000)[0]
     with open_gpu(table) as engine:
         engine.answer(batch)

@@ -22,8 +22,8 @@ from naive import (
     assert_guards,
     guarded,
     open_engine,
+    random_pages,
     random_rows,
-    random_table,
 )
 
 pytestmark = pytest.mark.gpu
@@ -62,7 +62,7 @@ def open_gpu(table: Bytes | mg.PageMatrix) -> CudaEngine:
 @pytest.mark.parametrize(("num_pages", "page_size"), SHAPES)
 def test_answers_equal_the_cpu_engines(num_pages: int, page_size: int) -> None:
     """Answer batches of 1 to 5 queries of 1 to 3 keys for both servers, in the same buffers."""
-    table = random_table(num_pages, page_size)
+    table = random_pages(num_pages, page_size)
     with open_gpu(table) as engine, open_engine(table) as reference:
         for keys, total in itertools.product((1, 2, 3), (1, 2, 3, 4, 5)):
             rows = random_rows(total, keys, num_pages)
@@ -77,7 +77,7 @@ def test_answers_equal_the_cpu_engines(num_pages: int, page_size: int) -> None:
 
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
 def test_the_pure_read_reads_every_byte(page_size: int) -> None:
-    table = random_table(min(MOST_PAGES, 3001), page_size)
+    table = random_pages(min(MOST_PAGES, 3001), page_size)
     padded = np.zeros((len(table), -(-page_size // 16) * 16), dtype=np.uint8)
     padded[:, :page_size] = table
     with open_gpu(table) as engine:
@@ -88,7 +88,7 @@ def test_the_pure_read_reads_every_byte(page_size: int) -> None:
 def test_every_page_can_be_fetched() -> None:
     """Fetch the first and last pages of every block's run, and pages between."""
     num_pages = min(MOST_PAGES, 40_001)
-    table = random_table(num_pages, 64)
+    table = random_pages(num_pages, 64)
     edges = np.linspace(0, num_pages, 200, dtype=int)
     wanted = np.unique(np.clip(np.concatenate((edges - 1, edges, edges + 1)), 0, num_pages - 1))
     rows = np.resize(wanted, (-(-wanted.size // 3), 3))
@@ -98,7 +98,7 @@ def test_every_page_can_be_fetched() -> None:
 
 
 def test_a_batch_in_chunks_equals_the_single_query_loop() -> None:
-    table = random_table(min(MOST_PAGES, 5000), 4096)
+    table = random_pages(min(MOST_PAGES, 5000), 4096)
     batch = mg.make_queries(random_rows(33, 3, len(table)), len(table))[0]
     with open_gpu(table) as engine:
         answer = engine.answer(batch)
@@ -111,7 +111,7 @@ def test_a_batch_in_chunks_equals_the_single_query_loop() -> None:
 @pytest.mark.parametrize("page_size", [16, 1000, 4096, 16384])
 def test_every_strategy_answers_as_the_cpu_does(page_size: int) -> None:
     """Run chunks of 1 to 8 queries of 1 to 3 keys in 1, 2 and 4 lanes, launched and replayed."""
-    table = random_table(min(MOST_PAGES, 20_001), page_size)
+    table = random_pages(min(MOST_PAGES, 20_001), page_size)
     with open_gpu(table) as engine, open_engine(table) as reference:
         for keys in (1, 2, 3):
             batch = mg.make_queries(random_rows(11, keys, len(table)), len(table))[keys % 2]
@@ -124,7 +124,7 @@ def test_every_strategy_answers_as_the_cpu_does(page_size: int) -> None:
 
 def test_buffers_are_used_again_whatever_they_hold() -> None:
     """Run chunks of all kinds in any order: no chunk shows in a later one, in either lane."""
-    table = random_table(min(MOST_PAGES, 3000), 1000)
+    table = random_pages(min(MOST_PAGES, 3000), 1000)
     order = np.random.default_rng(0).integers(1, (6, 4), (60, 2)).tolist()
     with open_gpu(table) as engine, open_engine(table) as reference:
         for seed, (total, keys) in enumerate(order):
@@ -135,7 +135,7 @@ def test_buffers_are_used_again_whatever_they_hold() -> None:
 
 @pytest.mark.parametrize("page_size", [1, 1000, 4096])
 def test_out_is_filled_and_nothing_beside_it(page_size: int) -> None:
-    table = random_table(min(MOST_PAGES, 3000), page_size)
+    table = random_pages(min(MOST_PAGES, 3000), page_size)
     batch = mg.make_queries(random_rows(5, 3, len(table)), len(table))[0]
     out, memory = guarded((5, 3, page_size))
     with open_gpu(table) as engine, open_engine(table) as reference:
@@ -149,7 +149,7 @@ def test_out_is_filled_and_nothing_beside_it(page_size: int) -> None:
 
 def test_a_mapped_file_with_a_short_last_page(tmp_path: Any) -> None:
     num_pages = min(MOST_PAGES, 3000)
-    data = random_table(num_pages, 4096)
+    data = random_pages(num_pages, 4096)
     (tmp_path / "table").write_bytes(data.tobytes()[:-1234])
     pages = mg.PageMatrix.open(tmp_path / "table", page_size=4096)
     batch = mg.make_queries([[0, num_pages // 2, num_pages - 1]], num_pages)[1]
@@ -162,7 +162,7 @@ def test_pages_that_the_device_makes(page_size: int) -> None:
     num_pages, seed = min(MOST_PAGES, 3001), 2**64 - 5
     table = np.ascontiguousarray(generated_pages(seed, np.arange(num_pages), page_size))
     batch = mg.make_queries(random_rows(3, 3, num_pages), num_pages)[0]
-    with open_gpu(random_table(1, 1)) as engine:
+    with open_gpu(random_pages(1, 1)) as engine:
         ordinal = int(engine.device.removeprefix("cuda:"))
     unbacked = mg.PageMatrix(unbacked_pages(num_pages, page_size))
     with CudaEngine(unbacked, ordinal, generate=seed) as engine, open_engine(table) as reference:
@@ -170,7 +170,7 @@ def test_pages_that_the_device_makes(page_size: int) -> None:
 
 
 def test_an_empty_batch() -> None:
-    with open_gpu(random_table(9, 20)) as engine:
+    with open_gpu(random_pages(9, 20)) as engine:
         answer = engine.answer([])
     assert answer.pages.shape == (0, 3, 20)
     assert answer.micro_batch_sizes == ()

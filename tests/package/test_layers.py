@@ -1,7 +1,7 @@
 """Imports point down: the package keeps import-linter's contracts, which pyproject.toml has.
 
-import-linter reads Python only. So it is given a copy of the package, in which a module of Python
-with its imports and cimports stands for each module of Cython.
+import-linter reads only Python. So it reads a copy of the package in which each Cython module is
+replaced by a Python module with the same imports and cimports.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "morphogen"
-# Packages have other names than their modules; Cython has its own; one is for type checkers alone.
+# Some packages have other names than their modules, Cython has modules of its own, and
+# typing_extensions is for type checkers alone.
 DISTRIBUTIONS = {"cuda": "cuda-python", "prometheus_client": "prometheus-client"}
 WITHOUT_DISTRIBUTION = {"cpython", "cython", "libc", "libcpp", "typing_extensions"}
 
@@ -30,14 +31,14 @@ _CYTHON_IMPORT = re.compile(
 
 
 def imports_of_cython(text: str) -> str:
-    """The imports of a Cython source, as Python."""
+    """Return the imports of a Cython source as Python."""
     statements = _CYTHON_IMPORT.findall(text)
     return "".join(re.sub(r"\bcimport\b", "import", found) + "\n" for found in statements)
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The package as import-linter is to see it."""
+    """Make the copy of the package that import-linter reads."""
     folder = tmp_path / "morphogen"
     shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("*.pyi", "__pycache__"))
     for path in [*folder.rglob("*.pyx"), *folder.rglob("*.pxd")]:
@@ -48,7 +49,7 @@ def copy(tmp_path: Path) -> Path:
 
 def broken_contracts(copy: Path) -> set[str]:
     pytest.importorskip("importlinter", reason="needs import-linter: pip install '.[lint]'")
-    # Without site, nothing leads to the package that is installed: -S.
+    # Without site (-S) no path leads to the installed package.
     path = os.pathsep.join([str(copy.parent), sysconfig.get_path("purelib")])
     command = "from importlinter import cli; cli.lint_imports_command()"
     result = subprocess.run(
@@ -62,7 +63,7 @@ def broken_contracts(copy: Path) -> set[str]:
     assert "contracts" in result.stdout.lower(), result.stdout + result.stderr
     broken = set(re.findall(r"^(.+) BROKEN", result.stdout, re.MULTILINE))
     assert (result.returncode == 0) == (not broken), result.stdout + result.stderr
-    print(result.stdout)  # shown with a failure: which import it is
+    print(result.stdout)  # a failure shows which import is wrong
     return broken
 
 
@@ -94,7 +95,7 @@ def test_a_wrong_import_breaks_a_contract(copy: Path, module: str, text: str, br
 
 
 def test_a_new_module_costs_its_file(copy: Path) -> None:
-    """No contract names the modules of a room, nor does any other list."""
+    """No contract and no other list names the modules of a room."""
     (copy / "engine" / "newcomer.py").write_text("import morphogen.engine.base\n")
     assert broken_contracts(copy) == set()
     lists = [ROOT / "pyproject.toml", ROOT / ".pre-commit-config.yaml"]
@@ -126,10 +127,10 @@ def test_imports_of_cython_are_seen(text: str) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        r"^\s*from morphogen import ",  # a sibling by way of the package itself
+        r"^\s*from morphogen import ",  # a sibling through the package itself
         r"^\s*import morphogen as ",
         r"^\s*from \.",
-        # What import-linter does not see, or not in Cython.
+        # import-linter does not see these at all, or not in Cython.
         r"^\s*include ",
         r"import .*\\$",
         r";.*import ",
@@ -143,7 +144,7 @@ def test_nothing_is_imported_in_another_way(words: str) -> None:
 
 
 def test_nothing_is_imported_that_pyproject_does_not_ask_for(copy: Path) -> None:
-    # The folders of this repository, too, are no part of the package: tools, tests, asv_bench.
+    # The repository's own folders are no part of the package either: tools, tests, asv_bench.
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     requirements = [*project["dependencies"]]

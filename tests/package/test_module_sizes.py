@@ -1,4 +1,4 @@
-"""The size of the sources: a module of more than 400 lines is two concepts."""
+"""The size of the sources: a module of more than 400 lines holds two concepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PageMatrix: a table over an array, or mapped from a file."""
+"""PageMatrix: pages over an array, or mapped from a file."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ import numpy as np
 import pytest
 
 import morphogen as mg
-from naive import Bytes, random_table
+from naive import Bytes, random_pages
 
 # Over an array
 
 
 def test_the_array_is_shared_and_not_copied() -> None:
-    table = random_table(10, 7)
-    pages = mg.PageMatrix(table)
+    original = random_pages(10, 7)
+    pages = mg.PageMatrix(original)
     assert (pages.num_pages, pages.page_size, pages.epoch) == (10, 7, 0)
     assert (len(pages), pages.nbytes) == (10, 70)
-    assert np.shares_memory(pages.body, table)
-    assert pages.body.shape == table.shape
+    assert np.shares_memory(pages.body, original)
+    assert pages.body.shape == original.shape
     assert pages.tail is None
-    assert table.flags.writeable
-    table[3] = 255
+    assert original.flags.writeable
+    original[3] = 255
     assert (pages[3] == 255).all()
 
 
 def test_pages_are_read_only() -> None:
-    pages = mg.PageMatrix(random_table(10, 7))
+    pages = mg.PageMatrix(random_pages(10, 7))
     for view in (pages.body, pages[0]):
         with pytest.raises(ValueError, match="read-only"):
             view[...] = 0
@@ -46,9 +46,9 @@ def test_pages_are_read_only() -> None:
 
 
 def test_a_read_only_array_will_do() -> None:
-    table = random_table(10, 7)
-    table.flags.writeable = False
-    assert np.shares_memory(mg.PageMatrix(table).body, table)
+    original = random_pages(10, 7)
+    original.flags.writeable = False
+    assert np.shares_memory(mg.PageMatrix(original).body, original)
     frozen = np.frombuffer(bytes(range(20)), dtype=np.uint8).reshape(4, 5)
     assert bytes(mg.PageMatrix(frozen)[3]) == bytes(range(15, 20))
 
@@ -60,22 +60,22 @@ def iterated(pages: Any) -> Iterator[Bytes]:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 64), (64, 1)])
 def test_arrays_of_one_row_or_column(shape: tuple[int, int]) -> None:
-    """Numpy calls these contiguous whatever their strides."""
-    flat = random_table(1, shape[0] * shape[1])[0]
-    for table in (flat.reshape(shape), flat.reshape(shape[::-1]).T):
-        pages = mg.PageMatrix(table)
+    """Numpy calls these contiguous with any strides."""
+    flat = random_pages(1, shape[0] * shape[1])[0]
+    for original in (flat.reshape(shape), flat.reshape(shape[::-1]).T):
+        pages = mg.PageMatrix(original)
         assert b"".join(bytes(page) for page in iterated(pages)) == bytes(flat)
 
 
 def test_subclasses_of_arrays(tmp_path: Path) -> None:
-    table = random_table(4, 6)
-    (tmp_path / "table").write_bytes(bytes(table))
-    mapped = np.memmap(tmp_path / "table", dtype=np.uint8, mode="r", shape=(4, 6))
-    view: Any = table.view(type("Array", (np.ndarray,), {}))
+    original = random_pages(4, 6)
+    (tmp_path / "pages").write_bytes(bytes(original))
+    mapped = np.memmap(tmp_path / "pages", dtype=np.uint8, mode="r", shape=(4, 6))
+    view: Any = original.view(type("Array", (np.ndarray,), {}))
     for array in (mapped, view):
         pages = mg.PageMatrix(array)
         assert type(pages.body) is np.ndarray
-        assert bytes(pages[2]) == bytes(table[2])
+        assert bytes(pages[2]) == bytes(original[2])
 
 
 @pytest.mark.parametrize("array", [None, [[1, 2]], b"12", bytearray(4), memoryview(b"12"), 3])
@@ -111,11 +111,11 @@ def test_empty_array(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     "array",
     [
-        random_table(8, 8)[::2],
-        random_table(8, 8)[:, :4],
-        random_table(8, 8)[::-1],
-        random_table(8, 6).T,
-        np.broadcast_to(random_table(1, 8), (8, 8)),
+        random_pages(8, 8)[::2],
+        random_pages(8, 8)[:, :4],
+        random_pages(8, 8)[::-1],
+        random_pages(8, 6).T,
+        np.broadcast_to(random_pages(1, 8), (8, 8)),
     ],
 )
 def test_array_that_is_not_contiguous(array: Any) -> None:
@@ -126,19 +126,19 @@ def test_array_that_is_not_contiguous(array: Any) -> None:
 
 @pytest.mark.parametrize("epoch", [0, 5, -1, 2**80, np.int64(5)])
 def test_epoch_is_any_int(epoch: Any) -> None:
-    pages = mg.PageMatrix(random_table(2, 2), epoch=epoch)
+    pages = mg.PageMatrix(random_pages(2, 2), epoch=epoch)
     assert pages.epoch == epoch
     assert type(pages.epoch) is int
 
 
 @pytest.mark.parametrize("epoch", [1.0, "1", None, b"1"])
 def test_epoch_of_another_type(epoch: Any, tmp_path: Path) -> None:
-    (tmp_path / "table").write_bytes(b"page")
+    (tmp_path / "pages").write_bytes(b"page")
     message = rf"epoch must be an int, not {type(epoch).__name__}$"
     with pytest.raises(TypeError, match=message):
-        mg.PageMatrix(random_table(2, 2), epoch=epoch)
+        mg.PageMatrix(random_pages(2, 2), epoch=epoch)
     with pytest.raises(TypeError, match=message):
-        mg.PageMatrix.open(tmp_path / "table", epoch=epoch)
+        mg.PageMatrix.open(tmp_path / "pages", epoch=epoch)
 
 
 # Indexing
@@ -147,8 +147,8 @@ def test_epoch_of_another_type(epoch: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [20, 18])
 def test_indexing(length: int, tmp_path: Path) -> None:
     data = bytes(range(1, length + 1))
-    (tmp_path / "table").write_bytes(data)
-    pages = mg.PageMatrix.open(tmp_path / "table", page_size=5)
+    (tmp_path / "pages").write_bytes(data)
+    pages = mg.PageMatrix.open(tmp_path / "pages", page_size=5)
     padded = data + bytes(20 - length)
     expected = [padded[i : i + 5] for i in range(0, 20, 5)]
     assert [bytes(pages[i]) for i in range(4)] == expected
@@ -163,12 +163,12 @@ def test_indexing(length: int, tmp_path: Path) -> None:
 
 
 def test_repr_shows_no_page() -> None:
-    pages = mg.PageMatrix(random_table(10, 7), epoch=3)
+    pages = mg.PageMatrix(random_pages(10, 7), epoch=3)
     assert repr(pages) == "PageMatrix(10 pages of 7 bytes, epoch 3, in memory)"
 
 
 def test_a_page_matrix_is_not_sent_around() -> None:
-    pages = mg.PageMatrix(random_table(10, 7))
+    pages = mg.PageMatrix(random_pages(10, 7))
     for send in (pickle.dumps, copy.deepcopy):
         with pytest.raises(TypeError, match="cannot be pickled"):
             send(pages)
@@ -182,8 +182,8 @@ def test_a_page_matrix_is_not_sent_around() -> None:
 def test_a_short_last_page_is_filled_with_zeros(
     tmp_path: Path, page_size: int, length: int
 ) -> None:
-    data = bytes(random_table(1, length) | 1)
-    path = tmp_path / "table"
+    data = bytes(random_pages(1, length) | 1)
+    path = tmp_path / "pages"
     path.write_bytes(data)
     pages = mg.PageMatrix.open(path, page_size=page_size)
     assert pages.num_pages == -(-length // page_size)
@@ -195,7 +195,7 @@ def test_a_short_last_page_is_filled_with_zeros(
 
 
 def test_open_by_default(tmp_path: Path) -> None:
-    path = tmp_path / "table"
+    path = tmp_path / "pages"
     path.write_bytes(bytes(3 * 4096))
     for given in (path, str(path)):
         pages = mg.PageMatrix.open(given)
@@ -205,7 +205,7 @@ def test_open_by_default(tmp_path: Path) -> None:
 
 
 def test_mapped_pages_are_read_only(tmp_path: Path) -> None:
-    path = tmp_path / "table"
+    path = tmp_path / "pages"
     path.write_bytes(bytes(range(100)))
     path.chmod(0o400)
     pages = mg.PageMatrix.open(path, page_size=30)
@@ -214,8 +214,8 @@ def test_mapped_pages_are_read_only(tmp_path: Path) -> None:
             page[...] = 0
 
 
-def test_a_mapped_table_outlives_its_name(tmp_path: Path) -> None:
-    path = tmp_path / "table"
+def test_mapped_pages_outlive_their_name(tmp_path: Path) -> None:
+    path = tmp_path / "pages"
     path.write_bytes(b"0123456789")
     pages = mg.PageMatrix.open(path, page_size=4)
     page = pages[1]
@@ -226,12 +226,12 @@ def test_a_mapped_table_outlives_its_name(tmp_path: Path) -> None:
 
 
 def test_no_file_stays_open(tmp_path: Path) -> None:
-    path = tmp_path / "table"
+    path = tmp_path / "pages"
     path.write_bytes(bytes(100))
     descriptors = Path("/proc/self/fd")
     if not descriptors.is_dir():
         pytest.skip("needs /proc/self/fd")
-    mg.PageMatrix.open(path)  # whatever is loaded at first use
+    mg.PageMatrix.open(path)  # loads all that the first use loads
     before = len(list(descriptors.iterdir()))
     for _ in range(50):
         mg.PageMatrix.open(path)
@@ -277,7 +277,7 @@ def test_empty_file(tmp_path: Path) -> None:
         mg.PageMatrix.open(path)
 
 
-@pytest.mark.parametrize("path", [None, 3, 1.5, ["table"]])
+@pytest.mark.parametrize("path", [None, 3, 1.5, ["pages"]])
 def test_path_of_another_type(path: Any) -> None:
     with pytest.raises(TypeError):
         mg.PageMatrix.open(path)
@@ -305,7 +305,7 @@ def test_unreadable_file() -> None:
     # Not in tmp_path, which only its owner may enter.
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
-        path = Path(directory, "table")
+        path = Path(directory, "pages")
         path.write_bytes(b"page")
         path.chmod(0)
         result = subprocess.run(

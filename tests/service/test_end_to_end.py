@@ -22,7 +22,7 @@ import morphogen.demo.lookup as demo_lookup
 from morphogen.keyword import build
 from morphogen.keyword.file import write_table
 from morphogen.service.process import ServerProcess
-from naive import Bytes, random_table
+from naive import Bytes, random_pages
 
 PAGES, PAGE_SIZE = 700, 48
 SECONDS = 30
@@ -32,7 +32,7 @@ VALUES = {f"key {at}".encode(): f"value {at}".encode() * (at % 4) for at in rang
 
 @pytest.fixture(scope="module")
 def table() -> Bytes:
-    return random_table(PAGES, PAGE_SIZE)
+    return random_pages(PAGES, PAGE_SIZE)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import numpy as np
 import morphogen.wire as wire
 from morphogen.client import Client
 from morphogen.wire import BatchResponse, TableInfo
-from naive import Bytes, open_engine, random_table
+from naive import Bytes, open_engine, random_pages
 
 PATIENCE = 30.0  # seconds until a test that waits for an event gives up
 
@@ -255,7 +255,7 @@ def two_servers(
     table: Bytes | None = None, **options: Any
 ) -> Iterator[tuple[FakeServer, FakeServer]]:
     """Run party 0 and party 1 over equal tables."""
-    pages = random_table(50, 96) if table is None else table
+    pages = random_pages(50, 96) if table is None else table
     servers = [FakeServer(pages, party, **options) for party in (0, 1)]
     try:
         yield servers[0], servers[1]

@@ -1,4 +1,4 @@
-"""Random tables, guarded arrays, and answers by plain numpy."""
+"""Random pages, guarded arrays, and answers by plain numpy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Bytes = npt.NDArray[np.uint8]
 GUARD = 0xA5  # what guard bytes hold
 
 
-def random_table(num_pages: int, page_size: int, seed: int = 0) -> Bytes:
+def random_pages(num_pages: int, page_size: int, seed: int = 0) -> Bytes:
     """Return random pages: uint8[num_pages, page_size]."""
     rng = np.random.default_rng([seed, num_pages, page_size])
     return rng.integers(0, 256, (num_pages, page_size), dtype=np.uint8)
@@ -57,8 +57,8 @@ def assert_guards(array: Bytes, memory: Bytes) -> None:
     assert (memory[start + array.size :] == GUARD).all()
 
 
-def open_engine(table: Bytes | mg.PageMatrix, **options: Any) -> Engine:
-    pages = table if isinstance(table, mg.PageMatrix) else mg.PageMatrix(table)
+def open_engine(content: Bytes | mg.PageMatrix, **options: Any) -> Engine:
+    pages = content if isinstance(content, mg.PageMatrix) else mg.PageMatrix(content)
     return mg.open_engine(pages, device="cpu", **options)
 
 

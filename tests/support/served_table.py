@@ -17,7 +17,7 @@ from held_engine import HeldEngine
 from morphogen.service import create_app, describe_table
 from morphogen.service.process import ServerProcess
 from morphogen.wire import QUERY_PATH
-from naive import Bytes, open_engine, random_rows, random_table
+from naive import Bytes, open_engine, random_pages, random_rows
 
 PAGES, PAGE_SIZE = 700, 48
 EPOCH = 5
@@ -27,7 +27,7 @@ PROBLEM = "application/problem+json"
 
 @pytest.fixture(scope="module")
 def table() -> Bytes:
-    return random_table(PAGES, PAGE_SIZE)
+    return random_pages(PAGES, PAGE_SIZE)
 
 
 @pytest.fixture(scope="module")

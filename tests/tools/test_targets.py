@@ -1,4 +1,4 @@
-"""tools/measure/targets.py: verdicts and what is measured; the figures are the machine's."""
+"""tools/measure/targets.py: verdicts and choice of sections. The figures depend on the machine."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_limits_are_the_design_s() -> None:
 def test_a_tiny_run_of_every_section(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # The host's time takes half a minute, and has a test of its own.
+    # The host's time takes half a minute, and another test measures it.
     def no_driver(options: object) -> None:
         raise NotMeasuredError("Host time to a launch was not measured: no compiler")
 

@@ -1,4 +1,4 @@
-"""What is shipped: the files of the package, and binaries that run elsewhere."""
+"""The shipped files, and binaries that run elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CIBUILDWHEEL = PROJECT["tool"]["cibuildwheel"]
 
 
 def origin(installed: Distribution) -> dict[str, Any]:
-    """Where pip took the distribution from: what its direct_url.json says."""
+    """Return the source that pip installed the distribution from, by its direct_url.json."""
     text = installed.read_text("direct_url.json")
     return dict(json.loads(text)) if text else {}
 
@@ -100,7 +100,7 @@ def test_libraries_that_do_not_run_everywhere_are_found(
     found = wheel_check.library_faults(library)
     assert len(found) == bool(fault)
     assert all(line.startswith(f"planner.so: {fault}") for line in found)
-    # The module that chooses between its kernels may have all instructions.
+    # The module that chooses between its kernels may contain all instructions.
     chosen = library.rename(tmp_path / "instruction_set.so")
     assert bool(wheel_check.library_faults(chosen)) == ("cuInit" in fault)
 
@@ -129,7 +129,7 @@ def test_functions_that_others_may_take_from_an_instruction_set_are_found(tmp_pa
     assert wheel_check.object_faults(tmp_path / "kernels_baseline.dir") != []
 
 
-# How wheels are built
+# Builds of wheels
 
 
 def test_a_build_takes_no_flags_from_its_surroundings(tmp_path: Path) -> None:

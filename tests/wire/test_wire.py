@@ -13,7 +13,7 @@ import pytest
 import morphogen as mg
 import morphogen.wire as wire
 from morphogen.wire import JSON, MSGPACK, BatchResponse, TableInfo, WireConflictError
-from naive import random_rows, random_table
+from naive import random_pages, random_rows
 
 PAGES, PAGE_SIZE, KEYS = 700, 40, 3
 INFO = TableInfo(
@@ -34,7 +34,7 @@ def queries(total: int, party: int = 0, num_pages: int = PAGES, keys: int = KEYS
 
 
 def response(total: int) -> BatchResponse:
-    pages = random_table(total * KEYS, PAGE_SIZE).reshape(total, KEYS, PAGE_SIZE)
+    pages = random_pages(total * KEYS, PAGE_SIZE).reshape(total, KEYS, PAGE_SIZE)
     return BatchResponse(7, PAGES, INFO.digest, pages)
 
 

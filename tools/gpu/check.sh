@@ -5,31 +5,31 @@
 #   tools/gpu/check.sh --stage NAME [WHEELS]    this one; may be given several times
 #   tools/gpu/check.sh --list                   the stages, in their order
 #
-# WHEELS is a folder that tools/gpu/wheels.sh filled: nothing is fetched from anywhere. Without it,
-# what pyproject.toml asks for must be installed already.
+# WHEELS is a folder that tools/gpu/wheels.sh filled, and nothing is fetched from elsewhere. Without
+# it, the requirements in pyproject.toml must be installed already.
 #
 # A stage that fails does not stop the others, and none may take longer than 8 minutes. Exits with 0
-# if none failed; one whose tool is missing is absent, not failed. The device's settings are read,
-# never changed.
+# if none failed. A stage whose tool is missing counts as absent, not as failed. The device's settings
+# are read, never changed.
 #
 # Environment:
 #   OUT      where the results go; by default docs/benchmarks, and those of asv asv_bench/results
 #   PYTHON   the interpreter to start from (python3)
 #   VENV     the environment that the stage build makes and the others use (build/gpu-check)
 #   STARTED  date and time in the names of the results; by default now, in UTC: 2026-11-23-1504
-#   COMMIT   hash of the commit that is measured; by default HEAD, where this is a clone
+#   COMMIT   hash of the commit that is measured; by default HEAD, if this is a clone
 # and to try this script with less work: GPU_CHECK_PAGES, GPU_CHECK_MAX_PAGES, GPU_CHECK_BATCHES,
 # GPU_CHECK_ITERATIONS and GPU_CHECK_CALLERS of the benchmarks, GPU_CHECK_TEST_PAGES of the tests,
 # GPU_CHECK_SECONDS.
 set -u
 
 STAGES=(build facts bench256 benchmax parity tests memcheck racecheck initcheck asv)
-ABSENT=77  # what a stage returns whose tool is missing
+ABSENT=77  # the status of a stage whose tool is missing
 
 stage_build() {
   local beneath
-  # Without pip: the one that is there is used. And --system-site-packages alone is not enough: where
-  # PYTHON is that of a virtual environment, it would mean the Python beneath that.
+  # The environment uses the pip of PYTHON. --system-site-packages alone is not enough: if PYTHON belongs
+  # to a virtual environment, it would show the packages of the Python beneath that.
   "${PYTHON:-python3}" -m venv --without-pip --system-site-packages "$VENV" || return
   beneath=$("${PYTHON:-python3}" -c 'import sysconfig; print(sysconfig.get_path("purelib"))') || return
   "$python" - "$beneath" <<'CODE' || return
@@ -40,8 +40,8 @@ CODE
   local install=("$python" -m pip --disable-pip-version-check install --no-index)
   if [ -n "$WHEELS" ]; then
     install+=(--find-links "$WHEELS")
-    # What builds must all be of this environment: a Cython of the Python beneath would see the
-    # bindings of that, and with its headers they may not agree.
+    # Install all build tools here: the Cython of the Python beneath would see that Python's bindings,
+    # which may not match the headers here.
     "${install[@]}" --quiet --no-deps --ignore-installed \
       -r <("$python" tools/gpu/requirements.py --build) || return
   fi
@@ -65,7 +65,7 @@ stage_facts() {
     echo "nvidia-smi is not here" | tee -a "$file"
     return "$ABSENT"
   fi
-  # No serial numbers: the file is for the repository.
+  # Ask for no serial numbers: the file is for the repository.
   facts=name,driver_version,vbios_version,memory.total,memory.used,temperature.gpu,pstate
   facts+=,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,clocks_throttle_reasons.active
   facts+=,power.draw,power.limit,ecc.mode.current,mig.mode.current,compute_mode
@@ -74,13 +74,13 @@ stage_facts() {
 }
 
 stage_bench256() { bench "${GPU_CHECK_PAGES:-65536}" 65536 2,8,64 --phases; }
-# Without 64 callers, whose rounds would take longer than all the rest.
+# This leaves out 64 callers, whose rounds would take longer than all the rest.
 stage_benchmax() { bench "${GPU_CHECK_MAX_PAGES:-max}" max 2,8; }
 
 bench() {  # PAGES NAME CALLERS [OPTION...]
   local file json status
   file=$(result_file "-$2") || return
-  # Rows are written as they are measured: a run that is cut short leaves what it had in the CSV.
+  # Each row is written when it is measured, so an interrupted run leaves its rows in the CSV.
   json=$("$VENV/bin/morphogen" bench --device cuda --pages "$1" --page-size 4096 \
     --batch-sizes "${GPU_CHECK_BATCHES:-1,2,4,8,16,32}" \
     --iterations "${GPU_CHECK_ITERATIONS:-21}" \
@@ -116,7 +116,7 @@ sanitize() {  # TOOL [OPTION...]
   output=$("$sanitizer" --tool "$@" --error-exitcode 1 "$python" tools/gpu/small_case.py 2>&1)
   status=$?
   echo "$output"
-  # Some virtual machines give it no access.
+  # Some virtual machines do not let the sanitizer reach the device.
   [[ $status -ne 0 && $output == *"Device not supported"* ]] && return "$ABSENT"
   return "$status"
 }
@@ -155,7 +155,7 @@ result_file() {  # ENDING
 run_stage() {  # NAME; adds a row to the table
   local started=$SECONDS status result
   printf '\n== %s\n' "$1"
-  # In the background, because bash heeds no signal while it waits for a command in the foreground.
+  # Run it in the background: bash heeds no signal while it waits for a command in the foreground.
   timeout --kill-after=10 "${GPU_CHECK_SECONDS:-480}" "$script" --inside "$1" "$WHEELS" </dev/null &
   wait $!
   status=$?
@@ -170,7 +170,7 @@ run_stage() {  # NAME; adds a row to the table
 }
 
 script=$(realpath "${BASH_SOURCE[0]}")
-# Paths on the command line are the caller's, those of defaults the repository's.
+# Paths on the command line are relative to the caller's folder, defaults to the repository.
 WHEELS=
 chosen=()
 while [ $# -gt 0 ]; do
@@ -193,7 +193,7 @@ VENV=$(realpath -m "${VENV:-$root/build/gpu-check}")
 OUT=${OUT:+$(realpath -m "$OUT")}
 RESULTS=${OUT:-docs/benchmarks}
 ASV_RESULTS=${OUT:-asv_bench}/${OUT:+asv-}results
-# Once, so that all files of a run have the same.
+# Read the clock once, so that all files of a run have the same name.
 STARTED=${STARTED:-$(date --utc +%F-%H%M)}
 python=$VENV/bin/python
 cd "$root" || exit
@@ -210,7 +210,7 @@ for stage in "${stages[@]}"; do
   fi
 done
 
-set -m  # or what runs in the background would ignore Ctrl-C, and with it tests of that
+set -m  # otherwise a process in the background ignores Ctrl-C, and so do its tests of Ctrl-C
 trap 'kill $! 2>/dev/null; exit 130' INT TERM
 failed=0
 table=$(printf '%-10s  %-19s  %7s' stage result seconds)$'\n'

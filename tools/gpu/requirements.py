@@ -1,4 +1,4 @@
-"""Print what pyproject.toml asks for to build, test and measure, a line each, for pip's -r."""
+"""Print the requirements of pyproject.toml to build, test and measure, one a line for pip's -r."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def requirements(build_only: bool) -> list[str]:
 
 
 def extra_requirements(project: dict[str, Any], extra: str) -> list[str]:
-    """What an extra asks for. Where it names other extras, what those do: no index has us."""
+    """Return the requirements of an extra and those it names, since no index has morphogen."""
     found = []
     for line in project["optional-dependencies"][extra]:
         others = re.fullmatch(rf"{project['name']}\[(.+)\]", line)

@@ -1,6 +1,6 @@
 """A little of everything that a GPU does here, for compute-sanitizer, under which it is slow.
 
-Exits with 1 where an answer is not the CPU engine's.
+Exits with 1 if an answer differs from the CPU engine's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import morphogen as mg
 from morphogen.bench.workload import random_pages, random_queries
 from morphogen.engine.cuda import CudaEngine
 
-# (pages, bytes a page): padding, a tail of a block, several tiles of columns, several leaves.
+# Pages and bytes a page. They cover padding, a tail of a block, several tiles of columns and
+# several leaves.
 SHAPES = ((70, 1), (600, 48), (1100, 1000), (300, 4096), (130, 8208))
 
 
@@ -29,7 +30,7 @@ def main() -> int:
                 batch = random_queries(num_pages, 5, keys, seed=keys)
                 expected = reference.answer(batch).pages
                 wrong += not np.array_equal(engine.answer(batch).pages, expected)
-                for width in (4, 5):  # 12 and 15 keys of three a query: the kernels for 12 and 24
+                for width in (4, 5):  # 12 and 15 keys: the kernels for 12 and for 24
                     for graph in (False, True):
                         wide = engine.answer(batch, max_micro_batch=width, lanes=4, graph=graph)
                         wrong += not np.array_equal(wide.pages, expected)
@@ -44,7 +45,7 @@ def main() -> int:
 
 
 def padded(pages: mg.PageMatrix) -> np.ndarray:
-    """The pages as they lie on the device: padded with zeros to whole words."""
+    """Return the pages as they lie on the device: padded with zeros to whole vectors."""
     table = np.zeros((pages.num_pages, -(-pages.page_size // 16) * 16), dtype=np.uint8)
     table[:, : pages.page_size] = pages.body
     return table

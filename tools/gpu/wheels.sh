@@ -3,8 +3,8 @@
 #
 #   tools/gpu/wheels.sh FOLDER
 #
-# It gets what pyproject.toml asks for to build, test and measure, and what that needs in turn, as
-# wheels. Environment, with the defaults:
+# It downloads as wheels the requirements in pyproject.toml to build, test and measure, and all that
+# they require in turn. Environment, with the defaults:
 #   PYTHON_VERSION=3.12   of the machine with the GPU
 #   ARCH=x86_64           its processor; or aarch64
 #   GLIBC=28              the newest C library 2.N that wheels may need
@@ -14,12 +14,12 @@ set -euo pipefail
 folder=$(realpath -m "$1")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-# pip takes a wheel only for a platform that is named: manylinux_2_28 does not stand for 2_24.
+# pip takes wheels only of the platforms that are named: manylinux_2_28 does not include 2_24.
 platforms=()
 for minor in $(seq 5 "${GLIBC:-28}"); do
   platforms+=(--platform "manylinux_2_${minor}_${ARCH:-x86_64}")
 done
-# Not at once into the folder: of two versions of a package, pip would choose one.
+# Download into a new folder: if the folder had two versions of a package, pip would choose one.
 mkdir -p "$folder"
 new=$(mktemp -d "$folder/new.XXXXXX")
 trap 'rm -rf "$new"' EXIT

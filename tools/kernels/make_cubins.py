@@ -3,9 +3,9 @@
     python tools/kernels/make_cubins.py --output DIR    compiles kernels/ptx
     python tools/kernels/make_cubins.py --find-ptxas    prints the path of ptxas, if any
 
-A build runs it where it finds the pinned ptxas, which `pip install '.[kernels]'` brings; a wheel
-that is built without has PTX only. The digests beside the compiled code tie it to the PTX that it
-was made from: `sha256sum --check` reads them, and so does morphogen, which loads nothing stale.
+A build runs this if it finds the pinned ptxas, which `pip install '.[kernels]'` brings. A wheel of
+another build has PTX only. The digests beside the compiled code tie it to its PTX: `sha256sum
+--check` reads them, and so does morphogen, which loads nothing stale.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python tools/kernels/make_ptx.py            writes kernels/ptx
     python tools/kernels/make_ptx.py --check    exits with 1 if kernels/ptx is stale
 
-Only one release of nvcc is used: PTX of a newer one is refused by older drivers, and this way
-whoever compiles gets the same bytes. `pip install '.[kernels]'` brings it.
+Only one release of nvcc is used. Older drivers refuse the PTX of a newer one, and this way every
+compilation gives the same bytes. `pip install '.[kernels]'` brings that release.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 COMMITTED = KERNELS / "ptx"
 MANIFEST = "SOURCES.sha256"
 SOURCE = "page_scan.cu"
-# Code for newer devices would be the same: nothing but the `.target` line of its PTX differs.
+# Newer devices need no PTX of their own: it would differ in its `.target` line only.
 ARCHITECTURE = "compute_80"
 PTX = f"page_scan.{ARCHITECTURE}.ptx"
 RELEASE = "13.0.88"
@@ -31,7 +31,7 @@ FLAGS = ("-ptx", "-std=c++17", "-O3", "-Werror", "all-warnings", "-I", ".")
 
 
 def sources() -> list[str]:
-    """The kernels' source and the headers that it includes, directly or not."""
+    """Return the kernels' source and the headers that it includes, directly or not."""
     found, new = [], [SOURCE]
     while new:
         found.append(new.pop())
@@ -43,7 +43,7 @@ def sources() -> list[str]:
 
 
 def manifest(folder: Path) -> str:
-    """What `sha256sum --check` reads: the sources as they are now, and the PTX in a folder."""
+    """Return a file for `sha256sum --check`: the present sources, and the PTX in a folder."""
     lines = [f"# nvcc {RELEASE}: {' '.join(FLAGS)} -arch={ARCHITECTURE}"]
     files = {f"../{name}": KERNELS / name for name in sources()}
     files[PTX] = folder / PTX
@@ -62,7 +62,7 @@ def is_right_release(tool: str) -> bool:
 
 
 def installed(tool: str) -> list[str]:
-    """Where a tool of CUDA is: on the system's path, or among the Python packages."""
+    """Return the paths of a tool of CUDA, on the system's path and among the Python packages."""
     on_path = shutil.which(tool)
     candidates = [on_path] if on_path else []
     candidates += [str(Path(folder, "nvidia/cu13/bin", tool)) for folder in sys.path]
@@ -89,7 +89,7 @@ def without_module_id(ptx: str) -> str:
 
 
 def compile_ptx(nvcc: str, folder: Path) -> None:
-    # Flags from the environment would end up in the result.
+    # Flags from the environment would change the result.
     environment = {k: v for k, v in os.environ.items() if not re.match("NVCC_.*_FLAGS", k)}
     folder.mkdir(parents=True, exist_ok=True)
     output = folder.resolve() / PTX
@@ -103,7 +103,7 @@ def compile_ptx(nvcc: str, folder: Path) -> None:
 
 
 def differences(nvcc: str | None) -> list[str]:
-    """What makes the committed PTX stale."""
+    """Return the reasons why the committed PTX is stale."""
     path = COMMITTED / MANIFEST
     was = path.read_text().splitlines() if path.exists() else []
     changed = sorted(set(manifest(COMMITTED).splitlines()) ^ set(was))

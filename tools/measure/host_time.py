@@ -4,10 +4,11 @@
     python tools/measure/host_time.py --json      prints the same as JSON
     python tools/measure/host_time.py --check     exits with 1 if a median exceeds the target
 
-The engine is the real one and so are the CUDA bindings; the driver is the stand-in of the tests,
-with kernels, copies and waits switched off. What is left, from the call of `answer` to the launch
-and to the answer, is what the library adds to a GPU's own time. Needs a C++ compiler and the extra
-`test`.
+The engine and the CUDA bindings are real. The driver is the stand-in of the tests, with kernels,
+copies and waits switched off. The time from the call of `answer` to the launch, and to the answer,
+is then the time that the library adds to the GPU's own.
+
+Needs a C++ compiler and the extra `test`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ TARGET_TO_LAUNCH = 10.0  # microseconds, of the median
 
 @dataclass(frozen=True, slots=True)
 class HostTime:
-    """Microseconds: medians, and the quartiles and the 95th percentile of the first.
+    """Microseconds: medians, and the quartiles and the 95th percentile of the time to the launch.
 
     Attributes
     ----------
@@ -72,7 +73,7 @@ class HostTime:
 
 @contextmanager
 def null_driver(directory: Path) -> Iterator[StandIn]:
-    """The stand-in, with one device of enough memory."""
+    """Provide the stand-in, with one device of enough memory."""
     if other_driver():
         raise SystemExit(
             f"this process has loaded {other_driver()}: the stand-in cannot replace it"
@@ -86,15 +87,15 @@ def null_driver(directory: Path) -> Iterator[StandIn]:
 
 
 def measure(driver: StandIn, num_pages: int, queries: int, graph: bool = False) -> HostTime:
-    """Time single calls of `answer`, a chunk each."""
-    # Named only where it is asked for: asv measures commits, too, that know of no graphs.
+    """Time single calls of `answer` with a chunk each."""
+    # The option is passed only if it is true: asv also measures commits that know no graphs.
     options: dict[str, Any] = {"graph": True} if graph else {}
     pages = mg.PageMatrix(np.zeros((num_pages, PAGE_SIZE), dtype=np.uint8))
     rows = np.random.default_rng(0).integers(num_pages, size=(queries, 3))
     batch, _ = mg.make_queries(rows, num_pages)
     width = queries if queries > mg.planner.DEFAULT_MICRO_BATCH else None
     times = np.empty((WARMUP + CALLS, 2))
-    driver.set_null(True)  # the upload, too, does nothing
+    driver.set_null(True)  # the upload does nothing either
     with mg.open_engine(pages, device="cuda:0") as engine:
         for row in times:
             called = time.monotonic_ns()
@@ -107,7 +108,7 @@ def measure(driver: StandIn, num_pages: int, queries: int, graph: bool = False) 
 
 
 def excesses(rows: list[HostTime]) -> list[str]:
-    """Where the host takes longer than it may."""
+    """Return the cases that take the host longer than the target."""
     return [
         f"{row.pages} pages, {row.queries} queries: {row.to_launch:.2f} us to the launch, "
         f"{TARGET_TO_LAUNCH:.0f} allowed"

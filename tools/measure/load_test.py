@@ -4,9 +4,10 @@
     python tools/measure/load_test.py --table    p50, p99, throughput for 1 to 64 clients
     python tools/measure/load_test.py --lone     a lone caller's latency beside a direct call
 
-Both servers and all clients share this machine. Exit code 1: a page was wrong or lost, memory grew
-by 5% or more after the warm-up (in a load of 30 seconds or more), chunks were smaller than 1.8 on
-average at a width of 2, or, with --lone, the batcher took more than 5% longer than a direct call.
+Both servers and all clients share this machine. The exit code is 1 if a page was wrong or lost, if
+memory grew by 5% or more after the warm-up (in a load of 30 seconds or more), if chunks were
+smaller than 1.8 on average at a width of 2, or if, with --lone, the batcher took more than 5%
+longer than a direct call.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ MAX_GROWTH, MIN_MEAN_CHUNK, MAX_LONE_RATIO = 1.05, 1.8, 1.05
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one load gave: latencies in milliseconds, both servers asked at once."""
+    """The figures of one load. Latencies are in milliseconds, with both servers asked at once."""
 
     content_type: str
     clients: int
@@ -67,14 +68,14 @@ def make_table(num_pages: int, page_size: int) -> Bytes:
 
 
 def resident(server: ServerProcess) -> int:
-    """Resident memory that is the server's own, in bytes: not the mapped table."""
+    """Return the server's own resident memory in bytes, without the mapped table."""
     status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
     (line,) = (line for line in status.splitlines() if line.startswith("RssAnon"))
     return 1024 * int(line.split()[1])
 
 
 class Load:
-    """Clients that each send one batch after the other, and check what comes back."""
+    """Clients that each send one batch after the other and check the pages."""
 
     def __init__(self, servers: Sequence[ServerProcess], table: Bytes, content_type: str) -> None:
         self.servers = servers
@@ -176,7 +177,7 @@ def run(
 
 
 def lone(table: Bytes, rounds: int) -> dict[str, float]:
-    """A lone caller of the batcher beside direct calls of the same engine, interleaved."""
+    """Time a lone caller of the batcher and direct calls of the same engine, interleaved."""
     queries = mg.make_queries([[at, at + 1, at + 2] for at in range(rounds)], len(table))[0]
     direct, submitted = [], []
     with (
@@ -220,7 +221,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def main() -> int:
-    """Run what was asked for, and say by the exit code whether it holds."""
+    """Run the load that the arguments name, and tell by the exit code whether it passed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help="1 to 64 clients, both encodings")
     parser.add_argument("--lone", action="store_true", help="a lone caller beside a direct call")
@@ -256,7 +257,7 @@ def main() -> int:
         show(rows)
     bad = any(row.wrong or row.failed for row in rows)
     if not args.table:
-        # A short warm-up ends before every buffer has had its largest content.
+        # After a short warm-up the buffers may still grow.
         bad |= args.seconds >= SETTLED_SECONDS and rows[0].memory_growth >= MAX_GROWTH
         bad |= args.max_micro_batch == 2 and rows[0].mean_chunk < MIN_MEAN_CHUNK
     return int(bad)

@@ -1,4 +1,4 @@
-"""Keyword tables: lookups over HTTP on loopback, and how a large table is built."""
+"""Keyword tables: lookups over HTTP on loopback, and the build of a large table."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from rows import Row
 
 VALUE = b"v" * 64
 ENTRIES = 10_000
-LONE, TASKS, EACH = 100, 64, 10  # lookups of a round one by one; tasks, and lookups of each
-LOOKUP_SECONDS = 1e-3  # of the client's processor
+LONE, TASKS, EACH = 100, 64, 10  # lone lookups of a round; tasks, and lookups of each
+LOOKUP_SECONDS = 1e-3  # of the client's processor time
 LOOKUPS_PER_SECOND = 2000
 BUILD_ROWS = 5_000_000
 BUILD_SECONDS = 10.0
-BUILD_MEMORY = 3.0  # times the table
-# In a process of its own, whose memory is nobody else's.
+BUILD_MEMORY = 3.0  # times the table's bytes
+# The build runs in a process of its own, to measure its memory alone.
 BUILD = """
 import re, sys, time
 from pathlib import Path
@@ -46,7 +46,7 @@ def key(number: int) -> bytes:
 
 
 async def look_up(urls: list[str], rounds: int) -> tuple[Seconds, Seconds]:
-    """Seconds of the client's processor for a lookup, and lookups a second, in each round."""
+    """Return the processor seconds of the client for a lookup, and lookups a second, by round."""
     seconds, rates = np.empty(rounds), np.empty(rounds)
 
     async def several(first: int, count: int) -> None:
@@ -67,7 +67,7 @@ async def look_up(urls: list[str], rounds: int) -> tuple[Seconds, Seconds]:
 
 
 def lookup_rows(rounds: int) -> Iterator[Row]:
-    """One client, whose two servers are processes on this machine."""
+    """Measure one client, whose two servers are processes on this machine."""
     section = f"Lookups over HTTP on loopback, {ENTRIES:,} entries"
     pages, layout = build((key(number), VALUE) for number in range(ENTRIES))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -80,7 +80,7 @@ def lookup_rows(rounds: int) -> Iterator[Row]:
 
 
 def build_rows(entries: int) -> Iterator[Row]:
-    """One build of a keyword table with values of 64 bytes."""
+    """Measure one build of a keyword table with values of 64 bytes."""
     section = f"Building a keyword table of {entries:,} rows"
     command = [sys.executable, "-c", BUILD, str(entries)]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -1,4 +1,4 @@
-"""What a measurement must say of the machine and of the build, and how busy others kept them."""
+"""Facts of the machine and the build that figures depend on, and the load by other programs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 class OtherPrograms:
-    """How much of the cores' time other programs had since this was made."""
+    """The share of the cores' time that other programs have had since this was made."""
 
     def __init__(self) -> None:
         self._before = self._core_seconds()
 
     def share(self) -> float:
-        """0 to 1, of all cores."""
+        """Return the share of all cores, from 0 to 1."""
         total, others = (
             now - then for now, then in zip(self._core_seconds(), self._before, strict=True)
         )
@@ -36,7 +36,7 @@ class OtherPrograms:
 
     @staticmethod
     def _core_seconds() -> tuple[float, float]:
-        """Of all cores since the machine's start: seconds in all, and those of other programs."""
+        """Return all cores' seconds since the machine's start, and those of other programs."""
         with Path("/proc/stat").open(encoding="ascii") as file:
             ticks = [int(field) for field in file.readline().split()[1:9]]
         seconds = [tick / os.sysconf("SC_CLK_TCK") for tick in ticks]
@@ -45,7 +45,7 @@ class OtherPrograms:
 
 
 def describe_machine(others: OtherPrograms) -> dict[str, str]:
-    """What the figures depend on, by name."""
+    """Return the facts that the figures depend on, by name."""
     with closing(CpuEngine(PageMatrix(np.zeros((1, 1), dtype=np.uint8)), threads=1)) as engine:
         instruction_set, read_order = engine.instruction_set, engine.read_order
     return {
@@ -64,7 +64,7 @@ def describe_machine(others: OtherPrograms) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the working copy, and whether files differ from it."""
+    """Return the commit of the working copy, and whether files differ from it."""
     try:
         found, changes = (
             subprocess.run(
@@ -81,7 +81,7 @@ def commit() -> str:
 
 
 def processor() -> str:
-    """The processor's name, and its family and model, since names of virtual ones say little."""
+    """Return the processor's name, family and model, since names of virtual ones say little."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -94,7 +94,7 @@ def processor() -> str:
 
 
 def cache_bytes(level: int) -> int:
-    """Size of a core's data cache at a level in bytes; 0 where the system does not say."""
+    """Return the bytes of a core's data cache at a level, or 0 if the system does not tell."""
     for index in sorted(_CACHES.glob("index*")):
         try:
             if (index / "type").read_text().strip() == "Instruction":
@@ -107,13 +107,13 @@ def cache_bytes(level: int) -> int:
 
 
 def caches() -> str:
-    """Data caches, from the first level on."""
+    """Return the data caches in words, from the first level on."""
     sizes = [size for size in map(cache_bytes, (1, 2, 3)) if size]
     return ", ".join(map(describe_size, sizes)) or "unknown"
 
 
 def compiler() -> str:
-    """What compilers leave in the files they make, if nobody stripped it."""
+    """Return the name that a compiler leaves in its files, unless it was stripped."""
     code = Path(planner.__file__).read_bytes()
     found = re.search(rb"GCC: \([^)]*\) [\d.]+|clang version [\d.]+", code)
     return found[0].decode() if found else "an unknown compiler"

@@ -20,20 +20,21 @@ from morphogen.engine.cpu import CpuEngine
 from rows import NotMeasuredError, Row
 
 MIB = 1 << 20
-# The limits hold for a table that no cache has room for.
+# The limits hold for a table that is larger than every cache.
 TABLE_BYTES = 256 * MIB
 PAGE_SIZES = (
     *(1, 2, 4, 8, 16, 20, 24, 32, 48, 64, 100, 256, 1024, 4096, 16384, 65536, MIB, 4 * MIB),
 )
 THREADS = (1, 2)
-# Of queries x keys, from which page size on a pass may take how many times as long as a pure read.
+# The most times that a pass for queries x keys may take as long as a pure read, by the least page
+# size.
 COSTS = {
     (1, 1): {1: 2.5, 4: 1.6, 16: 1.3},
     (2, 3): {1: 5.0, 16: 1.4},
     (8, 3): {1: 4.0, 64: 2.0},
     (32, 3): {1: 10.0, 64: 5.0},
 }
-# The same of 65,536 pages of 4 KiB on one thread.
+# The same for 65,536 pages of 4 KiB on one thread.
 SHARPEST_COSTS = {(1, 1): 1.10, (2, 3): 1.15, (8, 3): 1.25, (32, 3): 1.8}
 THREADS_SPEEDUP = 1.8
 BUSY_CORE_COST = 0.75
@@ -41,26 +42,26 @@ EXTRA_BYTES = 64 * MIB
 
 
 def cost_limit(shape: tuple[int, int], page_size: int, threads: int) -> float:
-    """How many times as long as a pure read a pass for queries x keys may take."""
+    """Return how many times as long as a pure read a pass for queries x keys may take."""
     if (page_size, threads) == (4096, 1):
         return SHARPEST_COSTS[shape]
     return next(limit for least, limit in reversed(COSTS[shape].items()) if page_size >= least)
 
 
 def cut(data: Pages, page_size: int) -> Pages:
-    """As many whole pages as there are."""
+    """Return the data as whole pages, without the rest."""
     count = data.size // page_size
     return data.reshape(-1)[: count * page_size].reshape(count, page_size)
 
 
 def check_answer(engine: CpuEngine, table: Pages, batch: list[Query]) -> None:
-    """A fast wrong answer is worth nothing."""
+    """Check an answer: a fast wrong one is worth nothing."""
     if not np.array_equal(engine.answer(batch).pages[-1], naive_answer(table, batch[-1])):
         sys.exit(f"pages of {table.shape[1]} bytes: the answer is not the XOR of the pages")
 
 
 def pass_rows(data: Pages, page_size: int, threads: Sequence[int], rounds: int) -> Iterator[Row]:
-    """Every number of threads and every batch over one table, in the same rounds."""
+    """Measure every number of threads and every batch over one table, in the same rounds."""
     section = f"Pages of {page_size:,} bytes: queries x keys against a pure read"
     table, judged = cut(data, page_size), data.nbytes == TABLE_BYTES
     batches = {shape: random_queries(len(table), *shape, seed=2) for shape in COSTS}
@@ -97,17 +98,17 @@ def pass_rows(data: Pages, page_size: int, threads: Sequence[int], rounds: int) 
 
 
 def extra_memory(engine: CpuEngine, batch: list[Query], page_size: int) -> int:
-    """Bytes that this process had at most during an answer, beyond those before it."""
+    """Return the most bytes of this process during an answer, beyond those before it."""
     out = np.ones((len(batch), len(batch[0].keys), page_size), dtype=np.uint8)
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed before would hide new memory
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak
+    ctypes.CDLL(None).malloc_trim(0)  # memory that was freed before would hide new memory
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # this forgets the peak
     before = memory("VmRSS")
     engine.answer(batch, out=out)
     return memory("VmHWM") - before
 
 
 def memory(field: str) -> int:
-    """Bytes that /proc says of this process."""
+    """Return a number of bytes that /proc tells of this process."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(
         int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith(field)
@@ -115,7 +116,7 @@ def memory(field: str) -> int:
 
 
 def busy_core_rows(data: Pages, rounds: int) -> Iterator[Row]:
-    """Two threads against one while another program keeps a core busy."""
+    """Measure two threads against one while another program keeps a core busy."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise NotMeasuredError("Beside a busy core nothing was measured: there is one core.")

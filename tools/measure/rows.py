@@ -1,4 +1,4 @@
-"""Rows of figures, what they must meet, and how they are shown."""
+"""Rows of figures, with their limits, and ways to show them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from morphogen.bench.describe import describe_size
 
 
 class NotMeasuredError(Exception):
-    """Why rows are missing here."""
+    """Rows cannot be measured here, for the reason that this names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class Row:
     section, what : str
     value : float
     unit : str
-        "x" of a ratio within the same rounds; else "s", "bytes" or "/s".
+        "x" for a ratio within the same rounds; else "s", "bytes" or "/s".
     limit : float or None
-        What the design asks for, if it does.
+        The design's target, if it has one.
     at_least : bool
         Whether larger is better.
     low, high : float or None
-        The quartiles, where the value is a median over rounds.
+        The quartiles, if the value is a median over rounds.
     """
 
     section: str
@@ -55,19 +55,19 @@ class Row:
         limit: float | None = None,
         at_least: bool = False,
     ) -> Row:
-        """The median and the quartiles over rounds."""
+        """Make a row of the median and the quartiles over rounds."""
         spread = Spread.of(rounds)
         return cls(section, what, spread.median, unit, limit, at_least, spread.low, spread.high)
 
     @property
     def missed(self) -> bool:
-        """Whether there is a limit, and the value does not meet it."""
+        """Return whether the value misses its limit."""
         if self.limit is None:
             return False
         return self.value < self.limit if self.at_least else self.value > self.limit
 
     def cells(self) -> tuple[str, ...]:
-        """The row in words, below its section."""
+        """Return the row in words, without its section."""
         quartiles = ""
         if self.low is not None and self.high is not None:
             quartiles = f"{describe(self.low, self.unit)} to {describe(self.high, self.unit)}"
@@ -79,7 +79,7 @@ class Row:
 
 
 def describe(value: float, unit: str) -> str:
-    """A figure of three digits: "13.7 ms", "1.25x"."""
+    """Write a figure with three digits: "13.7 ms", "1.25x"."""
     if unit == "x":
         return f"{value:.2f}x"
     if unit == "bytes":
@@ -115,6 +115,6 @@ def show(
 
 
 def as_dict(machine: dict[str, str], rows: Sequence[Row], notes: Sequence[str]) -> dict[str, Any]:
-    """The same in types that JSON has."""
+    """Return the same in types that JSON has."""
     shown = [{**asdict(row), "missed": row.missed} for row in rows]
     return {"machine": machine, "notes": list(notes), "rows": shown, "summary": summary(rows)}

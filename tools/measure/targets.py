@@ -165,7 +165,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     if max(found.page_sizes) > found.mib * MIB:
         parser.error(f"a table of {found.mib} MiB holds no page of {max(found.page_sizes)} bytes")
     # The table, and of 4 MiB pages the answers and sums of 96 keys.
-    needed = found.mib * MIB + 200 * max(found.page_sizes)
+    needed = found.mib * MIB + 300 * max(found.page_sizes)
     if needed > available_memory():
         parser.error(
             f"{describe_size(needed)} of memory are needed, and "

@@ -1,15 +1,15 @@
-"""Build the source distribution and a wheel of it, and try the wheel where there is nothing else.
+"""Build the source distribution and a wheel from it, and try the wheel in an empty environment.
 
     python3 tools/release/build_wheel.py                      into dist/, for this Python
     python3 tools/release/build_wheel.py --python python3.13
 
 The wheel is compiled from the source distribution alone, with no package index and with nvcc from
-the extra `kernels`; auditwheel gives it its platform tag. Then it is installed in an empty
-environment whose PATH has no compiler, and passes there what cibuildwheel runs too, as
-pyproject.toml says: the doctor, the demo and the parity tests.
+the extra `kernels`. auditwheel gives it its platform tag. Then it is installed in an empty
+environment without a compiler on its PATH. There it passes the checks that pyproject.toml gives to
+cibuildwheel: the doctor, the demo and the parity tests.
 
-build/wheel/env, with all that a build requires but nvcc, stays for more builds. Needs nothing but
-Python, a C++ compiler, binutils, and the network for pip.
+build/wheel/env holds all requirements of a build but nvcc, and stays for more builds. The script
+needs only Python, a C++ compiler, binutils, and the network for pip.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "wheel"
-# What a build may know of its surroundings: no compiler flags, and no toolkit's folders.
+# A build gets only these variables, and so neither compiler flags nor a toolkit's folders.
 BUILD_VARIABLES = {"CC", "CMAKE_BUILD_PARALLEL_LEVEL", "CXX", "HOME", "LANG", "PATH", "TMPDIR"}
 
 
@@ -36,7 +36,7 @@ Command = list[str | Path]
 
 
 def run(*command: str | Path, environment: Mapping[str, str], folder: Path = ROOT) -> str:
-    """What a command prints; all it printed goes to the error, if it fails."""
+    """Run a command and return its output, or end with the output if it fails."""
     arguments = [str(part) for part in command]
     print("$", *arguments, flush=True)
     result = subprocess.run(
@@ -55,13 +55,13 @@ def run(*command: str | Path, environment: Mapping[str, str], folder: Path = ROO
 
 
 def build_environment(outer: Mapping[str, str], *first: Path) -> dict[str, str]:
-    """The variables of a build: without flags, and with some folders first on the PATH."""
+    """Return the variables of a build: no flags, and some folders first on the PATH."""
     kept = {name: value for name, value in outer.items() if name in BUILD_VARIABLES}
     return kept | {"PATH": os.pathsep.join([*map(str, first), kept.get("PATH", os.defpath)])}
 
 
 def make_environment(python: str, project: dict[str, Any]) -> tuple[Path, Path]:
-    """An environment with what a build requires, and apart from it a folder with nvcc."""
+    """Make an environment with a build's requirements, and apart from it a folder with nvcc."""
     environment, compiler = WORK / "env", WORK / "nvcc"
     run(python, "-m", "venv", "--clear", environment, environment=os.environ)
     pip: Command = [environment / "bin" / "pip", "install", "--quiet"]
@@ -74,7 +74,7 @@ def make_environment(python: str, project: dict[str, Any]) -> tuple[Path, Path]:
 
 
 def build(scripts: Path, nvcc: Path, output: Path) -> tuple[Path, Path]:
-    """The source distribution, and a wheel compiled from what that holds."""
+    """Build the source distribution, and compile a wheel from it."""
     objects, made = WORK / "cmake", WORK / "made"
     for folder in (objects, made):
         shutil.rmtree(folder, ignore_errors=True)
@@ -105,7 +105,7 @@ def build(scripts: Path, nvcc: Path, output: Path) -> tuple[Path, Path]:
 
 
 def check(scripts: Path, wheel: Path) -> None:
-    """What auditwheel does not: what the wheel holds, and that its binaries run elsewhere."""
+    """Check the files of the wheel, and that its binaries run elsewhere."""
     run(scripts / "check-wheel-contents", wheel, environment=os.environ)
     command: Command = [scripts / "python", Path(__file__).with_name("wheel_check.py"), wheel]
     if wheel.stem.endswith("x86_64"):
@@ -114,7 +114,7 @@ def check(scripts: Path, wheel: Path) -> None:
 
 
 def try_wheel(python: str, wheel: Path, settings: dict[str, Any]) -> None:
-    """Install a wheel where there is nothing else, and run what cibuildwheel runs."""
+    """Install a wheel in an empty environment, and run the commands that cibuildwheel runs."""
     with tempfile.TemporaryDirectory(prefix="wheel-") as folder:
         scripts = Path(folder, "env", "bin")
         run(python, "-m", "venv", scripts.parent, environment=os.environ)
@@ -123,7 +123,7 @@ def try_wheel(python: str, wheel: Path, settings: dict[str, Any]) -> None:
         wanted = f"{wheel}[{','.join(settings['test-extras'])}]"
         run(*install, wanted, *settings["test-requires"], environment=environment)
 
-        # A copy of the tests alone: nothing of the checkout's src can be imported.
+        # Copy the tests alone, so that they cannot import the checkout's src.
         tests = Path(folder, "tests of the wheel")
         for name in settings["test-sources"]:
             target = tests / name
@@ -134,7 +134,7 @@ def try_wheel(python: str, wheel: Path, settings: dict[str, Any]) -> None:
             output = run("/bin/sh", "-c", command, environment=environment, folder=tests)
             print(output.strip().splitlines()[-1])
 
-        # The bindings that pip brings may be newer than those the GPU engine was compiled against.
+        # pip may bring newer bindings than those that the GPU engine was compiled against.
         run(*install, f"{wheel}[cuda]", environment=environment)
         run(scripts / "python", "-c", "import morphogen.engine.cuda", environment=environment)
         found = json.loads(run(scripts / "morphogen", "doctor", "--json", environment=environment))

@@ -3,12 +3,12 @@
     python tools/release/make_stubs.py            writes them beside the sources
     python tools/release/make_stubs.py --check    exits with 1 where a stub is out of date
 
-Compiled modules carry the signatures, with the annotations of the .pyx files. The sources tell the
-rest: constructors of C classes, and their read-only attributes. Docstrings are copied, because of a
-compiled module an editor shows the stub's or none.
+Compiled modules carry the signatures, with the annotations of the .pyx files. The sources have the
+rest: constructors of C classes, and their read-only attributes. Docstrings are copied, because an
+editor shows the stub's docstring of a compiled module or none.
 
-The generators that were tried do not serve: mypy's stubgen finds no signature in a compiled module,
-and stubgen-pyx 0.3 keeps @cython.final, which a user's checker cannot resolve, and loses each type
+Two generators were tried and do not serve. mypy's stubgen finds no signature in a compiled module.
+stubgen-pyx 0.3 keeps @cython.final, which a user's checker cannot resolve, and loses each type
 that the .pyx does not import.
 """
 
@@ -28,28 +28,30 @@ from typing import Any
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 
-# Names in annotations that are none of our classes.
+# The names in annotations that are not the package's own classes.
 IMPORTS = {
     "Any": "from typing import Any",
     "SupportsIndex": "from typing import SupportsIndex",
     "np": "import numpy as np",
     "npt": "import numpy.typing as npt",
-    # In collections.abc from Python 3.12 on; type checkers know this one for all versions.
+    # This is in collections.abc from Python 3.12 on. Type checkers know typing_extensions in all
+    # versions.
     "Buffer": "from typing_extensions import Buffer",
     "Callable": "from collections.abc import Callable",
+    "Progress": "from morphogen.progress import Progress",
 }
 
 C_TYPES = dict.fromkeys(("Py_ssize_t", "size_t", "uint64_t"), "int") | {"bint": "bool"}
 
 
 def dotted(path: Path) -> str:
-    """The name of the module of a source."""
+    """Return the name of the module of a source."""
     return ".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__")
 
 
 @cache
 def class_homes() -> dict[str, list[str]]:
-    """The modules that define a class of a name, for all names of classes in the package."""
+    """Return the modules that define each class of the package, by the class's name."""
     homes: dict[str, list[str]] = {}
     for path in sorted([*SOURCES.rglob("*.py"), *SOURCES.rglob("*.pyx")]):
         for name in re.findall(r"^(?:cdef )?class (\w+)", path.read_text(), re.MULTILINE):
@@ -58,7 +60,7 @@ def class_homes() -> dict[str, list[str]]:
 
 
 def imports(code: str, module_name: str) -> list[str]:
-    """The imports that a stub needs for the names in its annotations."""
+    """Return the imports that a stub needs for the names in its annotations."""
     lines = []
     for name in sorted(set(re.findall(r"\b[A-Za-z]\w*", code))):
         homes = class_homes().get(name, [])
@@ -77,7 +79,7 @@ def read_source(module_name: str, suffix: str) -> str:
 
 
 def signature(function: Any) -> str:
-    """A function's signature, its annotations as they were written."""
+    """Return a function's signature with its annotations as they were written."""
     found = inspect.signature(function)
     text = str(found)
     annotations = {parameter.annotation for parameter in found.parameters.values()}
@@ -88,7 +90,7 @@ def signature(function: Any) -> str:
 
 
 def body(documented: Any, indent: str) -> str:
-    """What stands after the colon: the docstring, or dots."""
+    """Return the text after the colon: the docstring, or dots."""
     text = inspect.cleandoc(documented.__doc__ or "")
     if not text:
         return " ..."

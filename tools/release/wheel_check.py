@@ -1,10 +1,10 @@
-"""Check what auditwheel and check-wheel-contents do not: that a wheel's binaries run elsewhere.
+"""Check that a wheel's binaries run elsewhere, which auditwheel and check-wheel-contents do not.
 
     python tools/release/wheel_check.py dist/*.whl
     python tools/release/wheel_check.py --objects build/wheel/cmake dist/*.whl
 
-The libraries need no CUDA driver and bring no other library along. On x86-64 AVX is only in the
-kernels that are chosen at run time. Exits with 1 and a line for each fault. Needs binutils.
+The libraries need no CUDA driver and contain no other library. On x86-64 only the kernels that are
+chosen at run time use AVX. Exits with 1 and a line for each fault. Needs binutils.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-# The one module whose kernels are compiled several times, and chosen when it is loaded.
+# This module has several versions of its kernels, and chooses one when it is loaded.
 MANY_VERSIONED = "instruction_set."
 CUDA_SYMBOL = re.compile(r"(cu|cuda|nvrtc|nvml)[A-Z]\w+")
-# AVX and what came after: their mnemonics begin with a v, or they use registers of their own.
+# AVX and its successors: their mnemonics begin with a v, or they use registers of their own.
 AVX = re.compile(r"\t(v[a-z]\w+ .*|.*%[yz]mm\d.*|k[a-z]+[bwdq] .*%k\d.*)")
 
 
@@ -29,7 +29,7 @@ def run(*command: str | Path) -> str:
 
 
 def library_faults(library: Path) -> list[str]:
-    """What a library needs that not every machine has."""
+    """Return the symbols and instructions of a library that some machines lack."""
     undefined = run("nm", "--dynamic", "--undefined-only", "--format=just-symbols", library)
     names = [line.partition("@")[0] for line in undefined.split()]
     faults = [f"needs {name}" for name in names if CUDA_SYMBOL.fullmatch(name)]
@@ -40,17 +40,18 @@ def library_faults(library: Path) -> list[str]:
 
 
 def avx_faults(binary: Path) -> list[str]:
-    """The first instruction that some x86-64 processors lack, if there is one."""
+    """Return the first instruction that some x86-64 processors lack, if there is one."""
     listing = run("objdump", "--disassemble", "--no-show-raw-insn", binary)
     found = AVX.search(listing)
     return [f"not for every x86-64 processor: {found[1]}"] if found else []
 
 
 def object_faults(folder: Path) -> list[str]:
-    """What of an x86-64 build's object files might run on a processor that lacks it.
+    """Return the functions of an x86-64 build that some processors lack the instructions for.
 
-    An object of an instruction set may give away nothing but its table of kernels. Had it an inline
-    function of the standard library, the linker might take that for all the others, too.
+    An object of an instruction set may export only its table of kernels. If it had an inline
+    function of the standard library, the linker might take that function for all other objects
+    too.
     """
     faults = []
     objects = sorted(folder.rglob("*.o"))
@@ -74,7 +75,7 @@ def wheel_faults(wheel: Path) -> list[str]:
         libraries = sorted(Path(folder).rglob("*.so*"))
         faults = [
             f"brings {path.name}" for path in libraries if path.parent.suffix == ".libs"
-        ]  # which auditwheel grafts
+        ]  # auditwheel grafts these
         for library in libraries:
             faults += library_faults(library)
     return [f"{wheel.name}: {fault}" for fault in faults]

@@ -13,18 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import morphogen
 from morphogen.bench.concurrency import ConcurrencyRow, measure_concurrency
 from morphogen.bench.config import BenchmarkConfig
-from morphogen.bench.csv import BenchmarkCsv
 from morphogen.bench.describe import describe_grid, describe_size
 from morphogen.bench.expected import Expected, expect, nothing_expected
-from morphogen.bench.matrix import StrategyMatrix, StrategyRow as StrategyRow
 from morphogen.bench.pages import open_pages, page_reader, with_progress
 from morphogen.bench.phases import PhaseRow, measure_phases
-from morphogen.bench.result import BenchmarkResult as BenchmarkResult
-from morphogen.bench.rounds import RoundTimes
-from morphogen.bench.trial import COLUMNS, PLAIN, BenchmarkEngine, BenchmarkRow, Trial
+from morphogen.bench.result import BenchmarkCsv, BenchmarkResult as BenchmarkResult
+from morphogen.bench.strategies import StrategyMatrix, StrategyRow as StrategyRow
+from morphogen.bench.trial import PLAIN, BenchmarkRow, RoundTimes, Trial
 from morphogen.bench.workload import RandomFetch, available_memory, generated_pages, random_fetch
 from morphogen.engine import device_candidates
 from morphogen.engine.base import Engine
@@ -37,23 +34,23 @@ from morphogen.query import Query
 if TYPE_CHECKING:
     from morphogen.engine.cuda import CudaEngine
 
-# To add up the pages that a GPU made, the host must make them all again: seconds a GiB.
+# Pages that a GPU made must be made again by the host to be added up, which takes seconds a GiB.
 _MAX_NAIVE_BYTES = 1 << 30
-# The naive answer reads half of the table for each key: seconds for so many bytes of keys x table.
+# The naive answer reads half of the pages for each key: seconds for so many keys x bytes of pages.
 _MAX_NAIVE_WORK = 8 << 30
 
 
-Opener = Callable[[PageMatrix, BenchmarkConfig, Progress], BenchmarkEngine]
+Opener = Callable[[PageMatrix, BenchmarkConfig, Progress], Engine]
 
 
-def _open_cpu(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> BenchmarkEngine:
+def _open_cpu(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> Engine:
     return CpuEngine(pages, threads=config.threads, instruction_set=config.instruction_set)
 
 
-def _open_cuda(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> BenchmarkEngine:
+def _open_cuda(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> Engine:
     from morphogen.engine.cuda import CudaEngine
 
-    device_candidates(config.device)  # looks for the driver, and says what is missing
+    device_candidates(config.device)  # raises if there is no driver, and names what is missing
     generate = config.seed % 2**64 if config.generated else None
     return CudaEngine(pages, config.ordinal, progress=upload, generate=generate)
 
@@ -74,10 +71,10 @@ def run_benchmark(
     ----------
     config : BenchmarkConfig
     csv_path : path-like, optional
-        Where to write the rows as CSV, each as soon as it is measured, so that an interrupted run
-        leaves what it had.
+        The CSV file to write the rows to, each as soon as it is measured, so that an interrupted
+        run leaves those it had.
     progress : callable, optional
-        Called between steps with the work done, the work in all, and what it is: "making pages",
+        Called between steps with the work done, the work in all, and the stage: "making pages",
         "uploading" them to a GPU, "checking" answers by adding pages up, "measuring", "concurrent
         callers".
     opener : callable, optional
@@ -91,8 +88,8 @@ def run_benchmark(
     Raises
     ------
     DeviceError, OSError, ValueError
-        If the device cannot be used or has no room, a file cannot be read or written, the table
-        does not fit the memory, or the engine refuses an option.
+        If the device cannot be used or has no room, a file cannot be read or written, the pages
+        do not fit the memory, or the engine refuses an option.
     """
     if opener is None:
         opener = OPENERS[config.device.partition(":")[0]]
@@ -114,7 +111,7 @@ def run_benchmark(
         if csv_path is not None:
             # newline="": the csv module ends the lines itself.
             file = stack.enter_context(Path(csv_path).open("w", encoding="utf-8", newline=""))
-            run.csv = BenchmarkCsv(file, _header(result), COLUMNS)
+            run.csv = BenchmarkCsv(file, result)
         run.expected = _expect(config, matrix, fetch, engine, stage(told, "checking"))
         run.measure_batches(stage(told, "measuring"))
         run.measure_callers(stage(told, "concurrent callers"))
@@ -131,17 +128,17 @@ def run_benchmark(
     )
 
 
-def _tell_nobody(done: int, total: int, what: str) -> None:
+def _tell_nobody(done: int, total: int, stage: str) -> None:
     pass
 
 
 class _Run:
-    """What a run has measured so far."""
+    """A run, with its measurements so far."""
 
     def __init__(
         self,
         config: BenchmarkConfig,
-        engine: BenchmarkEngine,
+        engine: Engine,
         fetch: RandomFetch,
         strategies: StrategyMatrix | None,
     ) -> None:
@@ -193,7 +190,7 @@ class _Run:
         """Let callers ask at the same time, as many as the configuration says."""
         for callers in self.config.concurrency:
             rows, faults = measure_concurrency(
-                cast(Engine, self.engine),
+                self.engine,
                 self.fetch.queries[0][:callers],
                 self.expected,
                 warmup=self.config.warmup,
@@ -204,7 +201,7 @@ class _Run:
             self.failures += [f"callers = {callers}: {fault}" for fault in faults]
 
 
-def _describe(config: BenchmarkConfig, engine: BenchmarkEngine) -> BenchmarkResult:
+def _describe(config: BenchmarkConfig, engine: Engine) -> BenchmarkResult:
     if not config.on_gpu:
         cpu = cast(CpuEngine, engine)
         return BenchmarkResult(config, cpu.device, cpu.instruction_set, cpu.threads)
@@ -221,44 +218,16 @@ def _describe(config: BenchmarkConfig, engine: BenchmarkEngine) -> BenchmarkResu
     )
 
 
-def _header(result: BenchmarkResult) -> dict[str, object]:
-    config = result.config
-    gpu = {
-        "device_name": result.device_name,
-        "multiprocessors": result.multiprocessors,
-        "grid": result.grid,
-        "pages_made_on": "device" if config.generated else "host",
-    }
-    return {
-        "morphogen": morphogen.__version__,
-        "device": result.device,
-        "instruction_set": result.instruction_set,
-        "threads": result.threads,
-        "pages": config.num_pages,
-        "page_size": config.page_size,
-        "keys_per_query": config.keys_per_query,
-        "iterations": config.iterations,
-        "warmup": config.warmup,
-        "seed": config.seed,
-        "table": "random" if config.matrix_file is None else config.matrix_file.name,
-        "times": "medians; spread is the distance of the quartiles over the median",
-        "ratios": "to a pure read: medians of the ratios within each round",
-        "checksum": "BLAKE2b of 16 bytes over the pages of the answer in request order",
-        "sync": "the strictly synchronous loop, one call for each query",
-        **(gpu if config.on_gpu else {}),
-    }
-
-
 def _expect(
     config: BenchmarkConfig,
     matrix: PageMatrix,
     fetch: RandomFetch,
-    engine: BenchmarkEngine,
+    engine: Engine,
     progress: Progress,
 ) -> Expected:
     positions: Sequence[int] = range(config.queries)
     if config.queries * config.keys_per_query * matrix.nbytes > _MAX_NAIVE_WORK:
-        # The last query of every batch, so that larger batches are checked at several places.
+        # Check the last query of every batch: several places of a large one.
         positions = sorted({size - 1 for size in (*config.batch_sizes, *config.concurrency)})
     expected = nothing_expected(config.keys_per_query, config.page_size)
     if not config.generated or matrix.nbytes <= _MAX_NAIVE_BYTES:
@@ -266,8 +235,8 @@ def _expect(
         expected = expect(read, matrix.num_pages, matrix.page_size, fetch, positions)
     if not config.generated:
         return expected
-    # However large the table: every page that a query fetches can be made again alone. In reverse,
-    # so that what is always wrong in one place of a batch does not cancel out.
+    # Among any number of pages, those that a query fetches can be made again alone. Party 1 answers
+    # in reverse, so that a fault in one place of a batch does not cancel out.
     return expected.with_other_party(
         engine.answer(fetch.queries[1][::-1]).pages[::-1],
         generated_pages(config.seed, fetch.indices, config.page_size),
@@ -275,7 +244,7 @@ def _expect(
 
 
 def _phases(
-    config: BenchmarkConfig, engine: BenchmarkEngine, queries: list[Query], trial: Trial
+    config: BenchmarkConfig, engine: Engine, queries: list[Query], trial: Trial
 ) -> tuple[list[PhaseRow], list[str]]:
     rows, faults = [], []
     for width in (1, None) if len(queries) > 1 else (1,):

@@ -25,7 +25,7 @@ LONE, DIRECT, BATCHER = "lone", "direct", "batcher"
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyRow:
-    """What callers met who each ask for one query after the other, without a pause.
+    """Callers who each ask for one query after the other, without a pause.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class ConcurrencyRow:
 
 
 class _Way:
-    """One way to call, and what came of it."""
+    """One way to call, with its times and answers."""
 
     def __init__(self, name: str, queries: list[Query], call: Callable[[Query], Answer]) -> None:
         self.name = name
@@ -94,7 +94,7 @@ class _Way:
             for query in self.queries:
                 callers.append(pool.submit(caller, query))
         except RuntimeError as error:
-            barrier.abort()  # those that wait for a thread which cannot be started
+            barrier.abort()  # no started thread shall wait for one that cannot be started
             raise DeviceError(f"cannot start {len(self.queries)} threads: {error}") from None
         made = [future.result() for future in callers]
         if not self.first:
@@ -103,7 +103,7 @@ class _Way:
             for _, _, answer in requests:
                 if not np.array_equal(answer.pages, self.first[at]):
                     self.wrong.add(at)
-                # A chunk of n is told to each of its n queries.
+                # Each of the n queries of a chunk is told n.
                 self.chunks.append(answer.micro_batch_sizes[0] if answer.micro_batch_sizes else 0)
         if timed:
             times = [(start, end) for requests in made for start, end, _ in requests]
@@ -113,12 +113,12 @@ class _Way:
 
     @property
     def mean_chunk(self) -> float:
-        """Mean queries in a chunk, 0 if a chunk said that it had none."""
+        """Mean queries in a chunk; 0 if a chunk claims to have none."""
         passes = sum(1 / size for size in self.chunks) if all(self.chunks) else 0.0
         return len(self.chunks) / passes if passes else 0.0
 
     def faults(self, right: Pages, expected: Expected, widest: int) -> list[str]:
-        """What was wrong in any round, in words."""
+        """The faults in any round, in words."""
         name = f"answers by way of {self.name}"
         faults = []
         if self.wrong:
@@ -129,7 +129,7 @@ class _Way:
             return [*faults, f"the {name} have the shapes {sorted(shapes)}, not {wanted}"]
         pages = np.concatenate(self.first)
         faults += expected.faults(name, pages)
-        # The loop may itself have answered too little.
+        # The loop itself may have too few answers.
         differing = [
             at
             for at, page in enumerate(pages)
@@ -139,7 +139,7 @@ class _Way:
             faults.append(
                 f"the {name} differ from the single-query loop for the callers {differing}"
             )
-        # Each chunk of n has told n queries that it was one of n, and no chunk is too wide.
+        # A chunk of n is counted n times, and no chunk is too wide.
         odd = [
             size
             for size in set(self.chunks)
@@ -175,7 +175,7 @@ def measure_concurrency(
     Returns
     -------
     tuple of (list of ConcurrencyRow, list of str)
-        The second says what was wrong with the answers.
+        The second has the faults of the answers.
     """
     right = engine.answer(queries, max_micro_batch=1).pages
     callers = len(queries)

@@ -1,8 +1,7 @@
-"""What to measure: the settings of a benchmark, and what follows from them."""
+"""The settings of a benchmark, and the sizes that follow from them."""
 
 from __future__ import annotations
 
-import operator
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,30 +9,31 @@ from pathlib import Path
 import morphogen.dpf as dpf
 from morphogen.batcher import MAX_QUEUED
 from morphogen.bench.strategies import ALL, check_names
+from morphogen.checks import check_range
 from morphogen.engine import device_candidates
 from morphogen.engine.cuda.status import free_memory
 from morphogen.planner import MAX_KEYS_PER_QUERY
 
-# Requests that each of several callers makes in a round, one after the other: enough for chunks to
-# settle.
+# Requests that each of several callers makes in a round, one after the other: the sizes of chunks
+# settle by then.
 REQUESTS = 8
 
-_ALL_STRATEGIES = 8  # "all" are no more than these
-_VECTOR_BYTES = 16  # a GPU has its pages padded to whole vectors of these
-# What `most_pages` leaves free: the sums of two lanes take 6 pages each, and their counters little
-# more; what the driver takes for itself while it works nobody says, so that it gets a 64th.
+_ALL_STRATEGIES = 8  # the most that "all" means
+_VECTOR_BYTES = 16  # on a GPU a page is padded to whole vectors
+# `most_pages` leaves room for the sums of two lanes, 6 pages each, and for their counters. The
+# driver's own needs are not known: it gets a 64th.
 _PAGES_LEFT = 16
 _DRIVER_SHARE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkConfig:
-    """What to measure.
+    """The settings of a benchmark.
 
     Attributes
     ----------
     num_pages, page_size : int
-        The table. Its pages are random, or the first of a file.
+        The pages: random ones, or the first of a file.
     batch_sizes : tuple of int
         Queries a batch, one row of the result for each, all different.
     keys_per_query : int
@@ -52,14 +52,15 @@ class BenchmarkConfig:
     instruction_set : str or None
         On the CPU; None for the widest.
     pages_on : str or None
-        Where the pages are made: "host" or, on a GPU, "device", which needs no memory of the host's
+        The maker of the pages: "host" or, on a GPU, "device", which needs no memory of the host's
         for them and no upload. None for "device" on a GPU.
     phases : bool
         On a GPU: whether to measure the phases of a batch too.
     matrix_file : Path or None
         A file to map as pages, instead of random ones. A short last page is filled up with zeros.
     strategies : tuple of str
-        Ways to run a batch that are measured too: "all", or names as "chunks-4-lanes-2-graph".
+        Ways to run a batch that are measured too: "all", or names such as
+        "chunks-4-lanes-2-graph".
     concurrency : tuple of int
         Numbers of callers at the same time that are measured too, all different.
     """
@@ -81,19 +82,19 @@ class BenchmarkConfig:
     concurrency: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_range("num_pages", self.num_pages, 1, dpf.MAX_PAGES)
-        _check_range("page_size", self.page_size, 1)
-        _check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
-        _check_range("iterations", self.iterations, 1)
-        _check_range("warmup", self.warmup, 0)
-        _check_range("seed", self.seed, 0)
+        check_range("num_pages", self.num_pages, 1, dpf.MAX_PAGES)
+        check_range("page_size", self.page_size, 1)
+        check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
+        check_range("iterations", self.iterations, 1)
+        check_range("warmup", self.warmup, 0)
+        check_range("seed", self.seed, 0)
         if not self.batch_sizes:
             raise ValueError("batch_sizes must have at least one entry, not 0")
         for size in self.batch_sizes:
-            _check_range("a batch size", size, 1)
+            check_range("a batch size", size, 1)
         for callers in self.concurrency:
-            # One more could not wait in a batcher, but would be refused.
-            _check_range("a number of callers", callers, 1, MAX_QUEUED)
+            # A batcher would refuse one more.
+            check_range("a number of callers", callers, 1, MAX_QUEUED)
         for name in ("batch_sizes", "concurrency", "strategies"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
@@ -139,7 +140,7 @@ class BenchmarkConfig:
     def memory(self) -> int:
         """Bytes of the host's that a run needs: the pages, unless mapped, and answers."""
         # The first answers of the batch and both loops, and the newest in parts and as a whole.
-        # On a GPU also party 1's, the fetched pages, and what adds them up.
+        # On a GPU also party 1's, the fetched pages, and their sums.
         kept = 9 if self.on_gpu else 5
         kept += _ALL_STRATEGIES if ALL in self.strategies else len(self.strategies)
         answers = kept * max(self.batch_sizes)
@@ -172,7 +173,7 @@ def choose_device(device: str) -> str:
 
 
 def most_pages(device: str, page_size: int) -> int:
-    """As many pages as fit the free memory of a GPU.
+    """The number of pages that fit the free memory of a GPU.
 
     Parameters
     ----------
@@ -187,9 +188,9 @@ def most_pages(device: str, page_size: int) -> int:
     Raises
     ------
     ValueError
-        If the device is the CPU, whose memory others need too.
+        If the device is the CPU: other programs need its memory, too.
     """
-    _check_range("page_size", page_size, 1)
+    check_range("page_size", page_size, 1)
     if device == "cpu":
         raise ValueError("as many pages as fit are measured only on a GPU")
     stride = -(-page_size // _VECTOR_BYTES) * _VECTOR_BYTES  # a page as the device has it
@@ -200,10 +201,3 @@ def most_pages(device: str, page_size: int) -> int:
 
 def _ordinal(device: str) -> int:
     return int(device.removeprefix("cuda:"))
-
-
-def _check_range(name: str, value: int, low: int, high: int | None = None) -> None:
-    number = operator.index(value)
-    if number < low or (high is not None and number > high):
-        wanted = f"at least {low}" if high is None else f"in {low}..{high}"
-        raise ValueError(f"{name} must be {wanted}, not {number}")

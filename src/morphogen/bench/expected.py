@@ -1,4 +1,4 @@
-"""What the answers of a benchmark must be, worked out without the engine that is measured."""
+"""The right answers of a benchmark, worked out without the engine that is measured."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Expected:
     naive : mapping of int to numpy.ndarray
         By the number of a query, the XOR of the pages that its keys select.
     read : int or None
-        What a pure read gives.
+        The result of a pure read.
     fetched : numpy.ndarray or None
-        The pages that the queries fetch: what both parties' answers add up to.
+        The pages that the queries fetch: the sums of both parties' answers.
     other : numpy.ndarray or None
         Party 1's answer.
     """
@@ -36,11 +36,11 @@ class Expected:
     other: Pages | None = None
 
     def with_other_party(self, other: Pages, fetched: Pages) -> Expected:
-        """The same, and that party 1's answer must make of party 0's the fetched pages."""
+        """The same, and party 0's and party 1's answers must add up to the fetched pages."""
         return replace(self, other=other, fetched=fetched)
 
     def faults(self, name: str, pages: Pages) -> list[str]:
-        """What is wrong with the answer to the first queries, which has the right shape."""
+        """The faults of an answer to the first queries, which has the right shape."""
         q = len(pages)
         faults = [
             f"the {name} differs from the naive XOR of the pages in query {at}"
@@ -63,19 +63,19 @@ class Expected:
 
 
 def nothing_expected(keys_per_query: int, page_size: int) -> Expected:
-    """Where the table is too large to add up."""
+    """Nothing is known of the answers, since adding so many pages up takes too long."""
     return Expected((keys_per_query, page_size), {}, None)
 
 
 def expect(
     read: PageReader, num_pages: int, page_size: int, fetch: RandomFetch, positions: Sequence[int]
 ) -> Expected:
-    """Work out what queries must be answered, by the definition.
+    """Work out the answers to queries by the definition.
 
     Parameters
     ----------
     read : callable
-        Gives pages start..stop of the table.
+        Gives pages start..stop.
     num_pages, page_size : int
     fetch : RandomFetch
     positions : sequence of int

@@ -1,4 +1,4 @@
-"""The table of a benchmark: random pages, those of a file, or those that a GPU makes itself."""
+"""The pages of a benchmark: random ones, those of a file, or those that a GPU makes itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from morphogen.progress import Progress, by_the_hundredth
 
 
 def pages_of_file(path: str | os.PathLike[str], page_size: int, most: int | None) -> int:
-    """How many pages of a file are measured.
+    """The number of pages of a file that are measured.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def pages_of_file(path: str | os.PathLike[str], page_size: int, most: int | None
 
 
 def open_pages(config: BenchmarkConfig, progress: Progress | None = None) -> PageMatrix:
-    """The table that a configuration asks for.
+    """Open the pages that a configuration asks for.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def open_pages(config: BenchmarkConfig, progress: Progress | None = None) -> Pag
     Returns
     -------
     PageMatrix
-        Not to be read where the device makes the pages.
+        Not to be read if the device makes the pages.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def open_pages(config: BenchmarkConfig, progress: Progress | None = None) -> Pag
 
 
 def page_reader(config: BenchmarkConfig, matrix: PageMatrix) -> PageReader:
-    """What gives any pages of the table, without the engine that is measured.
+    """A reader of any pages, without the engine that is measured.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def page_reader(config: BenchmarkConfig, matrix: PageMatrix) -> PageReader:
 
 
 def with_progress(read: PageReader, num_pages: int, progress: Progress) -> PageReader:
-    """A reader that tells how far it has come.
+    """A reader that reports its progress.
 
     Parameters
     ----------

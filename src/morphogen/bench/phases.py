@@ -1,26 +1,19 @@
-"""Where the time of a batch on a GPU goes: medians of its phases."""
+"""The phases of a batch on a GPU: medians of their times."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from morphogen.bench.workload import Pages
 from morphogen.engine.cuda.phases import PhaseTimes
-from morphogen.query import Answer, Query
+from morphogen.query import Query
 
-
-class PhaseEngine(Protocol):
-    """An engine that tells where the time goes."""
-
-    def time_phases(
-        self, queries: list[Query], *, max_micro_batch: int | None = None
-    ) -> tuple[Answer, PhaseTimes]:
-        """See `CudaEngine.time_phases`."""
-        ...
+if TYPE_CHECKING:
+    from morphogen.engine.cuda import CudaEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +43,7 @@ class PhaseRow:
 
 
 def measure_phases(
-    engine: PhaseEngine,
+    engine: CudaEngine,
     queries: list[Query],
     right: Pages,
     *,
@@ -62,10 +55,10 @@ def measure_phases(
 
     Parameters
     ----------
-    engine : PhaseEngine
+    engine : CudaEngine
     queries : list of Query
     right : numpy.ndarray
-        What the answer must be.
+        The right answer.
     warmup, iterations : int
         Rounds that do not count, and rounds that do.
     max_micro_batch : int or None
@@ -74,7 +67,7 @@ def measure_phases(
     Returns
     -------
     tuple of (PhaseRow, list of str)
-        The second says what was wrong with the answers.
+        The second has the faults of the answers.
     """
     samples: list[PhaseTimes] = []
     wrong = 0

@@ -1,4 +1,4 @@
-"""What a benchmark measured, as a picture. Needs matplotlib, which is loaded only to draw."""
+"""The result of a benchmark as a picture. Needs matplotlib, which is loaded only to draw."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _DOTS_PER_INCH = 150
 
 
 def check_plot(path: Path) -> None:
-    """Refuse what cannot be drawn, before anything is measured.
+    """Refuse a picture that cannot be drawn, before anything is measured.
 
     Parameters
     ----------
     path : Path
-        Where the picture will go.
+        The file of the picture.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def _draw_strategies(result: BenchmarkResult, axis: Axes) -> None:
     for name in dict.fromkeys(row.name for row in result.strategies):
         if name == SINGLE:
             continue  # 1 by definition
-        # Where it was not run, since another does the same, it is as fast as that one.
+        # A strategy that was not run, since another does the same, is as fast as that one.
         rows = [row for row in result.strategies if name == row.name or name in row.same_work]
         default = any(row.default for row in rows if row.name == name)
         label = f"{name}, the default" if default else name

@@ -1,7 +1,7 @@
-"""Which strategy is best for a device and a table: worked out from rounds, and how sure it is.
+"""The best strategy for a device and its pages, worked out from rounds, with its confidence.
 
 Every strategy is compared with the engine's default in the same rounds. The median of the rounds'
-ratios has an interval; only where all of it lies on one side of 1 is there a difference.
+ratios has an interval; only if all of it lies on one side of 1 there is a difference.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from statistics import median
 
 from morphogen.bench.statistics import fewest_values, median_interval
 
-# How sure all comparisons of one choice are together, however many there are.
+# The confidence of all comparisons of one choice together.
 CONFIDENCE = 0.95
 
 FASTER, SLOWER, ALIKE, TOO_FEW = "faster", "slower", "alike", "too few rounds"
@@ -49,20 +49,21 @@ class Choice:
     q : int
         Queries in the batch.
     default : str
-        What the others are compared with.
+        The strategy that the others are compared with.
     best : str or None
         The strategy to use: the default unless another is faster beyond the noise, and then the one
         with the highest speed-up. None if the default's answers were wrong.
     sure : bool
         Whether there were enough rounds to tell.
     rounds, rounds_needed : int
-        How many there were, and how many it takes to tell anything.
+        The number of rounds, and the least number that can tell anything.
     confidence : float
         Of all intervals together.
     comparisons : tuple of Comparison
-        Of those that do other work than the default and answered rightly, the fastest first.
+        With the strategies that do other work than the default and answered rightly, the fastest
+        first.
     left_out : tuple of str
-        Those that answered wrongly.
+        The strategies that answered wrongly.
     """
 
     q: int
@@ -114,7 +115,7 @@ def choose(
         lengths = {name: len(values) for name, values in times.items()}
         raise ValueError(f"all must have the same rounds, at least one, not {lengths}")
     rivals = [name for name in times if name != default and name not in wrong]
-    # Each of the comparisons may err with its share of what all together may (Bonferroni).
+    # Each comparison has its share of the error that all together may have (Bonferroni).
     each = 1 - (1 - CONFIDENCE) / max(1, len(rivals))
     needed = fewest_values(each)
     comparisons = []
@@ -159,10 +160,10 @@ class CapVerdict:
     wider_exist : bool
         Whether the engine can run wider chunks when asked.
     verdict : str
-        "holds": no other width is faster beyond the noise. "beaten": one is. "not measured": there
-        are wider chunks or rounds missing to say so.
+        "holds": no other width is faster beyond the noise. "beaten": one is. "not measured": wider
+        chunks or rounds are missing.
     why : str
-        Where it was not measured: what was missing.
+        If it was not measured: the thing that was missing.
     widths : tuple of int
         The widths that were compared with it.
     choice : Choice or None
@@ -201,7 +202,7 @@ def judge_cap(
     wider_exist : bool
         Whether the engine has wider chunks.
     wider_wanted : bool
-        Whether the verdict needs them: on a GPU, whose cap is far below what a pass can carry. A
+        Whether the verdict needs them: on a GPU, whose cap is far below the width of a pass. A
         CPU's own width is the widest that there is.
     wrong : sequence of str
 
@@ -228,7 +229,7 @@ def judge_cap(
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """What to use on this device for this table.
+    """The strategies to use on this device for these pages.
 
     Attributes
     ----------
@@ -270,7 +271,7 @@ def recommend(choices: Sequence[Choice], cap: CapVerdict) -> Recommendation:
 
 
 def describe_choice(choice: Choice) -> str:
-    """A choice in words, with how sure it is.
+    """A choice in words, with its confidence.
 
     Parameters
     ----------

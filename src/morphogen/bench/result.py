@@ -1,17 +1,19 @@
-"""What a benchmark measured."""
+"""The result of a benchmark, and the CSV file of its rows."""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TextIO
 
+import morphogen
 from morphogen.bench.concurrency import ConcurrencyRow
 from morphogen.bench.config import BenchmarkConfig
-from morphogen.bench.matrix import StrategyRow
+from morphogen.bench.describe import describe_chunks
 from morphogen.bench.phases import PhaseRow
 from morphogen.bench.recommend import Recommendation
-from morphogen.bench.rounds import RoundTimes
-from morphogen.bench.trial import BenchmarkRow
+from morphogen.bench.strategies import StrategyRow
+from morphogen.bench.trial import COLUMNS, BenchmarkRow, RoundTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +24,23 @@ class BenchmarkResult:
     ----------
     config : BenchmarkConfig
     device : str
-        What the engine said that it used.
+        The engine's name of its device.
     instruction_set : str
-        The CPU's, or what a GPU's kernels were compiled from: "compute_80".
+        The CPU's, or the PTX of a GPU's kernels: "compute_80".
     threads : int
         Of the host, that share the work: 1 on a GPU.
     rows : tuple of BenchmarkRow
         One for each batch size.
     failures : tuple of str
-        What was wrong with which answer; empty if nothing was.
+        The faults of answers; empty if all were right.
     device_name : str
         Of a GPU.
     multiprocessors : int
         Of a GPU.
     grid : str
-        How a launch cuts the table into blocks, in words.
+        The blocks of a launch, in words.
     rounds : tuple of RoundTimes
-        For each batch size what every round took, one by one.
+        For each batch size the time of every round.
     phases : tuple of PhaseRow
         If the configuration asks for them: for each batch size one by one and, if that differs, in
         the engine's chunks.
@@ -47,7 +49,7 @@ class BenchmarkResult:
     strategies_lacking : tuple of str
         Strategies that "all" means but the engine has not.
     recommendation : Recommendation or None
-        Which strategy is best, if they were measured.
+        The best strategies, if they were measured.
     concurrency : tuple of ConcurrencyRow
         If the configuration asks for it: rows for each number of callers.
     """
@@ -74,3 +76,62 @@ class BenchmarkResult:
         if self.config.matrix_file is not None:
             data["config"]["matrix_file"] = str(self.config.matrix_file)
         return {**data, "ok": not self.failures}
+
+
+class BenchmarkCsv:
+    """A CSV file: lines about the run, the names of the columns, then the rows.
+
+    Parameters
+    ----------
+    file : text file
+        Opened with ``newline=""``.
+    result : BenchmarkResult
+        The run, whose rows need not be there yet.
+    """
+
+    def __init__(self, file: TextIO, result: BenchmarkResult) -> None:
+        self._file = file
+        self._writer = csv.writer(file, lineterminator="\n")
+        for key, value in _header(result).items():
+            file.write(f"# {key}: {value}\n")
+        self._writer.writerow(COLUMNS)
+        file.flush()
+
+    def write(self, row: BenchmarkRow) -> None:
+        """Write a row at once, so that an interrupted run leaves it."""
+        self._writer.writerow([_text(getattr(row, column)) for column in COLUMNS])
+        self._file.flush()
+
+
+def _header(result: BenchmarkResult) -> dict[str, object]:
+    config = result.config
+    gpu = {
+        "device_name": result.device_name,
+        "multiprocessors": result.multiprocessors,
+        "grid": result.grid,
+        "pages_made_on": "device" if config.generated else "host",
+    }
+    return {
+        "morphogen": morphogen.__version__,
+        "device": result.device,
+        "instruction_set": result.instruction_set,
+        "threads": result.threads,
+        "pages": config.num_pages,
+        "page_size": config.page_size,
+        "keys_per_query": config.keys_per_query,
+        "iterations": config.iterations,
+        "warmup": config.warmup,
+        "seed": config.seed,
+        "table": "random" if config.matrix_file is None else config.matrix_file.name,
+        "times": "medians; spread is the distance of the quartiles over the median",
+        "ratios": "to a pure read: medians of the ratios within each round",
+        "checksum": "BLAKE2b of 16 bytes over the pages of the answer in request order",
+        "sync": "the strictly synchronous loop, one call for each query",
+        **(gpu if config.on_gpu else {}),
+    }
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return describe_chunks(value) if isinstance(value, tuple) else str(value).lower()

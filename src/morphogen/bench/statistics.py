@@ -1,4 +1,4 @@
-"""Medians, quartiles, and what they leave in doubt."""
+"""Medians and quartiles, and the interval that holds a true median."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Spread:
 
     @classmethod
     def of_ratio(cls, values: Values, base: Values) -> Spread:
-        """The middle of what each value is to the one of the same round."""
+        """The middle of the ratios of each value to the base of the same round."""
         return cls.of(np.asarray(values, dtype=np.float64) / np.asarray(base, dtype=np.float64))
 
     @property
@@ -61,19 +61,19 @@ def p99(values: Values) -> float | None:
 
 
 def median_interval(values: Values, confidence: float) -> tuple[float, float] | None:
-    """An interval that holds the true median, whatever the values' distribution.
+    """An interval that holds the true median for any distribution of the values.
 
     Parameters
     ----------
     values : sequence of float
         Independent, from one distribution.
     confidence : float
-        How likely the interval is to hold it at least, below 1.
+        The least probability with which the interval holds it, below 1.
 
     Returns
     -------
     tuple of (float, float) or None
-        Two of the values. None where these are too few, fewer than `fewest_values`.
+        Two of the values. None if there are fewer than `fewest_values`.
 
     Notes
     -----
@@ -96,7 +96,7 @@ def median_interval(values: Values, confidence: float) -> tuple[float, float] | 
 
 
 def fewest_values(confidence: float) -> int:
-    """How many values `median_interval` needs at least.
+    """The least number of values that `median_interval` needs.
 
     Parameters
     ----------

@@ -1,25 +1,29 @@
-"""The rounds of one batch size: what is timed, and what is checked."""
+"""The trial of one batch size: rounds in which contenders take turns, timed and checked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Protocol
+from time import perf_counter_ns
 
 import numpy as np
 
 from morphogen.bench.expected import Expected
-from morphogen.bench.rounds import Contender, Rounds
 from morphogen.bench.statistics import Spread
 from morphogen.bench.workload import checksum
+from morphogen.engine.base import Engine
 from morphogen.engine.strategy import Strategy
 from morphogen.query import Answer, Query
+
+# Gives the answers to a batch, by one call or several, or the result of a pure read.
+Contender = Callable[[], list[Answer] | int]
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkRow:
-    """What was measured for one batch size. The fields are the columns of the CSV, in their order.
+    """The measurements of one batch size. The fields are the columns of the CSV, in their order.
 
     Attributes
     ----------
@@ -90,112 +94,122 @@ class BenchmarkRow:
 
 
 COLUMNS = tuple(field.name for field in fields(BenchmarkRow))
-# What every trial runs, and its row tells of.
+# The contenders of every trial, of which its row tells.
 PLAIN = ("single", "batch", "sync", "read")
 _LOOPS = {"single": "single-query", "sync": "synchronous"}
 
 
-class BenchmarkEngine(Protocol):
-    """What an engine must have to be measured."""
+@dataclass(frozen=True, slots=True)
+class RoundTimes:
+    """The times of one batch size, round by round.
 
-    @property
-    def device(self) -> str: ...
-    @property
-    def max_micro_batch(self) -> int: ...
-    @property
-    def widest_micro_batch(self) -> int: ...
-    @property
-    def default_strategy(self) -> Strategy: ...
-    def answer(
-        self,
-        queries: list[Query],
-        *,
-        max_micro_batch: int | None = None,
-        lanes: int | None = None,
-        graph: bool = False,
-    ) -> Answer:
-        """See `Engine.answer`."""
-        ...
+    Attributes
+    ----------
+    q : int
+        Queries in the batch.
+    ms : mapping of str to tuple of float
+        Milliseconds in each timed round, by contender; all took part in the same rounds.
+    """
 
-    def read_pages(self) -> int:
-        """See `Engine.read_pages`."""
-        ...
-
-    def close(self) -> None:
-        """See `Engine.close`."""
-        ...
+    q: int
+    ms: Mapping[str, tuple[float, ...]]
 
 
 class Trial:
-    """The rounds of one batch size.
+    """The rounds of one batch size. Contenders take turns: a disturbance of the machine hits all.
 
     Parameters
     ----------
-    engine : BenchmarkEngine
+    engine : Engine
     queries : list of Query
     expected : Expected
     strategies : mapping of str to Strategy, optional
         More ways to run the batch, by names other than those of the loops, the batch and the read.
+
+    Attributes
+    ----------
+    q : int
+        Queries in the batch.
+    times : dict of str to list of float
+        Milliseconds in each timed round, by contender.
     """
 
     def __init__(
         self,
-        engine: BenchmarkEngine,
+        engine: Engine,
         queries: list[Query],
         expected: Expected,
         strategies: Mapping[str, Strategy] | None = None,
     ) -> None:
-        self._queries = queries
+        self.q: int = len(queries)
         self._expected = expected
         self._widest = engine.max_micro_batch
         self._strategies = dict(strategies or {})
-        contenders: dict[str, Contender] = {
+        self._contenders: dict[str, Contender] = {
             "single": lambda: [engine.answer(queries, max_micro_batch=1)],
             "batch": lambda: [engine.answer(queries)],
             "sync": lambda: [engine.answer([query]) for query in queries],
             "read": engine.read_pages,
         }
         for name, strategy in self._strategies.items():
-            contenders[name] = partial(_answer_by, engine, queries, strategy)
-        self._rounds = Rounds(contenders)
+            self._contenders[name] = partial(_answer_by, engine, queries, strategy)
+        self.times: dict[str, list[float]] = {name: [] for name in self._contenders}
+        self._answers: dict[str, Answer] = {}  # the first of each contender
+        self._reads: list[int] = []
+        # Rounds in which the answer was not that of the first.
+        self._changed = dict.fromkeys(self._contenders, 0)
 
     def round(self, number: int, *, timed: bool) -> None:
-        """Run every contender once."""
-        self._rounds.run(number, timed=timed)
+        """Run every contender once.
 
-    @property
-    def q(self) -> int:
-        """Queries in the batch."""
-        return len(self._queries)
-
-    @property
-    def times(self) -> Mapping[str, Sequence[float]]:
-        """Milliseconds in each timed round, by the contender."""
-        return self._rounds.times
+        Parameters
+        ----------
+        number : int
+            Of the round; it decides the order.
+        timed : bool
+            Whether the round counts, and is no warm-up.
+        """
+        # A contender leaves its traces in caches and clocks, so that each round has another order.
+        names = list(self._contenders)
+        random.Random(number).shuffle(names)
+        for name in names:
+            run = self._contenders[name]
+            start = perf_counter_ns()
+            result = run()
+            elapsed = perf_counter_ns() - start
+            if timed:
+                self.times[name].append(elapsed / 1e6)
+            if isinstance(result, int):
+                self._reads.append(result)
+                self._changed[name] += result != self._reads[0]
+            else:
+                answer = _joined(result)
+                first = self._answers.setdefault(name, answer)
+                self._changed[name] += not np.array_equal(answer.pages, first.pages)
 
     def answer(self, name: str) -> Answer:
         """The first answer of a contender."""
-        return self._rounds.answers[name]
+        return self._answers[name]
 
     def faults(self) -> list[str]:
-        """What was wrong in any round, in words; nothing if all was right."""
-        return self.faults_of(*self._rounds.times)
+        """The faults of all contenders in any round, in words."""
+        return self.faults_of(*self._contenders)
 
     def faults_of(self, *names: str) -> list[str]:
-        """What was wrong with these contenders."""
+        """The faults of some contenders."""
         return [fault for name in names for fault in self._faults_of(name)]
 
     def _faults_of(self, name: str) -> list[str]:
         words = f"strategy {name}" if name in self._strategies else name
         faults = []
-        if changed := self._rounds.changed[name]:
+        if changed := self._changed[name]:
             faults.append(f"the answer of the {words} changed in {changed} rounds")
         if name == "read":
-            read = self._rounds.reads[0]
+            read = self._reads[0]
             if self._expected.read is not None and read != self._expected.read:
                 faults.append(f"the read gave {read:#x}, not {self._expected.read:#x}")
             return faults
-        answer, single = self._rounds.answers[name], self._rounds.answers["single"]
+        answer, single = self._answers[name], self._answers["single"]
         wanted = (self.q, *self._expected.page_shape)
         if answer.pages.shape == wanted:
             faults += self._expected.faults(words, answer.pages)
@@ -220,8 +234,8 @@ class Trial:
         return [f"the {words} ran in chunks of {sizes}, not {self.q} queries"]
 
     def row(self, *, correct: bool) -> BenchmarkRow:
-        """What the loops, the batch and the read took."""
-        q, times = self.q, self._rounds.times
+        """The row of the loops, the batch and the read."""
+        q, times = self.q, self.times
         of = {name: Spread.of(times[name]) for name in PLAIN}
         vs_read = {
             name: Spread.of_ratio(times[name], times["read"])
@@ -235,15 +249,15 @@ class Trial:
             batch_vs_single_speedup=of["single"].median / of["batch"].median,
             single_qps=1e3 * q / of["single"].median,
             batch_qps=1e3 * q / of["batch"].median,
-            checksum_single=checksum(self._rounds.answers["single"].pages),
-            checksum_batch=checksum(self._rounds.answers["batch"].pages),
+            checksum_single=checksum(self._answers["single"].pages),
+            checksum_batch=checksum(self._answers["batch"].pages),
             read_ms=of["read"].median,
             batch_vs_read=vs_read["batch"].median,
             single_spread=of["single"].relative,
             batch_spread=of["batch"].relative,
             read_spread=of["read"].relative,
             correct=correct,
-            micro_batch_sizes=self._rounds.answers["batch"].micro_batch_sizes,
+            micro_batch_sizes=self._answers["batch"].micro_batch_sizes,
             sync_ms_per_batch=of["sync"].median,
             batch_vs_sync_speedup=of["sync"].median / of["batch"].median,
             sync_spread=of["sync"].relative,
@@ -264,11 +278,21 @@ class Trial:
         )
 
 
-def _answer_by(
-    engine: BenchmarkEngine, queries: list[Query], strategy: Strategy
-) -> list[Answer] | int:
+def _answer_by(engine: Engine, queries: list[Query], strategy: Strategy) -> list[Answer] | int:
     return [
         engine.answer(
             queries, max_micro_batch=strategy.width, lanes=strategy.lanes, graph=strategy.graph
         )
     ]
+
+
+def _joined(answers: list[Answer]) -> Answer:
+    """The answers to the parts of a batch, at least one, as one."""
+    if len(answers) == 1:
+        return answers[0]
+    return Answer(
+        np.concatenate([answer.pages for answer in answers]),
+        answers[0].epoch,
+        answers[0].num_pages,
+        sum((answer.micro_batch_sizes for answer in answers), ()),
+    )

@@ -1,4 +1,4 @@
-"""Random tables and queries to measure with, and the right answers to them."""
+"""Random pages and queries to measure with, and the right answers to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from morphogen.query import Query
 
 Pages = npt.NDArray[np.uint8]
 Selection = npt.NDArray[np.uint8]
-# Pages start..stop of a table.
+# Gives pages start..stop.
 PageReader = Callable[[int, int], Pages]
 
 _ENTROPY_BYTES = 48
@@ -74,7 +74,7 @@ def unbacked_pages(num_pages: int, page_size: int) -> Pages:
     numpy.ndarray
         uint8 of shape (num_pages, page_size), read-only. Do not read it.
     """
-    # The system promises no memory for what can never be written, however strict it is.
+    # Even a strict system promises no memory for pages that can never be written.
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     mapping = mmap.mmap(-1, num_pages * page_size, flags=flags, prot=mmap.PROT_READ)
     pages = np.frombuffer(mapping, dtype=np.uint8).reshape(num_pages, page_size)
@@ -83,7 +83,7 @@ def unbacked_pages(num_pages: int, page_size: int) -> Pages:
 
 
 def generated_pages(seed: int, indices: npt.ArrayLike, page_size: int) -> Pages:
-    """Any pages of the table that a GPU makes from a seed.
+    """Any of the pages that a GPU makes from a seed.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def page_sums(
 
 
 def naive_answer(pages: Pages, query: Query) -> Pages:
-    """What a server must answer, by the definition: the XOR of all pages that a key selects.
+    """The right answer of a server, by the definition: the XOR of all pages that a key selects.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def available_memory() -> int:
     int
     """
     try:
-        # What sysconf calls available leaves out caches that the system would give up.
+        # sysconf does not count caches that the system would give up.
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024

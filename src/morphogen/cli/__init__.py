@@ -1,8 +1,8 @@
 """The command line: ``morphogen demo | bench | serve | get | table | doctor``.
 
-Each command is a module of this package: SUMMARY says in a line what it does, add_arguments
-declares what it takes, and run does it. A command imports what it needs when it runs, so that
-``--help`` and errors come at once.
+Each command is a module of this package: SUMMARY describes it in a line, add_arguments declares its
+arguments, and run runs it. A command imports its other modules when it runs, so that ``--help`` and
+errors come at once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _UsageError(Exception):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # One clear line instead of the whole usage.
+        # One clear line, not the whole usage.
         raise _UsageError(f"{message} (see {self.prog} --help)")
 
 

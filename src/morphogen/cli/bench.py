@@ -22,25 +22,25 @@ _MOST = "max"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    table = parser.add_argument_group("the table")
-    table.add_argument(
+    pages = parser.add_argument_group("the table")
+    pages.add_argument(
         "--pages",
         type=_page_count,
         metavar="N",
         help=f"pages in the table, random; on a GPU also: {_MOST}, as many as fit; with "
         f"--matrix-file no more than these of the file (default: {_PAGES}, or all of the file)",
     )
-    table.add_argument(
+    pages.add_argument(
         "--page-size", type=int, default=4096, metavar="BYTES", help="bytes a page (default: 4096)"
     )
-    table.add_argument(
+    pages.add_argument(
         "--matrix-file",
         type=Path,
         metavar="FILE",
         help="measure the pages of a file, which is mapped, not read into memory; a short last "
         "page is filled up with zeros",
     )
-    table.add_argument(
+    pages.add_argument(
         "--pages-on",
         choices=("host", "device"),
         help="made on the host and uploaded, or made on the GPU (default on a GPU: device)",
@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="on the CPU (default: the widest, see morphogen doctor)",
     )
 
-    what = parser.add_argument_group("what is measured")
-    what.add_argument(
+    measured = parser.add_argument_group("what is measured")
+    measured.add_argument(
         "--batch-sizes",
         type=int_list,
         default=(1, 2, 4, 8, 16, 32),
@@ -74,10 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--warmup", 2, "W", "rounds before them that are not"),
         ("--seed", 0, "S", "of pages, indices and keys"),
     ):
-        what.add_argument(
+        measured.add_argument(
             option, type=int, default=default, metavar=metavar, help=f"{text} (default: {default})"
         )
-    what.add_argument(
+    measured.add_argument(
         "--strategies",
         type=_names,
         default=(),
@@ -85,14 +85,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also run every batch in other ways, and say which is best: all, or names such as "
         "single, chunks-4, chunks-2-lanes-1, chunks-2-graph",
     )
-    what.add_argument(
+    measured.add_argument(
         "--concurrency",
         type=int_list,
         default=(),
         metavar="N,...",
         help="also let N callers ask at the same time, by direct calls and through a MicroBatcher",
     )
-    what.add_argument(
+    measured.add_argument(
         "--phases", action="store_true", help="on a GPU: measure the phases of a batch too"
     )
 
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     for failure in result.failures:
         print(f"morphogen: {failure}", file=sys.stderr)
     if args.plot is not None:
-        # Last: a disk that is full must not cost what was measured.
+        # Last: a full disk must not cost the measurements.
         draw_benchmark(result, args.plot)
     return FAILED if result.failures else OK
 

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
-    """Run the demo, print what it did, and say whether every page and value was right."""
+    """Run the demo, print its result, and say whether every page and value was right."""
     import morphogen.cli.show as show
     import morphogen.demo as demo
 

@@ -1,4 +1,4 @@
-"""What this installation will use here, and why; and whether it works."""
+"""The diagnosis of an installation: the engine it will use here, the reason, and self tests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Check:
     ----------
     instruction_set : str
     fault : str
-        What went wrong; empty if nothing did.
+        The fault that was found; empty if there is none.
     """
 
     instruction_set: str
@@ -54,9 +54,9 @@ class GpuCheck:
     device : str
         "cuda:N".
     fault : str
-        What went wrong; empty if nothing did.
+        The fault that was found; empty if there is none.
     refused : str
-        Why it was not tested: an engine cannot be opened on it now. Empty if it was.
+        The reason that it was not tested: no engine can be opened on it now. Empty if it was.
     """
 
     device: str
@@ -66,22 +66,22 @@ class GpuCheck:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found.
+    """The findings.
 
     Attributes
     ----------
     morphogen, python, numpy, machine : str
         Versions, and the kind of machine.
     device : str
-        What ``open_engine(pages)`` uses; "none" if it fails.
+        The device that ``open_engine(pages)`` uses; "none" if it fails.
     driver : DriverStatus
-        What there is of CUDA, and if no GPU can be used, why.
+        The status of CUDA, with the reason if no GPU can be used.
     compiled, supported : tuple of str
         Instruction sets in this build, and those that this machine runs; the widest first.
     instruction_set : str
-        The one that is used.
+        The one in use.
     read_order : str
-        In what order the CPU engine's passes read pages: "rows" or "memory".
+        The order in which the CPU engine's passes read pages: "rows" or "memory".
     threads : int
         Threads of an engine, by default.
     cores : int
@@ -112,7 +112,7 @@ class Diagnosis:
 
     @property
     def ok(self) -> bool:
-        """Whether every check passed. A GPU that is missing, or full, is none that failed."""
+        """Whether every check passed. A GPU that is missing or full has not failed."""
         faults = [check.fault for check in self.checks]
         return not any(faults + [check.fault for check in self.gpu_checks])
 
@@ -156,14 +156,14 @@ def _default_device(pages: PageMatrix) -> str:
     try:
         with open_engine(pages) as engine:
             return engine.device
-    except DeviceError:  # the check of that GPU says what it is
+    except DeviceError:  # the check of that GPU tells the fault
         return "none"
 
 
 def _check(name: str) -> Check:
     try:
         return Check(name, _known_answer_fault("cpu", name) or _fetch_fault("cpu", name))
-    except Exception as error:  # a test that breaks down has failed, whatever broke it
+    except Exception as error:  # a test that breaks down has failed
         return Check(name, f"{type(error).__name__}: {error}")
 
 
@@ -178,9 +178,9 @@ def _check_gpu(device: str) -> GpuCheck:
 
 def _known_answer_fault(device: str, name: str | None = None) -> str:
     """Compare keys, selection bits and answers with docs/protocol.md."""
-    table = PageMatrix(np.arange(_NUM_PAGES, dtype="<u4").view(np.uint8).reshape(_NUM_PAGES, 4))
+    pages = PageMatrix(np.arange(_NUM_PAGES, dtype="<u4").view(np.uint8).reshape(_NUM_PAGES, 4))
     keys = dpf.gen(_INDEX, _NUM_PAGES, entropy=_ENTROPY)
-    with open_engine(table, device, instruction_set=name) as engine:
+    with open_engine(pages, device, instruction_set=name) as engine:
         for party, key in enumerate(keys):
             bits = dpf.eval_full(key, _NUM_PAGES, instruction_set=name)
             if hashlib.sha256(bits.tobytes()).hexdigest() != _BITS_SHA256[party]:
@@ -193,12 +193,12 @@ def _known_answer_fault(device: str, name: str | None = None) -> str:
 
 def _fetch_fault(device: str, name: str | None = None) -> str:
     """Fetch pages privately and compare them, in every chunk width that takes another path."""
-    # Sizes that are no multiple of anything, so that every tail is met.
+    # Sizes that are multiples of no width, so that every tail is met.
     array = np.random.default_rng(0).integers(256, size=(1201, 331), dtype=np.uint8)
-    table = PageMatrix(array)
+    pages = PageMatrix(array)
     rows = np.array([[0, 1200, 600], [511, 512, 1199], [1, 1, 1], [7, 1024, 1023]])
-    batches = make_queries(rows, table.num_pages)
-    with open_engine(table, device, instruction_set=name) as engine:
+    batches = make_queries(rows, pages.num_pages)
+    with open_engine(pages, device, instruction_set=name) as engine:
         for width in sorted({1, 2, engine.max_micro_batch}):
             answers = [engine.answer(batch, max_micro_batch=width) for batch in batches]
             if not np.array_equal(reconstruct(*answers), array[rows]):

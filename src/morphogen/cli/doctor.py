@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
-    """Examine this installation, print what was found, and say whether all checks passed."""
+    """Examine this installation, print the findings, and say whether all checks passed."""
     import morphogen.cli.show as show
     from morphogen.cli.diagnosis import examine
 

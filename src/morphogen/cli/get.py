@@ -74,7 +74,7 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     Parameters
     ----------
     args : argparse.Namespace
-        What `add_arguments` declared.
+        As `add_arguments` declares them.
     progress : callable
         Called with the reads done and the reads in all.
     print_result : callable
@@ -158,7 +158,7 @@ def _lookup(
     about: dict[str, Any],
     print_result: PrintResult,
 ) -> int:
-    # The bytes that were typed, whatever the terminal's encoding.
+    # The bytes that were typed, in any encoding of the terminal.
     found = client.lookup_many([os.fsencode(key) for key in args.lookup])
     code = FAILED if None in found else OK
     if args.output and found[0] is not None:
@@ -191,7 +191,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _text(value: bytes) -> str | None:
-    """A value as text, None where it is none that a terminal could show as it is."""
+    """A value as text; None if a terminal could not show it as it is."""
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:
@@ -212,9 +212,9 @@ def _show(
 ) -> None:
     from rich.table import Table
 
-    table = Table(*columns)
+    shown = Table(*columns)
     for row in rows:
-        table.add_row(*row)
-    console.print(table)
+        shown.add_row(*row)
+    console.print(shown)
     if output:
         console.print(f"written to {output}")

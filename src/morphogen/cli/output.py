@@ -1,4 +1,4 @@
-"""What a command gives back: its exit code, and its result for programs or for people."""
+"""The output of a command: its exit code, and its result for programs or for people."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ exit codes:
 
 # Shows a result to people.
 Show = Callable[["Console"], None]
-# Prints a result: its data for programs, or what a function shows for people.
+# Prints a result: its data for programs, or a view of it for people.
 PrintResult = Callable[[dict[str, Any], Show], None]
 
 _PLAIN_WIDTH = 100

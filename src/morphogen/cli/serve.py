@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
-    """Serve until told to stop."""
+    """Serve until a signal ends the process."""
     with needs_extra("server"):
         from morphogen.service.run import ServerConfig, serve
 

@@ -1,4 +1,4 @@
-"""What commands print for people. Imports rich, so that only a command that prints loads it."""
+"""Results of the demo and the doctor, shown to people. Imports rich: only printing loads it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from morphogen.engine.cuda.status import DeviceStatus
 if TYPE_CHECKING:
     from morphogen.demo.lookup import LookupResult  # needs the extras
 
-# A table below this size lies in the processor's caches, where a pass costs little.
-_SMALL_TABLE = 32 << 20
+# Fewer bytes of pages lie in the processor's caches, where a pass costs little.
+_FEW_BYTES = 32 << 20
 
 
 def show_demo(result: DemoResult, console: Console) -> None:
-    """Print what the demo did.
+    """Print the result of the demo.
 
     Parameters
     ----------
@@ -41,48 +41,40 @@ def show_demo(result: DemoResult, console: Console) -> None:
         f"{len(result.rows)} queries of {KEYS_PER_QUERY} keys in one batch\n"
     )
 
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("strategy")
-    for heading in ("chunks", "ms per server", "speed-up"):
-        table.add_column(heading, justify="right")
+    rows = _columns("strategy", "chunks", "ms per server", "speed-up", left=1)
     for strategy in result.strategies:
-        table.add_row(
+        rows.add_row(
             strategy.name,
             describe_chunks(strategy.micro_batch_sizes),
             f"{strategy.median_ms:.3f}",
             f"{strategy.speedup:.2f}x",
         )
-    console.print(table)
+    console.print(rows)
     console.print(
         f"Medians of {2 * result.rounds} runs, {result.rounds} on each server. "
         "4x2 is four chunks of two queries; a chunk is one pass over the pages."
     )
-    if nbytes < _SMALL_TABLE:
+    if nbytes < _FEW_BYTES:
         console.print(
             f"This table is small ({describe_size(nbytes)}) and lies in the processor's caches: "
             "the times are short and noisy. `morphogen bench` measures a large one."
         )
 
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("bytes")
-    for heading in ("per server", "both servers"):
-        table.add_column(heading, justify="right")
+    rows = _columns("bytes", "per server", "both servers", left=1)
     for label, size in (
         ("sent (keys)", result.sent_per_server),
         ("received (pages)", result.received_per_server),
     ):
-        table.add_row(label, f"{size:,}", f"{2 * size:,}")
+        rows.add_row(label, f"{size:,}", f"{2 * size:,}")
     total = result.sent_per_server + result.received_per_server
-    table.add_row("in all", f"{total:,}", f"{2 * total:,}")
-    table.add_row("to download the whole table instead", f"{nbytes:,}", "")
-    console.print(table)
+    rows.add_row("in all", f"{total:,}", f"{2 * total:,}")
+    rows.add_row("to download the whole table instead", f"{nbytes:,}", "")
+    console.print(rows)
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("key as seen by", "header", "seed"):
-        table.add_column(heading)
+    rows = _columns("key as seen by", "header", "seed", left=3)
     for server, (header, seed) in enumerate(result.seen):
-        table.add_row(f"server {server}", header.hex(" ", 4), seed.hex(" ", 4))
-    console.print(table)
+        rows.add_row(f"server {server}", header.hex(" ", 4), seed.hex(" ", 4))
+    console.print(rows)
     console.print(
         "The header is public: the format, the party (0 or 1) and the size of the table. The seed "
         "is fresh random bytes, and what follows it looks as random: nothing in one key depends "
@@ -107,7 +99,7 @@ def show_demo(result: DemoResult, console: Console) -> None:
 
 
 def show_lookups(result: LookupResult, console: Console) -> None:
-    """Print what the demo's private lookups did.
+    """Print the result of the demo's private lookups.
 
     Parameters
     ----------
@@ -124,23 +116,20 @@ def show_lookups(result: LookupResult, console: Console) -> None:
         f"{', '.join(result.urls)}\n",
         soft_wrap=True,
     )
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("key", "value", ""):
-        table.add_column(heading)
+    rows = _columns("key", "value", "", left=3)
     for lookup in result.lookups:
         value = "not in the table" if lookup.value is None else lookup.value
-        table.add_row(repr(lookup.key), value, "as in the file" if lookup.right else "WRONG")
-    console.print(table)
+        rows.add_row(repr(lookup.key), value, "as in the file" if lookup.right else "WRONG")
+    console.print(rows)
     console.print(
         "Hit or miss, each lookup was one query of 3 keys to each server, alike in size, number "
         "and order.\n"
     )
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("chunks of", *(f"server {party}" for party in range(len(result.chunk_sizes)))):
-        table.add_column(heading, justify="right")
+    servers = (f"server {party}" for party in range(len(result.chunk_sizes)))
+    rows = _columns("chunks of", *servers, left=0)
     for size in sorted({size for sizes in result.chunk_sizes for size in sizes}):
-        table.add_row(str(size), *(f"{sizes.get(size, 0):,}" for sizes in result.chunk_sizes))
-    console.print(table)
+        rows.add_row(str(size), *(f"{sizes.get(size, 0):,}" for sizes in result.chunk_sizes))
+    console.print(rows)
     console.print(
         f"{result.clients} clients looked {result.concurrent} keys up at once: queries that "
         "arrived while a chunk ran shared the next."
@@ -169,7 +158,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         why = f"the first GPU that can be used; the driver supports CUDA {driver.driver_version}"
     else:
         why = "the GPU is refused, see its self test"
-    table = Table.grid(padding=(0, 2))
+    rows = Table.grid(padding=(0, 2))
     for label, value in (
         ("morphogen", f"{diagnosis.morphogen}, {diagnosis.python}, numpy {diagnosis.numpy}"),
         ("machine", diagnosis.machine),
@@ -186,22 +175,30 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         ),
         ("chunks", f"up to {diagnosis.max_micro_batch} queries share a pass over the pages"),
     ):
-        table.add_row(label, value)
+        rows.add_row(label, value)
     for name, fault, refused in (
         *((check.instruction_set, check.fault, "") for check in diagnosis.checks),
         *((check.device, check.fault, check.refused) for check in diagnosis.gpu_checks),
     ):
         outcome = f"FAILED: {fault}" if fault else "passed"
-        table.add_row(
+        rows.add_row(
             f"self test, {name}",
             f"not possible: {refused}" if refused else outcome,
             style="bold red" if fault else None,
         )
-    console.print(table)
+    console.print(rows)
     if diagnosis.ok:
         console.print("All well.", style="green")
     else:
         console.print("This installation gives wrong results here. Do not use it.", style="red")
+
+
+def _columns(*headings: str, left: int) -> Table:
+    """Rows under headings, the first columns of them flush left."""
+    rows = Table(box=box.SIMPLE_HEAD)
+    for at, heading in enumerate(headings):
+        rows.add_column(heading, justify="left" if at < left else "right")
+    return rows
 
 
 def _describe_gpu(device: DeviceStatus) -> str:

@@ -1,4 +1,4 @@
-"""What `morphogen bench` prints for people. Imports rich."""
+"""Results of a benchmark, shown to people. Imports rich."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from morphogen.bench.statistics import Spread
 
 
 def show_benchmark(result: BenchmarkResult, console: Console) -> None:
-    """Print a run as tables.
+    """Print a run.
 
     Parameters
     ----------
@@ -46,26 +46,26 @@ def show_benchmark(result: BenchmarkResult, console: Console) -> None:
         _show_phases(result.phases, console)
 
 
-def _table(title: str, headings: Sequence[str], left: str = "") -> Table:
-    table = Table(
+def _columns(title: str, headings: Sequence[str], left: str = "") -> Table:
+    rows = Table(
         title=title,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),  # so that a terminal of 80 holds the loops and the batch
         title_justify="left",
     )
     for heading in headings:
-        table.add_column(heading, justify="left" if heading == left else "right")
-    return table
+        rows.add_column(heading, justify="left" if heading == left else "right")
+    return rows
 
 
 def _show_rows(result: BenchmarkResult, console: Console) -> None:
     names = ("sync", "single", "batch", "read")
-    table = _table("\nTime of a batch, ms", ("queries", *names))
+    rows = _columns("\nTime of a batch, ms", ("queries", *names))
     for rounds in result.rounds:
         spreads = [Spread.of(rounds.ms[name]) for name in names]
-        table.add_row(str(rounds.q), *(_spread(spread, _ms) for spread in spreads))
-    console.print(table)
-    table = _table(
+        rows.add_row(str(rounds.q), *(_spread(spread, _ms) for spread in spreads))
+    console.print(rows)
+    rows = _columns(
         "Ratios, each taken within a round",
         (
             *("queries", "sync\n/ read", "single\n/ read", "batch\n/ read", "speed-up"),
@@ -73,7 +73,7 @@ def _show_rows(result: BenchmarkResult, console: Console) -> None:
         ),
     )
     for row, rounds in zip(result.rows, result.rounds, strict=True):
-        table.add_row(
+        rows.add_row(
             str(row.q),
             f"{row.sync_vs_read:.2f}",
             f"{row.single_vs_read:.2f}",
@@ -84,7 +84,7 @@ def _show_rows(result: BenchmarkResult, console: Console) -> None:
             _checked(row.correct),
             style=None if row.correct else "bold red",
         )
-    console.print(table)
+    console.print(rows)
     console.print(
         "sync: one call for each query, which waits for its answer; single: the same queries in "
         "one call, one by one; read: all pages are read, and nothing else is done; speed-up: "
@@ -94,7 +94,7 @@ def _show_rows(result: BenchmarkResult, console: Console) -> None:
 
 def _show_strategies(result: BenchmarkResult, console: Console) -> None:
     tails = any(row.p99_ms is not None for row in result.strategies)
-    table = _table(
+    rows = _columns(
         "\nStrategies, in the same rounds",
         (
             *("queries", "strategy", "chunks", "ms", *(["p99\nms"] if tails else [])),
@@ -105,8 +105,8 @@ def _show_strategies(result: BenchmarkResult, console: Console) -> None:
     before = None
     for row in result.strategies:
         if before not in (None, row.q):
-            table.add_section()
-        table.add_row(
+            rows.add_section()
+        rows.add_row(
             "" if before == row.q else str(row.q),
             f"{row.name} *" if row.default else row.name,
             describe_chunks(row.micro_batch_sizes),
@@ -120,7 +120,7 @@ def _show_strategies(result: BenchmarkResult, console: Console) -> None:
             style=None if row.correct else "bold red",
         )
         before = row.q
-    console.print(table)
+    console.print(rows)
     console.print(
         "*: what the engine does when nothing is asked for. A strategy that would do with a batch "
         "what another does already is not run for it."
@@ -143,7 +143,7 @@ def _show_strategies(result: BenchmarkResult, console: Console) -> None:
 
 
 def _show_concurrency(result: BenchmarkResult, console: Console) -> None:
-    table = _table(
+    rows = _columns(
         "\nConcurrent callers: latency in ms, and throughput",
         (
             *("callers", "way", "p50", "p90", "p99", "max", "queries\n/ s"),
@@ -154,8 +154,8 @@ def _show_concurrency(result: BenchmarkResult, console: Console) -> None:
     before = None
     for row in result.concurrency:
         if before not in (None, row.callers):
-            table.add_section()
-        table.add_row(
+            rows.add_section()
+        rows.add_row(
             "" if before == row.callers else str(row.callers),
             row.way,
             _ms(row.p50_ms),
@@ -169,7 +169,7 @@ def _show_concurrency(result: BenchmarkResult, console: Console) -> None:
             style=None if row.correct else "bold red",
         )
         before = row.callers
-    console.print(table)
+    console.print(rows)
     console.print(
         f"Each caller asks {REQUESTS} times in a round, without a pause. direct: all call the "
         "engine, which takes them one by one; batcher: all submit to a MicroBatcher, which lets "
@@ -177,23 +177,23 @@ def _show_concurrency(result: BenchmarkResult, console: Console) -> None:
     )
 
 
-def _show_phases(rows: Sequence[PhaseRow], console: Console) -> None:
+def _show_phases(phases: Sequence[PhaseRow], console: Console) -> None:
     parts = (f"{part}\na chunk" for part in ("submit", "device", "wait", "copy"))
-    table = _table(
+    rows = _columns(
         "Phases of a batch and of its chunks: medians in us",
         ("queries", "chunks", "prepare", "total", *parts),
     )
-    for row in rows:
+    for row in phases:
         times = (
             *(row.prepare_us, row.total_us, row.submit_us, row.device_us),
             *(row.wait_us, row.copy_us),
         )
-        table.add_row(
+        rows.add_row(
             str(row.q),
             describe_chunks(row.micro_batch_sizes),
             *(f"{time:,.1f}" for time in times),
         )
-    console.print(table)
+    console.print(rows)
     console.print("Timed in one lane: a batch that keeps two lanes busy takes less in all.")
 
 

@@ -26,7 +26,7 @@ _MAX_FIELD = 1 << 17  # characters; Python's own limit too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes.
+    """Add the actions of the command, and their options.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
-    """Build a table as the arguments say, and print what it is.
+    """Build a table as the arguments say, and print its facts.
 
     Parameters
     ----------
@@ -137,9 +137,9 @@ def _show(data: dict[str, Any], console: Console) -> None:
 
     console.print(f"Table  {data['table']}", soft_wrap=True)
     console.print(f"SHA-256 of its pages  {data['sha256']}", soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
+    rows = Table(box=box.SIMPLE_HEAD, show_header=False)
+    rows.add_column()
+    rows.add_column(justify="right")
     for name, text in (
         ("entries", f"{data['entries']:,}"),
         ("pages", f"{data['pages']:,}"),
@@ -150,8 +150,8 @@ def _show(data: dict[str, Any], console: Console) -> None:
         ("file", f"{data['bytes']:,} bytes"),
         ("seeds tried", f"{data['seed_tries']}"),
     ):
-        table.add_row(name, text)
-    console.print(table)
+        rows.add_row(name, text)
+    console.print(rows)
 
 
 def _read_items(args: argparse.Namespace, progress: Progress) -> list[tuple[bytes, bytes]]:
@@ -229,7 +229,7 @@ def _column(path: Path, heading: Sequence[str], option: str, name: str) -> int:
         return heading.index(name)
     if count:
         raise ValueError(f"{path}:1: {count} columns have the name {name!r} that {option} gives")
-    # Their names are left out: where a heading was forgotten, they are somebody's keys.
+    # Their names are left out: if the heading was forgotten, they are somebody's keys.
     hint = " (--delimiter says what stands between columns)" if len(heading) == 1 else ""
     raise ValueError(
         f"{path}:1: {option}: none of the {len(heading)} columns is named {name!r}{hint}"

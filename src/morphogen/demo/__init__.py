@@ -1,4 +1,4 @@
-"""The demo: a real file as a table, two servers in one process, a batch fetched several ways."""
+"""The demo: pages of a real file, two servers in one process, a batch fetched several ways."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ QUERIES = 8
 KEYS_PER_QUERY = 3
 
 _MIN_ROUNDS, _MAX_ROUNDS, _SECONDS = 3, 51, 0.5
-# Key format v1: what is public at the front of a key, and where its random seed lies.
+# Key format v1: the public front of a key, and its random seed.
 _HEADER, _SEED = slice(0, 8), slice(32, 48)
 _TEXT_WIDTH = 72
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy:
-    """One way to cut the batch into chunks.
+class FetchTime:
+    """The time of a batch that is cut into chunks in one way.
 
     Attributes
     ----------
@@ -55,25 +55,25 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DemoResult:
-    """What the demo did.
+    """The result of the demo.
 
     Attributes
     ----------
     path : pathlib.Path
     file_bytes, page_size, num_pages : int
-        The file, and the table that it makes.
+        Sizes of the file, of a page, and of the page matrix.
     device : str
-        Of both servers; of each, with a comma between, where "auto" gave them different ones.
+        Of both servers; if "auto" gave them different ones, of each, with a comma between.
     rows : tuple of tuple of int
         The pages that each query fetched.
     pages : numpy.ndarray
-        What came back: uint8 of shape (queries, keys per query, page_size).
-    strategies : tuple of Strategy
+        The pages that came back: uint8 of shape (queries, keys per query, page_size).
+    strategies : tuple of FetchTime
         The single-query loop first.
     differing : tuple of (str, int)
         Strategy and page of every page that was not the file's.
     rounds : int
-        How often each strategy was timed on each server.
+        The number of times that each strategy was timed on each server.
     sent_per_server, received_per_server : int
         Bytes of keys to one server, and of pages from it.
     seen : tuple of (bytes, bytes)
@@ -87,7 +87,7 @@ class DemoResult:
     device: str
     rows: tuple[tuple[int, ...], ...]
     pages: npt.NDArray[np.uint8]
-    strategies: tuple[Strategy, ...]
+    strategies: tuple[FetchTime, ...]
     differing: tuple[tuple[str, int], ...]
     rounds: int
     sent_per_server: int
@@ -140,7 +140,7 @@ def default_file() -> Path:
     Returns
     -------
     pathlib.Path
-        The interpreter itself where the library has no source files.
+        The interpreter itself if the library has no source files.
     """
     best, best_size = Path(sys.executable), 0
     for folder, subfolders, names in os.walk(sysconfig.get_path("stdlib")):
@@ -160,7 +160,7 @@ def lay_out(indices: Sequence[int] | None, num_pages: int) -> tuple[tuple[int, .
     ----------
     indices : sequence of int or None
         The pages to fetch, in order; the last is repeated until the last query is full. None for
-        eight queries spread over the table, its first and its last page among them.
+        eight queries spread over the file, its first and its last page among them.
     num_pages : int
 
     Returns
@@ -170,7 +170,7 @@ def lay_out(indices: Sequence[int] | None, num_pages: int) -> tuple[tuple[int, .
     Raises
     ------
     ValueError
-        If there are no pages to fetch, or one is outside the table.
+        If there are no pages to fetch, or one is outside the file.
     """
     if indices is None:
         count = QUERIES * KEYS_PER_QUERY
@@ -187,7 +187,7 @@ def lay_out(indices: Sequence[int] | None, num_pages: int) -> tuple[tuple[int, .
 
 
 def read_pages(path: Path, page_size: int, rows: Sequence[Sequence[int]]) -> npt.NDArray[np.uint8]:
-    """Read pages with plain file reads: what the private fetch is compared with.
+    """Read pages with plain file reads, to compare the private fetch with them.
 
     Parameters
     ----------
@@ -229,11 +229,11 @@ def run_demo(
     indices : sequence of int, optional
         The pages to fetch; by default 24, spread over the file.
     device : str, optional
-        Of both servers, as `morphogen.open_engine` takes it. On a GPU each has a copy of the table.
+        Of both servers, as `morphogen.open_engine` takes it. On a GPU each has a copy of the pages.
     progress : callable, optional
-        Called after every fetch with the fetches done and those that there will be at least.
+        Called after every fetch with the fetches done and the least number in all.
     upload : callable, optional
-        Called while a server's table goes to a GPU with the bytes sent and the bytes in all.
+        Called while a server's pages go to a GPU, with the bytes sent and the bytes in all.
 
     Returns
     -------
@@ -250,7 +250,7 @@ def run_demo(
     """
     file = default_file() if path is None else Path(path)
     with ExitStack() as stack:
-        # Two servers: each has its own table and engine, and gets its own party's keys alone.
+        # Two servers: each has its own pages and engine, and gets its own party's keys alone.
         servers = [
             stack.enter_context(
                 open_engine(PageMatrix.open(file, page_size), device, progress=upload)
@@ -263,7 +263,7 @@ def run_demo(
         expected = read_pages(file, page_size, rows)
         own_width = servers[0].max_micro_batch
         widths = {"single-query loop": 1, "chunks of at most 2": min(2, own_width)}
-        if own_width != 2:  # else the same again: a GPU has no other
+        if own_width != 2:  # a GPU has no other
             widths["engine's own width"] = own_width
         times: dict[str, list[float]] = {name: [] for name in widths}
         differing: dict[tuple[str, int], None] = {}
@@ -295,7 +295,7 @@ def run_demo(
             rows=rows,
             pages=pages,
             strategies=tuple(
-                Strategy(name, sizes[name], medians[name], single / medians[name])
+                FetchTime(name, sizes[name], medians[name], single / medians[name])
                 for name in widths
             ),
             differing=tuple(differing),

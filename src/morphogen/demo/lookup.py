@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import morphogen.service.run  # noqa: F401 - the servers are processes: what they lack shows before
+import morphogen.service.run  # noqa: F401 - fails here if the servers would
 from morphogen.client import Client
 from morphogen.keyword import build
 from morphogen.keyword.file import write_table
@@ -41,7 +41,7 @@ class Lookup:
     ----------
     key : str
     value : str or None
-        What came back; None for a miss.
+        The value that came back; None for a miss.
     right : bool
         Whether the CSV file says the same.
     """
@@ -53,7 +53,7 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """What the second half did.
+    """The result of the second half.
 
     Attributes
     ----------
@@ -62,14 +62,14 @@ class LookupResult:
     load : float
         Entries for each slot.
     urls : tuple of str
-        Where the two servers listened.
+        The addresses of the two servers.
     device : str
     lookups : tuple of Lookup
-        Those that are shown.
+        The lookups that are shown.
     clients, concurrent, wrong : int
-        Clients that then asked at once, their lookups, and those that were not as in the file.
+        Clients that then asked at once, their lookups, and the wrong ones among these.
     chunk_sizes : tuple of dict of int to int
-        For each server, how many chunks of each size those clients caused.
+        For each server, the number of chunks of each size that those clients caused.
     """
 
     entries: int
@@ -87,7 +87,7 @@ class LookupResult:
 
     @property
     def ok(self) -> bool:
-        """Whether every lookup gave what the file says."""
+        """Whether every lookup gave the value in the file."""
         return not self.wrong and all(lookup.right for lookup in self.lookups)
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Engines: what answers batches over a page matrix, and how to open one."""
+"""Engines answer batches of queries over a page matrix. `open_engine` opens one."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def open_engine(
     Parameters
     ----------
     pages : PageMatrix
-        The table to answer from. A GPU gets a copy.
+        The pages to answer from. A GPU gets a copy.
     device : str, optional
         "cpu"; "cuda:N"; "cuda", the first GPU that can be used; or "auto", the first GPU that can
-        be used and has room for the table, else the CPU.
+        be used and has room for the pages, else the CPU.
     threads : int, optional
         On the CPU, the threads that share a pass; by default one for each core this process may
         use.
@@ -48,7 +48,7 @@ def open_engine(
     DeviceUnavailableError
         If the device cannot be used here; the message says what is missing.
     DeviceOutOfMemoryError
-        If the table does not fit the device.
+        If the pages do not fit the device.
     DeviceError
         If the device fails, or the system refuses to start that many threads.
     TypeError, ValueError
@@ -67,7 +67,7 @@ def open_engine(
     if threads is not None or instruction_set is not None:
         if candidates[-1] is not None:
             raise ValueError(f"threads and instruction_set are the CPU's, not for {device!r}")
-        candidates = (None,)  # who asks for these means the CPU
+        candidates = (None,)  # both are the CPU's
     for ordinal in candidates:
         if ordinal is None:
             break

@@ -1,8 +1,7 @@
-"""What every engine does alike: check a batch, cut it into chunks, answer in request order."""
+"""The base of all engines: it checks a batch, cuts it into chunks, answers in request order."""
 
 from __future__ import annotations
 
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
+from morphogen.checks import OwnerProcess
 from morphogen.engine.strategy import Choices, Strategy
 from morphogen.errors import EngineClosedError
 from morphogen.pages import PageMatrix
@@ -30,7 +30,7 @@ class Engine(ABC):
     Parameters
     ----------
     pages : PageMatrix
-        The table to answer from.
+        The pages to answer from.
     choices : Choices
         The strategies that the engine has.
 
@@ -49,16 +49,16 @@ class Engine(ABC):
         self._lock = threading.Lock()
         self._closed = False
         self._why_closed = "this engine is closed"
-        self._owner = os.getpid()
+        self._owner = OwnerProcess("engine", "open an engine in each process", EngineClosedError)
 
     @property
     def pages(self) -> PageMatrix:
-        """The table that is answered from."""
+        """The pages that the engine answers from."""
         return self._pages
 
     @property
     def device(self) -> str:
-        """Where the work is done: "cpu", "cuda:0"."""
+        """The device that does the work: "cpu", "cuda:0"."""
         return self._choices.device
 
     @property
@@ -73,7 +73,7 @@ class Engine(ABC):
 
     @property
     def default_strategy(self) -> Strategy:
-        """How a batch runs where the caller asks for nothing else."""
+        """The strategy of a batch unless the caller asks for another."""
         return self._choices.default
 
     @property
@@ -95,10 +95,10 @@ class Engine(ABC):
         Parameters
         ----------
         queries : list of Query
-            Any number, all with the same number of keys and all for this table.
+            Any number, all with the same number of keys and all for these pages.
         out : numpy.ndarray, optional
-            Where to write the pages: uint8 of shape (queries, keys per query, page_size),
-            C-contiguous and writeable. By default a new array.
+            The array to write the pages to: uint8 of shape (queries, keys per query, page_size),
+            C-contiguous and writeable. By default a new one.
         max_micro_batch : int, optional
             The most queries that may share one pass, 1 to `widest_micro_batch`; by default
             `max_micro_batch`. 1 gives the single-query loop, the baseline of every speed-up.
@@ -110,7 +110,7 @@ class Engine(ABC):
         Returns
         -------
         Answer
-            In request order, byte for byte the same whatever the chunks.
+            In request order, byte for byte the same for all sizes of chunks.
 
         Raises
         ------
@@ -119,15 +119,15 @@ class Engine(ABC):
         EngineClosedError
             If the engine is closed, or belongs to the parent of this process.
         DeviceError
-            If a GPU fails, or has no memory for what the strategy needs besides.
+            If a GPU fails, or has no memory for the strategy's own buffers.
         TypeError, ValueError
             If an argument has the wrong type, shape or range, or there is no such strategy on this
             device.
 
         Notes
         -----
-        All is checked before any work is done. A key's answer is the XOR of the pages that it
-        selects: the inner product of private information retrieval, over bits.
+        All arguments are checked first. A key's answer is the XOR of the pages that it selects: the
+        inner product of private information retrieval, over bits.
 
         Examples
         --------
@@ -188,8 +188,8 @@ class Engine(ABC):
         return self._choices.check_width(max_micro_batch)
 
     def close(self) -> None:
-        """Wait for the call that runs, then free what the engine holds. May be called again."""
-        if self._owner != os.getpid():
+        """Wait for the call that runs, then free threads and memory. May be called again."""
+        if not self._owner.is_current():
             return
         with self._lock:
             if not self._closed:
@@ -217,12 +217,7 @@ class Engine(ABC):
 
     def _acquire(self) -> None:
         """Take the engine for one call, or refuse. The caller releases the lock."""
-        if self._owner != os.getpid():
-            # Before the lock: the fork may have copied it locked.
-            raise EngineClosedError(
-                f"this engine belongs to process {self._owner}, not to its fork {os.getpid()}: "
-                "open an engine in each process"
-            )
+        self._owner.check()
         self._lock.acquire()
         if self._closed:
             self._lock.release()
@@ -232,8 +227,8 @@ class Engine(ABC):
     def read_pages(self) -> int:
         """Read every page once, in memory order, and do nothing else.
 
-        What passes are measured against. One that reads several pages side by side, or leaves out
-        what no key selects, may take less.
+        Passes are measured against it. A pass that reads several pages side by side, or leaves out
+        pages that no key selects, may take less.
 
         Returns
         -------

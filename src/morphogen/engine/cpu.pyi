@@ -19,15 +19,15 @@ class CpuEngine(Engine):
     Parameters
     ----------
     pages : PageMatrix
-        The table to answer from.
+        The pages to answer from.
     threads : int, optional
         Threads that share a pass, 1 or more; by default one for each core this process may use.
     instruction_set : str, optional
         One of ``morphogen.instruction_set.supported()``; by default the widest.
     read_order : str, optional
         "rows": several pages are read side by side, which Intel's processors follow by themselves;
-        "memory": one after the other, asked for far ahead by software. By default what was faster
-        on processors of this make; answers are the same.
+        "memory": one after the other, asked for far ahead by software. By default the one that
+        was faster on processors of this make; answers are the same.
 
     Raises
     ------
@@ -38,8 +38,8 @@ class CpuEngine(Engine):
 
     Notes
     -----
-    How a pass adds pages up depends on the number of keys, the page size and the instruction set:
-    docs/engines.md describes the methods.
+    The method by which a pass adds pages up depends on the number of keys, the page size and the
+    instruction set: docs/engines.md describes all methods.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CpuEngine(Engine):
         """Name of the instruction set in use."""
     @property
     def read_order(self) -> str:
-        """In what order a pass reads pages: "rows" or "memory"."""
+        """The order in which a pass reads pages: "rows" or "memory"."""
     def read_pages(self) -> int:
         """Read every page once, in memory order: see `Engine.read_pages`.
 

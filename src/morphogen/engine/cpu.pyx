@@ -1,12 +1,13 @@
 """The CPU engine: SIMD scans by a team of threads, one pass over the pages for a whole chunk."""
 
-import operator
 import os
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t, uint64_t
+from posix.unistd cimport getpid, pid_t
 
+from morphogen.checks import as_int, check_range
 from morphogen.errors import DeviceError
 from morphogen.kernels cimport HostKernels, HostScanner, ReadOrder, ScanJob
 from morphogen.planner cimport KeyPacker
@@ -45,7 +46,7 @@ cdef class _Scanner:
     """
 
     cdef HostScanner* _scanner
-    cdef object _owner
+    cdef pid_t _owner
     cdef const uint8_t[:, ::1] _body
     cdef const uint8_t[::1] _tail
     cdef readonly str instruction_set
@@ -62,16 +63,16 @@ cdef class _Scanner:
             self._read_order = _instruction_set.read_order()
         else:
             self._read_order = ReadOrder.rows if read_order == "rows" else ReadOrder.memory
-        self._owner = os.getpid()
+        self._owner = getpid()
         try:
             self._scanner = new HostScanner(kernels[0], threads)
         except RuntimeError as error:
             raise DeviceError(f"cannot start {threads} threads: {error}") from None
 
     def __dealloc__(self):
-        # The threads are not in a forked child: there is nothing to join, and what they may have
-        # held when the fork came can't be freed.
-        if self._scanner != NULL and self._owner == os.getpid():
+        # A forked child has none of the threads to join, and cannot free memory that a thread held
+        # at the fork.
+        if self._scanner != NULL and self._owner == getpid():
             del self._scanner
 
     cdef int answer(self, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out) except -1:
@@ -127,15 +128,15 @@ class CpuEngine(Engine):
     Parameters
     ----------
     pages : PageMatrix
-        The table to answer from.
+        The pages to answer from.
     threads : int, optional
         Threads that share a pass, 1 or more; by default one for each core this process may use.
     instruction_set : str, optional
         One of ``morphogen.instruction_set.supported()``; by default the widest.
     read_order : str, optional
         "rows": several pages are read side by side, which Intel's processors follow by themselves;
-        "memory": one after the other, asked for far ahead by software. By default what was faster
-        on processors of this make; answers are the same.
+        "memory": one after the other, asked for far ahead by software. By default the one that
+        was faster on processors of this make; answers are the same.
 
     Raises
     ------
@@ -146,8 +147,8 @@ class CpuEngine(Engine):
 
     Notes
     -----
-    How a pass adds pages up depends on the number of keys, the page size and the instruction set:
-    docs/engines.md describes the methods.
+    The method by which a pass adds pages up depends on the number of keys, the page size and the
+    instruction set: docs/engines.md describes all methods.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class CpuEngine(Engine):
 
     @property
     def read_order(self) -> str:
-        """In what order a pass reads pages: "rows" or "memory"."""
+        """The order in which a pass reads pages: "rows" or "memory"."""
         return self._read_order
 
     def read_pages(self) -> int:
@@ -216,12 +217,8 @@ class CpuEngine(Engine):
 
 def _thread_count(threads):
     if threads is None:
-        # Of the cores of the machine, those that this process may use.
+        # The machine may have more cores than this process may use.
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        count = operator.index(threads)
-    except TypeError:
-        raise TypeError(f"threads must be an int, not {type(threads).__name__}") from None
-    if not 1 <= count <= MAX_THREADS:
-        raise ValueError(f"threads must be in 1..{MAX_THREADS}, not {count}")
+    count = as_int("threads", threads)
+    check_range("threads", count, 1, MAX_THREADS)
     return count

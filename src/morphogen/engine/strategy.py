@@ -1,14 +1,15 @@
-"""How an engine may run a batch: nothing of this changes an answer, only when it is there."""
+"""The ways in which an engine may run a batch: they change its time and never its answer."""
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
+
+from morphogen.checks import as_int, check_range
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """How an engine runs a batch.
+    """A way to run a batch.
 
     Attributes
     ----------
@@ -32,13 +33,13 @@ class Choices:
     Attributes
     ----------
     device : str
-        What runs them, for messages: "cpu", "cuda:0".
+        The name of the engine's device, for messages: "cpu", "cuda:0".
     default : Strategy
-        What runs where nothing is asked for.
+        The strategy of a batch for which none is asked for.
     widest : int
         The most queries of a chunk that may be asked for.
     lanes : tuple of int
-        How many lanes may be asked for.
+        The numbers of lanes that may be asked for.
     graph : bool
         Whether graph replay may be asked for.
     """
@@ -62,7 +63,6 @@ class Choices:
         Returns
         -------
         Strategy
-            What runs.
 
         Raises
         ------
@@ -97,17 +97,14 @@ class Choices:
         """
         if max_micro_batch is None:
             return self.default.width
-        width = _as_int("max_micro_batch", max_micro_batch)
-        if not 1 <= width <= self.widest:
-            raise ValueError(
-                f"max_micro_batch must be in 1..{self.widest} on {self.device}, not {width}"
-            )
+        width = as_int("max_micro_batch", max_micro_batch)
+        check_range("max_micro_batch", width, 1, self.widest, where=self.device)
         return width
 
     def _check_lanes(self, lanes: int | None) -> int:
         if lanes is None:
             return self.default.lanes
-        count = _as_int("lanes", lanes)
+        count = as_int("lanes", lanes)
         if count not in self.lanes:
             *first, last = map(str, self.lanes)
             expected = f"{', '.join(first)} or {last}" if first else last
@@ -120,10 +117,3 @@ class Choices:
         if graph and not self.graph:
             raise ValueError(f"graph must be False on {self.device}, not True: there are none")
         return graph
-
-
-def _as_int(name: str, value: int) -> int:
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None

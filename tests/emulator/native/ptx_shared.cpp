@@ -7,7 +7,7 @@
 namespace ptx {
 namespace {
 
-// Which kinds of earlier access an access may race with.
+// The kinds of earlier access that an access races with, by the access's own kind.
 constexpr std::array<std::array<bool, 4>, 4> kConflicts = {{
     {true, true, true, true},     // a weak write races with all
     {true, false, true, false},   // a weak read races with writes

@@ -14,7 +14,7 @@ import make_ptx
 import morphogen as mg
 import morphogen.engine.cuda.ptx as ptx
 from compiled_code import CUBINS
-from naive import random_table
+from naive import random_pages
 from standin_driver import StandIn
 
 
@@ -40,9 +40,9 @@ def test_ptxas_compiles_the_committed_ptx(
         for kernel in ("morphogen_scan_1", "morphogen_scan_24", "morphogen_read"):
             assert f".text.{kernel}\0".encode() in code
         gpu.add_compiled(code, source.read_text(), architecture)
-    # A real file is recognised, so that the stand-in's own tests may use what only looks like one.
+    # A real file is recognised: the stand-in's own tests may use files that only look like one.
     gpu.set(compute_capability=90)
-    with mg.open_engine(mg.PageMatrix(random_table(70, 64)), device="cuda:0") as engine:
+    with mg.open_engine(mg.PageMatrix(random_pages(70, 64)), device="cuda:0") as engine:
         assert getattr(engine, "code", None) == "sm_90"
 
 

@@ -16,14 +16,14 @@ from naive import (
     guarded,
     naive_answers,
     open_engine,
+    random_pages,
     random_rows,
-    random_table,
 )
 from standin_driver import StandIn
 
 
-def open_gpu(table: Bytes | mg.PageMatrix, **options: Any) -> Any:
-    pages = table if isinstance(table, mg.PageMatrix) else mg.PageMatrix(table)
+def open_gpu(array: Bytes | mg.PageMatrix, **options: Any) -> Any:
+    pages = array if isinstance(array, mg.PageMatrix) else mg.PageMatrix(array)
     return mg.open_engine(pages, device="cuda:0", **options)
 
 
@@ -54,50 +54,50 @@ SHAPES = [
 def test_answers_equal_the_cpu_engines(
     gpu: StandIn, page_size: int, num_pages: int, keys: int
 ) -> None:
-    table = random_table(num_pages, page_size)
+    array = random_pages(num_pages, page_size)
     batches = queries_for(num_pages, 3, keys)
-    with open_gpu(table) as engine, open_engine(table) as reference:
+    with open_gpu(array) as engine, open_engine(array) as reference:
         answers = [engine.answer(batch) for batch in batches]
         for answer, batch in zip(answers, batches, strict=True):
             assert np.array_equal(answer.pages, reference.answer(batch).pages)
-            assert np.array_equal(answer.pages, naive_answers(table, batch))
+            assert np.array_equal(answer.pages, naive_answers(array, batch))
             single = engine.answer(batch, max_micro_batch=1)
             assert np.array_equal(single.pages, answer.pages)
             assert single.micro_batch_sizes == (1, 1, 1)
         rows = random_rows(3, keys, num_pages)
-        assert np.array_equal(mg.reconstruct(*answers), table[rows])
+        assert np.array_equal(mg.reconstruct(*answers), array[rows])
     blocks = {launch.grid[0] for launch in gpu.launches()}
     assert blocks == {engine.grid.blocks}
 
 
 @pytest.mark.parametrize("num_pages", [1, 2, 31, 32, 33, 63, 64, 65, 511, 512, 513, 1023, 2048])
 def test_any_number_of_pages(gpu: StandIn, num_pages: int) -> None:
-    table = random_table(num_pages, 520)
+    array = random_pages(num_pages, 520)
     batch = queries_for(num_pages, 2, 3)[0]
-    with open_gpu(table) as engine:
-        assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+    with open_gpu(array) as engine:
+        assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 3, 7])
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_blocks_in_any_order(gpu: StandIn, multiprocessors: int, order: int) -> None:
     gpu.set(multiprocessors=multiprocessors, seed=order)
-    table = random_table(700, 4100)
+    array = random_pages(700, 4100)
     batch = queries_for(700, 2, 3)[order % 2]
-    with open_gpu(table) as engine:
+    with open_gpu(array) as engine:
         assert engine.grid.tiles == 2
         assert engine.grid.blocks > 1
-        assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+        assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
 
 
 @pytest.mark.parametrize("compute_capability", [80, 86, 89, 90, 120])
 def test_one_ptx_runs_on_every_device(gpu: StandIn, compute_capability: int) -> None:
     gpu.set(compute_capability=compute_capability)
-    table = random_table(70, 64)
+    array = random_pages(70, 64)
     batch = queries_for(70, 1, 3)[0]
-    with open_gpu(table) as engine:
+    with open_gpu(array) as engine:
         assert engine.ptx == "compute_80"
-        assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+        assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
 
 
 # Chunks
@@ -105,9 +105,9 @@ def test_one_ptx_runs_on_every_device(gpu: StandIn, compute_capability: int) -> 
 
 @pytest.mark.parametrize("total", [0, 1, 2, 3, 4, 5, 8, 9])
 def test_a_launch_never_has_more_than_two_queries(gpu: StandIn, total: int) -> None:
-    table = random_table(100, 32)
+    array = random_pages(100, 32)
     batch = queries_for(100, total, 3)[0]
-    with open_gpu(table) as engine:
+    with open_gpu(array) as engine:
         assert engine.max_micro_batch == 2
         answer = engine.answer(batch)
     sizes = [2] * (total // 2) + [1] * (total % 2)
@@ -115,26 +115,26 @@ def test_a_launch_never_has_more_than_two_queries(gpu: StandIn, total: int) -> N
     assert [launch.kernel for launch in gpu.launches()] == [
         f"morphogen_scan_{3 * size}" for size in sizes
     ]
-    assert np.array_equal(answer.pages, naive_answers(table, batch))
+    assert np.array_equal(answer.pages, naive_answers(array, batch))
 
 
 def test_answers_stand_in_request_order(gpu: StandIn) -> None:
     # Single bits tell which page an answer is: both parties' sum is the page that was asked for.
-    table = np.arange(600, dtype="<u2").view(np.uint8).reshape(600, 2)
+    array = np.arange(600, dtype="<u2").view(np.uint8).reshape(600, 2)
     rows = np.random.default_rng(0).permutation(600)[:21].reshape(7, 3)
     batches = mg.make_queries(rows, 600)
-    with open_gpu(table) as engine:
+    with open_gpu(array) as engine:
         pages = mg.reconstruct(*[engine.answer(batch) for batch in batches])
     assert np.array_equal(pages.view("<u2")[..., 0], rows)
 
 
 def test_work_is_done_whenever_the_device_likes(gpu: StandIn) -> None:
-    table = random_table(300, 48)
+    array = random_pages(300, 48)
     batch = queries_for(300, 9, 2)[1]
-    naive = naive_answers(table, batch)
+    naive = naive_answers(array, batch)
     for schedule in ("late", "eager", "random"):
         gpu.set(schedule=schedule, seed=7)
-        with open_gpu(table) as engine:
+        with open_gpu(array) as engine:
             assert np.array_equal(engine.answer(batch).pages, naive)
 
 
@@ -142,43 +142,43 @@ def test_work_is_done_whenever_the_device_likes(gpu: StandIn) -> None:
 
 
 def test_buffers_are_used_again_whatever_they_held(gpu: StandIn) -> None:
-    table = random_table(300, 4096)
-    with open_gpu(table) as engine:
-        # Many keys, then fewer, then many: what a launch leaves behind, a later one would add.
+    array = random_pages(300, 4096)
+    with open_gpu(array) as engine:
+        # Many keys, then fewer, then many: a later launch would add the remains of an earlier one.
         for seed, (total, keys) in enumerate([(4, 3), (1, 1), (3, 2), (2, 3), (1, 3), (4, 3)]):
             batch = queries_for(300, total, keys, seed)[seed % 2]
-            assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+            assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
 
 
 def test_reading_and_answering_share_their_buffers(gpu: StandIn) -> None:
-    table = random_table(300, 4096)
+    array = random_pages(300, 4096)
     batch = queries_for(300, 2, 3)[0]
-    with open_gpu(table) as engine:
+    with open_gpu(array) as engine:
         for _ in range(2):
             read = engine.read_pages()
-            assert read == np.bitwise_xor.reduce(table.view("<u8"), axis=None)
-            assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+            assert read == np.bitwise_xor.reduce(array.view("<u8"), axis=None)
+            assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
 
 
 @pytest.mark.parametrize("page_size", [33, 4096])
 def test_nothing_beyond_out_is_written(gpu: StandIn, page_size: int) -> None:
-    table = random_table(90, page_size)
+    array = random_pages(90, page_size)
     batch = queries_for(90, 3, 2)[0]
     out, memory = guarded((3, 2, page_size))
-    with open_gpu(table) as engine:
+    with open_gpu(array) as engine:
         answer = engine.answer(batch, out=out)
     assert answer.pages is out
-    assert np.array_equal(out, naive_answers(table, batch))
+    assert np.array_equal(out, naive_answers(array, batch))
     assert_guards(out, memory)
 
 
 def test_answers_without_out_are_their_own(gpu: StandIn) -> None:
-    table = random_table(90, 64)
-    with open_gpu(table) as engine:
+    array = random_pages(90, 64)
+    with open_gpu(array) as engine:
         batches = [queries_for(90, 2, 3, seed)[0] for seed in range(3)]
         answers = [engine.answer(batch) for batch in batches]
     for answer, batch in zip(answers, batches, strict=True):
-        assert np.array_equal(answer.pages, naive_answers(table, batch))
+        assert np.array_equal(answer.pages, naive_answers(array, batch))
 
 
 # Upload
@@ -186,32 +186,32 @@ def test_answers_without_out_are_their_own(gpu: StandIn) -> None:
 
 @pytest.mark.parametrize("page_size", [7, 16, 40, 64])
 @pytest.mark.parametrize("piece", [16, 48, 1000])
-def test_a_table_travels_in_pieces(
+def test_pages_travel_in_pieces(
     gpu: StandIn, monkeypatch: pytest.MonkeyPatch, page_size: int, piece: int
 ) -> None:
     monkeypatch.setattr(device_pages, "PIECE_BYTES", piece)
-    table = random_table(77, page_size)
+    array = random_pages(77, page_size)
     batch = queries_for(77, 2, 3)[0]
     total = 77 * device_pages.padded_size(page_size)
     for schedule in ("late", "eager", "random"):
         gpu.set(schedule=schedule)
         seen: list[tuple[int, int]] = []
-        with open_gpu(table, progress=lambda *at, seen=seen: seen.append(at)) as engine:
-            assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+        with open_gpu(array, progress=lambda *at, seen=seen: seen.append(at)) as engine:
+            assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
         assert seen == [(min(at, total), total) for at in range(piece, total + piece, piece)]
 
 
 @pytest.mark.parametrize("length", [5, 40, 41, 479, 480, 481])
 def test_a_mapped_file_with_a_short_last_page(gpu: StandIn, tmp_path: Path, length: int) -> None:
-    path = tmp_path / "table"
+    path = tmp_path / "pages"
     data = np.random.default_rng(length).integers(256, size=length, dtype=np.uint8)
     path.write_bytes(data.tobytes())
     pages = mg.PageMatrix.open(path, page_size=40)
-    table = np.zeros((pages.num_pages, 40), dtype=np.uint8)
-    table.reshape(-1)[:length] = data
+    array = np.zeros((pages.num_pages, 40), dtype=np.uint8)
+    array.reshape(-1)[:length] = data
     batch = queries_for(pages.num_pages, 2, 3)[1]
     with open_gpu(pages) as engine:
-        assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+        assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
 
 
 def test_progress_that_fails_ends_the_upload(gpu: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,15 +222,15 @@ def test_progress_that_fails_ends_the_upload(gpu: StandIn, monkeypatch: pytest.M
             raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match=r"^enough$"):
-        open_gpu(random_table(77, 16), progress=fail)
+        open_gpu(random_pages(77, 16), progress=fail)
 
 
-# What the device is asked to do
+# Launches and their work
 
 
 def test_a_chunk_costs_one_launch_and_one_wait(gpu: StandIn) -> None:
     batch = queries_for(100, 2, 3)[0]
-    with open_gpu(random_table(100, 64)) as engine:
+    with open_gpu(random_pages(100, 64)) as engine:
         engine.answer(batch)
         before = gpu.calls()
         engine.answer(batch)
@@ -245,7 +245,7 @@ def test_a_chunk_costs_one_launch_and_one_wait(gpu: StandIn) -> None:
 
 def test_two_chunks_are_under_way_at_a_time(gpu: StandIn) -> None:
     batch = queries_for(100, 6, 1)[0]
-    with open_gpu(random_table(100, 64)) as engine:
+    with open_gpu(random_pages(100, 64)) as engine:
         gpu.reset_log()
         engine.answer(batch)
         order = [entry.function for entry in gpu.log() if not entry.function.startswith("cuCtx")]
@@ -254,11 +254,11 @@ def test_two_chunks_are_under_way_at_a_time(gpu: StandIn) -> None:
 
 
 def test_phases_are_timed_on_request(gpu: StandIn) -> None:
-    table = random_table(100, 64)
+    array = random_pages(100, 64)
     batch = queries_for(100, 5, 3)[0]
-    with open_gpu(table) as engine:
+    with open_gpu(array) as engine:
         answer, times = engine.time_phases(batch)
-        assert np.array_equal(answer.pages, naive_answers(table, batch))
+        assert np.array_equal(answer.pages, naive_answers(array, batch))
         assert [chunk.queries for chunk in times.chunks] == [2, 2, 1]
         for chunk in times.chunks:
             for phase in (chunk.submit, chunk.device, chunk.wait, chunk.copy):
@@ -282,7 +282,7 @@ def test_a_seed_out_of_range(gpu: StandIn, seed: int) -> None:
     from morphogen.engine.cuda import CudaEngine
 
     with pytest.raises(ValueError, match=r"^generate must be in 0\.\.2\*\*64 - 1, not"):
-        CudaEngine(mg.PageMatrix(random_table(5, 5)), generate=seed)
+        CudaEngine(mg.PageMatrix(random_pages(5, 5)), generate=seed)
 
 
 def test_pages_made_on_the_device(gpu: StandIn) -> None:
@@ -296,10 +296,10 @@ def test_pages_made_on_the_device(gpu: StandIn) -> None:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z ^= z >> np.uint64(31)
-    table = z.astype("<u8").view(np.uint8).reshape(num_pages, 32)[:, :page_size].copy()
+    array = z.astype("<u8").view(np.uint8).reshape(num_pages, 32)[:, :page_size].copy()
     batch = queries_for(num_pages, 2, 3)[0]
     with CudaEngine(mg.PageMatrix(unread), generate=seed) as engine:
-        assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+        assert np.array_equal(engine.answer(batch).pages, naive_answers(array, batch))
         padded = np.zeros((num_pages, 32), dtype=np.uint8)
-        padded[:, :page_size] = table
+        padded[:, :page_size] = array
         assert engine.read_pages() == np.bitwise_xor.reduce(padded.view("<u8"), axis=None)

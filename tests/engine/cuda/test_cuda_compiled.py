@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import compiled_code
@@ -18,25 +17,17 @@ import make_ptx
 import morphogen as mg
 import morphogen.engine.cuda.ptx as ptx
 from compiled_code import CUBINS
-from naive import naive_answers, random_rows, random_table
+from small_gpu_engine import assert_answers, open_gpu
 from standin_driver import StandIn
-
-TABLE = random_table(150, 40)
-BATCH = mg.make_queries(random_rows(5, 2, len(TABLE)), len(TABLE))[0]
-NAIVE = naive_answers(TABLE, BATCH)
 
 
 @pytest.fixture
 def folder(gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a package has whose build found ptxas; the stand-in knows its code."""
+    """The files of a package whose build found ptxas; the stand-in knows its code."""
     monkeypatch.setattr(ptx, "MANIFEST", make_cubins.MANIFEST)
     monkeypatch.setattr(ptx, "FOLDER", tmp_path / "ptx")
     compiled_code.install(gpu, ptx.FOLDER)
     return ptx.FOLDER
-
-
-def open_gpu() -> Any:
-    return mg.open_engine(mg.PageMatrix(TABLE), device="cuda:0")
 
 
 def loads(gpu: StandIn) -> list[int]:
@@ -44,7 +35,7 @@ def loads(gpu: StandIn) -> list[int]:
     return [entry.result for entry in gpu.log() if entry.function == "cuModuleLoadDataEx"]
 
 
-# Which is loaded
+# The choice of code
 
 
 @pytest.mark.parametrize("architecture", CUBINS)
@@ -58,7 +49,7 @@ def test_a_device_loads_the_code_that_was_compiled_for_it(
     with open_gpu() as engine:
         assert engine.code == f"sm_{architecture}"
         assert engine.ptx == make_ptx.ARCHITECTURE
-        assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
+        assert_answers(engine)
     assert loads(gpu) == [0]
 
 
@@ -70,7 +61,7 @@ def test_a_device_between_takes_the_ptx(
     assert mg.driver_status().devices[0].compiled == ""
     with open_gpu() as engine:
         assert engine.code == engine.ptx
-        assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
+        assert_answers(engine)
 
 
 def test_a_package_without_compiled_code_takes_the_ptx(folder: Path, gpu: StandIn) -> None:
@@ -79,7 +70,7 @@ def test_a_package_without_compiled_code_takes_the_ptx(folder: Path, gpu: StandI
     assert mg.driver_status().devices[0].compiled == ""
     with open_gpu() as engine:
         assert engine.code == "compute_80"
-        assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
+        assert_answers(engine)
 
 
 @pytest.mark.parametrize("name", ["page_scan.sm_80.cubin", "page_scan.compute_80.ptx"])
@@ -102,7 +93,7 @@ def test_code_that_no_manifest_names_is_not_loaded(folder: Path, gpu: StandIn) -
     assert ptx.choose_compiled((8, 0)) is None
 
 
-# What a driver makes of it
+# The driver's use of it
 
 
 @pytest.mark.parametrize(
@@ -120,7 +111,7 @@ def test_the_ptx_is_loaded_where_the_driver_refuses_the_code(
     gpu.inject("cuModuleLoadDataEx", code)
     with open_gpu() as engine:
         assert engine.code == engine.ptx == "compute_80"
-        assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
+        assert_answers(engine)
     assert len(loads(gpu)) == 2
 
 
@@ -160,6 +151,6 @@ def test_compiled_code_is_loaded_and_answers_as_the_ptx_does(
     for manifest, compiled in ((ptx.MANIFEST, loadable), ("hidden", "")):
         monkeypatch.setattr(ptx, "MANIFEST", manifest)
         engine: Any
-        with mg.open_engine(mg.PageMatrix(TABLE), device=f"cuda:{device.ordinal}") as engine:
+        with open_gpu(f"cuda:{device.ordinal}") as engine:
             assert engine.code == (Path(compiled).stem.partition(".")[2] or engine.ptx)
-            assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
+            assert_answers(engine)

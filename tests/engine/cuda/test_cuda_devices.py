@@ -1,4 +1,4 @@
-"""Which device an engine is opened on, and what is said where there is none to use."""
+"""The device that an engine is opened on, and the errors if none can be used."""
 
 from __future__ import annotations
 
@@ -6,27 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 import morphogen as mg
-from naive import naive_answers, random_rows, random_table
+from small_gpu_engine import PAGES, assert_answers, open_gpu
 from standin_driver import StandIn, environment
-
-TABLE = random_table(150, 40)
-PAGES = mg.PageMatrix(TABLE)
-BATCH = mg.make_queries(random_rows(5, 2, len(TABLE)), len(TABLE))[0]
-NAIVE = naive_answers(TABLE, BATCH)
-
-
-def open_gpu(device: str = "cuda:0") -> Any:
-    return mg.open_engine(PAGES, device=device)
-
-
-def assert_answers(engine: mg.Engine) -> None:
-    assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
 
 
 def test_the_first_usable_device_by_default(gpu: StandIn) -> None:
@@ -42,7 +27,7 @@ def test_the_first_usable_device_by_default(gpu: StandIn) -> None:
         mg.open_engine(PAGES, device="cuda:0", threads=2)
 
 
-def test_a_table_too_large_for_the_gpu_stays_on_the_cpu_unless_a_gpu_was_asked_for(
+def test_pages_too_many_for_the_gpu_stay_on_the_cpu_unless_a_gpu_was_asked_for(
     gpu: StandIn,
 ) -> None:
     gpu.set_free_memory(5000)

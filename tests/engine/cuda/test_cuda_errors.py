@@ -1,4 +1,4 @@
-"""What the GPU engine does when the driver fails: every call that it makes, over the stand-in."""
+"""The GPU engine when the driver fails, in every call that it makes, over the stand-in."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ import pytest
 
 import morphogen as mg
 import morphogen.engine.cuda.device_pages as device_pages
-from naive import Bytes, naive_answers, random_rows, random_table
+from naive import random_rows
+from small_gpu_engine import BATCH, assert_answers, open_gpu
 from standin_driver import StandIn
 
-TABLE = random_table(150, 40)
-BATCH = mg.make_queries(random_rows(5, 2, len(TABLE)), len(TABLE))[0]
-NAIVE = naive_answers(TABLE, BATCH)
-
-# Whose failure leaves something behind that nobody can free, and that is no reason to raise.
+# If one of these fails, memory stays that nobody can free, and that is no reason to raise.
 RELEASING = {
     "cuMemFree",
     "cuMemFreeHost",
@@ -31,16 +28,11 @@ RELEASING = {
 }
 
 
-def open_gpu(table: Bytes = TABLE) -> Any:
-    return mg.open_engine(mg.PageMatrix(table), device="cuda:0")
-
-
 def use(engine: Any) -> None:
-    assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
+    assert_answers(engine)
     engine.read_pages()
     engine.time_phases(BATCH[:3])
-    options = {"max_micro_batch": 4, "lanes": 4, "graph": True}
-    assert np.array_equal(engine.answer(BATCH, **options).pages, NAIVE)
+    assert_answers(engine, max_micro_batch=4, lanes=4, graph=True)
 
 
 def calls_of(gpu: StandIn, work: Any) -> list[tuple[str, int]]:
@@ -60,7 +52,7 @@ def calls_of(gpu: StandIn, work: Any) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def fresh(gpu: StandIn) -> Iterator[StandIn]:
-    """The stand-in, for a test that leaves behind what its faults kept from being freed."""
+    """The stand-in, for a test that leaves memory behind that its faults kept from being freed."""
     yield gpu
     gpu.reset()
 
@@ -129,7 +121,7 @@ def test_every_call_that_fails_while_answering(gpu: StandIn) -> None:
             with pytest.raises(mg.DeviceError, match=f"^{function} failed: CUDA_ERROR_UNKNOWN"):
                 use(engine)
             gpu.clear()
-            # It goes on, and what the failed batch left in its lanes harms nobody.
+            # It goes on, and the remains of the failed batch in its lanes do no harm.
             assert not engine.closed
             use(engine)
 
@@ -147,7 +139,7 @@ def test_a_lost_context_closes_the_engine(fresh: StandIn, kind: str) -> None:
         fresh.inject(function, "CUDA_ERROR_ILLEGAL_ADDRESS", call=number, **{kind: True})
         with pytest.raises(mg.DeviceError, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
             use(engine)
-        # Where the call that failed was not one of the work itself, the next batch finds out.
+        # If the call that failed was not one of the work itself, the next batch finds out.
         if not engine.closed:
             assert function.startswith("cuCtx")
             with pytest.raises(mg.DeviceError, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
@@ -165,7 +157,7 @@ def test_a_lost_context_closes_the_engine(fresh: StandIn, kind: str) -> None:
 
 def test_a_kernel_that_fails(fresh: StandIn) -> None:
     engine = open_gpu()
-    # The launch itself succeeds: what went wrong comes out where somebody waits for it.
+    # The launch itself succeeds: the error comes out at the wait for it.
     fresh.inject("cuLaunchKernel", "CUDA_ERROR_LAUNCH_FAILED", call=2, late=True)
     with pytest.raises(
         mg.DeviceError, match=r"^cuStreamSynchronize failed: CUDA_ERROR_LAUNCH_FAIL"
@@ -209,7 +201,7 @@ def test_a_device_that_cannot_hold_a_block(gpu: StandIn) -> None:
         open_gpu()
 
 
-def test_a_table_that_does_not_fit(gpu: StandIn) -> None:
+def test_pages_that_do_not_fit(gpu: StandIn) -> None:
     gpu.set_free_memory(7000)
     message = r"^150 pages of 40 bytes need \d+ bytes of memory on cuda:0, and 7000 are free$"
     with pytest.raises(mg.DeviceOutOfMemoryError, match=message) as caught:
@@ -227,7 +219,7 @@ def test_memory_that_goes_while_the_engine_opens(gpu: StandIn) -> None:
         gpu.assert_clean()
 
 
-# What is refused before anything is launched
+# Batches that are refused before any launch
 
 
 @pytest.mark.parametrize("position", [0, 1, 4])
@@ -246,7 +238,7 @@ def test_hostile_keys_never_reach_the_device(gpu: StandIn, position: int, offset
         use(engine)
 
 
-def test_keys_for_another_table_never_reach_the_device(gpu: StandIn) -> None:
+def test_keys_for_other_pages_never_reach_the_device(gpu: StandIn) -> None:
     other = mg.make_queries(random_rows(2, 2, 3000), 3000)[0]
     with open_gpu() as engine:
         with pytest.raises(mg.KeyDomainError):

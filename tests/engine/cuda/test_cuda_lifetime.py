@@ -18,21 +18,9 @@ import pytest
 
 import morphogen as mg
 import morphogen.engine.cuda.device_pages as device_pages
-from naive import naive_answers, random_rows, random_table
+from naive import naive_answers, random_pages, random_rows
+from small_gpu_engine import ARRAY, BATCH, assert_answers, open_gpu
 from standin_driver import StandIn
-
-TABLE = random_table(150, 40)
-PAGES = mg.PageMatrix(TABLE)
-BATCH = mg.make_queries(random_rows(5, 2, len(TABLE)), len(TABLE))[0]
-NAIVE = naive_answers(TABLE, BATCH)
-
-
-def open_gpu(device: str = "cuda:0") -> Any:
-    return mg.open_engine(PAGES, device=device)
-
-
-def assert_answers(engine: mg.Engine) -> None:
-    assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
 
 
 def live(gpu: StandIn) -> Counter[str]:
@@ -63,7 +51,7 @@ def test_all_is_freed_with_the_engine(gpu: StandIn, end: str) -> None:
 
 
 def test_an_engine_that_nobody_closes_keeps_its_pages(gpu: StandIn) -> None:
-    engine = mg.open_engine(mg.PageMatrix(TABLE.copy()), device="cuda:0")
+    engine = mg.open_engine(mg.PageMatrix(ARRAY.copy()), device="cuda:0")
     gc.collect()
     assert_answers(engine)
     engine.close()
@@ -111,7 +99,7 @@ def test_callers_on_many_threads_get_their_own_answers(gpu: StandIn) -> None:
 
         def call(seed: int) -> bool:
             batch = mg.make_queries(random_rows(1 + seed % 4, 2, 150, seed), 150)[seed % 2]
-            return np.array_equal(engine.answer(batch).pages, naive_answers(TABLE, batch))
+            return np.array_equal(engine.answer(batch).pages, naive_answers(ARRAY, batch))
 
         assert all(callers.map(call, range(48)))
 
@@ -171,9 +159,9 @@ def others_run_during(work: Callable[[], object]) -> bool:
 
 
 def test_others_run_python_while_a_chunk_runs(gpu: StandIn) -> None:
-    table = random_table(2048, 4096)
+    array = random_pages(2048, 4096)
     batch = mg.make_queries(random_rows(2, 3, 2048), 2048)[0]
-    with mg.open_engine(mg.PageMatrix(table), device="cuda:0") as engine:
+    with mg.open_engine(mg.PageMatrix(array), device="cuda:0") as engine:
         assert others_run_during(lambda: engine.answer(batch))
     # The control: a C function that is called with Python's lock held.
     assert not others_run_during(lambda: ctypes.PyDLL(None).usleep(100_000))
@@ -257,7 +245,7 @@ def test_a_forked_child_finds_out_for_itself(gpu: StandIn) -> None:
     if child == 0:
         status = 1
         try:
-            # What a real driver answers in the child of a process that has used it.
+            # A real driver answers this in the child of a process that has used it.
             gpu.inject("cuInit", "CUDA_ERROR_NOT_INITIALIZED")
             open_gpu()
         except mg.DeviceUnavailableError as error:

@@ -9,16 +9,16 @@ import pytest
 
 import morphogen as mg
 from morphogen.engine.strategy import Strategy
-from naive import naive_answers, open_engine, random_rows, random_table
+from naive import naive_answers, open_engine, random_pages, random_rows
 from standin_driver import StandIn
 
-TABLE = random_table(150, 40)
-BATCH = mg.make_queries(random_rows(9, 3, len(TABLE)), len(TABLE))[0]
-NAIVE = naive_answers(TABLE, BATCH)
+PAGES = random_pages(150, 40)
+BATCH = mg.make_queries(random_rows(9, 3, len(PAGES)), len(PAGES))[0]
+NAIVE = naive_answers(PAGES, BATCH)
 
 
-def open_gpu(table: Any = TABLE) -> Any:
-    return mg.open_engine(mg.PageMatrix(table), device="cuda:0")
+def open_gpu(array: Any = PAGES) -> Any:
+    return mg.open_engine(mg.PageMatrix(array), device="cuda:0")
 
 
 def launches_and_waits(gpu: StandIn) -> str:
@@ -39,12 +39,12 @@ def test_the_default_is_chunks_of_two_in_two_lanes(gpu: StandIn) -> None:
 def test_every_strategy_answers_as_the_cpu_does(
     gpu: StandIn, page_size: int, num_pages: int, keys: int
 ) -> None:
-    table = random_table(num_pages, page_size)
+    array = random_pages(num_pages, page_size)
     batch = mg.make_queries(random_rows(9, keys, num_pages), num_pages)[1]
-    with open_gpu(table) as engine, open_engine(table) as reference:
+    with open_gpu(array) as engine, open_engine(array) as reference:
         expected = reference.answer(batch).pages
-        assert np.array_equal(expected, naive_answers(table, batch))
-        # Twice in a row: what one strategy leaves in the buffers, the next would add.
+        assert np.array_equal(expected, naive_answers(array, batch))
+        # Twice in a row: a strategy would add the remains of another in the buffers.
         for width in (1, 2, 3, 4, 8, 8, 5, 2):
             for lanes in (1, 2, 4):
                 graph = (width + lanes) % 2 == 0
@@ -60,12 +60,12 @@ def test_every_strategy_answers_as_the_cpu_does(
 @pytest.mark.parametrize("keys", [1, 2, 3])
 @pytest.mark.parametrize("width", range(1, 9))
 def test_a_chunk_takes_the_next_larger_kernel(gpu: StandIn, width: int, keys: int) -> None:
-    batch = mg.make_queries(random_rows(11, keys, len(TABLE)), len(TABLE))[0]
+    batch = mg.make_queries(random_rows(11, keys, len(PAGES)), len(PAGES))[0]
     sizes = [width] * (11 // width) + ([11 % width] if 11 % width else [])
     kernels = [next(n for n in (*range(1, 7), 12, 24) if n >= size * keys) for size in sizes]
     with open_gpu() as engine:
         answer = engine.answer(batch, max_micro_batch=width)
-        assert np.array_equal(answer.pages, naive_answers(TABLE, batch))
+        assert np.array_equal(answer.pages, naive_answers(PAGES, batch))
     assert [launch.kernel for launch in gpu.launches()] == [f"morphogen_scan_{n}" for n in kernels]
     threads = {12: 512, 24: 256}
     assert [launch.block[0] for launch in gpu.launches()] == [threads.get(n, 1024) for n in kernels]
@@ -141,7 +141,7 @@ def test_a_graph_is_made_once_a_lane_and_replayed_for_every_chunk(gpu: StandIn) 
             "cuCtxPopCurrent": 1,
         }
         assert gpu.live()["graphs"] == gpu.live()["graph_execs"] == 2
-        # Who does not ask for a replay gets a launch.
+        # A batch without a graph is launched.
         calls = gpu.calls()
         assert np.array_equal(engine.answer(BATCH).pages, NAIVE)
         assert (gpu.calls() - calls)["cuGraphLaunch"] == 0
@@ -227,7 +227,7 @@ def test_as_many_chunks_are_under_way_as_there_are_lanes(
     gpu: StandIn, lanes: int, order: str
 ) -> None:
     with open_gpu() as engine:
-        engine.answer(BATCH, lanes=lanes)  # opens what is missing
+        engine.answer(BATCH, lanes=lanes)  # opens the missing ones
         gpu.reset_log()
         answer = engine.answer(BATCH, lanes=lanes)
         assert launches_and_waits(gpu) == order

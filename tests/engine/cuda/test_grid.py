@@ -1,4 +1,4 @@
-"""How a launch cuts a table into blocks."""
+"""The grid of a launch: the blocks into which it cuts the pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_wide_pages_are_cut_into_equal_tiles() -> None:
     assert plan_grid(65536, 257, 256, H200) == Grid(tiles=2, tile_vectors=129, runs=66)
 
 
-def test_short_tables_have_no_runs_of_a_few_pages() -> None:
+def test_few_pages_have_no_short_runs() -> None:
     assert plan_grid(1, 256, 256, H200).runs == 1
     assert plan_grid(MIN_RUN_PAGES * 2 - 1, 256, 256, H200).runs == 1
     assert plan_grid(MIN_RUN_PAGES * 2, 256, 256, H200).runs == 2

@@ -2,7 +2,7 @@
 
 They are compared with the naive XOR of the pages that `morphogen.dpf` selects; test_cuda_answers.py
 compares with the CPU engine, and tests what the engine does with these kernels. Here launches are
-made by hand: cuts of the table that no engine would make, kernels for numbers of keys that no chunk
+made by hand: cuts of the pages that no engine would make, kernels for numbers of keys that no chunk
 has, what a launch leaves behind, and every access checked against the buffers' ends.
 """
 
@@ -23,12 +23,13 @@ from kernel_device import (
     WIDE,
     Cut,
     Device,
+    assert_scans,
     block_shape,
     expected,
     kernels,
     keys_for,
 )
-from naive import random_table
+from naive import random_pages
 
 __all__ = ["kernels"]
 
@@ -40,99 +41,79 @@ def test_every_page_size_and_number_of_keys(
 ) -> None:
     # Two leaves of the tree and a tail, except where a page is so wide that this takes long.
     num_pages = 1111 if page_size <= 48 else 150
-    table = random_table(num_pages, page_size)
-    keys = keys_for(num_pages, count)
-    device = Device(table, count, Cut(runs=3))
-    assert np.array_equal(device.launch(kernels, keys), expected(table, keys))
-    device.assert_clean()
+    assert_scans(kernels, (num_pages, page_size), count, Cut(runs=3))
 
 
 @pytest.mark.parametrize("runs", [1, 2, 5, 64])
 def test_runs_that_begin_anywhere(kernels: ptx_emulator.Module, runs: int) -> None:
     # Runs of 2,048 pages begin at no multiple of a leaf or a word; 64 of them have 32 pages each.
     num_pages = 2048 - 1
-    table = random_table(num_pages, 512)
-    keys = keys_for(num_pages, 3)
-    device = Device(table, 3, Cut(runs=runs))
-    assert np.array_equal(device.launch(kernels, keys, seed=runs), expected(table, keys))
-    device.assert_clean()
+    assert_scans(kernels, (num_pages, 512), 3, Cut(runs=runs), seed=runs)
 
 
 @pytest.mark.parametrize("num_pages", [1, 31, 32, 33, 512, 513, 1025])
 def test_tails_of_pages(kernels: ptx_emulator.Module, num_pages: int) -> None:
-    table = random_table(num_pages, 1040)
-    keys = keys_for(num_pages, 2)
-    device = Device(table, 2, Cut(runs=min(num_pages, 2)))
-    assert np.array_equal(device.launch(kernels, keys), expected(table, keys))
+    assert_scans(kernels, (num_pages, 1040), 2, Cut(runs=min(num_pages, 2)))
 
 
 @pytest.mark.parametrize("tile_vectors", [1, 7, 31, 32, 33, 100, 255, 256])
 def test_tiles_of_any_width(kernels: ptx_emulator.Module, tile_vectors: int) -> None:
     # The last tile is narrower: it may be cut among warps in another way.
-    table = random_table(40, 16 * (2 * tile_vectors + tile_vectors // 2 + 1))
-    keys = keys_for(40, 3)
-    device = Device(table, 3, Cut(runs=2, tile_vectors=tile_vectors))
-    assert np.array_equal(device.launch(kernels, keys, seed=1), expected(table, keys))
-    device.assert_clean()
+    page_size = 16 * (2 * tile_vectors + tile_vectors // 2 + 1)
+    cut = Cut(runs=2, tile_vectors=tile_vectors)
+    assert_scans(kernels, (40, page_size), 3, cut, seed=1)
 
 
 def test_more_leaves_than_are_expanded_at_a_time(kernels: ptx_emulator.Module) -> None:
     # A window has 20 leaves, 10,240 pages: a second one needs more than the 2,048 pages that the
     # other cases stay under. Its pages are small for that.
     num_pages = 25 * 512 + 3
-    table = random_table(num_pages, 16)
-    keys = keys_for(num_pages, 6)
-    device = Device(table, 6, Cut())
-    assert np.array_equal(device.launch(kernels, keys), expected(table, keys))
+    assert_scans(kernels, (num_pages, 16), 6, Cut())
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_launches_into_the_same_buffers(kernels: ptx_emulator.Module, seed: int) -> None:
-    table = random_table(300, 600)
-    device = Device(table, 6, Cut(runs=4))
+    array = random_pages(300, 600)
+    device = Device(array, 6, Cut(runs=4))
     for turn, count in enumerate([6, 1, 3, 6, 2]):
         keys = keys_for(300, count, turn)
         answers = device.launch(kernels, keys, seed=seed)
-        assert np.array_equal(answers, expected(table, keys))
+        assert np.array_equal(answers, expected(array, keys))
         device.assert_clean()
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_blocks_and_warps_in_any_order(kernels: ptx_emulator.Module, seed: int) -> None:
     # The last block to finish must see every block's sums, whichever that is.
-    table = random_table(24, 4096)
-    keys = keys_for(24, 6)
-    device = Device(table, 6, Cut(runs=12))
-    assert np.array_equal(device.launch(kernels, keys, seed=seed), expected(table, keys))
-    device.assert_clean()
+    assert_scans(kernels, (24, 4096), 6, Cut(runs=12), seed=seed)
 
 
 def test_keys_of_the_deepest_tree(kernels: ptx_emulator.Module) -> None:
-    # Keys for 2^40 pages, of which the table has the first: a kernel goes by the key's own depth.
-    table = random_table(600, 32)
+    # Keys for 2^40 pages, of which only the first are there: a kernel goes by the key's own depth.
+    array = random_pages(600, 32)
     keys = [mg.dpf.gen(index, 2**40)[1] for index in (5, 599, 2**39)]
     assert len(keys[0]) == MAX_KEY_BYTES
     bits = [[mg.dpf.eval_at(key, page, 2**40) for page in range(600)] for key in keys]
-    wanted = [np.bitwise_xor.reduce(table[np.array(row, dtype=bool)], axis=0) for row in bits]
-    device = Device(table, 3, Cut(runs=2))
+    wanted = [np.bitwise_xor.reduce(array[np.array(row, dtype=bool)], axis=0) for row in bits]
+    device = Device(array, 3, Cut(runs=2))
     assert np.array_equal(device.launch(kernels, keys), wanted)
 
 
 def test_sums_left_behind_would_be_seen(kernels: ptx_emulator.Module) -> None:
-    # What the other tests rely on: buffers that are not clean give wrong answers.
-    table = random_table(70, 64)
+    # The other tests rely on this: buffers that are not clean give wrong answers.
+    array = random_pages(70, 64)
     keys = keys_for(70, 2)
-    device = Device(table, 2, Cut())
+    device = Device(array, 2, Cut())
     device.sums[1, 5] = 1
     answers = device.launch(kernels, keys)
-    wanted = expected(table, keys)
+    wanted = expected(array, keys)
     wanted[1, 5] ^= 1
     assert np.array_equal(answers, wanted)
 
 
 def test_a_page_that_is_missing_would_be_seen(kernels: ptx_emulator.Module) -> None:
-    table = random_table(70, 64)
-    device = Device(table, 1, Cut())
+    array = random_pages(70, 64)
+    device = Device(array, 1, Cut())
     device.pages = device.pages[:-1].copy()  # while the job still says 70
     with pytest.raises(ptx_emulator.EmulatorError, match="morphogen_scan_1"):
         device.launch(kernels, keys_for(70, 1))

@@ -45,7 +45,7 @@ def run_script(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-# What is committed
+# The committed file
 
 
 def test_the_committed_ptx_is_made_from_these_sources() -> None:
@@ -75,13 +75,13 @@ def test_the_package_carries_what_is_committed() -> None:
 
 
 def test_the_engine_finds_what_the_package_carries() -> None:
-    # In an editable install, too, where the modules' sources lie elsewhere.
+    # In an editable install, too, whose modules' sources lie elsewhere.
     found = package_ptx.choose((9, 0))
     assert found is not None
     assert found.read_text() == PTX
 
 
-# What nvcc makes
+# The output of nvcc
 
 
 def test_nvcc_makes_the_same_elsewhere_without_a_warning(nvcc: str, copied: Path) -> None:
@@ -97,7 +97,7 @@ def test_ptx_of_another_compilation_is_found(nvcc: str, copied: Path) -> None:
     result = run_script(copied, "--check", "--nvcc", nvcc)
     assert (result.returncode, ptx.name in result.stderr) == (1, True)
 
-    # Even where somebody set the digests right.
+    # Even if somebody set the digests right.
     digest = hashlib.sha256(ptx.read_bytes()).hexdigest()
     manifest.write_text(re.sub(f"\\w+(?=  {ptx.name})", digest, manifest.read_text()))
     assert run_script(copied, "--check", "--without-nvcc").returncode == 0
@@ -113,7 +113,7 @@ def test_a_warning_is_an_error(nvcc: str, copied: Path) -> None:
     assert "nobody_uses_this" in result.stderr
 
 
-# What --check finds
+# The faults that --check finds
 
 
 def test_headers_are_found_through_headers() -> None:
@@ -147,7 +147,7 @@ def test_missing_ptx_is_found(copied: Path) -> None:
     assert make_ptx.PTX in result.stderr
 
 
-# Which nvcc is used
+# The choice of nvcc
 
 
 def fake_nvcc(folder: Path, release: str) -> Path:

@@ -1,4 +1,4 @@
-"""The GPU engine. Its room holds all that knows of CUDA; only `_driver` calls the driver."""
+"""The GPU engine. Only this package knows of CUDA; only `_driver` calls the driver."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CudaEngine"]
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        # The engine loads the CUDA bindings. What only asks for the driver's status must not.
+        # The engine loads the CUDA bindings; the driver's status must come without them.
         if name == "CudaEngine":
             from morphogen.engine.cuda.engine import CudaEngine
 

@@ -4,7 +4,7 @@
 Objects are made, and their methods called, in a context that `Context.enter` made current; they
 free themselves in any thread, at any time. Nothing here knows of pages or keys.
 
-A call costs one comparison more than the driver's own; what went wrong is worked out elsewhere.
+A call costs one comparison more than the driver's own; errors are made out of line.
 """
 
 from typing import Any

@@ -3,7 +3,7 @@
 Objects are made, and their methods called, in a context that `Context.enter` made current; they
 free themselves in any thread, at any time. Nothing here knows of pages or keys.
 
-A call costs one comparison more than the driver's own; what went wrong is worked out elsewhere.
+A call costs one comparison more than the driver's own; errors are made out of line.
 """
 
 cimport cython
@@ -59,7 +59,7 @@ def initialize() -> int:
     cdef int version = 0
     try:
         check(cu.cuDriverGetVersion(&version), b"cuDriverGetVersion")
-    except RuntimeError as error:  # what the bindings raise where there is no libcuda
+    except RuntimeError as error:  # the bindings raise it without libcuda
         raise DeviceUnavailableError(
             "there is no NVIDIA driver: libcuda.so.1 cannot be loaded"
         ) from error
@@ -159,14 +159,14 @@ cdef class Context:
 
 
 cdef int begin_free(Context context) except? -1 nogil:
-    """Enter the context of what is freed, if it was ever made; 0 where that cannot be."""
+    """Enter the context of an object that is freed; 0 if it has none, or none that can be used."""
     if context is None or not context.is_usable():
         return 0
     return cu.cuCtxPushCurrent(context._handle) == cu.CUDA_SUCCESS
 
 
 cdef int end_free() except -1 nogil:
-    # What fails here fails where nobody could be told.
+    # A destructor has no caller to tell of a failure.
     cdef cu.CUcontext left
     cu.cuCtxPopCurrent(&left)
     return 0

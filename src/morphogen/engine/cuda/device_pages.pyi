@@ -1,13 +1,12 @@
 # Made by tools/release/make_stubs.py from the module's source.
 """The pages in a device's memory, each padded with zeros to whole vectors of 16 bytes."""
 
-from collections.abc import Callable
-
 from morphogen.engine.cuda._driver import Context, Kernel
 from morphogen.pages import PageMatrix
+from morphogen.progress import Progress
 
 class DevicePages:
-    """Room for the pages of a table. Its bytes are whatever was there before.
+    """Room for pages. Its bytes are those that the memory had before.
 
     Parameters
     ----------
@@ -29,8 +28,8 @@ class DevicePages:
     @property
     def stride(self) -> int: ...
     def __init__(self, context: Context, num_pages: int, page_size: int, more: int) -> None: ...
-    def upload(self, pages: PageMatrix, progress: Callable[[int, int], object] | None) -> None:
-        """Copy a table to the device.
+    def upload(self, pages: PageMatrix, progress: Progress | None) -> None:
+        """Copy pages to the device.
 
         Parameters
         ----------

@@ -11,7 +11,7 @@ from morphogen.kernels cimport FillJob, kBlockThreads, kVectorBytes
 
 from morphogen.engine.cuda._driver cimport Context, DeviceMemory, Event, HostMemory, Kernel, Stream
 
-# While one piece travels, the next is copied to where the device can fetch it.
+# While one piece travels, the next is copied into memory that the device can reach.
 PIECE_BYTES = 16 << 20
 
 
@@ -23,7 +23,7 @@ def padded_size(page_size: int) -> int:
 @cython.final
 @cython.no_gc
 cdef class DevicePages:
-    """Room for the pages of a table. Its bytes are whatever was there before.
+    """Room for pages. Its bytes are those that the memory had before.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ cdef class DevicePages:
     cdef void* address(self) noexcept nogil:
         return self._memory.address()
 
-    def upload(self, pages: PageMatrix, progress: Callable[[int, int], object] | None) -> None:
-        """Copy a table to the device.
+    def upload(self, pages: PageMatrix, progress: Progress | None) -> None:
+        """Copy pages to the device.
 
         Parameters
         ----------
@@ -96,13 +96,13 @@ cdef class DevicePages:
                     progress(offset, total)
                 PyErr_CheckSignals()
         finally:
-            # Whatever happened, the pieces must not be freed while they travel.
+            # Also after an error, the pieces must not be freed while they travel.
             with nogil:
                 stream.synchronize()
 
     cdef void _copy_padded(self, uint8_t* out, const uint8_t* body, uint64_t body_pages,
                            const uint8_t* tail, uint64_t offset, size_t size) noexcept nogil:
-        """Bytes offset.. of the pages as the device has them."""
+        """Write size bytes of the pages as the device has them, from byte offset on."""
         cdef uint64_t page
         cdef size_t column, count
         cdef const uint8_t* source

@@ -1,10 +1,10 @@
-"""What a failure of the CUDA driver is to the caller."""
+"""The errors that failures of the CUDA driver become."""
 
 from __future__ import annotations
 
 from morphogen.errors import DeviceError, DeviceOutOfMemoryError, DeviceUnavailableError
 
-# What says that this device, or this driver, cannot run this library, now or ever.
+# With these the driver says that it, or the device, cannot run this library at all.
 _UNAVAILABLE = frozenset(
     {
         "CUDA_ERROR_NOT_INITIALIZED",
@@ -35,9 +35,9 @@ def driver_error(call: str, name: str, text: str, detail: str) -> DeviceError:
     name : str
         The result's name, "CUDA_ERROR_OUT_OF_MEMORY".
     text : str
-        What the driver says of it; may be empty.
+        The driver's words; may be empty.
     detail : str
-        What the caller knows of it; may be empty.
+        The caller's words; may be empty.
 
     Returns
     -------

@@ -1,8 +1,6 @@
 # Made by tools/release/make_stubs.py from the module's source.
 """The GPU engine: one launch of a page kernel for every chunk of queries."""
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +9,7 @@ from morphogen.engine.cuda.grid import Grid
 from morphogen.engine.cuda.phases import PhaseTimes
 from morphogen.engine.strategy import Strategy
 from morphogen.pages import PageMatrix
+from morphogen.progress import Progress
 from morphogen.query import Answer, Query
 
 MAX_MICRO_BATCH: int
@@ -23,7 +22,7 @@ class CudaEngine(Engine):
     Parameters
     ----------
     pages : PageMatrix
-        The table to answer from. It is copied to the device.
+        The pages to answer from. They are copied to the device.
     ordinal : int, optional
         N of "cuda:N".
     progress : callable, optional
@@ -37,7 +36,7 @@ class CudaEngine(Engine):
     DeviceUnavailableError
         If the device cannot be used here.
     DeviceOutOfMemoryError
-        If the table does not fit the device.
+        If the pages do not fit the device.
     DeviceError
         If the device fails.
     TypeError, ValueError
@@ -49,18 +48,18 @@ class CudaEngine(Engine):
         pages: PageMatrix,
         ordinal: int = 0,
         *,
-        progress: Callable[[int, int], object] | None = None,
+        progress: Progress | None = None,
         generate: int | None = None,
     ) -> None: ...
     @property
     def ptx(self) -> str:
-        """What the kernels were compiled from: "compute_80"."""
+        """The target of the PTX that the kernels were compiled from: "compute_80"."""
     @property
     def code(self) -> str:
-        """What was loaded: "sm_90", code compiled when the package was built, or `ptx`."""
+        """The code that was loaded: "sm_90", compiled when the package was built, or `ptx`."""
     @property
     def grid(self) -> Grid:
-        """How a launch cuts the table into blocks."""
+        """The blocks into which a launch cuts the page matrix."""
     def read_pages(self) -> int:
         """Read every page once, in memory order, on the device: see `Engine.read_pages`.
 
@@ -79,7 +78,7 @@ class CudaEngine(Engine):
     def time_phases(
         self, queries: list[Query], *, max_micro_batch: int | None = None
     ) -> tuple[Answer, PhaseTimes]:
-        """Answer a batch, and tell where the time went.
+        """Answer a batch, and time its phases.
 
         Parameters
         ----------
@@ -91,7 +90,7 @@ class CudaEngine(Engine):
         Returns
         -------
         tuple of (Answer, PhaseTimes)
-            What `Engine.answer` gives, and microseconds.
+            The answer as from `Engine.answer`, and microseconds.
 
         Raises
         ------

@@ -9,6 +9,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
+from morphogen.checks import check_range
 from morphogen.errors import DeviceError, DeviceOutOfMemoryError, DeviceUnavailableError
 from morphogen.kernels cimport (
     ReadJob,
@@ -32,21 +33,21 @@ from morphogen.engine.cuda.device_pages cimport DevicePages
 from morphogen.engine.cuda.lane cimport PHASES, Lane
 from morphogen.engine.cuda.page_kernel cimport PageKernel
 
-# The most queries that a launch has unless somebody asks for more. On an H100 an earlier system
-# collapsed above it.
+# The most queries of a launch unless a caller asks for more. On an H100 an earlier system collapsed
+# above it.
 MAX_MICRO_BATCH = 2
 # The most that can be asked for: with three keys a query, 24 keys.
 WIDEST_MICRO_BATCH = 8
 # One chunk runs while the next is put into its lane: the device never waits for the host.
 LANES = 2
-# How many a caller may ask for. Further lanes get their buffers when they are first used.
+# The numbers of lanes that a caller may ask for. Further lanes get buffers at their first use.
 LANE_COUNTS = (1, 2, 4)
 
 
 @cython.final
 @cython.no_gc_clear
 cdef class _Scanner:
-    """Owns what one engine has on a device: kernels, pages, lanes.
+    """Owns the kernels, pages and lanes of one engine on a device.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ cdef class _Scanner:
             except DeviceOutOfMemoryError:
                 raise
             except DeviceError:
-                # Whatever this driver has against it, the PTX may do. If not, its error tells more.
+                # The PTX may do for this driver. If it does not, its error tells more.
                 pass
         self.code = self.ptx
         return Module(self._context, path.read_bytes())
@@ -133,7 +134,7 @@ cdef class _Scanner:
         cdef Kernel kernel = self._read
         job.pages = self._pages.address()
         job.vectors = self._pages.num_pages * (self._pages.stride // kVectorBytes)
-        # What it needs to find zero, and leaves zero, is what a lane has for its chunks.
+        # It must find a sum and a counter at zero, and leaves them so: those of a lane's chunks.
         job.sum = <uint64_t*>lane.job.accumulators
         job.finished = lane.job.finished
         job.answer = <uint64_t*>lane.job.answers
@@ -191,7 +192,7 @@ cdef class _Scanner:
         return 0
 
     cdef int _prepare(self, Py_ssize_t lanes, bint graph, int keys) except -1:
-        """Make what a batch needs besides: lanes, room for wide chunks of so many keys, graphs."""
+        """Make lanes, room for chunks of so many keys, and graphs, as far as they are missing."""
         cdef Lane lane
         cdef PageKernel kernel = self._kernels[keys]
         self._open_lanes(lanes)
@@ -211,7 +212,7 @@ cdef class _Scanner:
         return 0
 
     cdef int _settle(self) except -1:
-        """Wait for what still runs after an error, and find out whether the device is lost."""
+        """Wait for the lanes after an error, and find out whether the device is lost."""
         cdef Lane lane
         self._unclean = True
         for lane in self._lanes:
@@ -229,7 +230,7 @@ class CudaEngine(Engine):
     Parameters
     ----------
     pages : PageMatrix
-        The table to answer from. It is copied to the device.
+        The pages to answer from. They are copied to the device.
     ordinal : int, optional
         N of "cuda:N".
     progress : callable, optional
@@ -243,7 +244,7 @@ class CudaEngine(Engine):
     DeviceUnavailableError
         If the device cannot be used here.
     DeviceOutOfMemoryError
-        If the table does not fit the device.
+        If the pages do not fit the device.
     DeviceError
         If the device fails.
     TypeError, ValueError
@@ -252,10 +253,10 @@ class CudaEngine(Engine):
 
     def __init__(
         self, pages: PageMatrix, ordinal: int = 0, *,
-        progress: Callable[[int, int], object] | None = None, generate: int | None = None,
+        progress: Progress | None = None, generate: int | None = None,
     ) -> None:
-        if generate is not None and not 0 <= generate < 2**64:
-            raise ValueError(f"generate must be in 0..2**64 - 1, not {generate}")
+        if generate is not None:
+            check_range("generate", generate, 0, 2**64 - 1)
         choices = Choices(
             device=f"cuda:{ordinal}",
             default=Strategy(MAX_MICRO_BATCH, lanes=LANES, graph=False),
@@ -271,17 +272,17 @@ class CudaEngine(Engine):
 
     @property
     def ptx(self) -> str:
-        """What the kernels were compiled from: "compute_80"."""
+        """The target of the PTX that the kernels were compiled from: "compute_80"."""
         return self._ptx
 
     @property
     def code(self) -> str:
-        """What was loaded: "sm_90", code compiled when the package was built, or `ptx`."""
+        """The code that was loaded: "sm_90", compiled when the package was built, or `ptx`."""
         return self._code
 
     @property
     def grid(self) -> Grid:
-        """How a launch cuts the table into blocks."""
+        """The blocks into which a launch cuts the page matrix."""
         return self._grid
 
     def read_pages(self) -> int:
@@ -311,7 +312,7 @@ class CudaEngine(Engine):
     def time_phases(
         self, queries: list[Query], *, max_micro_batch: int | None = None
     ) -> tuple[Answer, PhaseTimes]:
-        """Answer a batch, and tell where the time went.
+        """Answer a batch, and time its phases.
 
         Parameters
         ----------
@@ -323,7 +324,7 @@ class CudaEngine(Engine):
         Returns
         -------
         tuple of (Answer, PhaseTimes)
-            What `Engine.answer` gives, and microseconds.
+            The answer as from `Engine.answer`, and microseconds.
 
         Raises
         ------
@@ -345,7 +346,7 @@ class CudaEngine(Engine):
             rows.extend(times.tolist())
 
         called = perf_counter_ns()
-        # The device's time of a chunk is its own only while no other lane's keeps it waiting.
+        # With more lanes, a chunk would wait on the device for those of the others.
         strategy = self._choices.choose(max_micro_batch, 1, False)
         answer = self._answer(queries, None, strategy, run)
         total = perf_counter_ns() - called

@@ -1,4 +1,4 @@
-"""How a launch cuts a table into blocks."""
+"""The grid of a launch: the blocks into which it cuts a page matrix."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 # A run shorter than this would walk its keys' trees for too few pages.
 MIN_RUN_PAGES = 64
-# Tables so wide that a device holds but a few runs of each tile at a time are cut into up to this
-# many times more blocks than it holds, where that fills the last turn better.
+# If pages are so wide that a device holds but a few runs of each tile at a time, a launch has up to
+# this many times more blocks than it holds, as far as that fills the last turn better.
 MAX_TURNS = 8
 
 
@@ -22,7 +22,7 @@ class Grid:
     tile_vectors : int
         Vectors of 16 bytes in a part; the last may have fewer.
     runs : int
-        Parts of the table, each with whole pages.
+        Parts of the page matrix, each with whole pages.
     """
 
     tiles: int
@@ -36,12 +36,11 @@ class Grid:
 
 
 def plan_grid(num_pages: int, vectors: int, max_tile_vectors: int, resident_blocks: int) -> Grid:
-    """Cut a table so that a device's multiprocessors are all busy until the end.
+    """Cut a page matrix so that a device's multiprocessors are all busy until the end.
 
     Parameters
     ----------
     num_pages : int
-        Pages of the table.
     vectors : int
         Vectors of 16 bytes in a page.
     max_tile_vectors : int
@@ -52,7 +51,7 @@ def plan_grid(num_pages: int, vectors: int, max_tile_vectors: int, resident_bloc
     Returns
     -------
     Grid
-        That fills the device best, with as few blocks as that takes.
+        The one that fills the device best, with as few blocks as that takes.
     """
     tiles = -(-vectors // max_tile_vectors)
     most = max(1, num_pages // MIN_RUN_PAGES)

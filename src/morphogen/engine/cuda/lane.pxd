@@ -37,7 +37,7 @@ cdef class Lane:
     cdef size_t _page_size
     cdef bint _pending
     cdef size_t _pages       # of the pending answer
-    cdef uint8_t* _out       # where it goes
+    cdef uint8_t* _out       # of its answer
     cdef double* _times      # of the pending chunk, or NULL
 
     cdef uint8_t* answers(self) noexcept nogil

@@ -73,7 +73,7 @@ cdef class Lane:
     cdef int reserve(self, int keys) except -1:
         """Make room for chunks of so many keys. The lane must be empty.
 
-        Where there is no memory for them, the lane keeps the room that it has.
+        Without memory for them, the lane keeps the room that it has.
         """
         cdef size_t stride = <size_t>self.job.vectors * kVectorBytes, sums = keys * stride
         cdef DeviceMemory memory
@@ -94,7 +94,7 @@ cdef class Lane:
         return 0
 
     cdef int open_graph(self) except -1:
-        """Make what `submit` needs to replay launches."""
+        """Make the graph with which `submit` replays launches."""
         if self._graph is None:
             self._graph = LaunchGraph(self._context)
         return 0
@@ -135,7 +135,7 @@ cdef class Lane:
         return 0
 
     cdef int settle(self) except -1 nogil:
-        """Wait for what is in the lane, and forget it."""
+        """Wait for the chunk in the lane, and forget it."""
         self._pending = False
         return self.stream.synchronize()
 

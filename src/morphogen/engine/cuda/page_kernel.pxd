@@ -1,4 +1,4 @@
-# A page kernel: what a chunk of up to so many keys is launched with.
+# A page kernel answers a chunk of up to so many keys by one launch.
 cimport cython
 from libc.stdint cimport uint64_t
 
@@ -16,6 +16,6 @@ cdef class PageKernel:
     cdef unsigned int blocks
     cdef unsigned int _tile_vectors      # at most
     cdef int _resident                   # blocks of a multiprocessor at a time
-    cdef ChunkJob _shape                 # only what the grid says
+    cdef ChunkJob _shape                 # only the fields of the grid
 
     cdef void shape(self, ChunkJob* job) noexcept nogil

@@ -1,10 +1,10 @@
 # Made by tools/release/make_stubs.py from the module's source.
-"""A page kernel: what a chunk of up to so many keys is launched with."""
+"""A page kernel answers a chunk of up to so many keys by one launch."""
 
 from morphogen.engine.cuda._driver import Context, Module
 
 class PageKernel:
-    """A kernel of the package's PTX, and how its launches cut a table into blocks.
+    """A kernel of the package's PTX, and the grid of its launches.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ class PageKernel:
     def grid(self) -> object: ...
     def __init__(self, context: Context, module: Module, keys: int) -> None: ...
     def cut(self, num_pages: int, stride: int, multiprocessors: int) -> None:
-        """Decide how launches cut a table.
+        """Choose the grid of launches over a page matrix.
 
         Parameters
         ----------
@@ -33,7 +33,7 @@ class PageKernel:
 def open_page_kernels(
     context: Context, module: Module, num_pages: int, stride: int, multiprocessors: int
 ) -> list[PageKernel | None]:
-    """All page kernels of a module, for one table.
+    """All page kernels of a module, for one page matrix.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A page kernel: what a chunk of up to so many keys is launched with."""
+"""A page kernel answers a chunk of up to so many keys by one launch."""
 
 cimport cython
 
@@ -20,7 +20,7 @@ from morphogen.engine.cuda._driver cimport Context, Kernel, Module
 
 @cython.final
 cdef class PageKernel:
-    """A kernel of the package's PTX, and how its launches cut a table into blocks.
+    """A kernel of the package's PTX, and the grid of its launches.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ cdef class PageKernel:
             )
 
     def cut(self, num_pages: int, stride: int, multiprocessors: int) -> None:
-        """Decide how launches cut a table.
+        """Choose the grid of launches over a page matrix.
 
         Parameters
         ----------
@@ -67,7 +67,7 @@ cdef class PageKernel:
         self._shape.tile_vectors = grid.tile_vectors
 
     cdef void shape(self, ChunkJob* job) noexcept nogil:
-        """Write into a job what the grid says."""
+        """Write the grid into a job."""
         job.pages_per_run = self._shape.pages_per_run
         job.longer_runs = self._shape.longer_runs
         job.runs = self._shape.runs
@@ -78,7 +78,7 @@ cdef class PageKernel:
 def open_page_kernels(
     context: Context, module: Module, num_pages: int, stride: int, multiprocessors: int
 ) -> list[PageKernel | None]:
-    """All page kernels of a module, for one table.
+    """All page kernels of a module, for one page matrix.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the time of a batch on a GPU goes."""
+"""The phases of a batch on a GPU, timed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ChunkTimes:
     wait : float
         The host's time until the lane was done, after it had nothing else to do.
     copy : float
-        The host's time to move the answer to where the caller gets it.
+        The host's time to copy the answer to the caller's array.
     """
 
     queries: int

@@ -14,14 +14,14 @@ import morphogen.instruction_set as instruction_set
 DRIVER_VERSION = 13000
 NAME = "page_scan.compute_80.ptx"
 LEAST_COMPUTE_CAPABILITY = (8, 0)
-# The build puts it beside the compiled modules, which an editable install has elsewhere than this
-# file.
+# The build puts it beside the compiled modules. An editable install has them in another folder than
+# this file.
 FOLDER = Path(instruction_set.__file__).resolve().parent / "ptx"
 MANIFEST = "COMPILED.sha256"
 
 
 def choose(compute_capability: tuple[int, int]) -> Path | None:
-    """The PTX, if it is there and a device of this compute capability can run it."""
+    """The PTX, if there is one and a device of this compute capability can run it."""
     path = FOLDER / NAME
     return path if compute_capability >= LEAST_COMPUTE_CAPABILITY and path.is_file() else None
 
@@ -31,8 +31,8 @@ def choose_compiled(compute_capability: tuple[int, int]) -> Path | None:
 
     Notes
     -----
-    A device would take code for a lower minor number, too, but that is not what a compiler makes
-    for it. What does not match the digests of the build is stale, or damaged, and passed over.
+    A device would take code for a lower minor number, too, but a compiler makes other code for it.
+    A file that does not match the digests of the build is stale, or damaged, and passed over.
     """
     major, minor = compute_capability
     source, path = choose(compute_capability), FOLDER / f"page_scan.sm_{major}{minor}.cubin"

@@ -1,4 +1,4 @@
-"""What GPU, driver and PTX can be used here, and if none, why."""
+"""The status of CUDA: the GPUs, driver and PTX that can be used, or the reason for none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DeviceStatus:
     compute_capability : tuple of (int, int)
         Major and minor.
     multiprocessors : int
-        How many it has.
+        The number of them.
     memory : int
         Bytes.
     ptx : str
@@ -34,7 +34,7 @@ class DeviceStatus:
         Name of the file with code compiled for it, which is loaded in the PTX's place unless the
         driver refuses it; empty if there is none.
     reason : str
-        Why it cannot be used; empty if it can.
+        The reason that it cannot be used; empty if it can.
     """
 
     ordinal: int
@@ -54,7 +54,7 @@ class DeviceStatus:
 
 @dataclass(frozen=True, slots=True)
 class DriverStatus:
-    """What there is of CUDA.
+    """The driver and the devices of CUDA.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class DriverStatus:
     devices : tuple of DeviceStatus
         All that the driver shows to this process.
     reason : str
-        In one line, why no device can be used; empty if one can.
+        The reason, in one line, that no device can be used; empty if one can.
     """
 
     driver_version: str
@@ -78,12 +78,12 @@ class DriverStatus:
 
 @cache
 def driver_status() -> DriverStatus:
-    """Find out what GPU, driver and PTX can be used here, and if none, why.
+    """Find out which GPUs, driver and PTX can be used here, and if none, the reason.
 
     Returns
     -------
     DriverStatus
-        The same object at every call: it is found out once a process.
+        The same object at every call of a process.
 
     Notes
     -----
@@ -139,7 +139,7 @@ def _load_driver() -> ModuleType:
     return driver
 
 
-# What the parent found out does not hold for a forked child.
+# A forked child must find it out anew.
 os.register_at_fork(after_in_child=driver_status.cache_clear)
 
 
@@ -170,7 +170,7 @@ def _examine(driver: ModuleType, ordinal: int) -> DeviceStatus:
 
 
 def free_memory(ordinal: int) -> int:
-    """Tell how much of a device's memory is free now.
+    """Ask for the free memory of a device.
 
     Parameters
     ----------
