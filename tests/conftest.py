@@ -46,6 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--site", type=Path, metavar="FOLDER", help="the site of docs/, built already")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--remaining"):
+        last_passed(config)  # or an error, before a worker process starts
+
+
 # Worker processes
 
 
