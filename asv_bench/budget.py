@@ -1,11 +1,12 @@
-"""Count what can be counted, and compare it with budget.json.
+"""Count what the code executes and exchanges, and compare the counts with budget.json.
 
-    python asv_bench/budget.py             exits with 1 where a count is not the recorded one
-    python asv_bench/budget.py --record    writes the counts there
-    python asv_bench/budget.py kernels     one group of them alone
+    python asv_bench/budget.py             exits with 1 if a count is not the recorded one
+    python asv_bench/budget.py --record    writes the counts to budget.json
+    python asv_bench/budget.py kernels     counts one group alone
 
-A commit that changes a count on purpose records it: the file's diff says what it cost. Gains are
-recorded, too, or they could be lost again unseen. Exits with 3 if something needed is missing.
+A commit that changes a count on purpose records the new one, and the file's diff shows the cost.
+Gains are recorded too, or they could be lost again unseen. Exits with 3 if something needed is
+missing.
 """
 
 from __future__ import annotations
@@ -24,53 +25,47 @@ import numpy as np
 import morphogen.instruction_set
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tools"), str(HERE.parent / "tools" / "kernels")]
-
+sys.path[:0] = [str(HERE), str(HERE.parent / "tools" / "kernels")]
 FILE = HERE / "budget.json"
-# Modules of counts, and whether compiler, Python and numpy shape what they count.
+
+# The modules of counts, and whether compiler, Python and numpy influence what they count.
 GROUPS = {"kernels": False, "messages": False, "driver": True, "callgrind": True}
-# How far the same code may be from what was recorded; all other counts must be the same.
+# The most that counts of the same code may differ from the recorded ones. All other counts must be
+# equal.
 MARGINS = {"instructions": 0.02, "bytes read": 0.02}
-# With another compiler, Python or numpy: enough to see that something is done twice.
+# The margin with another compiler, Python or numpy. It still shows that something is done twice.
 MARGIN_ELSEWHERE = 0.3
 
-# By what is counted, then by the count's name.
+# By the counted thing, then by the count's name.
 Counts = dict[str, dict[str, float]]
 
 
-def toolchain() -> dict[str, str]:
-    """What counts of the host's code depend on besides the code."""
+def toolchain() -> str:
+    """Return the versions that counts of the host's code depend on besides the code."""
     module = Path(str(morphogen.instruction_set.__file__)).read_bytes()
-    compiler = re.search(rb"(?:GCC: \([^)]*\)|clang version) [\d.]+", module)
-    return {
-        "compiler": compiler[0].decode() if compiler else "unknown",
-        "python": ".".join(platform.python_version_tuple()[:2]),
-        "numpy": ".".join(np.__version__.split(".")[:2]),
-    }
+    compiler = re.search(rb"GCC: \([^)]*\) [\d.]+|clang version [\d.]+", module)
+    versions = [".".join(v.split(".")[:2]) for v in (platform.python_version(), np.__version__)]
+    return f"{compiler and compiler[0].decode()}, Python {versions[0]}, numpy {versions[1]}"
 
 
 def differences(recorded: Counts, counted: Counts, same_toolchain: bool) -> Iterator[str]:
-    """Where counts are not the recorded ones."""
+    """Yield the counts that are not the recorded ones."""
     for what in sorted(recorded.keys() | counted.keys()):
         before, now = recorded.get(what, {}), counted.get(what, {})
         for name in sorted(before.keys() | now.keys()):
-            if name not in before or name not in now:
-                yield f"{what}: {name} {'is no more' if name in before else 'is new'}"
-                continue
+            old, new = before.get(name), now.get(name)
             margin = MARGINS.get(name, 0.0) if same_toolchain else MARGIN_ELSEWHERE
-            if abs(now[name] - before[name]) > margin * before[name]:
-                yield f"{what}: {now[name]:,.10g} {name}, recorded are {before[name]:,.10g}"
+            if old is None or new is None or abs(new - old) > margin * old:
+                yield f"{what}: {name} {new}, recorded {old}"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     parser = argparse.ArgumentParser(description="Compare counts with asv_bench/budget.json.")
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}")
     parser.add_argument("--record", action="store_true", help="write the counts to the file")
-    options = parser.parse_args(arguments)
-    if unknown := set(options.groups) - set(GROUPS):
-        parser.error(f"no such group: {', '.join(sorted(unknown))}")
+    options = parser.parse_args()
     budget = json.loads(FILE.read_text(encoding="utf-8"))
-    here = toolchain()
+    recorded, toolchains = budget["counts"], budget["toolchains"]
     found = []
     for group in options.groups or GROUPS:
         try:
@@ -78,23 +73,15 @@ def main(arguments: list[str] | None = None) -> int:
         except NotImplementedError as reason:
             print(f"{group}: {reason}", file=sys.stderr)
             return 3
+        here = toolchain() if GROUPS[group] else ""
         if options.record:
-            budget["counts"][group] = counted
-            if GROUPS[group]:
-                budget["toolchains"][group] = here
-            continue
-        same = not GROUPS[group] or here == budget["toolchains"][group]
-        if not same:
-            print(f"{group}: recorded with {budget['toolchains'][group]}, here is {here}")
-        found += [
-            f"{group}: {line}" for line in differences(budget["counts"][group], counted, same)
-        ]
+            recorded[group], toolchains[group] = counted, here
+        same = here == toolchains[group]
+        found += [f"{group} {line}" for line in differences(recorded[group], counted, same)]
     if options.record:
         FILE.write_text(json.dumps(budget, indent=2) + "\n", encoding="utf-8")
     for line in found:
         print(line, file=sys.stderr)
-    if found:
-        print("If that is meant: python asv_bench/budget.py --record", file=sys.stderr)
     return 1 if found else 0
 
 

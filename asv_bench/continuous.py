@@ -2,10 +2,10 @@
 
     python asv_bench/continuous.py
 
-Each comparison is `asv continuous` over the benchmarks named `track_cost...`. What is worse by more
-than a tenth is measured once more, and counts if it is so again. The pinned commit shows what many
-small losses come to. It stands in budget.json; there, too, `accepted` takes a regular expression
-for the name of a cost that may rise, and the reason, until a later commit is pinned.
+Each comparison is `asv continuous` over the benchmarks named `track_cost...`. A cost that is worse
+by more than a tenth is measured once more, and counts if it is worse again. The pinned commit
+shows the sum of many small losses. budget.json names it. There `accepted` maps a regular
+expression for costs that may rise to the reason, until a later commit is pinned.
 
 Exits with 1 if a cost is worse, with 2 if a commit cannot be built or a benchmark fails.
 """
@@ -17,72 +17,52 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 COSTS = r"\.track_cost"
-FACTOR = "1.1"
-# A row of asv's table that says worse, with the benchmark's name in its last column.
+# A row of asv's table that reports a loss, with the benchmark's name in its last column.
 WORSE = re.compile(r"^\| \+ .*\| (\S.*?) +\|$", re.M)
 
 
-class ComparisonError(Exception):
-    """asv could not compare two commits."""
-
-
-def run_asv(config: Path, *arguments: str) -> tuple[int, str]:
-    """Run asv, show what it prints. Gives its exit status and that."""
-    command = [sys.executable, "-m", "asv", *arguments[:1], f"--config={config}", *arguments[1:]]
-    process = subprocess.Popen(
-        command, cwd=config.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
+def find_worse(config: Path, base: str, names: list[str]) -> list[str]:
+    """Return the benchmarks, of those that match, whose cost is worse at HEAD than at a base."""
+    asv = [sys.executable, "-m", "asv", "continuous", f"--config={config}", "--factor=1.1"]
+    asv += ["--show-stderr", "--launch-method=forkserver", *(f"--bench={name}" for name in names)]
     lines = []
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        lines.append(line)
-    return process.wait(), "".join(lines)
-
-
-def find_worse(config: Path, base: str, head: str, names: Sequence[str]) -> list[str]:
-    """The benchmarks, of those that match, whose cost is worse than the base's."""
-    options = [f"--factor={FACTOR}", "--show-stderr", "--launch-method=forkserver"]
-    status, output = run_asv(
-        config, "continuous", *options, *(f"--bench={name}" for name in names), base, head
-    )
-    found = WORSE.findall(output)
-    # asv exits with 1 for what is worse, and for mistakes in its usage.
-    if status != int(bool(found)):
-        raise ComparisonError(f"asv could not compare {head} with {base}: exit status {status}")
+    with subprocess.Popen([*asv, base, "HEAD"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    found = WORSE.findall("".join(lines))
+    # asv exits with 1 both for losses and for mistakes in its usage.
+    if process.returncode != int(bool(found)):
+        print(f"asv could not compare HEAD with {base}", file=sys.stderr)
+        sys.exit(2)
     return found
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     parser = argparse.ArgumentParser(description="Compare the last commit's costs with older ones.")
     parser.add_argument("--config", type=Path, default=FOLDER / "asv.conf.json", metavar="FILE")
     parser.add_argument("--budget", type=Path, default=FOLDER / "budget.json", metavar="FILE")
     parser.add_argument("--bench", default=COSTS, metavar="REGEX", help="only these benchmarks")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     budget = json.loads(options.budget.read_text(encoding="utf-8"))
-    accepted: dict[str, str] = budget["accepted"]
-    run_asv(options.config, "machine", "--yes")
+    asv = [sys.executable, "-m", "asv", "machine", "--yes", f"--config={options.config}"]
+    subprocess.run(asv, check=True, stdout=subprocess.DEVNULL)
     failed = False
     for base in ("HEAD^", budget["pinned"]):
-        worse = find_worse(options.config, base, "HEAD", [options.bench])
+        worse = find_worse(options.config, base, [options.bench])
         if worse:
-            again = [f"^{re.escape(name)}$" for name in worse]
-            worse = find_worse(options.config, base, "HEAD", again)
+            worse = find_worse(options.config, base, [f"^{re.escape(name)}$" for name in worse])
         for name in worse:
-            reasons = [why for pattern, why in accepted.items() if re.search(pattern, name)]
+            reasons = [why for what, why in budget["accepted"].items() if re.search(what, name)]
             failed |= not reasons
             print(f"{name} is worse than at {base}: {' '.join(reasons) or 'not accepted'}")
     return int(failed)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ComparisonError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main())

@@ -1,25 +1,20 @@
-"""Publish what was measured as a site that needs no network: asv's own, with its scripts beside it.
+"""Put the scripts of the site that `asv publish` made beside it, so that it asks no other host.
 
-    python asv_bench/dashboard.py
+    python asv_bench/dashboard.py [SITE]    by default asv_bench/.asv/html
 
-Runs `asv publish` over asv_bench/results. asv's page asks other hosts for its scripts; here npm
-brings them, as site/package-lock.json pins them, and the page is told to look beside itself. The
-site is in asv_bench/.asv/html.
+npm brings the scripts, as site/package-lock.json pins them.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 
-from asv.config import Config  # type: ignore[import-untyped]
-
 FOLDER = Path(__file__).resolve().parent
-# What asv's page asks for, by the file's name, and where npm puts it.
+# The scripts that asv's page loads, by name, and their places in npm's packages.
 NPM_FILES = {
     "jquery-3.3.1.min.js": "jquery/dist/jquery.min.js",
     "jquery.flot.min.js": "flot/jquery.flot.js",
@@ -35,29 +30,16 @@ NPM_FILES = {
 ELSEWHERE = re.compile(r'"https?://([^"]+\.(?:js|css))"(?: integrity="[^"]*")?')
 
 
-def add_scripts(site: Path) -> None:
-    """Put what the page asks other hosts for beside it, licences included."""
+def beside(address: re.Match[str]) -> str:
+    """Return the place of another host's script in the site."""
+    return f'"node_modules/{NPM_FILES[PurePosixPath(address[1]).name]}"'
+
+
+if __name__ == "__main__":
+    site = Path(sys.argv[1]) if sys.argv[1:] else FOLDER / ".asv" / "html"
     for name in ("package.json", "package-lock.json"):
         shutil.copy(FOLDER / "site" / name, site)
     npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     subprocess.run(npm, cwd=site, check=True)
-
-    def beside(match: re.Match[str]) -> str:
-        return f'"node_modules/{NPM_FILES[PurePosixPath(match[1]).name]}"'
-
     page = site / "index.html"
     page.write_text(ELSEWHERE.sub(beside, page.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Publish the results as a site.")
-    parser.add_argument("--config", type=Path, default=FOLDER / "asv.conf.json", metavar="FILE")
-    config = parser.parse_args(arguments).config.resolve()
-    subprocess.run([sys.executable, "-m", "asv", "publish", "--config", config], check=True)
-    site = config.parent / Config.load(str(config)).html_dir
-    add_scripts(site)
-    print(f"published: {site}")
-
-
-if __name__ == "__main__":
-    main()

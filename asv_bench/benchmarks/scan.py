@@ -1,7 +1,8 @@
 """The scan of 256 MiB of pages on the CPU: its cost, and the speed-up of batches.
 
-A cost is the time of an answer in times of a pure read of the same bytes by numpy, on one thread:
-less is better, and two threads should cost about half of one. The speed-up is for the chart.
+A cost is the time of an answer divided by that of a pure read of the same bytes by numpy on one
+thread. Less is better, and two threads should cost about half of one. The speed-up is for the
+chart.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from .rounds import median_ratio
 
 Pages = npt.NDArray[np.uint8]
 
-# Smaller where it only matters that all runs.
+# A test sets fewer bytes, if it only checks that all benchmarks run.
 TABLE_BYTES = int(os.environ.get("MORPHOGEN_BENCH_BYTES", 1 << 28))
 
 timeout = 300
 
 
 def need_cores(threads: int) -> None:
-    """For setup: there, asv takes a NotImplementedError for n/a."""
+    """Skip a benchmark in setup, where asv takes a NotImplementedError for n/a."""
     if threads > len(os.sched_getaffinity(0)):
         raise NotImplementedError(f"this machine has fewer than {threads} cores")
 
 
 def open_table(page_size: int, threads: int) -> tuple[mg.Engine, Pages]:
-    # Written, or the system would map one page of zeros everywhere.
+    # The pages are written, or the system would map one page of zeros everywhere.
     pages = np.ones((TABLE_BYTES // page_size, page_size), dtype=np.uint8)
     return mg.open_engine(mg.PageMatrix(pages), device="cpu", threads=threads), pages
 
@@ -44,7 +45,7 @@ def cost_of_answer(page_size: int, shape: str, threads: int) -> float:
     engine, pages = open_table(page_size, threads)
     batch = make_batch(len(pages), *map(int, shape.split(" x ")))
     read = pages.reshape(-1).view(np.int64).sum
-    return median_ratio(lambda: engine.answer(batch), read, rounds=15)
+    return median_ratio(lambda: engine.answer(batch), read, rounds=31)
 
 
 class Scan:

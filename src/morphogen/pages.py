@@ -54,10 +54,7 @@ class PageMatrix:
     _tail: npt.NDArray[np.uint8] | None
 
     def __init__(self, array: npt.NDArray[np.uint8], epoch: int = 0) -> None:
-        if not isinstance(array, np.ndarray):
-            raise TypeError(f"array must be a numpy.ndarray, not {type(array).__name__}")
-        if array.dtype != np.uint8:
-            raise TypeError(f"array must have dtype uint8, not {array.dtype}")
+        check_array("array", array)
         if array.ndim != 2:
             raise ValueError(f"array must have 2 dimensions, not {array.ndim}")
         if array.shape[0] < 1 or array.shape[1] < 1:
@@ -218,3 +215,30 @@ def _checked(page_size: SupportsIndex, offset: SupportsIndex) -> tuple[int, int]
     check_range("page_size", size, 1, MAX_PAGE_SIZE)
     check_range("offset", start, 0)
     return size, start
+
+
+def check_array(name: str, array: object, shape: tuple[int, ...] | None = None) -> None:
+    """Refuse something other than an array of bytes.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    array : numpy.ndarray
+        The argument.
+    shape : tuple of int, optional
+        The shape that it must have; by default any.
+
+    Raises
+    ------
+    TypeError
+        If it is not an array of uint8.
+    ValueError
+        If it has another shape.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a numpy.ndarray, not {type(array).__name__}")
+    if array.dtype != np.uint8:
+        raise TypeError(f"{name} must have dtype uint8, not {array.dtype}")
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, not {array.shape}")

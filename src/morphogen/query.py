@@ -13,6 +13,7 @@ import numpy.typing as npt
 import morphogen.dpf as dpf
 from morphogen.checks import as_int
 from morphogen.errors import DomainMismatchError, EpochMismatchError
+from morphogen.pages import check_array
 from morphogen.planner import MAX_KEYS_PER_QUERY, KeyPacker
 
 if TYPE_CHECKING:
@@ -254,13 +255,17 @@ def _queries(rows: list[list[int]], num_pages: SupportsIndex) -> tuple[list[Quer
     return halves
 
 
-def reconstruct(answer0: Answer, answer1: Answer) -> npt.NDArray[np.uint8]:
+def reconstruct(
+    answer0: Answer, answer1: Answer, *, out: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
     """Add both servers' answers up to the pages that were asked for (Reconstruct).
 
     Parameters
     ----------
     answer0, answer1 : Answer
         The answers of party 0 and party 1 to the two halves of the same batch.
+    out : numpy.ndarray, optional
+        The array to write the pages to, of their shape. By default a new one.
 
     Returns
     -------
@@ -274,7 +279,9 @@ def reconstruct(answer0: Answer, answer1: Answer) -> npt.NDArray[np.uint8]:
     DomainMismatchError
         If they differ in num_pages, or the answers in shape.
     TypeError
-        If an argument is no Answer.
+        If an argument is no Answer, or out is not an array of uint8.
+    ValueError
+        If out has another shape or is read-only.
 
     Notes
     -----
@@ -313,4 +320,6 @@ def reconstruct(answer0: Answer, answer1: Answer) -> npt.NDArray[np.uint8]:
         raise DomainMismatchError(
             f"the answers differ in shape: {answer0.pages.shape} and {answer1.pages.shape}"
         )
-    return np.bitwise_xor(answer0.pages, answer1.pages)
+    if out is not None:
+        check_array("out", out, answer0.pages.shape)
+    return np.bitwise_xor(answer0.pages, answer1.pages, out=out)

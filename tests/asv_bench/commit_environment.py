@@ -1,23 +1,20 @@
-"""An environment of asv that needs no network: this interpreter, and a package as checked out."""
+"""An asv environment that needs no network: this interpreter with the package of a commit."""
 
 from __future__ import annotations
 
 import sysconfig
 import venv
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from asv.environment import Environment  # type: ignore[import-untyped]
 
 
 class CommitEnvironment(Environment):  # type: ignore[misc]
-    """Finds the package where asv checks the commit out, all else where this interpreter does."""
+    """Finds the package in asv's checkout of the commit, and all else in this interpreter."""
 
     tool_name = "commit"
-
-    def __init__(self, conf: Any, python: str, requirements: Any, variables: Any) -> None:
-        self._requirements = requirements
-        super().__init__(conf, python, requirements, variables)
+    _requirements: ClassVar[dict[str, str]] = {}  # asv reads it before it sets it
 
     def _setup(self) -> None:
         venv.create(self._path, symlinks=True)

@@ -1,13 +1,14 @@
-"""In place of morphogen: calls take what a commit says, by a clock that they alone move.
+"""A package in place of morphogen, whose calls take the time that a commit sets.
 
-The benchmarks of asv_bench measure it as they would the real package.
+The benchmarks of asv_bench measure it like the real package. Only its calls move the clock.
 """
 
 import time
+from types import SimpleNamespace
 
 from pace import EXPANSION, LOOP, SCAN, TWO_THREADS
 
-TICK = 2e-3  # passes whenever somebody looks: what a pure read and the fixed loop take
+TICK = 2e-3  # passes with each look at the clock: the time of a pure read and of the fixed loop
 
 _now = 0.0
 
@@ -20,32 +21,22 @@ def _take(seconds):
 
 time.perf_counter = lambda: _take(TICK)
 
-
-class dpf:  # noqa: N801, named as the module
-    @staticmethod
-    def gen(index, num_pages):
-        return b"", b""
-
-    @staticmethod
-    def eval_full(key, num_pages):
-        _take(EXPANSION * num_pages)
+dpf = SimpleNamespace(
+    gen=lambda index, num_pages: (b"", b""),
+    eval_full=lambda key, num_pages: _take(EXPANSION * num_pages),
+)
 
 
-class PageMatrix:
-    def __init__(self, array):
-        pass
-
-
-class Engine:
-    def __init__(self, threads):
-        self.seconds = SCAN * (TWO_THREADS if threads == 2 else 1)
-
-    def answer(self, queries, max_micro_batch=None):
-        _take(self.seconds * (LOOP if max_micro_batch == 1 else 1))
+def PageMatrix(array):  # noqa: N802, named as the class
+    return array
 
 
 def open_engine(pages, device, threads):
-    return Engine(threads)
+    def answer(queries, max_micro_batch=None):
+        loop = LOOP if max_micro_batch == 1 else 1.0
+        _take(SCAN * loop * (TWO_THREADS if threads == 2 else 1.0))
+
+    return SimpleNamespace(answer=answer)
 
 
 def make_queries(indices, num_pages):

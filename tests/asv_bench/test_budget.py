@@ -1,4 +1,4 @@
-"""What can be counted is what asv_bench/budget.json says: asv_bench/README.md has the commands."""
+"""The counts are those of asv_bench/budget.json. asv_bench/README.md has the commands."""
 
 from __future__ import annotations
 
@@ -10,39 +10,34 @@ import pytest
 
 import budget
 
-RECORDED = {"answer": {"instructions": 1000, "allocations": 1}, "gen": {"allocations": 0}}
+RECORDED = {"answer": {"instructions": 1000, "allocations": 1}}
 
 
 @pytest.mark.parametrize("group", budget.GROUPS)
 def test_counts_are_those_of_the_budget(group: str) -> None:
-    """In a process of its own, which may load the stand-in driver."""
+    """The counts come from a process of its own, which may load the stand-in driver."""
     command = [sys.executable, str(Path(budget.__file__)), group]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode == 3:
         pytest.skip(result.stderr.strip())
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, f"{result.stderr}\nIf that is meant: budget.py --record"
 
 
 @pytest.mark.parametrize(
-    ("what", "changed", "difference"),
+    ("counted", "here", "elsewhere"),
     [
-        ("answer", {"instructions": 1021, "allocations": 1}, "1,021 instructions, recorded"),
-        ("answer", {"instructions": 979, "allocations": 1}, "979 instructions, recorded"),
-        ("answer", {"instructions": 1000, "allocations": 2}, "2 allocations, recorded are 1"),
-        ("answer", {"instructions": 1000}, "allocations is no more"),
-        ("gen", {"allocations": 1}, "1 allocations, recorded are 0"),
-        ("pack", {"allocations": 0}, "allocations is new"),
+        ({"instructions": 1020, "allocations": 1}, 0, 0),
+        ({"instructions": 1021, "allocations": 1}, 1, 0),
+        ({"instructions": 979, "allocations": 1}, 1, 0),
+        ({"instructions": 2000, "allocations": 2}, 2, 2),
+        ({"instructions": 1000}, 1, 1),
+        ({"instructions": 1000, "allocations": 1, "launches": 0}, 1, 1),
     ],
 )
-def test_losses_and_gains_differ(what: str, changed: dict[str, float], difference: str) -> None:
-    (found,) = budget.differences(RECORDED, {**RECORDED, what: changed}, same_toolchain=True)
-    assert found.startswith(f"{what}: {difference}")
-
-
-def test_instructions_may_vary_a_little_and_more_with_another_compiler() -> None:
-    varied = {**RECORDED, "answer": {"instructions": 1020, "allocations": 1}}
-    assert not list(budget.differences(RECORDED, varied, same_toolchain=True))
-    varied["answer"]["instructions"] = 1300
-    assert not list(budget.differences(RECORDED, varied, same_toolchain=False))
-    varied["answer"]["instructions"] = 2000
-    assert list(budget.differences(RECORDED, varied, same_toolchain=False))
+def test_losses_gains_and_other_names_differ(
+    counted: dict[str, float], here: int, elsewhere: int
+) -> None:
+    """Instructions may vary by 2%, and all counts by more with another compiler."""
+    for same_toolchain, expected in ((True, here), (False, elsewhere)):
+        found = budget.differences(RECORDED, {"answer": counted}, same_toolchain)
+        assert len(list(found)) == expected

@@ -46,7 +46,7 @@ def has_example(value: Any) -> bool:
     return ">>>" in (value.__doc__ or "")
 
 
-def test_what_is_used_most_has_an_example() -> None:
+def test_the_most_used_names_have_an_example() -> None:
     assert set(WITH_EXAMPLES) <= set(names(has_example))
 
 

@@ -22,6 +22,6 @@ def test_links_within_the_repository_lead_to_files(page: str) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-def test_what_is_a_link_within_the_repository() -> None:
+def test_links_within_the_repository_are_found() -> None:
     text = "[a](b.md#c), ![d](e.svg), [f](https://g.example/), [h](#i), [j](../k/)"
     assert LINK.findall(text) == ["b.md", "e.svg", "../k/"]

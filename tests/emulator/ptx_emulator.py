@@ -1,7 +1,7 @@
 """Runs PTX on the CPU: builds the emulator of native/ptx_emulator.h and wraps it.
 
->>> module = Module(text, load(pytestconfig)) >>> module.launch("kernel", grid=4, block=128,
-args=[array, 7])
+>>> module = Module(text, build(directory))
+>>> module.launch("kernel", grid=4, block=128, args=[array, 7])
 
 An array among the arguments is passed as a device pointer, and the kernel writes into it. Arrays
 that only a struct points at are given by address: ``arrays={address: array}``, see `place`.

@@ -268,6 +268,22 @@ def test_reconstruct_adds_up_both_answers() -> None:
     assert not np.shares_memory(pages, shares)
 
 
+def test_reconstruct_into_the_callers_array() -> None:
+    one, other = answer(), answer(np.full((2, 3, 4), 7, dtype=np.uint8))
+    out = np.empty((2, 3, 4), dtype=np.uint8)
+    assert mg.reconstruct(one, other, out=out) is out
+    np.testing.assert_array_equal(out, one.pages ^ 7)
+    wrong: Any
+    for wrong, error in (
+        (out.tolist(), TypeError),
+        (out.astype(np.int8), TypeError),
+        (np.empty((5, 2, 3, 4), dtype=np.uint8), ValueError),
+        (np.empty((2, 3, 5), dtype=np.uint8), ValueError),
+    ):
+        with pytest.raises(error, match=r"^out must "):
+            mg.reconstruct(one, other, out=wrong)
+
+
 def test_reconstruct_of_no_queries() -> None:
     nothing = answer(np.empty((0, 3, 4), dtype=np.uint8), sizes=())
     assert mg.reconstruct(nothing, nothing).shape == (0, 3, 4)

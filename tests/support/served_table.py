@@ -79,13 +79,14 @@ class LiveApp:
         self,
         table: Bytes,
         *,
+        party: int = 0,
         max_wait: float = SECONDS,
         drain_seconds: float = SECONDS,
         **options: Any,
     ) -> None:
         self.engine = HeldEngine(open_engine(mg.PageMatrix(table, EPOCH), threads=1), 2)
         self.batcher = mg.MicroBatcher(self.engine, **options)
-        info = describe_table(self.engine, 0)
+        info = describe_table(self.engine, party)
         app = create_app(self.batcher, info, max_wait=max_wait, drain_seconds=drain_seconds)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"

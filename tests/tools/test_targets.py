@@ -91,6 +91,14 @@ def test_strict_fails_if_a_target_is_missed(monkeypatch: pytest.MonkeyPatch) -> 
     assert run(monkeypatch, "--only", "keys", "--strict") == 1
 
 
+def test_strict_fails_if_a_target_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_driver(options: object) -> None:
+        raise NotMeasuredError("no compiler")
+
+    monkeypatch.setitem(targets.SECTIONS, "host", no_driver)
+    assert run(monkeypatch, "--only", "host", "--strict") == 1
+
+
 def test_wrong_answers_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "naive_answer", lambda pages, query: pages[:3] ^ 1)
     with pytest.raises(SystemExit, match="is not the XOR of the pages"):

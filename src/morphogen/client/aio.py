@@ -280,7 +280,7 @@ class AsyncClient:
                 self._send(link, info, halves[info.party])
                 for link, info in zip(self._links, infos, strict=True)
             )
-            pages[start : start + len(batch)] = reconstruct(*answers)
+            reconstruct(*answers, out=pages[start : start + len(batch)])
         return pages
 
     async def _send(self, link: Link, info: TableInfo, queries: list[Query]) -> Answer:

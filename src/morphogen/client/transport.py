@@ -158,12 +158,13 @@ class Link:
             raise ServerError(f"{self.url}: the answer's content type must be {content_type}")
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise ServerError(f"{self.url}: the answer must not be compressed")
-        answer = bytearray()
+        chunks, size = [], 0
         async for chunk in response.aiter_raw():
-            answer += chunk
-            if len(answer) > limit:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
                 raise ServerError(f"{self.url}: the answer has more than the {limit} bytes allowed")
-        return bytes(answer)
+        return b"".join(chunks)
 
 
 async def _problem_field(response: httpx.Response) -> Any:

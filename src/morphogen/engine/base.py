@@ -14,7 +14,7 @@ import numpy.typing as npt
 from morphogen.checks import OwnerProcess
 from morphogen.engine.strategy import Choices, Strategy
 from morphogen.errors import EngineClosedError
-from morphogen.pages import PageMatrix
+from morphogen.pages import PageMatrix, check_array
 from morphogen.planner import KeyPacker, micro_batch_ranges
 from morphogen.query import Answer, Query
 
@@ -256,12 +256,7 @@ class Engine(ABC):
     def _check_out(
         self, out: npt.NDArray[np.uint8], shape: tuple[int, int, int]
     ) -> npt.NDArray[np.uint8]:
-        if not isinstance(out, np.ndarray):
-            raise TypeError(f"out must be a numpy.ndarray, not {type(out).__name__}")
-        if out.dtype != np.uint8:
-            raise TypeError(f"out must have dtype uint8, not {out.dtype}")
-        if out.shape != shape:
-            raise ValueError(f"out must have shape {shape}, not {out.shape}")
+        check_array("out", out, shape)
         if not out.flags.c_contiguous:
             raise ValueError(f"out must be C-contiguous, not strided by {out.strides}")
         if not out.flags.writeable:

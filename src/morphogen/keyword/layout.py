@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 import morphogen.dpf as dpf
 from morphogen.checks import check_range
-from morphogen.pages import MAX_PAGE_SIZE
+from morphogen.pages import MAX_PAGE_SIZE, check_array
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -150,14 +150,7 @@ class TableLayout:
         Whatever the pages hold, nothing is raised for it and the same comparisons are made: a
         server that spoils a page must not see it in what the client does.
         """
-        if not isinstance(pages, np.ndarray):
-            raise TypeError(f"pages must be a numpy.ndarray, not {type(pages).__name__}")
-        if pages.dtype != np.uint8:
-            raise TypeError(f"pages must have dtype uint8, not {pages.dtype}")
-        if pages.shape != (CANDIDATES, self.page_size):
-            raise ValueError(
-                f"pages must have shape {(CANDIDATES, self.page_size)}, not {pages.shape}"
-            )
+        check_array("pages", pages, (CANDIDATES, self.page_size))
         check = hash_key(key, self.seed, self.num_pages)[1]
         used = pages[:, : self.slots_per_page * self.slot_size]
         slots = np.ascontiguousarray(used).reshape(-1, self.slot_size)

@@ -12,7 +12,6 @@ from time import perf_counter
 from typing import Any
 
 import msgspec
-import numpy as np
 from litestar import Litestar, Request, Response, get, post
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
@@ -196,7 +195,7 @@ class Service:
             epoch_id=self.info.epoch_id,
             num_pages=self.info.num_pages,
             digest=self.info.digest,
-            pages=np.concatenate([answer.pages for answer in answers]),
+            pages=[answer.pages[0] for answer in answers],
         )
         encoded = wire.encode_response(response, kind, single=single)
         phases["encode"].observe(perf_counter() - started)
@@ -252,8 +251,7 @@ def create_app(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import morphogen as mg
+    >>>     >>> import morphogen as mg
     >>> from morphogen.service import create_app, describe_table
     >>> engine = mg.open_engine(mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8)), device="cpu")
     >>> app = create_app(mg.MicroBatcher(engine), describe_table(engine, party=0))

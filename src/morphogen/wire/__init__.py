@@ -193,13 +193,15 @@ def encode_request(
     return _encode(body, content_type)
 
 
-def encode_response(response: BatchResponse, content_type: str, *, single: bool = False) -> bytes:
+def encode_response(
+    response: BatchResponse[Any], content_type: str, *, single: bool = False
+) -> bytes:
     """Write an answer.
 
     Parameters
     ----------
     response : BatchResponse
-        The answer.
+        The answer. Its pages may also be a list with the pages of each query.
     content_type : str
         `JSON` or `MSGPACK`.
     single : bool, optional
