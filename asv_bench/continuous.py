@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-COSTS = r"\.track_cost"
+COSTS = r"^(?!gpu\.).*\.track_cost"
 # A row of asv's table that reports a loss, with the benchmark's name in its last column.
 WORSE = re.compile(r"^\| \+ .*\| (\S.*?) +\|$", re.M)
 

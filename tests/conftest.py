@@ -1,12 +1,14 @@
-"""The tiers of the tests, and fixtures that many tests share.
+"""The rules of a test session, and fixtures that many tests share.
 
 By default pytest skips slow tests and tests whose tool is missing. ``--slow`` runs the slow tests.
 ``--full`` runs them too, and fails if a test is skipped for any reason but missing hardware: an
-instruction set or a GPU.
+instruction set or a GPU. ``--full --remaining`` after a session of the whole suite runs the tests
+that it did not run, for example because their tool was not yet installed.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,14 +31,49 @@ __all__ = [
     "standin_library",
 ]
 
+MOST_WORKERS = 8  # each collects all tests for itself
+PASSED = "morphogen/passed"  # in pytest's cache: the tests that passed
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
     parser.addoption("--full", action="store_true", help="run all tests, and fail where one skips")
+    parser.addoption(
+        "--remaining",
+        action="store_true",
+        help="run only the tests that did not pass in the last session of the whole suite",
+    )
     parser.addoption("--site", type=Path, metavar="FOLDER", help="the site of docs/, built already")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--remaining"):
+        last_passed(config)  # or an error, before a worker process starts
+
+
+# Worker processes
+
+
+def is_whole_suite(config: pytest.Config) -> bool:
+    """Return whether the command line names no file or folder."""
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run the whole suite in a process for each core, and a part of it in this process."""
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS) if is_whole_suite(config) else 0
+
+
+# Tiers
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--remaining"):
+        passed = last_passed(config)
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
+        items[:] = [item for item in items if item.nodeid not in passed]
     # driver_status() loads the CUDA driver, so ask only if a test needs a GPU.
     if any("gpu" in item.keywords for item in items) and not mg.driver_status().usable:
         no_gpu = pytest.mark.skip(reason=f"{NO_GPU}: {mg.driver_status().reason}")
@@ -49,6 +86,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+def last_passed(config: pytest.Config) -> frozenset[str]:
+    """Return the tests that passed in the last session of the whole suite."""
+    cache = getattr(config, "cache", None)
+    if cache is None:
+        raise pytest.UsageError("--remaining: needs pytest's cache")
+    passed = cache.get(PASSED, None)
+    if passed is None:
+        raise pytest.UsageError("--remaining: no session has run the whole suite here")
+    return frozenset(passed)
 
 
 def is_allowed(reason: str) -> bool:
@@ -67,11 +115,17 @@ def skip_reasons(stats: dict[str, list[Any]]) -> Counter[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a session with --full that skipped a test."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or not session.config.getoption("--full"):
+    """Note which tests passed, and fail a session with --full that skipped a test."""
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker process
         return
-    if not all(is_allowed(reason) for reason in skip_reasons(reporter.stats)):
+    cache = getattr(config, "cache", None)
+    part = config.getoption("--remaining") or config.option.collectonly
+    if cache is not None and is_whole_suite(config) and not part:
+        cache.set(PASSED, [report.nodeid for report in reporter.stats.get("passed", [])])
+    allowed = all(is_allowed(reason) for reason in skip_reasons(reporter.stats))
+    if config.getoption("--full") and not allowed:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -83,6 +137,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         fails = config.getoption("--full") and not is_allowed(reason)
         mark = "  (--full allows no skipping)" if fails else ""
         terminalreporter.write_line(f"{count:5} {reason}{mark}")
+
+
+# Fixtures
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -64,10 +65,13 @@ def _digest(*parts: str | bytes) -> str:
 
 
 def _made(target: Path, command: list[str]) -> Path:
-    if not target.exists():
-        # The library appears complete, since other sessions may run at the same time.
-        with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-            output = Path(temporary) / target.name
-            subprocess.run([*command, "-o", str(output)], check=True)
-            output.replace(target)
+    # Other sessions and worker processes may need the same file: one of them makes it.
+    with Path(f"{target}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            # The file appears complete, since a build may be interrupted.
+            with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+                output = Path(temporary) / target.name
+                subprocess.run([*command, "-o", str(output)], check=True)
+                output.replace(target)
     return target

@@ -29,7 +29,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "wheel"
 # A build gets only these variables, and so neither compiler flags nor a toolkit's folders.
-BUILD_VARIABLES = {"CC", "CMAKE_BUILD_PARALLEL_LEVEL", "CXX", "HOME", "LANG", "PATH", "TMPDIR"}
+BUILD_VARIABLES = {
+    *("CC", "CMAKE_BUILD_PARALLEL_LEVEL", "CXX", "HOME", "LANG", "PATH", "TMPDIR"),
+    *("CMAKE_CXX_COMPILER_LAUNCHER", "CCACHE_DIR", "CCACHE_BASEDIR", "CCACHE_NOHASHDIR"),
+}
 
 
 Command = list[str | Path]

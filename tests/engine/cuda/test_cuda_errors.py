@@ -249,15 +249,18 @@ def test_keys_for_other_pages_never_reach_the_device(gpu: StandIn) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"queries": None}, TypeError),
-        ({"queries": [None]}, TypeError),
-        ({"queries": BATCH, "max_micro_batch": 0}, ValueError),
-        ({"queries": BATCH, "max_micro_batch": 1.5}, TypeError),
-        ({"queries": BATCH, "out": np.empty((5, 2, 41), np.uint8)}, ValueError),
-        ({"queries": BATCH, "out": np.empty((5, 2, 40), np.int8)}, TypeError),
-        ({"queries": BATCH, "out": []}, TypeError),
+        pytest.param({"queries": None}, TypeError, id="no list"),
+        pytest.param({"queries": [None]}, TypeError, id="no query"),
+        pytest.param({"queries": BATCH, "max_micro_batch": 0}, ValueError, id="no width"),
+        pytest.param({"queries": BATCH, "max_micro_batch": 1.5}, TypeError, id="half a width"),
+        pytest.param(
+            {"queries": BATCH, "out": np.empty((5, 2, 41), np.uint8)}, ValueError, id="long pages"
+        ),
+        pytest.param(
+            {"queries": BATCH, "out": np.empty((5, 2, 40), np.int8)}, TypeError, id="signed bytes"
+        ),
+        pytest.param({"queries": BATCH, "out": []}, TypeError, id="no array"),
     ],
-    ids=str,
 )
 def test_wrong_arguments_never_reach_the_device(
     gpu: StandIn, arguments: dict[str, Any], error: type[Exception]
