@@ -165,7 +165,7 @@ def missing_extra(module: str, extra: str, user: str = "") -> ModuleNotFoundErro
     extra : str
         "client"; several with commas between.
     user : str, optional
-        What needs the module.
+        The part of the package that needs the module.
 
     Returns
     -------

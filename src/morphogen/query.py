@@ -1,4 +1,4 @@
-"""What a client sends, what it gets back, and how two answers become pages."""
+"""Queries, answers, and the sum of two answers: the pages."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Query(_Checked):
     Parameters
     ----------
     keys : iterable of bytes-like
-        One to three keys, all for the same table. They are checked and copied.
+        One to three keys, all for the same number of pages. They are checked and copied.
 
     Raises
     ------
     InvalidKeyError
         If a key does not have the form of key format v1.
     DomainMismatchError
-        If the keys are for tables of different sizes.
+        If the keys are for different numbers of pages.
     ValueError
         If there are none, or more than three.
     TypeError
@@ -134,9 +134,9 @@ class Answer:
         uint8 of shape (queries, keys per query, page_size), in request order.
         ``np.asarray(answer)`` gives the same array.
     epoch : int
-        Version of the table that answered.
+        Version of the page matrix that answered.
     num_pages : int
-        Pages in that table.
+        Pages in that page matrix.
     micro_batch_sizes : tuple of int
         Queries in each chunk that ran, in order.
     """
@@ -170,7 +170,7 @@ def make_query(indices: Sequence[SupportsIndex], num_pages: SupportsIndex) -> tu
     indices : sequence of int
         The pages to fetch, each 0 <= index < num_pages. They may repeat.
     num_pages : int
-        Pages in the table, 1 to 2**40.
+        Pages in the page matrix, 1 to 2**40.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def make_queries(
     rows : array_like of int, shape (queries, 1..3)
         The pages that each query fetches.
     num_pages : int
-        Pages in the table, 1 to 2**40.
+        Pages in the page matrix, 1 to 2**40.
 
     Returns
     -------
@@ -217,22 +217,22 @@ def make_queries(
     TypeError, ValueError
         If an argument has the wrong type, shape or range.
     """
-    dpf.key_size(num_pages)  # so that an empty batch, too, is refused for an impossible table
+    dpf.key_size(num_pages)  # refuses an impossible number for an empty batch, too
     try:
-        table = np.asarray(rows)
+        array = np.asarray(rows)
     except ValueError:
         raise ValueError(
             "rows must be a table of page indices: a row for each query, all equally long"
         ) from None
-    if table.ndim == 1 and table.size == 0:
+    if array.ndim == 1 and array.size == 0:
         return [], []
-    if table.ndim != 2:
+    if array.ndim != 2:
         raise ValueError(
-            f"rows must have 2 dimensions, a row of indices for each query, not {table.ndim}"
+            f"rows must have 2 dimensions, a row of indices for each query, not {array.ndim}"
         )
-    if table.dtype.kind not in "iu" and table.size:
-        raise TypeError(f"rows must be integers, not {table.dtype}")
-    return _queries([_index_row(row, "a row") for row in table.tolist()], num_pages)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"rows must be integers, not {array.dtype}")
+    return _queries([_index_row(row, "a row") for row in array.tolist()], num_pages)
 
 
 def _index_row(indices: Sequence[SupportsIndex], what: str) -> list[int]:
@@ -275,7 +275,7 @@ def reconstruct(
     Raises
     ------
     EpochMismatchError
-        If the tables that answered have different epochs.
+        If the answers have different epochs.
     DomainMismatchError
         If they differ in num_pages, or the answers in shape.
     TypeError
@@ -293,15 +293,15 @@ def reconstruct(
 
     >>> import numpy as np
     >>> import morphogen as mg
-    >>> table = np.random.default_rng(1).integers(0, 256, (1000, 64), dtype=np.uint8)
+    >>> array = np.random.default_rng(1).integers(0, 256, (1000, 64), dtype=np.uint8)
     >>> query0, query1 = mg.make_query([3, 5, 7], num_pages=1000)
-    >>> with mg.open_engine(mg.PageMatrix(table), device="cpu") as engine:
+    >>> with mg.open_engine(mg.PageMatrix(array), device="cpu") as engine:
     ...     answer0 = engine.answer([query0])
     ...     answer1 = engine.answer([query1])
     >>> pages = mg.reconstruct(answer0, answer1)
     >>> pages.shape
     (1, 3, 64)
-    >>> bool((pages[0] == table[[3, 5, 7]]).all())
+    >>> bool((pages[0] == array[[3, 5, 7]]).all())
     True
     """
     for answer in (answer0, answer1):

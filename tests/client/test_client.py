@@ -1,4 +1,4 @@
-"""What a client reads, from two servers over sockets."""
+"""A client reads pages and values from two servers over sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client does when servers fail, lie about the table, or do not agree: a clear error."""
+"""A client raises a clear error when servers fail, lie about their pages, or do not agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What two servers see of a client: nothing that depends on what it reads."""
+"""The servers see nothing of a client that depends on the pages that it reads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def without_host(headers: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
 
 
 def shapes(servers: Pair) -> list[list[tuple[Any, ...]]]:
-    """What each server saw, in order, but for the bytes of keys and the server's own port."""
+    """The requests to each server in order, without the bytes of keys and the server's own port."""
     return [
         [
             (seen.method, seen.path, len(seen.body), *without_host(seen.headers))

@@ -153,7 +153,7 @@ def test_a_key_of_any_bytes_and_any_length() -> None:
 
 
 def test_values_that_look_like_slots() -> None:
-    """Zeros at the end of a value are its own, and what it holds is never taken for a check."""
+    """Zeros at the end of a value are its own, and its bytes are never taken for a check."""
     values = [bytes(5), b"\0" * 30, b"\xff" * 30, b"x\0", b"\0x"]
     pages, layout = build([(b"%d" % at, value) for at, value in enumerate(values)], page_size=200)
     assert [read(layout, pages, b"%d" % at) for at in range(len(values))] == values
@@ -188,7 +188,7 @@ def test_pages_may_be_strided_and_in_any_order() -> None:
         assert layout.find(key, read_only) == value
 
 
-# What a server answers
+# Answers of servers
 
 
 def test_no_page_makes_find_raise() -> None:

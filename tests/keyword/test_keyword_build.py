@@ -1,4 +1,4 @@
-"""How a keyword table is built: its load, its seeds, what is refused, where entries are placed."""
+"""The building of a keyword table: its load, its seeds, its places, and the input it refuses."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-# What is in it
+# Contents
 
 
 def test_the_file_is_what_the_document_says(path: Path, table: tuple[Bytes, TableLayout]) -> None:
@@ -118,7 +118,7 @@ def test_progress_counts_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert read_header(path).digest == hashlib.sha256(pages.body.tobytes()).digest()
 
 
-# What is refused
+# Refusals
 
 
 def test_every_altered_byte_of_the_header_is_refused(path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_link_stays_a_link(path: Path) -> None:
 def test_a_failure_changes_nothing(
     path: Path, there: bool, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a full disk or a quota would make it fail; whatever was there is there."""
+    """Writing fails as on a full disk; the old file is still there."""
     before = path.read_bytes()
     if not there:
         path.unlink()

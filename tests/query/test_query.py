@@ -1,4 +1,4 @@
-"""Query, Answer, and what the client does: make_query, make_queries, reconstruct."""
+"""Query, Answer, and the steps of a client: make_query, make_queries, reconstruct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server, a process: what it serves, its log, its end, and what it refuses to begin with."""
+"""The server as a process: its answers, its log, its end, and the options that it refuses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from served_table import (
 __all__ = ["file", "http", "servers", "table"]
 
 
-# What is logged
+# Logs
 
 
 def test_the_log_is_structured_and_holds_no_keys(file: Path, http: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""Requests and answers as bytes: what is read is what was written, and nothing else is."""
+"""Requests and answers as bytes: they are read as they were written, and others are refused."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_answers_of_another_shape(kind: str) -> None:
             wire.decode_response(body[:end], kind, INFO, 2)
 
 
-# What a server says of its table
+# The description of the pages
 
 
 def test_the_table_is_read_as_it_was_written() -> None:

@@ -30,7 +30,7 @@ class MicroBatcher:
     Parameters
     ----------
     engine : Engine
-        What answers. It stays the caller's: close it after the batcher.
+        The engine that answers. It stays the caller's: close it after the batcher.
     max_micro_batch : int, optional
         The most queries in a chunk, 1 to ``engine.widest_micro_batch``; by default
         ``engine.max_micro_batch``.
@@ -109,7 +109,7 @@ class MicroBatcher:
         Parameters
         ----------
         query : Query
-            For this table.
+            For the pages of the engine.
         timeout : float, optional
             Seconds that it may wait for its chunk. A chunk once begun is not broken off.
 
@@ -159,7 +159,7 @@ class MicroBatcher:
         Parameters
         ----------
         queries : sequence of Query
-            For this table. Their numbers of keys may differ.
+            For the pages of the engine. Their numbers of keys may differ.
         timeout : float, optional
             As for `submit`.
 
@@ -190,7 +190,7 @@ class MicroBatcher:
         Parameters
         ----------
         query : Query
-            For this table.
+            For the pages of the engine.
         timeout : float, optional
             As for `submit`.
 
@@ -232,7 +232,7 @@ class MicroBatcher:
         futures = self.submit_many(queries, timeout=timeout)
         timer = None
         if timeout is not None:
-            # Who waits for the chunk to be formed hears of it late: a chunk may run for long.
+            # A query expires at once, not when the next chunk is formed: a chunk may run for long.
             timer = asyncio.get_running_loop().call_later(timeout, self._expire, futures)
         try:
             return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
@@ -243,7 +243,7 @@ class MicroBatcher:
                 future.cancel()
 
     def statistics(self) -> BatcherStatistics:
-        """What has been done so far, at one instant.
+        """The counts so far, at one instant.
 
         Returns
         -------
@@ -361,7 +361,7 @@ class MicroBatcher:
                 futures, entries, expired = self._waiting.next_chunk(self._width)
                 self._running = len(futures)
                 if not futures:
-                    self._changed.notify_all()  # all were too late: who closes waits for this
+                    self._changed.notify_all()  # all were too late, and close() may wait for that
             waiting.tell_expired(expired)
             if futures:
                 self._run(futures, entries)

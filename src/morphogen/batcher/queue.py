@@ -96,7 +96,7 @@ class WaitingQueue:
         return len(self._entries)
 
     def check_room(self, count: int) -> None:
-        """Refuse, with OverloadedError, what would not fit."""
+        """Refuse queries that would not fit, with OverloadedError."""
         if len(self._entries) + count > self.limit:
             self.refused += count
             raise OverloadedError(
@@ -172,7 +172,7 @@ def tell_expired(futures: Iterable[Future[Answer]]) -> None:
 
 
 def tell_failed(error: BaseException, futures: Iterable[Future[Answer]]) -> None:
-    """Give each what the engine raised. Their callbacks run here."""
+    """Give each the error that the engine raised. Their callbacks run here."""
     for future in futures:
         future.set_exception(error)
 
@@ -182,7 +182,7 @@ def tell_answered(chunk: Answer, futures: Sequence[Future[Answer]]) -> None:
     size = len(futures)
     for at, future in enumerate(futures):
         try:
-            # A copy each, so that who keeps one answer does not keep the chunk's.
+            # A copy each, so that a caller who keeps one answer does not keep the whole chunk.
             pages = chunk.pages if size == 1 else chunk.pages[at : at + 1].copy()
             answer = Answer(pages, chunk.epoch, chunk.num_pages, chunk.micro_batch_sizes)
         except MemoryError as short:

@@ -1,4 +1,4 @@
-"""What a batcher has done."""
+"""Counts and times of a batcher."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class BatcherStatistics:
-    """What a batcher has done since it was made.
+    """The work of a batcher since it was made.
 
     Attributes
     ----------
     queued, running : int
         Queries that wait now, and those in the chunk that runs now.
     chunk_sizes : dict of int to int
-        How many chunks of each size were run to their end.
+        The number of chunks of each size that ran to their end.
     answered, failed, cancelled, expired, refused : int
         Queries that were answered, met an error of the engine, were cancelled while they waited,
         waited beyond their time-out, and were not taken because the queue was full.
@@ -43,12 +43,12 @@ class BatcherStatistics:
 
 @dataclass(slots=True)
 class ChunkCounts:
-    """What the chunks of a batcher came to. Its owner's lock guards every call.
+    """Counts of a batcher's chunks. Its owner's lock guards every call.
 
     Attributes
     ----------
     sizes : Counter of int
-        How many chunks of each size were run to their end.
+        The number of chunks of each size that ran to their end.
     answered, failed : int
         Queries in these, and in those that met an error.
     seconds : float

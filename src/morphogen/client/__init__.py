@@ -19,7 +19,7 @@ from morphogen.wire import TableInfo
 class Client:
     """A client of two servers. Use it in a ``with`` block, or close it; threads may share it.
 
-    It asks both servers for their table at once, as `AsyncClient.connect` does.
+    It asks both servers at once what pages they have, as `AsyncClient.connect` does.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class Client:
 
     @property
     def info(self) -> TableInfo:
-        """The table, as the first URL's server described it when it was last asked."""
+        """The description of the pages that the first URL's server gave when it was last asked."""
         return self._client.info
 
     def get(self, indices: Iterable[SupportsIndex]) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Which two servers a client talks to: never one under two names, never in the clear."""
+"""The addresses of the two servers: never one server under two names, never in the clear."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SAME_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where one server is.
+    """The address of one server.
 
     Attributes
     ----------

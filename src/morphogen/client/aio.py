@@ -37,14 +37,14 @@ class AsyncClient:
         Seconds for one message to one server: all attempts, the waits between, down to the last
         byte of the answer.
     retries : int, optional
-        How often the same bytes are sent to the same server again after a lost connection, or when
-        it is busy.
+        The number of times that the same bytes are sent to the same server again after a lost
+        connection, or when it is busy.
     backoff : float, optional
         Seconds before the first retry, on average; twice as many before each next.
     ca_file : path-like, optional
         Certificates of the authorities to trust, PEM, instead of the usual ones.
     insecure : bool, optional
-        Allow ``http`` to other machines than this. Whoever sees the network then sees both keys,
+        Allow ``http`` to other machines than this. An observer of the network then sees both keys,
         and with them which page is read.
 
     Raises
@@ -59,8 +59,8 @@ class AsyncClient:
 
     Notes
     -----
-    What the servers see does not depend on which pages or keys are asked for. It does depend on how
-    many, and when: see docs/protocol.md.
+    The requests that the servers see do not depend on which pages or keys are asked for. They do
+    depend on how many, and when: see docs/protocol.md.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class AsyncClient:
 
     @property
     def info(self) -> TableInfo:
-        """The table, as the first URL's server described it when it was last asked.
+        """The description of the pages that the first URL's server gave when it was last asked.
 
         Raises
         ------
@@ -101,19 +101,19 @@ class AsyncClient:
         return self._infos[0]
 
     async def connect(self) -> TableInfo:
-        """Ask both servers for their table, once, and check that they agree.
+        """Ask both servers what pages they have, once, and check that they agree.
 
         Returns
         -------
         TableInfo
-            What the first URL's server says.
+            The answer of the first URL's server.
 
         Raises
         ------
         EpochMismatchError
-            If their epochs differ, and go on to differ.
+            If their epochs differ each time that they are asked.
         TableMismatchError
-            If one epoch names two tables.
+            If the servers have different pages under one epoch.
         ServerError, DeadlineError
             If a server fails, or does not answer in time.
         MorphogenError
@@ -137,8 +137,8 @@ class AsyncClient:
         Raises
         ------
         TypeError, ValueError
-            If an index is no int or out of range. No page was asked for then, unless the table was
-            replaced by a smaller one meanwhile.
+            If an index is no int or out of range. No page was asked for then, unless the pages were
+            replaced by fewer meanwhile.
         EpochMismatchError, TableMismatchError, ServerError, DeadlineError
             As from `AsyncClient.connect`.
         MorphogenError
@@ -150,8 +150,8 @@ class AsyncClient:
         infos, pages = await self._until_agreed(
             lambda infos: self._read(infos, rules.page_rows(wanted, infos[0]))
         )
-        # Again: the table may have been replaced by a smaller one. The reads were made all the
-        # same, so that the servers do not see which index that concerned.
+        # Again: the pages may have been replaced by fewer. The reads were made all the same, so
+        # that the servers do not see which index that concerned.
         rules.check_indices(wanted, infos[0].num_pages)
         return pages.reshape(-1, infos[0].page_size)[: len(wanted)]
 
@@ -191,7 +191,7 @@ class AsyncClient:
         Returns
         -------
         list of (bytes or None)
-            The values in the order of the keys; None where the table has no such key.
+            The values in the order of the keys; None for a key that the table does not have.
 
         Raises
         ------
@@ -264,7 +264,7 @@ class AsyncClient:
         )
 
     async def _agreed(self, stale: Infos | None) -> Infos:
-        """What both servers say of their table; asked anew if it is what turned out stale."""
+        """The descriptions of both servers; asked anew if the known ones turned out stale."""
         async with self._asking:
             if self._infos is None or self._infos is stale:
                 one, other = await _both(self._ask(link) for link in self._links)
@@ -287,7 +287,7 @@ class AsyncClient:
         for start in range(0, len(rows), wire.MAX_QUERIES):
             batch = rows[start : start + wire.MAX_QUERIES]
             halves = make_queries(batch, infos[0].num_pages)
-            # By what each server says it is, whatever the order of the URLs.
+            # By the party of each server: the order of the URLs says nothing.
             answers = await _both(
                 self._send(link, info, halves[info.party])
                 for link, info in zip(self._links, infos, strict=True)

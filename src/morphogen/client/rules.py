@@ -1,6 +1,6 @@
-"""What a client insists on: which table, which answers, when to try again, what it asks for.
+"""The rules of a client: pages and answers that it accepts, retries, and the queries that it makes.
 
-Nothing here sends anything: every rule is a function of what was said so far.
+Nothing here sends anything: every rule is a function of the messages so far.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FIELD = re.compile(r"[a-z_]{1,16}(\[\d{1,4}\])?(\.[a-z_]{1,16}(\[\d{1,4}\])?)?"
 
 
 def check_info(info: TableInfo, url: str) -> TableInfo:
-    """Check that what a server says of its table is possible at all.
+    """Check that the description of a server is possible at all.
 
     Raises
     ------
@@ -64,16 +64,16 @@ def agree(
     addresses: Sequence[ServerAddress],
     known: TableInfo | None,
 ) -> tuple[TableInfo, TableInfo]:
-    """Check that both servers are a pair over one table.
+    """Check that both servers are a pair over the same pages.
 
     Parameters
     ----------
     infos : sequence of TableInfo
-        What each server says, in the order of the URLs.
+        The description of each server, in the order of the URLs.
     addresses : sequence of ServerAddress
         The servers.
     known : TableInfo or None
-        What was agreed before.
+        The description that was agreed before.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def agree(
     EpochMismatchError
         If their epochs differ: one of them may be about to follow.
     TableMismatchError
-        If one epoch names two tables.
+        If the pages differ under one epoch.
     """
     one, other = infos
     if one.party == other.party:
@@ -123,14 +123,14 @@ def _difference(one: TableInfo, other: TableInfo) -> str:
 
 
 def check_answer(response: BatchResponse, info: TableInfo, url: str) -> Answer:
-    """Take an answer for what was asked, or refuse it.
+    """Take an answer, or refuse one from other pages than were asked for.
 
     Raises
     ------
     EpochMismatchError
-        If the table has another epoch by now.
+        If the server has another epoch by now.
     TableMismatchError
-        If it has the same epoch but is another table.
+        If it has the same epoch but other pages.
     """
     if response.epoch_id != info.epoch_id:
         raise EpochMismatchError(f"{url} answered from another epoch than {info.epoch_id}")
@@ -157,7 +157,7 @@ def decode_answer(body: bytes, info: TableInfo, queries: int, url: str) -> Answe
     try:
         response = wire.decode_response(body, wire.MSGPACK, info, queries)
     except WireError as error:
-        # Not the text: it may quote what the server sent, and that may be anything.
+        # Not the text: it may quote the server, which may send anything.
         raise ServerError(f"{url}: malformed answer{_where(error.field)}") from None
     return check_answer(response, info, url)
 
@@ -189,7 +189,7 @@ def check_indices(indices: Iterable[int], num_pages: int) -> None:
 
 
 def page_rows(indices: Sequence[int], info: TableInfo) -> list[list[int]]:
-    """Queries for pages, the last filled up with page 0, as is what the table does not have."""
+    """Queries for pages. Page 0 fills up the last, and stands for pages that there are not."""
     width = info.keys_per_query
     there = [index if index < info.num_pages else 0 for index in indices]
     there += [0] * (-len(there) % width)
@@ -214,7 +214,7 @@ def lookup_keys(keys: Iterable[bytes]) -> list[bytes]:
 
 
 def table_layout(info: TableInfo) -> TableLayout:
-    """Where the servers' table keeps its keys.
+    """The layout of the servers' keyword table.
 
     Raises
     ------
@@ -279,7 +279,7 @@ class RetryPolicy:
     Attributes
     ----------
     retries : int
-        How often after the first time.
+        The number of attempts after the first.
     backoff : float
         Seconds to wait before the first retry, on average; twice as many before each next.
     """

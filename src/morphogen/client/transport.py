@@ -1,4 +1,4 @@
-"""How a client's bytes reach one server: one deadline, bounded retries, bounded answers.
+"""The exchange of messages with one server: one deadline, bounded retries, bounded answers.
 
 The transport of httpx is used below its client, which would follow redirects, keep cookies and
 take proxies from the environment: each of them could carry keys to where they must not go.
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def tls_context(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext:
-    """What makes a server's certificate one to trust.
+    """The rules by which a server's certificate is trusted.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Link:
         self._closed = False
 
     async def close(self) -> None:
-        """Close the connections. What is under way fails, and is not tried again."""
+        """Close the connections. Messages under way fail, and are not tried again."""
         self._closed = True
         await self._transport.aclose()
 
@@ -83,7 +83,7 @@ class Link:
         path : str
             After the server's base URL.
         body : bytes or None
-            What to POST; None to GET.
+            The body to POST; None to GET.
         content_type : str
             Of the body and of the answer.
         limit : int
@@ -99,7 +99,7 @@ class Link:
         DeadlineError
             If the time ran out.
         EpochMismatchError
-            If the server says that its table has another epoch (409).
+            If the server says that its pages have another epoch (409).
         ServerError
             If the server cannot be reached or its answer is no answer.
         """
@@ -128,7 +128,7 @@ class Link:
     async def _attempt(
         self, request: httpx.Request, attempt: int, content_type: str, limit: int
     ) -> tuple[float | None, Exception | None, bytes]:
-        """Seconds to wait before another attempt, or None; what was wrong; the answer."""
+        """Seconds to wait before another attempt, or None; the fault; the answer."""
         if self._closed:  # the transport of httpx would open a connection again
             raise MorphogenError("this client is closed")
         try:
@@ -182,7 +182,7 @@ async def _problem_field(response: httpx.Response) -> Any:
 
 
 def _tls_fault(error: BaseException | None) -> str:
-    """What is wrong with a server's TLS, if that is why it cannot be reached."""
+    """The fault of a server's TLS, if that is why it cannot be reached."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return "its certificate is not to be trusted"

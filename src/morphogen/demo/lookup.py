@@ -1,4 +1,4 @@
-"""The demo's second half: two real servers, a keyword table from a CSV file, private lookups."""
+"""The second half of the demo: a keyword table of a CSV file, two servers, private lookups."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class BuiltTable:
     pages : numpy.ndarray
         uint8 of shape (num_pages, page_size).
     layout : TableLayout
-        Where the keys are.
+        The places of the keys.
     tries : int
         Seeds that it took, 1 or more.
     """
@@ -71,7 +71,7 @@ def build(
     page_size : int, optional
         Bytes a page. The largest value and 20 bytes more must fit it.
     load : float, optional
-        Entries for each slot, above 0 and at most 1: what is not used is wasted, and the fuller
+        Entries for each slot, above 0 and at most 1: empty slots are wasted space, and the fuller
         a table, the harder it is to build. By default 0.9, or 0.85 where a page has room for one
         entry only.
     seed : bytes, optional
@@ -86,7 +86,7 @@ def build(
     pages : numpy.ndarray
         uint8 of shape (num_pages, page_size).
     layout : TableLayout
-        Where the keys are: what a client needs to look one up.
+        The places of the keys: a client needs it to look one up.
 
     Raises
     ------

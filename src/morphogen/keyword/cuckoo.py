@@ -2,7 +2,7 @@
 
 The search is local search allocation (Khosla, "Balls into Bins Made Faster", ESA 2013). Each slot
 has a label, a lower bound of how many entries must move before it can be free. An entry takes the
-slot of the smallest label among all of its candidates, whoever was there looks for another, and no
+slot of the smallest label among all of its candidates, the entry that was there looks for another, and no
 choice is random. It takes linear time, and nearly always finds a place where there is one.
 """
 
@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 _STEP = 1 << 14  # entries between two calls of progress
-# Where a table can be built, labels stay below a small multiple of its logarithm; where it cannot,
-# they grow without end. One byte holds this.
+# The labels of a table that can be built stay below a small multiple of its logarithm; those of one
+# that cannot grow without end. One byte holds this.
 _HOPELESS = 200
-# What an entry takes on average grows as a table fills. These are far above what a table with
-# one slot a page takes at a load of 0.91.
+# The moves of an entry grow as a table fills. These limits are far above the moves of a table with
+# one slot a page at a load of 0.91.
 _MOVES_EACH = 30
 _MOVES_MORE = 10_000
 

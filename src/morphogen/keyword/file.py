@@ -29,12 +29,12 @@ _BLOCK = 1 << 22  # bytes hashed and written between two calls of progress
 
 @dataclass(frozen=True, slots=True)
 class TableHeader:
-    """What a table file says about itself.
+    """The header of a table file.
 
     Parameters
     ----------
     layout : TableLayout
-        Where the keys are.
+        The places of the keys.
     digest : bytes
         SHA-256 of all pages, 32 bytes.
     """
@@ -53,7 +53,7 @@ def write_table(
     """Write a table's file, whole or not at all.
 
     The file is written beside its place under another name and takes its place only when all of it
-    is on the disk: whoever opens ``path`` finds what was there before or the new table. It has
+    is on the disk: a reader of ``path`` finds the old file or the new table. It has
     the permissions of any new file.
 
     Parameters
@@ -70,12 +70,12 @@ def write_table(
     Returns
     -------
     TableHeader
-        What the file says about itself.
+        The header that was written.
 
     Raises
     ------
     OSError
-        If the file cannot be written. What was there before is still there.
+        If the file cannot be written. The file that was there before is still there.
     TypeError
         If array is not an array of uint8.
     ValueError
@@ -139,7 +139,7 @@ def open_table(
     pages : PageMatrix
         Over the mapped file, without its header.
     layout : TableLayout
-        Where the keys are.
+        The places of the keys.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def open_table(
     with _open_file(path) as file:
         header = _read(file, path)
         layout = header.layout
-        # This very file, whatever has taken its place since.
+        # This very file, although another may have taken its place since.
         pages = PageMatrix._map(file, layout.page_size, epoch, HEADER_BYTES)
     if verify and _digest(pages, progress) != header.digest:
         raise _altered(path, "its pages do not have the SHA-256 of its header")
@@ -161,7 +161,7 @@ def open_table(
 
 
 def read_header(path: str | os.PathLike[str]) -> TableHeader:
-    """What a table's file says about itself, without reading its pages.
+    """Read the header of a table file, without its pages.
 
     Parameters
     ----------
@@ -190,12 +190,12 @@ def is_table(path: str | os.PathLike[str]) -> bool:
     Parameters
     ----------
     path : path-like
-        What may be a table.
+        A file that may be a keyword table.
 
     Returns
     -------
     bool
-        False for what is not a file, such as a folder or a pipe.
+        False for a folder, a pipe and the like.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Where a keyword table keeps its keys, and how one is looked up.
+"""The layout of a keyword table, and the lookup of a key.
 
 Section 12 of docs/protocol.md defines every byte. A page is a bucket of equal slots, a key lies in
-one of three pages, and whoever reads all three knows whether the table has it.
+one of three pages, and a client that reads all three knows whether the table has it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HEX = "0123456789abcdef"
 
 @dataclass(frozen=True, slots=True)
 class TableLayout:
-    """Where a keyword table keeps its keys: all that a client needs to look one up.
+    """The layout of a keyword table: all that a client needs to look a key up.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class TableLayout:
         for field in fields(self):
             expected = bytes if field.name == "seed" else int
             value = getattr(self, field.name)
-            # True is an int that nobody means as one.
+            # True is an int, but no number here.
             if not isinstance(value, expected) or isinstance(value, bool):
                 raise TypeError(
                     f"{field.name} must be {expected.__name__}, not {type(value).__name__}"
@@ -147,8 +147,8 @@ class TableLayout:
 
         Notes
         -----
-        Whatever the pages hold, nothing is raised for it and the same comparisons are made: a
-        server that spoils a page must not see it in what the client does.
+        The contents of the pages raise no error and do not change which comparisons are made: a
+        server that spoils a page must not see it in the client's behaviour.
         """
         check_array("pages", pages, (CANDIDATES, self.page_size))
         check = hash_key(key, self.seed, self.num_pages)[1]
@@ -156,7 +156,7 @@ class TableLayout:
         slots = np.ascontiguousarray(used).reshape(-1, self.slot_size)
         same = (slots[:, :CHECK_BYTES] == np.frombuffer(check, dtype=np.uint8)).all(axis=1)
         stored = np.ascontiguousarray(slots[:, CHECK_BYTES:HEAD_BYTES]).view("<u4")[:, 0]
-        # Nothing empty and nothing longer than a value may be is an entry.
+        # An empty slot is no entry, nor is one whose length is above that of a value.
         matches = np.flatnonzero(same & (stored >= 1) & (stored <= self.value_size + 1))
         if not matches.size:
             return None
@@ -170,7 +170,7 @@ class TableLayout:
         Returns
         -------
         dict
-            What `from_dict` takes.
+            The fields that `from_dict` takes.
         """
         values: dict[str, Any] = {"version": VERSION}
         values |= {field.name: getattr(self, field.name) for field in fields(self)}

@@ -69,7 +69,7 @@ def digest_pages(pages: PageMatrix, progress: Progress | None = None) -> str:
     Parameters
     ----------
     pages : PageMatrix
-        The table.
+        The page matrix.
     progress : callable, optional
         Called with the bytes done and those in all.
 
@@ -97,18 +97,18 @@ def describe_table(
     digest: str | None = None,
     layout: dict[str, Any] | None = None,
 ) -> wire.TableInfo:
-    """What ``GET /epoch`` says of an engine's table.
+    """Describe an engine's pages for ``GET /epoch``.
 
     Parameters
     ----------
     engine : Engine
-        What answers.
+        The engine that answers.
     party : int
-        0 or 1: whose keys are answered.
+        0 or 1: the keys of this party are answered.
     keys_per_query : int, optional
         1 to 3.
     digest : str, optional
-        `digest_pages` of the table; by default it is computed.
+        `digest_pages` of the pages; by default it is computed.
     layout : dict, optional
         Of a keyword table.
 
@@ -141,7 +141,7 @@ def describe_table(
 
 
 class Service:
-    """One party's service: what the handlers share.
+    """One party's service, which the handlers share.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ class Service:
         request : litestar.Request
             Of a batch, or of one query.
         single : bool
-            Which of the two.
+            Whether the body is for one query.
 
         Returns
         -------
@@ -178,7 +178,7 @@ class Service:
         Raises
         ------
         MorphogenError
-            What is wrong with the request, or went wrong: each has its status.
+            If the request is wrong, or its answer fails: each error has its status.
         """
         kind = wire.media_type(request.headers.get("content-type", ""))
         body = await request.body()
@@ -202,7 +202,7 @@ class Service:
         return Response(encoded, media_type=kind, status_code=200)
 
     def epoch(self) -> Response[bytes]:
-        """What the table is.
+        """Describe the pages.
 
         Returns
         -------
@@ -217,7 +217,7 @@ class Service:
         Returns
         -------
         tuple of (dict, int)
-            What to answer, and its status: 200 or 503.
+            The answer, and its status: 200 or 503.
         """
         ready = not self.batcher.closed and not self.batcher.engine.closed
         return {"live": True, "ready": ready}, 200 if ready else 503
@@ -317,7 +317,7 @@ def create_app(
 
 
 def _problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The problem document (RFC 9457) of an error. Says nothing that the client did not know."""
+    """The problem document (RFC 9457) of an error. It tells the client nothing new."""
     field = ""
     headers = {}
     detail = str(error)
@@ -345,7 +345,7 @@ def _problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         case _:
             status, detail = 500, "the server failed"
     if status >= 500 and not isinstance(error, HTTPException):
-        # The kind only: a message may quote what was sent.
+        # The kind only: a message may quote the request.
         LOGGER.error("error", extra={"fields": {"error": type(error).__name__, "status": status}})
     problem = {
         "type": "about:blank",

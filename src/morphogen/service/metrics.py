@@ -1,4 +1,4 @@
-"""What ``GET /metrics`` shows, in Prometheus' text format. One registry for each service."""
+"""The metrics of a service in Prometheus' text format. Each service has its own registry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from morphogen.wire import TableInfo
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PHASES = ("decode", "answer", "encode")
-# Seconds: a pass over a table in the caches takes 50 us, over one of 100 GB several seconds.
+# Seconds: a pass over pages in the caches takes 50 us, over one of 100 GB several seconds.
 _BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 
 
@@ -32,7 +32,7 @@ class Metrics:
     batcher : MicroBatcher
         Asked for its statistics at each scrape.
     info : TableInfo
-        Of the table that it answers from.
+        The description of its pages.
     """
 
     def __init__(self, batcher: MicroBatcher, info: TableInfo) -> None:

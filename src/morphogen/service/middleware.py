@@ -1,6 +1,7 @@
-"""What surrounds the application: a log line and a count for each request, and an end to its body.
+"""The middleware: a log line and a count for each request, and an end to its body.
 
-Of what a request holds, nothing is logged: its path if it is one of ours, its status, sizes, times.
+The log has a request's path if it is one of ours, its status, sizes and times, and nothing of its
+body.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from prometheus_client import Counter
 LOGGER = logging.getLogger("morphogen.service")
 GONE = 499  # for the log and the metrics: the client went away before there was an answer
 
-# How long a client whose request is refused before its end may go on sending.
+# A client whose request is refused before its end may go on sending for so long.
 DRAIN_SECONDS = 2.0
 _QUERIES = "morphogen_queries"
 
@@ -46,9 +47,9 @@ def outermost(
     paths : set of str
         The application's own. Any other may hold anything, and would be a metric of its own.
     drain_bytes : int
-        How much of a body that is refused before its end is read and thrown away.
+        The most bytes that are read of a body that is refused before its end.
     drain_seconds : float
-        How long it is.
+        The longest time that they are read.
 
     Returns
     -------
@@ -109,7 +110,7 @@ class _Body:
         self.unread = (
             b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
         )
-        # Who waits to be told to go on has sent none of it, and is not told.
+        # A client that sent Expect: 100-continue is not invited to send its body.
         self._waits = headers.get(b"expect", b"").lower() == b"100-continue"
         self.gone = False
         self._receive = receive
@@ -124,7 +125,7 @@ class _Body:
         return message
 
     async def drain(self, limit: int, seconds: float) -> bool:
-        """Read on for a while: who hangs up on a client that sends takes the answer from it.
+        """Read on for a while: a client that still sends when it is cut off gets no answer.
 
         Returns whether that was all of it.
         """

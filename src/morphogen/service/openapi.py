@@ -1,4 +1,4 @@
-"""The OpenAPI description of all paths: their bodies are read and written by other modules."""
+"""The OpenAPI description of all paths. `morphogen.wire` reads and writes their bodies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NUMBER = Schema(type=OpenAPIType.INTEGER, minimum=0, maximum=2**63 - 1)
 
 
 def batch_operation(info: TableInfo) -> type[Operation]:
-    """The operation of `wire.QUERY_PATH` for a table."""
+    """The operation of `wire.QUERY_PATH`."""
     keys, pages = _hex_list(info, key=True), _hex_list(info, key=False)
     queries = Schema(
         type=OpenAPIType.ARRAY,
@@ -45,7 +45,7 @@ def batch_operation(info: TableInfo) -> type[Operation]:
 
 
 def single_operation(info: TableInfo) -> type[Operation]:
-    """The operation of `wire.SINGLE_PATH` for a table."""
+    """The operation of `wire.SINGLE_PATH`."""
     return _operation({"keys": _hex_list(info, key=True)}, {"pages": _hex_list(info, key=False)})
 
 

@@ -53,7 +53,7 @@ class ServerProcess:
             stderr=subprocess.PIPE,
             text=True,
         )
-        # Its log is read to the end: a pipe that nobody empties would stop it.
+        # Its log is read to the end: a full pipe would stop it.
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
         self._ready.wait()
@@ -78,7 +78,7 @@ class ServerProcess:
         self._ready.set()
 
     def stop(self) -> int:
-        """Ask it to stop, which answers what it has taken.
+        """Ask it to stop. It answers the queries that it has accepted.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class ServerProcess:
         return code
 
     def chunk_sizes(self) -> dict[int, int]:
-        """How many chunks of each size its engine has run, from its metrics.
+        """Count the chunks that its engine has run, by their size, from its metrics.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Running the service: socket, TLS, structured logs, an orderly end."""
+"""Run the service: socket, TLS, structured logs, an orderly end."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from morphogen.service.app import (
 
 BACKLOG = 2048
 MAX_CONNECTIONS = 2048  # each may hold a request and an answer in memory
-GRACE_SECONDS = 30  # what a client that reads slowly may take once the server stops
+GRACE_SECONDS = 30  # for clients that read slowly, once the server stops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """How to serve a table.
+    """The options of a server.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     Parameters
     ----------
     config : ServerConfig
-        What to serve, and where.
+        The options.
     progress : callable, optional
         Called while the pages are read for their digest, with the bytes done and those in all.
 
@@ -126,7 +126,7 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     OSError
         If a file cannot be read, or the address not be bound.
     TableFileError, ValueError
-        If the file is no table, or an option does not fit it.
+        If the file is a spoiled keyword table, or an option does not fit it.
     DeviceError
         If the device cannot be used.
     """
@@ -146,7 +146,7 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     else:
         promised = None
         pages = PageMatrix.open(config.path, config.page_size, config.epoch)
-    digest = digest_pages(pages, progress)  # verifies the table in the same pass
+    digest = digest_pages(pages, progress)  # verifies a keyword table in the same pass
     if promised is not None and digest != promised:
         raise TableFileError(f"{config.path} was altered: its pages do not have their SHA-256")
     with (
@@ -233,7 +233,7 @@ def log(event: str, **fields: Any) -> None:
     event : str
         Its name.
     **fields
-        What else there is to say of it, as JSON can.
+        More fields of the event, as JSON can write them.
     """
     LOGGER.info(event, extra={"fields": fields})
 
@@ -252,7 +252,7 @@ class _JsonFormatter(logging.Formatter):
         else:
             line |= {"event": "library", "logger": record.name, "message": record.getMessage()}
         if record.exc_info and record.exc_info[0] is not None:
-            # Where, not what: a message may quote what a client sent.
+            # Not the message, which may quote a client.
             line["error"] = record.exc_info[0].__name__
         return json.dumps(line)
 

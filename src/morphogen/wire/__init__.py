@@ -1,4 +1,4 @@
-"""What travels between a client and a server: requests and answers, as JSON and as MessagePack.
+"""The bytes of requests and answers, in JSON and in MessagePack.
 
 docs/protocol.md, section 11, defines every body. Errors name fields and sizes, never the
 bytes of a key or of a page.
@@ -30,9 +30,9 @@ JSON = "application/json"  #: Content type of JSON bodies.
 MSGPACK = "application/msgpack"  #: Content type of MessagePack bodies.
 FORMAT_VERSION = 1  #: Of the keys and of these messages.
 MAX_QUERIES = 32  #: The most queries in one request.
-QUERY_PATH = "/query/page/gpu/batch"  #: Where a batch is asked for.
-SINGLE_PATH = "/query/page/gpu"  #: Where one query is asked for.
-EPOCH_PATH = "/epoch"  #: Where a server says what its table is.
+QUERY_PATH = "/query/page/gpu/batch"  #: The path for a batch.
+SINGLE_PATH = "/query/page/gpu"  #: The path for one query.
+EPOCH_PATH = "/epoch"  #: The path for the description of the pages.
 
 # Beside keys in a body: names, brackets, and the white space of somebody who indents his JSON.
 _BYTES_A_BODY, _BYTES_A_QUERY, _BYTES_A_KEY = 4096, 128, 64
@@ -44,7 +44,7 @@ class WireTooManyError(WireError):
 
 
 class WireConflictError(WireError):
-    """A well-formed request is for the other party, another table, or another version of it."""
+    """A well-formed request is for the other party, for other pages or for another epoch."""
 
 
 _REQUESTS = {
@@ -89,12 +89,12 @@ def media_type(content_type: str) -> str:
 def decode_request(
     body: bytes, content_type: str, info: TableInfo, *, single: bool = False
 ) -> BatchRequest:
-    """Read a request, and check all of it against the table.
+    """Read a request, and check all of it against the description of the pages.
 
     Parameters
     ----------
     body : bytes
-        What was sent.
+        The body that was received.
     content_type : str
         `JSON` or `MSGPACK`.
     info : TableInfo
@@ -105,7 +105,7 @@ def decode_request(
     Returns
     -------
     BatchRequest
-        Well-formed, and for this table.
+        Well-formed, and for these pages.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def decode_request(
         If it has more than `MAX_QUERIES` queries.
     WireConflictError
         If a key is of the other party or for another number of pages, or epoch_id or num_pages are
-        not the table's.
+        not this server's.
     WireError
         If anything else is wrong. Every error names the field.
     """
@@ -148,7 +148,7 @@ def _read_query(keys: list[Any], field: str, info: TableInfo) -> Query:
         try:
             key, party, n = dpf.parse_key(_read_bytes(item, where))
         except InvalidKeyError as error:
-            # Without what the key has instead: bytes amid a key are not for logs.
+            # Without the given bytes: bytes of a key are not for logs.
             raise WireError(str(error).partition(", this one")[0], where) from None
         if n != log_pages:
             raise WireConflictError(
@@ -177,7 +177,7 @@ def encode_request(
     queries : list of Query
         One party's.
     epoch_id, num_pages : int, optional
-        The table that they are for, which the server compares.
+        The epoch and the number of pages that they are for. The server compares them.
     content_type : str, optional
         `JSON` or, by default, `MSGPACK`.
 
@@ -231,13 +231,13 @@ def decode_response(
     Parameters
     ----------
     body : bytes
-        What was answered.
+        The body that was received.
     content_type : str
         `JSON` or `MSGPACK`.
     info : TableInfo
         Of the server that answered. Epoch, num_pages and digest are left to the caller to compare.
     expected_queries : int
-        How many the request had.
+        The number of queries in the request.
 
     Returns
     -------
@@ -247,7 +247,7 @@ def decode_response(
     Raises
     ------
     WireError
-        If it does not have the form of an answer to that many queries of this table.
+        If it does not have the form of an answer to that many queries of these pages.
     """
     raw = _decode(body, content_type, _RESPONSES)
     if len(raw.pages) != expected_queries:
@@ -269,7 +269,7 @@ def decode_response(
 
 
 def decode_info(body: bytes) -> TableInfo:
-    """Read what ``GET /epoch`` answers.
+    """Read the answer of ``GET /epoch``.
 
     Parameters
     ----------
@@ -293,12 +293,12 @@ def decode_info(body: bytes) -> TableInfo:
 
 
 def max_body_bytes(info: TableInfo) -> int:
-    """The most bytes that a request for a table can need, in either encoding.
+    """The most bytes that a request can need, in either encoding.
 
     Parameters
     ----------
     info : TableInfo
-        Of the table.
+        The description of the pages.
 
     Returns
     -------
@@ -323,7 +323,7 @@ def _as_wire_error(error: Exception) -> WireError:
     assert match is not None
     text, field = match["text"], match["field"] or ""
     if "unknown field" in text:
-        text = "there is a field that is not known"  # its name is whatever the sender wrote
+        text = "there is a field that is not known"  # the sender chose its name
     if not text.startswith(("JSON", "MessagePack")):
         text = text[:1].lower() + text[1:]
     return WireError(text, field)

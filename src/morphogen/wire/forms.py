@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from morphogen.query import Query
 
-# Bounded, since a refusal says the number: whatever a client sends could come back in it.
+# Bounded, since a refusal says the number: a longer one could repeat secrets of the client.
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Item = TypeVar("Item", str, bytes, memoryview)  # a key or a page
 
@@ -28,20 +28,21 @@ else:
 
 
 class TableInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``GET /epoch`` says of a server and its table.
+    """The answer of ``GET /epoch``: the description of a server and its pages.
 
     Attributes
     ----------
     party : int
-        0 or 1: whose keys it answers.
+        0 or 1: it answers the keys of this party.
     epoch_id, num_pages, page_size, keys_per_query : int
-        The table's version, its pages, the bytes of a page, and the keys that a query must have.
+        The version of the pages, their number, the bytes of each, and the keys that a query must
+        have.
     format_version : int
         Of the keys and of these messages, 1.
     digest : str
         SHA-256 of all pages one after the other, in hexadecimal.
     device : str
-        What answers: "cpu", "cuda:0".
+        The device that answers: "cpu", "cuda:0".
     table : dict or None
         The layout of a keyword table, its seed included (`TableLayout.as_dict`).
     """
@@ -80,9 +81,9 @@ class BatchResponse(
     Attributes
     ----------
     epoch_id, num_pages : int
-        Of the table that answered.
+        Of the pages that answered.
     digest : str
-        Of its pages, as in `TableInfo`.
+        SHA-256 of all pages, as in `TableInfo`.
     pages : numpy.ndarray
         uint8 of shape (queries, keys per query, page_size).
     """
