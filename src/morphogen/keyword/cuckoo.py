@@ -2,8 +2,9 @@
 
 The search is local search allocation (Khosla, "Balls into Bins Made Faster", ESA 2013). Each slot
 has a label, a lower bound of how many entries must move before it can be free. An entry takes the
-slot of the smallest label among all of its candidates, the entry that was there looks for another, and no
-choice is random. It takes linear time, and nearly always finds a place where there is one.
+slot of the smallest label among all of its candidates, and the entry that was there looks for
+another. No choice is random. The search takes linear time, and nearly always finds places if there
+are some.
 """
 
 from __future__ import annotations
