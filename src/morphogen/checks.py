@@ -1,4 +1,4 @@
-"""Checks that many modules make, with the words of their errors: numbers, processes, extras."""
+"""Checks that many modules make, and the words of their errors: numbers, processes, hosts, extras."""
 
 from __future__ import annotations
 
@@ -153,6 +153,27 @@ class OwnerProcess:
                 f"this {self._owned} belongs to process {self._pid}, not to its fork {current}: "
                 f"{self._advice}"
             )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, so that nobody else sees the traffic.
+
+    Parameters
+    ----------
+    host : str
+        A name or an address.
+
+    Returns
+    -------
+    bool
+        False for a name other than localhost.
+    """
+    import ipaddress  # here, since most users of this module have no hosts
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def missing_extra(module: str, extra: str, user: str = "") -> ModuleNotFoundError:

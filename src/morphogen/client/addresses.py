@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from morphogen.checks import is_loopback
+
 PARTIES = 2
 _PORTS = {"http": 80, "https": 443}
 _SAME_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -68,7 +70,7 @@ class ServerAddress:
         host = _normal_host(parts.hostname or "")
         if port is None:
             port = _PORTS[scheme]
-        if scheme == "http" and not insecure and not _is_loopback(host):
+        if scheme == "http" and not insecure and not is_loopback(host):
             raise ValueError(
                 f"http:// to {host} would show both keys to whoever sees the network: use https://"
                 " (insecure=True, or --insecure, sends them all the same)"
@@ -97,13 +99,6 @@ def _normal_host(host: str) -> str:
         return host
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def two_servers(urls: Sequence[str], *, insecure: bool) -> tuple[ServerAddress, ServerAddress]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 import signal
@@ -18,7 +17,7 @@ import uvicorn
 
 import morphogen.wire as wire
 from morphogen.batcher import MAX_QUEUED, MicroBatcher
-from morphogen.checks import check_range, check_seconds
+from morphogen.checks import check_range, check_seconds, is_loopback
 from morphogen.engine import open_engine
 from morphogen.errors import TableFileError
 from morphogen.keyword.file import is_table, open_table, read_header
@@ -95,20 +94,11 @@ class ServerConfig:
         check_range("epoch", self.epoch, 0, 2**63 - 1)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("a certificate and its key go together: one of them is missing")
-        if self.tls_cert is None and not self.insecure and not _is_loopback(self.host):
+        if self.tls_cert is None and not self.insecure and not is_loopback(self.host):
             raise ValueError(
                 f"{self.host} is not loopback: whoever sees the traffic of both servers sees every "
                 "page that is read. Give a certificate, or say --insecure"
             )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def serve(config: ServerConfig, progress: Progress | None = None) -> None:
