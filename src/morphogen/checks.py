@@ -1,4 +1,4 @@
-"""Checks that many modules make, and the words of their errors: numbers, processes, hosts, extras."""
+"""Checks that many modules share, with the words of their errors: numbers, processes, extras."""
 
 from __future__ import annotations
 
