@@ -70,6 +70,7 @@ class MicroBatcher:
         if not isinstance(engine, Engine):
             raise TypeError(f"engine must be an Engine, not {type(engine).__name__}")
         self._engine = engine
+        self._num_pages = engine.pages.num_pages
         self._width = engine.check_width(max_micro_batch)
         self._waiting = waiting.WaitingQueue(max_queued)
         self._changed = threading.Condition(threading.Lock())
@@ -312,7 +313,7 @@ class MicroBatcher:
         if self._closed:
             raise BatcherClosedError("this batcher is closed")
         for query in queries:
-            check_query(query, self._engine.pages.num_pages)
+            check_query(query, self._num_pages)
 
     def _enqueue(self, futures: list[Future[Answer]], entries: list[waiting.Entry]) -> None:
         """Queue all or none. Holds the lock."""

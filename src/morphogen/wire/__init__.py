@@ -7,7 +7,6 @@ bytes of a key or of a page.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -186,8 +185,10 @@ def encode_request(
     bytes
         The body.
     """
-    write = _writer(content_type)
-    body: dict[str, Any] = {"queries": [{"keys": [*map(write, query.keys)]} for query in queries]}
+    lists: list[Any] = [query.keys for query in queries]
+    if content_type == JSON:
+        lists = [[_write_hex(key) for key in keys] for keys in lists]
+    body: dict[str, Any] = {"queries": [{"keys": keys} for keys in lists]}
     named = {"epoch_id": epoch_id, "num_pages": num_pages}
     body |= {name: number for name, number in named.items() if number is not None}
     return _encode(body, content_type)
@@ -212,11 +213,12 @@ def encode_response(
     bytes
         The body.
     """
-    write = _writer(content_type)
-    results = [
-        {"pages": [write(np.ascontiguousarray(page).data) for page in pages]}
-        for pages in response.pages
+    lists: list[Any] = [
+        [np.ascontiguousarray(page).data for page in pages] for pages in response.pages
     ]
+    if content_type == JSON:
+        lists = [[_write_hex(page) for page in pages] for pages in lists]
+    results = [{"pages": pages} for pages in lists]
     body: dict[str, Any] = {"epoch_id": response.epoch_id}
     body |= results[0] if single else {"results": results}
     body |= {"num_pages": response.num_pages, "digest": response.digest}
@@ -333,9 +335,8 @@ def _encode(body: dict[str, Any], content_type: str) -> bytes:
     return msgspec.json.encode(body) if content_type == JSON else msgspec.msgpack.encode(body)
 
 
-def _writer(content_type: str) -> Callable[[bytes | memoryview], Any]:
-    """The function that writes a key or a page: MessagePack takes them as they are."""
-    return (lambda data: f"0x{data.hex()}") if content_type == JSON else (lambda data: data)
+def _write_hex(data: bytes | memoryview) -> str:
+    return "0x" + data.hex()
 
 
 def _read_bytes(item: str | bytes | memoryview, field: str) -> bytes | memoryview:
