@@ -97,7 +97,7 @@ stage_parity() { gpu_tests tests/gpu/test_gpu_parity.py; }
 stage_tests() { gpu_tests tests --ignore tests/gpu/test_gpu_parity.py; }
 
 gpu_tests() {  # ARGUMENT...
-  need_gpu && "$python" -m pytest -q -m gpu --slow -p no:cacheprovider "$@"
+  need_gpu && "$python" -m pytest -q -m gpu --slow --numprocesses=0 -p no:cacheprovider "$@"
 }
 
 # The bindings ask the driver for functions that it may not have, which is no error; and the engine
