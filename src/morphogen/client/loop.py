@@ -27,11 +27,6 @@ class LoopThread:
         )
         self._thread.start()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it can run anything: not closed, and not in a fork."""
-        return self._owner.is_current() and not self._closing
-
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine there and wait for it."""
         try:
