@@ -6,14 +6,14 @@ The benchmarks of asv_bench measure it like the real package. Only its calls mov
 import time
 from types import SimpleNamespace
 
-from pace import EXPANSION, LOOP, SCAN, TWO_THREADS
+from pace import EXPANSION, LOOP, SCAN, TWO_THREADS  # type: ignore[import-not-found]
 
 TICK = 2e-3  # passes with each look at the clock: the time of a pure read and of the fixed loop
 
 _now = 0.0
 
 
-def _take(seconds):
+def _take(seconds: float) -> float:
     global _now
     _now += seconds
     return _now

@@ -10,7 +10,7 @@ import pytest
 
 import budget
 
-RECORDED = {"answer": {"instructions": 1000, "allocations": 1}}
+RECORDED: budget.Counts = {"answer": {"instructions": 1000, "allocations": 1}}
 
 
 @pytest.mark.parametrize("group", budget.GROUPS)
