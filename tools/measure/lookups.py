@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.rounds import Seconds
 from morphogen.client import AsyncClient
 from morphogen.keyword import build
-from morphogen.server_process import ServerProcess
-from morphogen.table_file import write_table
+from morphogen.keyword.file import write_table
+from morphogen.service.process import ServerProcess
 from rows import Row
 
 VALUE = b"v" * 64

@@ -50,26 +50,26 @@ def dotted(path: Path) -> str:
 
 
 @cache
-def class_homes() -> dict[str, list[str]]:
+def defining_modules() -> dict[str, list[str]]:
     """Return the modules that define each class of the package, by the class's name."""
-    homes: dict[str, list[str]] = {}
+    modules: dict[str, list[str]] = {}
     for path in sorted([*SOURCES.rglob("*.py"), *SOURCES.rglob("*.pyx")]):
         for name in re.findall(r"^(?:cdef )?class (\w+)", path.read_text(), re.MULTILINE):
-            homes.setdefault(name, []).append(dotted(path))
-    return homes
+            modules.setdefault(name, []).append(dotted(path))
+    return modules
 
 
 def imports(code: str, module_name: str) -> list[str]:
     """Return the imports that a stub needs for the names in its annotations."""
     lines = []
     for name in sorted(set(re.findall(r"\b[A-Za-z]\w*", code))):
-        homes = class_homes().get(name, [])
+        modules = defining_modules().get(name, [])
         if name in IMPORTS:
             lines.append(IMPORTS[name])
-        elif homes and module_name not in homes:
-            room = module_name.split(".")[:2]
-            home = next((home for home in homes if home.split(".")[:2] == room), homes[0])
-            lines.append(f"from {home} import {name}")
+        elif modules and module_name not in modules:
+            folder = module_name.split(".")[:2]
+            near = (module for module in modules if module.split(".")[:2] == folder)
+            lines.append(f"from {next(near, modules[0])} import {name}")
     return lines
 
 
