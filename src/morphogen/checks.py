@@ -217,3 +217,32 @@ def needs_extra(extra: str, user: str = "") -> Iterator[None]:
         if module.partition(".")[0] in ("", "morphogen"):
             raise  # no extra brings it
         raise missing_extra(module, extra, user) from None
+
+
+@contextmanager
+def names_file(
+    path: str | os.PathLike[str], *, instead_of: os.PathLike[str] | None = None
+) -> Iterator[None]:
+    """Work with a file: an OSError names it, which the system's own do only if opening fails.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, as the user knows it.
+    instead_of : path-like, optional
+        A name that the user does not know, such as that of a temporary file.
+
+    Raises
+    ------
+    OSError
+        The same error, with the file's name.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # no file's, but the output's
+    except OSError as error:
+        unknown = (None, None if instead_of is None else os.fspath(instead_of))
+        if error.errno is None or error.filename not in unknown:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None

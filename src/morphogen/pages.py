@@ -13,9 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 import morphogen.dpf as dpf
-from morphogen.checks import as_int, check_range
+from morphogen.checks import as_int, check_range, names_file
 
 MAX_PAGE_SIZE = 2**40
+_SPECIAL = (
+    ("pipe", stat.S_ISFIFO),
+    ("socket", stat.S_ISSOCK),
+    ("character device", stat.S_ISCHR),
+    ("block device", stat.S_ISBLK),
+)
 
 
 class PageMatrix:
@@ -118,8 +124,8 @@ class PageMatrix:
         TypeError
             If page_size, epoch or offset is no int.
         ValueError
-            If it has no byte after offset or is a pipe, offset is negative, or page_size is not in
-            1..2**40.
+            If it has no byte after offset, is a pipe, a device or the like, offset is negative, or
+            page_size is not in 1..2**40.
 
         Notes
         -----
@@ -128,8 +134,9 @@ class PageMatrix:
         larger than memory.
         """
         size, start = _checked(page_size, offset)
-        if stat.S_ISFIFO(Path(path).stat().st_mode):
-            raise ValueError(f"a table needs a file to map: {os.fspath(path)} is a pipe")
+        kind = special_kind(path)
+        if kind:
+            raise ValueError(f"a table needs a file to map: {os.fspath(path)} is a {kind}")
         with Path(path).open("rb") as file:
             return cls._map(file, size, epoch, start)
 
@@ -144,7 +151,8 @@ class PageMatrix:
                 f"a table needs at least one byte{after}: {os.fspath(file.name)} has {length}"
             )
         # From the beginning, since a mapping's own offset is bound to the system's granularity.
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with names_file(file.name):
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         whole, rest = divmod(len(mapping) - start, size)
         body = np.frombuffer(mapping, dtype=np.uint8, count=whole * size, offset=start)
         tail = None
@@ -215,6 +223,28 @@ def _checked(page_size: SupportsIndex, offset: SupportsIndex) -> tuple[int, int]
     check_range("page_size", size, 1, MAX_PAGE_SIZE)
     check_range("offset", start, 0)
     return size, start
+
+
+def special_kind(path: str | os.PathLike[str]) -> str:
+    """Tell what a path names if it is neither a file nor a folder.
+
+    Parameters
+    ----------
+    path : path-like
+        It must be there.
+
+    Returns
+    -------
+    str
+        "pipe", "socket", "character device" or "block device"; empty for a file or a folder.
+
+    Raises
+    ------
+    OSError
+        If it is not there.
+    """
+    mode = Path(path).stat().st_mode
+    return next((name for name, is_kind in _SPECIAL if is_kind(mode)), "")
 
 
 def check_array(name: str, array: object, shape: tuple[int, ...] | None = None) -> None:

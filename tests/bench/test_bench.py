@@ -279,6 +279,16 @@ def test_bad_input(arguments, words, tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--csv", "--plot"])
+def test_a_full_disk_is_named(option, tmp_path, monkeypatch, capsys):
+    if option == "--plot":
+        pytest.importorskip("matplotlib", reason="needs matplotlib (extra plot)")
+    path = tmp_path / "file.svg"
+    path.symlink_to("/dev/full")
+    assert main([*SMALL, "--batch-sizes", "1", option, str(path)]) == 2
+    assert capsys.readouterr().err == f"morphogen: {path}: No space left on device\n"
+
+
 def test_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "available_memory", lambda: 70 * 40)
     path = tmp_path / "rows.csv"

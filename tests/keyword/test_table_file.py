@@ -214,8 +214,10 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         with pytest.raises(IsADirectoryError):
             call(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(mg.TableFileError, match="is a pipe, not a keyword table"):
+    with pytest.raises(mg.TableFileError, match="pipe is a pipe, not a keyword table"):
         open_table(tmp_path / "pipe")
+    with pytest.raises(mg.TableFileError, match="/dev/zero is a character device, not a keyword"):
+        open_table("/dev/zero")
 
 
 # Writing
@@ -306,6 +308,24 @@ def test_the_file_takes_its_place_when_it_is_whole_and_on_the_disk(
     monkeypatch.setattr(os, "fsync", recorded_fsync)
     write_table(path, *table)
     assert steps == ["sync the file", "replace", "sync the folder"]
+
+
+def test_a_file_that_was_not_written_to_its_end_is_no_table(
+    path: Path, table: tuple[Bytes, TableLayout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither by its name nor as plain pages: a killed process leaves the temporary file."""
+    left: list[bytes] = []
+
+    def keep(source: Path, target: Path) -> None:
+        left.append(Path(source).read_bytes())
+        Path(target).write_bytes(left[0])
+
+    monkeypatch.setattr(table_file, "_pack", lambda header: b"")
+    monkeypatch.setattr(Path, "replace", keep)
+    write_table(path, *table)
+    assert is_table(path)
+    with pytest.raises(mg.TableFileError, match=r"table was not written to its end$"):
+        open_table(path)
 
 
 def test_only_files_are_written(tmp_path: Path, table: tuple[Bytes, TableLayout]) -> None:

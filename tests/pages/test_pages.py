@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -268,6 +269,26 @@ def test_pipe(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(ValueError, match=rf"a file to map: {re.escape(str(path))} is a pipe$"):
         mg.PageMatrix.open(path)
+
+
+def test_device() -> None:
+    with pytest.raises(ValueError, match=r"a file to map: /dev/zero is a character device$"):
+        mg.PageMatrix.open("/dev/zero")
+
+
+def test_a_file_that_cannot_be_mapped_is_named(tmp_path: Path) -> None:
+    """As without memory: this process may have less than the file's size."""
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(1 << 38)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 37, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Cannot allocate memory") as caught:
+            mg.PageMatrix.open(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert caught.value.filename == str(path)
 
 
 def test_empty_file(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from morphogen.bench.concurrency import ConcurrencyRow, measure_concurrency
@@ -109,9 +108,7 @@ def run_benchmark(
         run = _Run(config, engine, fetch, strategies)
         result = _describe(config, engine)
         if csv_path is not None:
-            # newline="": the csv module ends the lines itself.
-            file = stack.enter_context(Path(csv_path).open("w", encoding="utf-8", newline=""))
-            run.csv = BenchmarkCsv(file, result)
+            run.csv = stack.enter_context(closing(BenchmarkCsv(csv_path, result)))
         run.expected = _expect(config, matrix, fetch, engine, stage(told, "checking"))
         run.measure_batches(stage(told, "measuring"))
         run.measure_callers(stage(told, "concurrent callers"))

@@ -14,7 +14,7 @@ from morphogen.bench.describe import describe_size
 from morphogen.bench.result import BenchmarkResult
 from morphogen.bench.statistics import Spread
 from morphogen.bench.strategies import SINGLE
-from morphogen.checks import missing_extra
+from morphogen.checks import missing_extra, names_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +90,8 @@ def draw_benchmark(result: BenchmarkResult, path: Path) -> None:
         figure.suptitle(_title(result), color="red" if result.failures else "black")
         # The date would make every file different.
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
-        figure.savefig(path, dpi=_DOTS_PER_INCH, metadata=metadata)
+        with names_file(path):
+            figure.savefig(path, dpi=_DOTS_PER_INCH, metadata=metadata)
 
 
 def _title(result: BenchmarkResult) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any
 
 import morphogen
 from morphogen.bench.concurrency import ConcurrencyRow
@@ -14,6 +18,7 @@ from morphogen.bench.phases import PhaseRow
 from morphogen.bench.recommend import Recommendation
 from morphogen.bench.strategies import StrategyRow
 from morphogen.bench.trial import COLUMNS, BenchmarkRow, RoundTimes
+from morphogen.checks import names_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +88,44 @@ class BenchmarkCsv:
 
     Parameters
     ----------
-    file : text file
-        Opened with ``newline=""``.
+    path : path-like
+        A file that is there is written over.
     result : BenchmarkResult
         The run, whose rows need not be there yet.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. It names the file.
     """
 
-    def __init__(self, file: TextIO, result: BenchmarkResult) -> None:
-        self._file = file
-        self._writer = csv.writer(file, lineterminator="\n")
-        for key, value in _header(result).items():
-            file.write(f"# {key}: {value}\n")
-        self._writer.writerow(COLUMNS)
-        file.flush()
+    def __init__(self, path: str | os.PathLike[str], result: BenchmarkResult) -> None:
+        self._path = path
+        # newline="": the csv module ends the lines itself.
+        self._file = Path(path).open("w", encoding="utf-8", newline="")  # noqa: SIM115
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        try:
+            for key, value in _header(result).items():
+                self._file.write(f"# {key}: {value}\n")
+            self._write(COLUMNS)
+        except OSError:
+            with suppress(OSError):
+                self.close()
+            raise
 
     def write(self, row: BenchmarkRow) -> None:
         """Write a row at once, so that an interrupted run leaves it."""
-        self._writer.writerow([_text(getattr(row, column)) for column in COLUMNS])
-        self._file.flush()
+        self._write([_text(getattr(row, column)) for column in COLUMNS])
+
+    def _write(self, cells: Sequence[str]) -> None:
+        with names_file(self._path):
+            self._writer.writerow(cells)
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        with names_file(self._path):  # what could not be written is tried again
+            self._file.close()
 
 
 def _header(result: BenchmarkResult) -> dict[str, object]:

@@ -6,7 +6,6 @@ Section 12.4 of docs/protocol.md defines the header.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import struct
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
+from morphogen.checks import names_file
 from morphogen.errors import TableFileError
+from morphogen.keyword.atomic_file import replace_file
 from morphogen.keyword.layout import VERSION, Bytes, TableLayout
-from morphogen.pages import PageMatrix
+from morphogen.pages import PageMatrix, special_kind
 from morphogen.progress import Progress
 
 MAGIC = b"MGKWT\r\n\x1a"  # a transfer that changes ends of lines spoils it
@@ -52,9 +53,8 @@ def write_table(
 ) -> TableHeader:
     """Write a table's file, whole or not at all.
 
-    The file is written beside its place under another name and takes its place only when all of it
-    is on the disk: a reader of ``path`` finds the old file or the new table. It has
-    the permissions of any new file.
+    A reader of ``path`` finds the old file or the new table, which has the permissions of any new
+    file.
 
     Parameters
     ----------
@@ -87,29 +87,12 @@ def write_table(
             f"array must have the layout's shape {(layout.num_pages, layout.page_size)}, not "
             f"{array.shape}"
         )
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise ValueError(f"a table is written to a file, which {os.fspath(path)} is not")
-    # A name of its own, so that two writers do not meet.
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(8)}.tmp")
-    try:
-        file = temporary.open("xb")
-    except OSError as error:
-        error.filename = os.fspath(path)
-        raise
-    try:
-        with file:
-            file.write(bytes(HEADER_BYTES))
-            header = TableHeader(layout, _digest(pages, progress, file))
-            file.seek(0)
-            file.write(_pack(header))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
+    with replace_file(path) as file:
+        # If writing ends here for good, this is no table, and no file of plain pages either.
+        file.write(MAGIC.ljust(HEADER_BYTES, b"\0"))
+        header = TableHeader(layout, _digest(pages, progress, file))
+        file.seek(0)
+        file.write(_pack(header))
     return header
 
 
@@ -204,7 +187,7 @@ def is_table(path: str | os.PathLike[str]) -> bool:
     """
     if not stat.S_ISREG(Path(path).stat().st_mode):
         return False
-    with Path(path).open("rb") as file:
+    with names_file(path), Path(path).open("rb") as file:
         head = file.read(len(MAGIC))
     # A magic that lost a few bytes or its ends of lines: a table that `open_table` refuses must not
     # pass for a file of plain pages.
@@ -231,14 +214,16 @@ def _pack(header: TableHeader) -> bytes:
 
 
 def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    # A pipe would wait for a writer.
-    if stat.S_ISFIFO(Path(path).stat().st_mode):
-        raise TableFileError(f"{os.fspath(path)} is a pipe, not a keyword table")
+    # A pipe would wait for a writer, and a device has no end.
+    kind = special_kind(path)
+    if kind:
+        raise TableFileError(f"{os.fspath(path)} is a {kind}, not a keyword table")
     return Path(path).open("rb")
 
 
 def _read(file: BinaryIO, path: str | os.PathLike[str]) -> TableHeader:
-    head = file.read(HEADER_BYTES)
+    with names_file(path):
+        head = file.read(HEADER_BYTES)
     if head[: len(MAGIC)] != MAGIC:
         raise TableFileError(f"{os.fspath(path)} is not a keyword table: it begins otherwise")
     if len(head) < HEADER_BYTES:
@@ -246,6 +231,8 @@ def _read(file: BinaryIO, path: str | os.PathLike[str]) -> TableHeader:
             f"{os.fspath(path)} is truncated: a keyword table has a header of {HEADER_BYTES} "
             f"bytes, this file has {len(head)} in all"
         )
+    if not any(head[len(MAGIC) :]):
+        raise TableFileError(f"{os.fspath(path)} was not written to its end")
     sealed, seal = head[:-_SEAL_BYTES], head[-_SEAL_BYTES:]
     if sha256(sealed).digest() != seal:
         raise _altered(path, "its header does not have the SHA-256 that it says")
@@ -290,12 +277,3 @@ def _digest(pages: PageMatrix, progress: Progress | None, file: BinaryIO | None 
     if progress is not None:
         progress(len(flat), len(flat))
     return hashed.digest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

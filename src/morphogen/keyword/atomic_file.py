@@ -1,0 +1,81 @@
+"""Write a file whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from morphogen.checks import names_file
+
+# From a file system that cannot promise that something is on the disk. Nothing was lost.
+_CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+
+
+@contextmanager
+def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Write a file beside its place, and give it its place once all of it is on the disk.
+
+    A reader of ``path`` finds the old file or the whole new one. An exception, such as that of a
+    signal, leaves the old file and nothing else.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that is there is replaced. A link is followed.
+
+    Yields
+    ------
+    file : binary file
+        Open for writing, and empty. It has the permissions of any new file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. It names ``path``.
+    ValueError
+        If path is something other than a file.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise ValueError(f"a table is written to a file, which {os.fspath(path)} is not")
+    # A name of its own, so that two writers do not meet; and a short one, since the file's own name
+    # may be as long as names can be.
+    temporary = target.with_name(f".morphogen-{secrets.token_hex(6)}.tmp")
+    try:
+        with names_file(path, instead_of=temporary):
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                _sync(file.fileno())
+            temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):  # it may never have been made
+            temporary.unlink()
+        raise
+    with names_file(path, instead_of=target.parent):
+        _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name on the disk too."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # files may be made in a folder that may not be read
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
