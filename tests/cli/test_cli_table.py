@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import os
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 
 import morphogen as mg
+import morphogen.cli.csv_rows as csv_rows
 import morphogen.cli.table as cli_table
 from keyword_tables import read
 from morphogen.keyword.file import open_table, read_header
@@ -162,7 +164,18 @@ def test_json_may_come_before_or_after(build: Build) -> None:
         ('key,v\n\n"a\n",1\nsecret,1\nb,1\n\nsecret,2\n', ":8: the key is that of line 5"),
         ('key,v\na,"1\n', ":2: unexpected end of data"),
         ('key,v\na,"1"2\n', ":2: ',' expected after '\"'"),
-        (b"key,v\na,\xff\n", ": not UTF-8 after line 0"),
+        (b"key,v\nZoe,\xfcber\n", ":2: not UTF-8 from column 5 on: it may be ISO 8859-1, called "
+         "Latin-1 (iconv -f LATIN1 -t UTF-8 converts it)"),
+        ("key,v\nä,1\n".encode() + b'"b\nc",1\n\xc3\xa4d,\x93q\x94',
+         ":5: not UTF-8 from column 4 on: "
+         "it may be Windows-1252 (iconv -f WINDOWS-1252 -t UTF-8 converts it)"),
+        ("key,v\na,привет\n".encode("cp1251"), ":2: not UTF-8 from column 3 on: it may be an "
+         "encoding such as Windows-1251, GB 18030 or Shift JIS (see iconv)"),
+        ("key,v\na,表\n".encode()[:-2], ":2: not UTF-8 from column 3 on: it ends amid a character: "
+         "the file was cut short or has another encoding"),
+        ("key,v\n".encode("utf-16"), ": not CSV in UTF-8: it begins as text in UTF-16 does"),
+        (b"\x1f\x8b\x08\0", ": not CSV in UTF-8: it begins as a gzip file does"),
+        (b"PK\x03\x04", ": not CSV in UTF-8: it begins as a ZIP archive or a spreadsheet does"),
         ("key,v\na," + "x" * 5000 + "\n", ":2: a value of 5018 bytes takes 5038 in the table, "
          "more than a page of 4096 bytes has room for"),
     ],
@@ -173,6 +186,24 @@ def test_a_wrong_file(build: Build, content: str | bytes, message: str) -> None:
     assert str(caught.value) == f"{build.csv}{message}"
     assert "secret" not in str(caught.value)
     assert not build.table.exists()
+
+
+def test_a_line_without_an_end_is_refused(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows, "_MAX_LINE", 50_000)
+    with pytest.raises(ValueError, match=r"rows\.csv:2: the line has 50000 characters or more$"):
+        build("key,v\n" + "a" * 50_000)
+
+
+def test_a_table_that_becomes_too_large_is_named(build: Build) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    build.csv.write_text("key,v\na,1\n")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            build(None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(build.table)
 
 
 def test_an_unknown_column_of_values(build: Build) -> None:

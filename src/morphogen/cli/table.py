@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
+from morphogen.cli.csv_rows import read_items
 from morphogen.cli.output import OK, PrintResult
-from morphogen.progress import Progress, StagedProgress, stage
+from morphogen.progress import StagedProgress, stage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,9 +17,6 @@ if TYPE_CHECKING:
     from morphogen.keyword import BuiltTable
 
 SUMMARY = "build a keyword table from a CSV file"
-
-_STEP = 1 << 12  # rows between two calls of progress
-_MAX_FIELD = 1 << 17  # characters; Python's own limit too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +99,14 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     if len(args.delimiter) != 1 or args.delimiter in '"\r\n':
         raise ValueError(f"--delimiter must be one character, not {args.delimiter!r}")
     working = stage(progress, "working")
-    items = _read_items(args, working)
+    items = read_items(
+        args.file,
+        args.key,
+        args.value,
+        page_size=args.page_size,
+        delimiter=args.delimiter,
+        progress=working,
+    )
     built = build_table(items, page_size=args.page_size, progress=working)
     header = write_table(args.output, built.pages, built.layout, progress=working)
     data = _as_dict(args.output, built, header.digest)
@@ -152,90 +153,3 @@ def _show(data: dict[str, Any], console: Console) -> None:
     ):
         rows.add_row(name, text)
     console.print(rows)
-
-
-def _read_items(args: argparse.Namespace, progress: Progress) -> list[tuple[bytes, bytes]]:
-    path: Path = args.file
-    with path.open(encoding="utf-8-sig", newline="") as file, _field_limit(args.page_size):
-        reader = csv.reader(file, delimiter=args.delimiter, strict=True)
-        try:
-            return _collect(reader, args, lambda: _report(file, progress))
-        except UnicodeDecodeError:
-            raise ValueError(f"{path}: not UTF-8 after line {reader.line_num}") from None
-        except csv.Error as error:
-            raise ValueError(f"{path}:{reader.line_num}: {error}") from None
-
-
-def _report(file: TextIO, progress: Progress) -> None:
-    if file.seekable():  # a pipe has no size
-        progress(file.buffer.tell(), os.fstat(file.fileno()).st_size)
-
-
-@contextmanager
-def _field_limit(page_size: int) -> Iterator[None]:
-    """Let a field be as large as a page: Python's limit is one for the process."""
-    before = csv.field_size_limit(min(max(_MAX_FIELD, page_size), 2**31 - 1))
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _collect(
-    reader: Any, args: argparse.Namespace, report: Callable[[], None]
-) -> list[tuple[bytes, bytes]]:
-    from morphogen.keyword.layout import HEAD_BYTES
-
-    path: Path = args.file
-    heading: list[str] = next(reader, [])
-    if not heading:
-        raise ValueError(f"{path}: the first line must name the columns, and is empty")
-    key_at = _column(path, heading, "--key", args.key)
-    value_at = None if args.value is None else _column(path, heading, "--value", args.value)
-    if value_at is None and len(set(heading)) < len(heading):
-        raise ValueError(f"{path}:1: two columns have one name, and a row becomes a JSON object")
-    seen: dict[bytes, int] = {}
-    items: list[tuple[bytes, bytes]] = []
-    line = reader.line_num + 1
-    for row in reader:
-        # An entry of several lines is named by its first, and empty lines are none.
-        if row:
-            if len(row) != len(heading):
-                raise ValueError(
-                    f"{path}:{line}: the row has {len(row)} fields, the heading {len(heading)}"
-                )
-            key = row[key_at].encode()
-            first = seen.setdefault(key, line)
-            if first != line:
-                raise ValueError(f"{path}:{line}: the key is that of line {first}")
-            value = (_row_as_json(heading, row) if value_at is None else row[value_at]).encode()
-            if HEAD_BYTES + len(value) > args.page_size:
-                raise ValueError(
-                    f"{path}:{line}: a value of {len(value)} bytes takes {HEAD_BYTES + len(value)} "
-                    f"in the table, more than a page of {args.page_size} bytes has room for"
-                )
-            items.append((key, value))
-            if len(items) % _STEP == 0:
-                report()
-        line = reader.line_num + 1
-    if not items:
-        raise ValueError(f"{path}: no row follows the heading")
-    return items
-
-
-def _column(path: Path, heading: Sequence[str], option: str, name: str) -> int:
-    count = heading.count(name)
-    if count == 1:
-        return heading.index(name)
-    if count:
-        raise ValueError(f"{path}:1: {count} columns have the name {name!r} that {option} gives")
-    # Their names are left out: if the heading was forgotten, they are somebody's keys.
-    hint = " (--delimiter says what stands between columns)" if len(heading) == 1 else ""
-    raise ValueError(
-        f"{path}:1: {option}: none of the {len(heading)} columns is named {name!r}{hint}"
-    )
-
-
-def _row_as_json(heading: Sequence[str], row: Sequence[str]) -> str:
-    fields = dict(zip(heading, row, strict=True))
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
