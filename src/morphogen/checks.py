@@ -1,4 +1,7 @@
-"""Checks that many modules share, with the words of their errors: numbers, processes, extras."""
+"""Checks that many modules share, with the words of their errors: numbers, processes, extras.
+
+Also the text that such words may hold.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import operator
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 from morphogen.errors import MorphogenError
 
@@ -104,6 +107,29 @@ def _written(number: int) -> str:
         if power >= _LARGE and power & (power - 1) == 0:
             return f"2**{power.bit_length() - 1}{text}"
     return str(number)
+
+
+def printable(value: Any) -> Any:
+    r"""Text that UTF-8 can write, and JSON of it that every reader takes.
+
+    Parameters
+    ----------
+    value : object
+        A str, or lists and dicts of them, in which the bytes of names that are no UTF-8 are lone
+        surrogates (PEP 383).
+
+    Returns
+    -------
+    object
+        The same with such surrogates spelled out: the name ``b"\xe9"`` becomes ``"\udce9"``.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {printable(key): printable(content) for key, content in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [printable(content) for content in value]
+    return value
 
 
 class OwnerProcess:

@@ -101,8 +101,11 @@ class BenchmarkCsv:
 
     def __init__(self, path: str | os.PathLike[str], result: BenchmarkResult) -> None:
         self._path = path
-        # newline="": the csv module ends the lines itself.
-        self._file = Path(path).open("w", encoding="utf-8", newline="")  # noqa: SIM115
+        # newline="": the csv module ends the lines itself. The name of a file of pages may be any
+        # bytes.
+        self._file = Path(path).open(  # noqa: SIM115
+            "w", encoding="utf-8", errors="backslashreplace", newline=""
+        )
         self._writer = csv.writer(self._file, lineterminator="\n")
         try:
             for key, value in _header(result).items():

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import morphogen
+from morphogen.cli import streams
 from morphogen.cli.output import (
     BROKEN_PIPE,
     EXIT_CODES,
@@ -40,6 +39,10 @@ class _Parser(argparse.ArgumentParser):
         # One clear line, not the whole usage.
         raise _UsageError(f"{message} (see {self.prog} --help)")
 
+    def _print_message(self, message: str, file: object = None) -> None:
+        # The help, or the version. argparse would say nothing of an output that fails.
+        streams.write(message)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
@@ -53,22 +56,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit code: 0 done, 1 an answer differed or a check failed, 2 wrong usage or bad input,
-        130 interrupted.
+        130 interrupted, 141 done but the reader of the output went away.
     """
+    streams.prepare()
+    code = _outcome(argv)
     try:
-        code = _run(_parser().parse_args(argv))
-        sys.stdout.flush()
+        streams.finish()
+    except OSError as lost:
+        code = _tell_lost(lost, code)
+    return code
+
+
+def _outcome(argv: Sequence[str] | None) -> int:
+    """Run a command, and turn its errors into a line and an exit code."""
+    try:
+        return _run(_parser().parse_args(argv))
     except SystemExit as stop:  # --help and --version
         return stop.code if isinstance(stop.code, int) else OK
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # The reader of the output has gone. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        reason = error.strerror or str(error)
-        return _complain(f"{error.filename}: {reason}" if error.filename else reason, USAGE)
+        return _complain(_describe(error), USAGE)
     except (
         _UsageError,
         ModuleNotFoundError,  # an extra is missing
@@ -79,12 +89,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(str(error), USAGE)
     except MemoryError as error:
         return _complain(str(error) or "out of memory", USAGE)
-    return code
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"morphogen: {message}", file=sys.stderr)
+    streams.complain(message)
     return code
+
+
+def _tell_lost(lost: OSError, code: int) -> int:
+    """The exit code of a command whose output was lost: its own, if that says more than "done"."""
+    if isinstance(lost, BrokenPipeError):
+        return code or BROKEN_PIPE
+    return _complain(_describe(lost), code or USAGE)
+
+
+def _describe(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,16 +136,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     bar = ProgressBar()
+    lost: list[OSError] = []
 
     def print_result(data: dict[str, Any], show: Show) -> None:
         bar.close()
-        if args.json:
-            print_json(data)
-        else:
-            print_text(show)
+        try:
+            if args.json:
+                print_json(data)
+            else:
+                print_text(show)
+        except OSError as error:  # the rest of the work is done, and its outcome told, all the same
+            lost.append(error)
 
     try:
         code: int = args.run(args, bar.update, print_result)
     finally:
         bar.close()
-    return code
+    return _tell_lost(lost[0], code) if lost else code

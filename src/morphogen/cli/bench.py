@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from morphogen.cli.arguments import add_device, int_list
 from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.cli.streams import complain
 from morphogen.progress import StagedProgress
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
 
     print_result(result.as_dict(), lambda console: show_bench.show_benchmark(result, console))
     for failure in result.failures:
-        print(f"morphogen: {failure}", file=sys.stderr)
+        complain(failure)
     if args.plot is not None:
         # Last: a full disk must not cost the measurements.
         draw_benchmark(result, args.plot)

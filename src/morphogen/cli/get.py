@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morphogen.checks import needs_extra
 from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.cli.streams import check_output, complain, write_bytes
 from morphogen.progress import StagedProgress
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
         raise ValueError(f"-o writes one value: give --lookup once, not {len(args.lookup)} times")
     if args.output == Path("-") and args.json:
         raise ValueError("-o - and --json would both write to the standard output")
+    if args.output == Path("-"):
+        check_output()
     with _connect(args) as client:
         info = client.info
         about = {
@@ -165,7 +167,7 @@ def _lookup(
         _write(args.output, found[0])
     if args.output == Path("-"):
         if code:
-            print("morphogen: the table has no such key", file=sys.stderr)
+            complain("the table has no such key")
         return code
     rows = [
         {"key": key, "found": value is not None}
@@ -185,7 +187,7 @@ def _lookup(
 
 def _write(path: Path, content: bytes) -> None:
     if path == Path("-"):
-        sys.stdout.buffer.write(content)
+        write_bytes(content)
     else:
         path.write_bytes(content)
 

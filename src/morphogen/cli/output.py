@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from morphogen.checks import printable
+from morphogen.cli import streams
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -17,6 +20,7 @@ exit codes:
   1    an answer differed, or a check failed
   2    wrong usage or bad input, with the reason on stderr
   130  interrupted
+  141  done, and the reader of the output went away before its end
 """
 
 # Shows a result to people.
@@ -29,7 +33,7 @@ _PLAIN_WIDTH = 100
 
 def print_json(data: dict[str, Any]) -> None:
     """Print a result for programs."""
-    print(json.dumps(data, indent=2))
+    streams.write(json.dumps(printable(data), indent=2) + "\n")
 
 
 def print_text(show: Show) -> None:
@@ -44,6 +48,6 @@ def print_text(show: Show) -> None:
         width=None if sys.stdout.isatty() else _PLAIN_WIDTH,
     )
     # Captured, because rich turns a broken pipe into exit code 1, which means something else here.
-    with console.capture() as captured:
+    with streams.writing(), console.capture() as captured:
         show(console)
-    sys.stdout.write(captured.get())
+    streams.write(captured.get())

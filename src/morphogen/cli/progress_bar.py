@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,18 @@ class ProgressBar:
     def __init__(self) -> None:
         self._started = monotonic()
         self._progress: Progress | None = None
+        self._gone = False
 
     def update(self, done: int, total: int, stage: str) -> None:
         """Draw how far a stage has come: a `morphogen.progress.StagedProgress`."""
+        if self._gone:
+            return
+        try:
+            self._draw(done, total, stage)
+        except OSError:  # the terminal has gone, the work goes on
+            self._progress, self._gone = None, True
+
+    def _draw(self, done: int, total: int, stage: str) -> None:
         if self._progress is None:
             if not sys.stderr.isatty() or monotonic() - self._started < SILENT_SECONDS:
                 return
@@ -39,4 +49,5 @@ class ProgressBar:
     def close(self) -> None:
         """Remove the bar from the terminal."""
         if self._progress is not None:
-            self._progress.stop()
+            with suppress(OSError):
+                self._progress.stop()

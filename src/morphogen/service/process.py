@@ -51,7 +51,8 @@ class ServerProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
         )
         # Its log is read to the end: a full pipe would stop it.
         self._reader = threading.Thread(target=self._read_log, daemon=True)

@@ -17,7 +17,7 @@ import uvicorn
 
 import morphogen.wire as wire
 from morphogen.batcher import MAX_QUEUED, MicroBatcher
-from morphogen.checks import check_range, check_seconds, is_loopback
+from morphogen.checks import check_range, check_seconds, is_loopback, printable
 from morphogen.engine import open_engine
 from morphogen.errors import TableFileError
 from morphogen.keyword.file import is_table, open_table, read_header
@@ -244,7 +244,7 @@ class _JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             # Not the message, which may quote a client.
             line["error"] = record.exc_info[0].__name__
-        return json.dumps(line)
+        return json.dumps(printable(line))
 
 
 def _set_up_logs() -> None:

@@ -1,0 +1,150 @@
+"""The standard streams of a command. Each may be missing, be closed, or lose its reader."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+STDOUT = "standard output"
+
+
+class _Missing(io.TextIOBase):
+    """In the place of a stream that is not there: it is no terminal, and takes what is written."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+
+def prepare() -> None:
+    """Make sure that there are streams to write to, and that no text fails to be printed."""
+    for descriptor in range(3):
+        _occupy(descriptor)
+    for name in ("stdout", "stderr"):
+        stream: TextIO | None = getattr(sys, name)
+        if stream is None or stream.closed:
+            setattr(sys, name, _Missing())
+        elif isinstance(stream, io.TextIOWrapper):
+            # The name of a file may be any bytes, and a terminal may know few characters.
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _occupy(descriptor: int) -> None:
+    """Open a standard descriptor that is closed: the next file would get it, and the messages."""
+    with suppress(OSError):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, descriptor)
+            if null != descriptor:
+                os.close(null)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Write to the standard output.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, with its name; a BrokenPipeError if its reader has gone. From then
+        on all that is printed is lost without an error.
+    """
+    try:
+        yield
+    except OSError as error:
+        _leave(sys.stdout)
+        raise OSError(error.errno, error.strerror, STDOUT) from None
+
+
+def write(text: str) -> None:
+    """Print to the standard output.
+
+    Parameters
+    ----------
+    text : str
+
+    Raises
+    ------
+    OSError
+        As for `writing`.
+    """
+    with writing():
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def write_bytes(content: bytes) -> None:
+    """Write to the standard output.
+
+    Parameters
+    ----------
+    content : bytes
+
+    Raises
+    ------
+    OSError
+        As for `writing`, and if there is no standard output.
+    """
+    check_output()
+    with writing():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+
+
+def check_output() -> None:
+    """Refuse to work for a standard output that is not there.
+
+    Raises
+    ------
+    OSError
+        If it is missing or closed.
+    """
+    if isinstance(sys.stdout, _Missing):
+        raise OSError(f"the {STDOUT} is closed")
+
+
+def complain(message: str) -> None:
+    """Print a line for people to the standard error, if anybody reads it.
+
+    Parameters
+    ----------
+    message : str
+    """
+    try:
+        print(f"morphogen: {message}", file=sys.stderr, flush=True)
+    except OSError:
+        _leave(sys.stderr)
+
+
+def finish() -> None:
+    """Write what is left. Python would do it at the exit, and change the exit code if that fails.
+
+    Raises
+    ------
+    OSError
+        As for `writing`.
+    """
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _leave(sys.stderr)
+    write("")
+
+
+def _leave(stream: TextIO) -> None:
+    """Let all that is still to be written to a broken stream go nowhere."""
+    with suppress(OSError):  # io.UnsupportedOperation is one
+        descriptor = stream.fileno()
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, descriptor)
+        os.close(null)
+        stream.flush()
