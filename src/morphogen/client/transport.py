@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import ssl
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -30,11 +31,20 @@ def tls_context(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext:
     ----------
     ca_file : path-like or None
         Certificates of authorities, PEM; None for the usual ones.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read, or is no certificate. The error names the file.
     """
     if ca_file is None:
         context = httpx.create_ssl_context(trust_env=False)
     else:
-        context = ssl.create_default_context(cafile=os.fspath(ca_file))
+        Path(ca_file).open("rb").close()  # an error of ssl would not name the file
+        try:
+            context = ssl.create_default_context(cafile=os.fspath(ca_file))
+        except ssl.SSLError:
+            raise ValueError(f"{os.fspath(ca_file)} is no certificate in PEM") from None
     # The environment could ask for the secrets of both connections to be logged in one file.
     context.keylog_filename = None  # type: ignore[assignment]
     return context

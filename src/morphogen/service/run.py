@@ -30,6 +30,7 @@ from morphogen.service.app import (
     describe_table,
     digest_pages,
 )
+from morphogen.service.tls import load_certificate
 
 BACKLOG = 2048
 MAX_CONNECTIONS = 2048  # each may hold a request and an answer in memory
@@ -122,12 +123,7 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     """
     _set_up_logs()
     if config.tls_cert is not None and config.tls_key is not None:
-        for path in (config.tls_cert, config.tls_key):
-            path.open("rb").close()  # an error of ssl would not say which is missing
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(config.tls_cert, config.tls_key)
-        except ssl.SSLError as error:
-            raise ValueError(f"not a certificate and its key: {error.reason}") from None
+        load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), config.tls_cert, config.tls_key)
     layout = None
     if is_table(config.path):
         promised = read_header(config.path).digest.hex()
