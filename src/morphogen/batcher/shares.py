@@ -1,0 +1,167 @@
+"""A queue with a share for each client: they take turns, and who asks for little goes first.
+
+After RFC 8290 (FQ-CoDel), with queries in place of packets and clients in place of flows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
+from heapq import heapify, heappop, heapreplace
+from itertools import islice
+from typing import Generic, TypeVar
+
+Client = str | None
+Item = TypeVar("Item", bound=Hashable)
+
+# For so many chunks after one with a client that asked for little, the others' are short: its next
+# query will wait for a chunk that runs, and should not wait for a long one.
+_LATELY = 4
+
+
+class Shares(Generic[Item]):
+    """Items that wait, in order of arrival within the share of each client.
+
+    A client asks for little if it had nothing waiting, and has no more than an eighth of a chunk.
+    Such clients go first, in half of a chunk. Then all take turns, an item each.
+
+    Parameters
+    ----------
+    width : int
+        The most items in a chunk.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._little = max(1, width // 8)
+        self._short = max(2, width // 4)  # the others' part of a chunk beside one with little
+        # In the order of turns. Dictionaries, so that one taken out amid them leaves at once.
+        self._few: OrderedDict[Client, OrderedDict[Item, None]] = OrderedDict()
+        self._many: OrderedDict[Client, OrderedDict[Item, None]] = OrderedDict()
+        self._total = 0
+        self._odd = 0
+        self._lately: deque[list[Client]] = deque(maxlen=_LATELY)  # with little, by chunk
+        self._passed: list[Client] = []  # over, since they did not fit a chunk
+
+    def __len__(self) -> int:
+        return self._total
+
+    def count(self, client: Client) -> int:
+        """Count the items of a client."""
+        return len(self._share(client) or ())
+
+    def add(self, client: Client, items: Sequence[Item]) -> None:
+        """Put items at the end of their client's share."""
+        if not items:
+            return
+        share = self._share(client)
+        if share is None:
+            share = OrderedDict()
+            (self._few if len(items) <= self._little else self._many)[client] = share
+        share.update(dict.fromkeys(items))
+        if len(share) > self._little and client in self._few:
+            self._many[client] = self._few.pop(client)
+        self._total += len(items)
+
+    def remove(self, client: Client, item: Item) -> bool:
+        """Take an item out. Whether it was there."""
+        share = self._share(client)
+        if share is None or item not in share:
+            return False
+        del share[item]
+        self._total -= 1
+        if not share:
+            self._few.pop(client, None)
+            self._many.pop(client, None)
+        return True
+
+    def make_room(self, client: Client, count: int, limit: int) -> list[tuple[Client, Item]] | None:
+        """Take out what has to go so that more items of a client fit.
+
+        These are the newest of the longest shares, as long as these are longer than the client's
+        will be.
+
+        Parameters
+        ----------
+        client : str or None
+            The client.
+        count : int
+            Items to come.
+        limit : int
+            The most items in all.
+
+        Returns
+        -------
+        list of (client, item), or None
+            Those taken out; None if there is no room, and nothing was taken out.
+        """
+        excess = self._total + count - limit
+        if excess <= 0:
+            return []
+        own = self.count(client) + count
+        shares = [*self._few.items(), *self._many.items()]
+        longest = [(-len(share), at) for at, (_, share) in enumerate(shares) if len(share) > own]
+        heapify(longest)
+        places: list[int] = []
+        while len(places) < excess and longest:
+            size, at = longest[0]
+            places.append(at)
+            if -size - 1 > own:
+                heapreplace(longest, (size + 1, at))
+            else:
+                heappop(longest)
+        if len(places) < excess:
+            return None
+        self._total -= excess
+        # Each keeps as much as the client has: none is emptied.
+        return [(shares[at][0], shares[at][1].popitem()[0]) for at in places]
+
+    def take(self, fits: Callable[[Item], bool], claim: Callable[[Item], bool]) -> list[Item]:
+        """Take out the items of the next chunk.
+
+        Parameters
+        ----------
+        fits : callable
+            Whether an item can be in the chunk. If not, its client waits for the next and leads it.
+        claim : callable
+            Called for an item that has left its share: whether it is in the chunk. If not, the next
+            of its client takes its turn.
+
+        Returns
+        -------
+        list
+            The items.
+        """
+        few = list(islice(self._few, self._width))
+        many = list(islice(self._many, self._width))
+        first = (self._width + self._odd) // 2  # also of an odd width, all get their part
+        self._odd ^= 1
+        turns = deque(dict.fromkeys([*self._passed, *few[:first], *many, *few[first:]]))
+        self._passed = []
+        self._lately.append(few)
+        little = {client for clients in self._lately for client in clients}
+        most = self._short if little else self._width
+        chunk: list[Item] = []
+        others = 0
+        while turns and len(chunk) < self._width:
+            client = turns.popleft()
+            share = self._share(client)
+            if share is None or (client not in little and others >= most):
+                continue
+            item = next(iter(share))
+            if not fits(item):
+                self._passed.append(client)
+                continue
+            self.remove(client, item)
+            if not claim(item):
+                turns.appendleft(client)
+                continue
+            chunk.append(item)
+            others += client not in little
+            if share:
+                (self._few if client in self._few else self._many).move_to_end(client)
+                turns.append(client)
+        return chunk
+
+    def _share(self, client: Client) -> OrderedDict[Item, None] | None:
+        return self._few.get(client) or self._many.get(client)
