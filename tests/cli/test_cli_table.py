@@ -177,7 +177,7 @@ def test_json_may_come_before_or_after(build: Build) -> None:
         (b"\x1f\x8b\x08\0", ": not CSV in UTF-8: it begins as a gzip file does"),
         (b"PK\x03\x04", ": not CSV in UTF-8: it begins as a ZIP archive or a spreadsheet does"),
         ("key,v\na," + "x" * 5000 + "\n", ":2: a value of 5018 bytes takes 5038 in the table, "
-         "more than a page of 4096 bytes has room for"),
+         "more than a page of 4096 bytes has room for: give --page-size 5038 or more"),
     ],
 )  # fmt: skip
 def test_a_wrong_file(build: Build, content: str | bytes, message: str) -> None:

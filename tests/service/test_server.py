@@ -204,6 +204,42 @@ def test_a_keyword_table_says_its_layout(tmp_path: Path, http: httpx.Client) -> 
     assert "was altered: its pages do not have their SHA-256" in run.stderr
 
 
+def test_a_page_size_for_a_keyword_table_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "words.table"
+    pages, layout = build([(b"one", b"1")], page_size=128)
+    write_table(path, pages, layout)
+    assert main(["serve", str(path), "--party", "0", "--port", "0", "--page-size", "128"]) == 2
+    assert capsys.readouterr().err == (
+        f"morphogen: {path} is a keyword table, which says its page size itself: give none, not 128"
+        "\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--device", "cuda:99"), "cuda:99"),
+        (("--device", "tpu"), "'tpu'"),
+        (("--keys-per-query", "4"), "keys_per_query must be in 1..3, not 4"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_before_the_pages_are_read(
+    file: Path,
+    options: tuple[str, ...],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def read(*_: object) -> str:
+        raise AssertionError("the pages were read")
+
+    monkeypatch.setattr(serving, "digest_pages", read)
+    assert main(["serve", str(file), "--party", "0", "--port", "0", *options]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_extras_that_are_missing_are_named(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

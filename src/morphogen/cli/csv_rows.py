@@ -168,7 +168,8 @@ def _collect(
             if HEAD_BYTES + len(value) > page_size:
                 raise ValueError(
                     f"{path}:{line}: a value of {len(value)} bytes takes {HEAD_BYTES + len(value)} "
-                    f"in the table, more than a page of {page_size} bytes has room for"
+                    f"in the table, more than a page of {page_size} bytes has room for: give "
+                    f"--page-size {HEAD_BYTES + len(value)} or more"
                 )
             items.append((key, value))
             if len(items) % _STEP == 0:

@@ -25,8 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which of the two servers this is; the other operator gives the other",
     )
     parser.add_argument("--port", type=int, required=True, help="0 for any that is free")
+    parser.add_argument(
+        "--page-size",
+        type=int,
+        metavar="BYTES",
+        help="bytes a page of a file of pages (default: 4096); a keyword table says it itself",
+    )
     for option, default, text in (
-        ("--page-size", 4096, "bytes a page; a keyword table says it itself"),
         ("--keys-per-query", 3, "keys that each query has, 1 to 3"),
         ("--epoch", 0, "version of the table: the same on both servers"),
         ("--max-queued", 1024, "queries that may wait; more are told to come back"),

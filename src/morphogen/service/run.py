@@ -18,10 +18,11 @@ import uvicorn
 import morphogen.wire as wire
 from morphogen.batcher import MAX_QUEUED, MicroBatcher
 from morphogen.checks import check_range, check_seconds, is_loopback, printable
-from morphogen.engine import open_engine
+from morphogen.engine import device_candidates, open_engine
 from morphogen.errors import TableFileError
 from morphogen.keyword.file import is_table, open_table, read_header
 from morphogen.pages import PageMatrix
+from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
 from morphogen.service.app import (
     LOGGER,
@@ -32,6 +33,7 @@ from morphogen.service.app import (
 )
 from morphogen.service.tls import load_certificate
 
+PAGE_SIZE = 4096  # of a file of pages, unless told otherwise
 BACKLOG = 2048
 MAX_CONNECTIONS = 2048  # each may hold a request and an answer in memory
 GRACE_SECONDS = 30  # for clients that read slowly, once the server stops
@@ -49,7 +51,9 @@ class ServerConfig:
     host : str
     port : int
         0 for any that is free.
-    page_size, keys_per_query, epoch : int
+    page_size : int or None
+        Of a file of pages, 4096 by default. A keyword table takes none.
+    keys_per_query, epoch : int
     device : str
     threads : int or None
         Of a pass, on the CPU.
@@ -72,7 +76,7 @@ class ServerConfig:
     party: int
     host: str = "127.0.0.1"
     port: int = 0
-    page_size: int = 4096
+    page_size: int | None = None
     keys_per_query: int = 3
     epoch: int = 0
     device: str = "auto"
@@ -93,6 +97,7 @@ class ServerConfig:
             )
         check_seconds("max_wait", self.max_wait, above_zero=True)
         check_range("epoch", self.epoch, 0, 2**63 - 1)
+        check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("a certificate and its key go together: one of them is missing")
         if self.tls_cert is None and not self.insecure and not is_loopback(self.host):
@@ -124,14 +129,21 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     _set_up_logs()
     if config.tls_cert is not None and config.tls_key is not None:
         load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), config.tls_cert, config.tls_key)
+    device_candidates(config.device)  # before the pages are read, which may last
     layout = None
     if is_table(config.path):
+        if config.page_size is not None:
+            raise ValueError(
+                f"{config.path} is a keyword table, which says its page size itself: give none, "
+                f"not {config.page_size}"
+            )
         promised = read_header(config.path).digest.hex()
         pages, described = open_table(config.path, config.epoch, verify=False)
         layout = described.as_dict()
     else:
         promised = None
-        pages = PageMatrix.open(config.path, config.page_size, config.epoch)
+        size = PAGE_SIZE if config.page_size is None else config.page_size
+        pages = PageMatrix.open(config.path, size, config.epoch)
     digest = digest_pages(pages, progress)  # verifies a keyword table in the same pass
     if promised is not None and digest != promised:
         raise TableFileError(f"{config.path} was altered: its pages do not have their SHA-256")
