@@ -34,6 +34,7 @@ from rich.table import Table
 
 import morphogen as mg
 import morphogen.wire as wire
+from morphogen.cli.tables import print_table
 from morphogen.service.process import ServerProcess
 
 Bytes = npt.NDArray[np.uint8]
@@ -217,7 +218,7 @@ def show(rows: Sequence[Row]) -> None:
             f"{row.memory_growth:.3f}x",
             *(str(value) for value in (row.wrong, row.failed)),
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print_table(table, Console(width=None if sys.stdout.isatty() else 120))
 
 
 def main() -> int:

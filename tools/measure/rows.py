@@ -12,6 +12,7 @@ from rich.table import Table
 
 from benchmarks.rounds import Seconds, Spread
 from morphogen.bench.describe import describe_size
+from morphogen.cli.tables import print_table
 
 
 class NotMeasuredError(Exception):
@@ -109,7 +110,7 @@ def show(
         for row in rows:
             if row.section == section:
                 table.add_row(*row.cells(), style="bold red" if row.missed else None)
-        console.print(table)
+        print_table(table, console)
     for line in (*notes, summary(rows)):
         console.print(line, highlight=False)
 

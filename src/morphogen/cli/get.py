@@ -214,9 +214,11 @@ def _show(
 ) -> None:
     from rich.table import Table
 
-    shown = Table(*columns)
+    shown = Table()
+    for column in columns:
+        shown.add_column(column, overflow="fold")  # a long value is shown in full
     for row in rows:
         shown.add_row(*row)
     console.print(shown)
     if output:
-        console.print(f"written to {output}")
+        console.print(f"written to {output}", soft_wrap=True)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from morphogen.bench.describe import describe_chunks, describe_size
 from morphogen.cli.diagnosis import Diagnosis
+from morphogen.cli.tables import print_table
 from morphogen.demo import KEYS_PER_QUERY, DemoResult, first_words
 from morphogen.engine.cuda.status import DeviceStatus
 
@@ -49,7 +50,7 @@ def show_demo(result: DemoResult, console: Console) -> None:
             f"{strategy.median_ms:.3f}",
             f"{strategy.speedup:.2f}x",
         )
-    console.print(rows)
+    print_table(rows, console)
     console.print(
         f"Medians of {2 * result.rounds} runs, {result.rounds} on each server. "
         "4x2 is four chunks of two queries; a chunk is one pass over the pages."
@@ -69,12 +70,12 @@ def show_demo(result: DemoResult, console: Console) -> None:
     total = result.sent_per_server + result.received_per_server
     rows.add_row("in all", f"{total:,}", f"{2 * total:,}")
     rows.add_row("to download the whole table instead", f"{nbytes:,}", "")
-    console.print(rows)
+    print_table(rows, console)
 
     rows = _columns("key as seen by", "header", "seed", left=3)
     for server, (header, seed) in enumerate(result.seen):
         rows.add_row(f"server {server}", header.hex(" ", 4), seed.hex(" ", 4))
-    console.print(rows)
+    print_table(rows, console)
     console.print(
         "The header is public: the format, the party (0 or 1) and the size of the table. The seed "
         "is fresh random bytes, and what follows it looks as random: nothing in one key depends "
@@ -120,7 +121,7 @@ def show_lookups(result: LookupResult, console: Console) -> None:
     for lookup in result.lookups:
         value = "not in the table" if lookup.value is None else lookup.value
         rows.add_row(repr(lookup.key), value, "as in the file" if lookup.right else "WRONG")
-    console.print(rows)
+    print_table(rows, console)
     console.print(
         "Hit or miss, each lookup was one query of 3 keys to each server, alike in size, number "
         "and order.\n"
@@ -129,7 +130,7 @@ def show_lookups(result: LookupResult, console: Console) -> None:
     rows = _columns("chunks of", *servers, left=0)
     for size in sorted({size for sizes in result.chunk_sizes for size in sizes}):
         rows.add_row(str(size), *(f"{sizes.get(size, 0):,}" for sizes in result.chunk_sizes))
-    console.print(rows)
+    print_table(rows, console)
     console.print(
         f"{result.clients} clients looked {result.concurrent} keys up at once: queries that "
         "arrived while a chunk ran shared the next."
@@ -186,6 +187,8 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
             f"not possible: {refused}" if refused else outcome,
             style="bold red" if fault else None,
         )
+    for column in rows.columns:
+        column.overflow = "fold"
     console.print(rows)
     if diagnosis.ok:
         console.print("All well.", style="green")

@@ -14,6 +14,7 @@ from morphogen.bench.describe import describe_chunks, describe_size
 from morphogen.bench.phases import PhaseRow
 from morphogen.bench.recommend import describe_cap, describe_choice
 from morphogen.bench.statistics import Spread
+from morphogen.cli.tables import print_table
 
 
 def show_benchmark(result: BenchmarkResult, console: Console) -> None:
@@ -64,7 +65,7 @@ def _show_rows(result: BenchmarkResult, console: Console) -> None:
     for rounds in result.rounds:
         spreads = [Spread.of(rounds.ms[name]) for name in names]
         rows.add_row(str(rounds.q), *(_spread(spread, _ms) for spread in spreads))
-    console.print(rows)
+    print_table(rows, console)
     rows = _columns(
         "Ratios, each taken within a round",
         (
@@ -84,7 +85,7 @@ def _show_rows(result: BenchmarkResult, console: Console) -> None:
             _checked(row.correct),
             style=None if row.correct else "bold red",
         )
-    console.print(rows)
+    print_table(rows, console)
     console.print(
         "sync: one call for each query, which waits for its answer; single: the same queries in "
         "one call, one by one; read: all pages are read, and nothing else is done; speed-up: "
@@ -120,7 +121,7 @@ def _show_strategies(result: BenchmarkResult, console: Console) -> None:
             style=None if row.correct else "bold red",
         )
         before = row.q
-    console.print(rows)
+    print_table(rows, console)
     console.print(
         "*: what the engine does when nothing is asked for. A strategy that would do with a batch "
         "what another does already is not run for it."
@@ -169,7 +170,7 @@ def _show_concurrency(result: BenchmarkResult, console: Console) -> None:
             style=None if row.correct else "bold red",
         )
         before = row.callers
-    console.print(rows)
+    print_table(rows, console)
     console.print(
         f"Each caller asks {REQUESTS} times in a round, without a pause. direct: all call the "
         "engine, which takes them one by one; batcher: all submit to a MicroBatcher, which lets "
@@ -193,7 +194,7 @@ def _show_phases(phases: Sequence[PhaseRow], console: Console) -> None:
             describe_chunks(row.micro_batch_sizes),
             *(f"{time:,.1f}" for time in times),
         )
-    console.print(rows)
+    print_table(rows, console)
     console.print("Timed in one lane: a batch that keeps two lanes busy takes less in all.")
 
 

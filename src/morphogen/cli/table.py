@@ -136,6 +136,8 @@ def _show(data: dict[str, Any], console: Console) -> None:
     from rich import box
     from rich.table import Table
 
+    from morphogen.cli.tables import print_table
+
     console.print(f"Table  {data['table']}", soft_wrap=True)
     console.print(f"SHA-256 of its pages  {data['sha256']}", soft_wrap=True)
     rows = Table(box=box.SIMPLE_HEAD, show_header=False)
@@ -152,4 +154,4 @@ def _show(data: dict[str, Any], console: Console) -> None:
         ("seeds tried", f"{data['seed_tries']}"),
     ):
         rows.add_row(name, text)
-    console.print(rows)
+    print_table(rows, console)
