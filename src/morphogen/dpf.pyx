@@ -5,7 +5,6 @@ Extensions" (CCS 2016), with early termination at leaves of 512 bits. The pseudo
 the ChaCha20 block function of RFC 8439.
 """
 
-import operator
 import os
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -14,6 +13,7 @@ from libc.stdint cimport uint8_t, uint64_t
 import numpy as np
 
 cimport morphogen.instruction_set as _instruction_set
+from morphogen.checks import as_int, check_range
 from morphogen.errors import InvalidKeyError, KeyDomainError
 from morphogen.kernels cimport (
     HostKernels,
@@ -317,20 +317,15 @@ cdef bytes _entropy(entropy):
 
 
 cdef uint64_t check_num_pages(num_pages) except 0:
-    try:
-        value = operator.index(num_pages)
-    except TypeError:
-        raise TypeError(f"num_pages must be an int, not {type(num_pages).__name__}") from None
+    # A function of Python is called for no number that is an int in range.
+    value = num_pages if type(num_pages) is int else as_int("num_pages", num_pages)
     if not 1 <= value <= MAX_PAGES:
-        raise ValueError(f"num_pages must be in 1..2**{kMaxLogPages}, not {value}")
+        check_range("num_pages", value, 1, MAX_PAGES)
     return value
 
 
 cdef uint64_t check_index(index, uint64_t num_pages) except? 0:
-    try:
-        value = operator.index(index)
-    except TypeError:
-        raise TypeError(f"index must be an int, not {type(index).__name__}") from None
+    value = index if type(index) is int else as_int("index", index)
     if not 0 <= value < num_pages:
-        raise ValueError(f"index must be in 0..{num_pages - 1}, not {value}")
+        check_range("index", value, 0, num_pages - 1)
     return value

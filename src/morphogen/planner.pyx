@@ -4,8 +4,6 @@ The planner knows nothing of devices: an engine takes ranges from here, and read
 in place.
 """
 
-import operator
-
 cimport cython
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -13,6 +11,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
+
+from morphogen.checks import as_int, check_range
 
 from morphogen.dpf cimport as_key_bytes, check_num_pages, raise_key_domain, raise_key_fault
 from morphogen.kernels cimport (
@@ -67,8 +67,8 @@ def micro_batch_ranges(
     >>> mg.planner.micro_batch_ranges(5)
     [(0, 2), (2, 4), (4, 5)]
     """
-    cdef Py_ssize_t total = _at_least("total_queries", total_queries, 0)
-    cdef Py_ssize_t cap = _at_least("max_micro_batch", max_micro_batch, 1)
+    cdef Py_ssize_t total = _size("total_queries", total_queries, 0)
+    cdef Py_ssize_t cap = _size("max_micro_batch", max_micro_batch, 1)
     cdef Py_ssize_t start = 0, stop
     ranges = []
     while start < total:
@@ -83,15 +83,11 @@ cdef Py_ssize_t chunk_stop(Py_ssize_t start, Py_ssize_t total, Py_ssize_t cap) n
     return total if total - start < cap else start + cap
 
 
-cdef Py_ssize_t _at_least(str name, value, Py_ssize_t least) except -1:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, not {number}")
-    if number > PY_SSIZE_T_MAX:
-        raise ValueError(f"{name} must be at most {PY_SSIZE_T_MAX}, not {number}")
+cdef Py_ssize_t _size(str name, value, Py_ssize_t least) except -1:
+    # A function of Python is called for no number that is an int in range.
+    number = value if type(value) is int else as_int(name, value)
+    if not least <= number <= PY_SSIZE_T_MAX:
+        check_range(name, number, least, PY_SSIZE_T_MAX)
     return number
 
 

@@ -9,6 +9,7 @@ from functools import cache
 from types import ModuleType
 
 import morphogen.engine.cuda.ptx as ptx
+from morphogen.checks import needs_extra
 from morphogen.errors import DeviceError
 
 
@@ -127,16 +128,15 @@ def driver_status() -> DriverStatus:
 
 
 def _load_driver() -> ModuleType:
+    driver = "morphogen.engine.cuda._driver"
     try:
-        driver = importlib.import_module("morphogen.engine.cuda._driver")
+        with needs_extra("cuda", "the GPU engine"):
+            return importlib.import_module(driver)
     except (ImportError, TypeError, ValueError) as error:
         # Bindings of another version may have other C signatures, a TypeError, or structures.
-        if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "cuda":
-            raise ImportError(
-                f"the CUDA bindings are not installed ({error}): install morphogen[cuda]"
-            ) from None
+        if isinstance(error, ModuleNotFoundError) and error.name != driver:
+            raise
         raise ImportError(f"this build has no usable GPU engine: {error}") from None
-    return driver
 
 
 # A forked child must find it out anew.
