@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, SupportsIndex
 
@@ -40,6 +40,37 @@ def as_int(name: str, value: SupportsIndex) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an int, not {type(value).__name__}") from None
+
+
+def as_indices(name: str, values: Iterable[SupportsIndex]) -> list[int]:
+    """Take the indices of pages, in any iterable: a list, an array, an array of objects.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    values : iterable of int
+        The indices.
+
+    Returns
+    -------
+    list of int
+        The same as plain ints.
+
+    Raises
+    ------
+    TypeError
+        If it is no iterable, or one is no int. A bool is none: a list of them is a mask.
+    """
+    try:
+        indices = []
+        for value in values:
+            if isinstance(value, bool):
+                raise TypeError("'bool' object cannot be interpreted as an index")
+            indices.append(operator.index(value))
+    except TypeError as error:
+        raise TypeError(f"{name} must be a sequence of ints: {error}") from None
+    return indices
 
 
 def check_range(

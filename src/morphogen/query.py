@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import morphogen.dpf as dpf
-from morphogen.checks import as_int
+from morphogen.checks import as_indices, as_int, check_range
 from morphogen.errors import DomainMismatchError, EpochMismatchError
 from morphogen.pages import check_array
 from morphogen.planner import MAX_KEYS_PER_QUERY, KeyPacker
@@ -190,6 +189,7 @@ def make_query(indices: Sequence[SupportsIndex], num_pages: SupportsIndex) -> tu
     >>> query0
     Query(3 keys of 128 bytes)
     """
+    dpf.key_size(num_pages)  # refuses an impossible number
     rows = [_index_row(indices, "indices")]
     (query0,), (query1,) = _queries(rows, num_pages)
     return query0, query1
@@ -218,35 +218,45 @@ def make_queries(
         If an argument has the wrong type, shape or range.
     """
     dpf.key_size(num_pages)  # refuses an impossible number for an empty batch, too
-    try:
-        array = np.asarray(rows)
-    except ValueError:
-        raise ValueError(
-            "rows must be a table of page indices: a row for each query, all equally long"
-        ) from None
+    array = _as_array(rows)
     if array.ndim == 1 and array.size == 0:
         return [], []
     if array.ndim != 2:
         raise ValueError(
             f"rows must have 2 dimensions, a row of indices for each query, not {array.ndim}"
         )
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"rows must be integers, not {array.dtype}")
     return _queries([_index_row(row, "a row") for row in array.tolist()], num_pages)
 
 
-def _index_row(indices: Sequence[SupportsIndex], what: str) -> list[int]:
+def _as_array(rows: npt.ArrayLike | Sequence[Sequence[SupportsIndex]]) -> npt.NDArray[Any]:
     try:
-        row = [operator.index(index) for index in indices]
-    except TypeError as error:
-        raise TypeError(f"{what} must be a sequence of ints: {error}") from None
+        array = np.asarray(rows)  # raises if the rows differ in length
+        if array is not rows:
+            # Of lists it makes other numbers: floats of 2**63 and 1, ints of True and 1.
+            array = np.asarray(rows, dtype=object)
+    except ValueError:
+        raise ValueError(
+            "rows must be a table of page indices: a row for each query, all equally long"
+        ) from None
+    if array.dtype.kind not in "iuO" and array.size:
+        raise TypeError(f"rows must be integers, not {array.dtype}")
+    return array
+
+
+def _index_row(indices: Iterable[SupportsIndex], what: str) -> list[int]:
+    row = as_indices(what, indices)
     if not 1 <= len(row) <= MAX_KEYS_PER_QUERY:
         raise ValueError(f"{what} must have 1 to {MAX_KEYS_PER_QUERY} entries, not {len(row)}")
     return row
 
 
 def _queries(rows: list[list[int]], num_pages: SupportsIndex) -> tuple[list[Query], list[Query]]:
-    n = (as_int("num_pages", num_pages) - 1).bit_length()
+    last = as_int("num_pages", num_pages) - 1
+    n = last.bit_length()
+    for row in rows:  # all of them before the first key is made
+        for index in row:
+            if not 0 <= index <= last:
+                check_range("index", index, 0, last)
     halves: tuple[list[Query], list[Query]] = ([], [])
     for row in rows:
         pairs = [dpf.gen(index, num_pages) for index in row]

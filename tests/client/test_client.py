@@ -37,6 +37,25 @@ def test_no_indices_are_no_pages_and_no_query() -> None:
         assert not servers[0].batches
 
 
+@pytest.mark.parametrize(
+    ("indices", "error", "message"),
+    [
+        ([2**63, 1], ValueError, rf"must be in 0\.\.49, not {2**63}$"),
+        (np.array([1, 2**64], dtype=object), ValueError, rf"must be in 0\.\.49, not {2**64}$"),
+        ([-1], ValueError, r"must be in 0\.\.49, not -1$"),
+        ([1.0], TypeError, "^indices must be a sequence of ints: "),
+        ([True, False], TypeError, "^indices must be a sequence of ints: "),
+    ],
+)
+def test_indices_that_are_none_ask_for_no_page(
+    indices: Any, error: type[Exception], message: str
+) -> None:
+    with two_servers() as servers, client(servers) as reader:
+        with pytest.raises(error, match=message):
+            reader.get(indices)
+        assert not servers[0].batches
+
+
 def test_a_table_of_one_page_can_be_read() -> None:
     table = random_pages(1, 5)
     with two_servers(table) as servers, client(servers) as reader:

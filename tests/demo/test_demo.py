@@ -57,6 +57,14 @@ def test_demo_fetches_what_the_file_has(file, page_size):
     assert result.differing == ()
 
 
+@pytest.mark.parametrize("indices", [[1.5], [True], np.array([0.0]), ["1"]])
+def test_demo_of_indices_that_are_none(file, indices):
+    with pytest.raises(TypeError, match=r"^indices must be a sequence of ints: "):
+        demo.run_demo(file, indices=indices)
+    with pytest.raises(ValueError, match=rf"^page {2**64} is not in the file"):
+        demo.run_demo(file, indices=[2**64, 1])
+
+
 def test_demo_json(file, capsys):
     data = run_json(capsys, file, "--page-size", 100)
     num_pages = -(-len(TEXT) // 100)

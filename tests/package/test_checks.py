@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import morphogen as mg
-from morphogen.checks import OwnerProcess, as_int, check_range, check_seconds
+from morphogen.checks import OwnerProcess, as_indices, as_int, check_range, check_seconds
 
 
 def test_an_int_is_taken_from_whatever_is_one() -> None:
@@ -19,6 +19,16 @@ def test_an_int_is_taken_from_whatever_is_one() -> None:
         wrong: Any = value
         with pytest.raises(TypeError, match=rf"^n must be an int, not {type(value).__name__}$"):
             as_int("n", wrong)
+
+
+def test_indices_are_taken_from_any_iterable_of_ints() -> None:
+    for given in ([3, 2**70], (3, 2**70), iter([3, 2**70]), np.array([3, 2**70], dtype=object)):
+        assert as_indices("pages", given) == [3, 2**70]
+    assert as_indices("pages", np.array([3, 2**64 - 1], dtype=np.uint64)) == [3, 2**64 - 1]
+    for value in ([1.0], [True], np.array([True]), ["1"], [None], 5, None):
+        wrong: Any = value
+        with pytest.raises(TypeError, match=r"^pages must be a sequence of ints: "):
+            as_indices("pages", wrong)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -169,9 +170,59 @@ def test_index_outside_the_table(index: int) -> None:
     message = rf"index must be in 0\.\.999, not {index}$"
     with pytest.raises(ValueError, match=message):
         mg.make_query([0, index], NUM_PAGES)
-    if index < 2**63:
+    rows = [[0, 1], [2, index]]
+    for given in (rows, tuple(map(tuple, rows)), np.array(rows, dtype=object)):
         with pytest.raises(ValueError, match=message):
-            mg.make_queries([[0, 1], [2, index]], NUM_PAGES)
+            mg.make_queries(given, NUM_PAGES)
+
+
+# The types that numpy makes of such rows: uint64, float64 (with -1 or 1 beside 2**63), object.
+@pytest.mark.parametrize(
+    ("row", "wrong"),
+    [
+        ([2**63], 2**63),
+        ([2**63, 1, 2], 2**63),
+        ([2**64 - 1, -1, 0], 2**64 - 1),
+        ([2**64, 1, 2], 2**64),
+        ([-(2**63)], -(2**63)),
+        ([1, -(2**63) - 1], -(2**63) - 1),
+        ([1, 2, 10**400], 10**400),
+        ([np.uint64(2**63), np.int64(3)], 2**63),
+    ],
+)
+def test_no_index_is_too_large_for_a_right_error(row: Any, wrong: int) -> None:
+    message = rf"^index must be in 0\.\.999, not {wrong}$"
+    with pytest.raises(ValueError, match=message):
+        mg.make_query(row, NUM_PAGES)
+    with pytest.raises(ValueError, match=message):
+        mg.make_queries([row, row], NUM_PAGES)
+
+
+@pytest.mark.parametrize("num_pages", [2**40, 2**33 + 5])
+def test_indices_of_large_tables_in_every_kind_of_rows(num_pages: int) -> None:
+    last = num_pages - 1
+    for rows in ([[last, 0]], np.array([[last, 0]]), np.array([[last, 0]], dtype=object)):
+        (query0,), (query1,) = mg.make_queries(rows, num_pages)
+        for index, keys in zip((last, 0), zip(query0.keys, query1.keys, strict=True), strict=True):
+            assert sum(mg.dpf.eval_at(key, index, num_pages) for key in keys) == 1
+
+
+def test_every_index_is_checked_before_the_first_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mg.dpf, "gen", lambda *arguments: pytest.fail("a key was made"))
+    with pytest.raises(ValueError, match=r"not 1000$"):
+        mg.make_queries([[0]] * 5 + [[NUM_PAGES]], NUM_PAGES)
+
+
+@pytest.mark.parametrize(
+    "row", [[1.0, 2], [True, False, True], [np.True_, 1], ["1", "2"], [None, 1], [1 + 0j, 2]]
+)
+def test_an_index_is_an_int_and_no_bool(row: Any) -> None:
+    """A row of bools is a mask, not indices."""
+    with pytest.raises(TypeError, match=r"^indices must be a sequence of ints: "):
+        mg.make_query(row, NUM_PAGES)
+    for given in ([row], np.array([row], dtype=object)):
+        with pytest.raises(TypeError, match=r"^a row must be a sequence of ints: "):
+            mg.make_queries(given, NUM_PAGES)
 
 
 @pytest.mark.parametrize("num_pages", [0, -5, 2**40 + 1])
@@ -207,9 +258,10 @@ def test_make_queries_of_ragged_rows() -> None:
         mg.make_queries([[1, 2], [3]], NUM_PAGES)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.bool_, np.complex128, "U1", object])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.bool_, np.complex128, "U1", "M8[s]"])
 def test_make_queries_of_other_types(dtype: Any) -> None:
-    with pytest.raises(TypeError, match=rf"rows must be integers, not {np.dtype(dtype)}$"):
+    message = rf"rows must be integers, not {re.escape(str(np.dtype(dtype)))}$"
+    with pytest.raises(TypeError, match=message):
         mg.make_queries(np.ones((2, 3)).astype(dtype), NUM_PAGES)
 
 

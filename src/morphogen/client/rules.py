@@ -5,7 +5,6 @@ Nothing here sends anything: every rule is a function of the messages so far.
 
 from __future__ import annotations
 
-import operator
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ from typing import Any, SupportsIndex
 
 import morphogen.dpf as dpf
 import morphogen.wire as wire
-from morphogen.checks import check_range
+from morphogen.checks import as_indices, check_range
 from morphogen.client.addresses import PARTIES, ServerAddress
 from morphogen.errors import EpochMismatchError, ServerError, TableMismatchError, WireError
 from morphogen.keyword import TableLayout
@@ -170,10 +169,7 @@ def page_indices(indices: Iterable[SupportsIndex]) -> list[int]:
     TypeError
         If one is no int.
     """
-    try:
-        return [operator.index(index) for index in indices]
-    except TypeError as error:
-        raise TypeError(f"indices must be ints: {error}") from None
+    return as_indices("indices", indices)
 
 
 def check_indices(indices: Iterable[int], num_pages: int) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from morphogen.checks import as_indices
 from morphogen.engine import open_engine
 from morphogen.engine.base import Engine
 from morphogen.pages import PageMatrix
@@ -169,12 +170,15 @@ def lay_out(indices: Sequence[int] | None, num_pages: int) -> tuple[tuple[int, .
 
     Raises
     ------
+    TypeError
+        If an index is no int.
     ValueError
         If there are no pages to fetch, or one is outside the file.
     """
     if indices is None:
         count = QUERIES * KEYS_PER_QUERY
         indices = [at * (num_pages - 1) // (count - 1) for at in range(count)]
+    indices = as_indices("indices", indices)
     if not indices:
         raise ValueError("there must be at least one page to fetch, not 0")
     for index in indices:

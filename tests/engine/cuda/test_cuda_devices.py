@@ -151,7 +151,7 @@ def test_no_bindings() -> None:
         "import sys; sys.modules['cuda'] = None\n"
         "import morphogen as mg; print(mg.driver_status().reason)\n"
     )
-    assert output == "the GPU engine needs cuda: pip install 'morphogen[cuda]'\n"
+    assert output == "the GPU engine needs cuda.bindings: pip install 'morphogen[cuda]'\n"
 
 
 def test_no_engine_in_this_build() -> None:
