@@ -74,16 +74,26 @@ def test_a_table_that_fits_stays_as_it_is() -> None:
 
 
 def test_cells_are_broken_between_words() -> None:
-    on = console(54)
+    on = console(58)
     print_table(table(), on)
     lines = [line.split() for line in printed(on).splitlines()]
-    assert ["*", "[11.11-13.13]"] in lines
+    assert ["chunks-2-lanes-1-graph", "*", "1,234,567", "12.34"] in lines
 
 
 def test_columns_move_together_before_the_table_is_given_up() -> None:
     on = console(50)
     print_table(table(), on)
     assert any(line.startswith("chunks-2-lanes-1-graph") for line in printed(on).splitlines())
+
+
+@pytest.mark.parametrize("width", range(20, 70))
+def test_no_word_is_cut_at_any_width(width: int) -> None:
+    on = console(width)
+    print_table(table(), on)
+    shown = printed(on)
+    assert max(map(len, shown.splitlines())) <= width
+    for cell in ("chunks-2-lanes-1-graph", "1,234,567", "12.34", "[11.11-13.13]", "[0.99-1.01]"):
+        assert cell in shown if len(cell) <= width else cell[:width] in shown
 
 
 def test_a_row_that_is_too_wide_becomes_a_paragraph() -> None:

@@ -22,25 +22,38 @@ def print_table(table: Table, console: Console) -> None:
         Its headings and cells are text.
     console : rich.console.Console
     """
-    for column in table.columns:
-        words = (word for text in (column.header, *column.cells) for word in str(text).split())
-        column.min_width = max(map(cell_len, words), default=0)
-        column.overflow = "fold"
-    if not _fits(table, console):
-        table.padding = 0
-        table.show_edge = False
-    if not _fits(table, console):
-        _print_paragraphs(table, console)
+    if _fit(table, console):
+        console.print(table)
         return
-    console.print(table)
-    if not table.show_edge:
+    table.padding = 0
+    table.show_edge = False
+    if _fit(table, console):
+        console.print(table)
         console.print()
+    else:
+        _print_paragraphs(table, console)
+
+
+def _fit(table: Table, console: Console) -> bool:
+    """Break as many columns between words as it takes for the table to fit, if it can."""
+    savings = []
+    for column in table.columns:
+        column.width = None
+        texts = [str(text) for text in (column.header, *column.cells)]
+        words = max((cell_len(word) for text in texts for word in text.split()), default=0)
+        lines = max((cell_len(line) for text in texts for line in text.splitlines()), default=0)
+        savings.append((lines - words, words, column))
+    for _, words, column in sorted(savings, key=lambda saving: saving[0], reverse=True):
+        if _fits(table, console):
+            break
+        column.width = words
+    return _fits(table, console)
 
 
 def _fits(table: Table, console: Console) -> bool:
     # On a terminal without end, since a measure is cut to the terminal's width, too.
     unbounded = console.options.update_width(sys.maxsize)
-    return Measurement.get(console, unbounded, table).minimum <= console.width
+    return Measurement.get(console, unbounded, table).maximum <= console.width
 
 
 def _print_paragraphs(table: Table, console: Console) -> None:
