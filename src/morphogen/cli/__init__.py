@@ -25,6 +25,7 @@ from morphogen.cli.output import (
     print_text,
 )
 from morphogen.cli.progress_bar import ProgressBar
+from morphogen.cli.signals import EndedBySignal, cleaning_up
 from morphogen.errors import MorphogenError
 
 COMMANDS = ("demo", "bench", "serve", "get", "table", "doctor")  # in the order of --help
@@ -70,9 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _outcome(argv: Sequence[str] | None) -> int:
     """Run a command, and turn its errors into a line and an exit code."""
     try:
-        return _run(_parser().parse_args(argv))
+        with cleaning_up():
+            return _run(_parser().parse_args(argv))
     except SystemExit as stop:  # --help and --version
         return stop.code if isinstance(stop.code, int) else OK
+    except EndedBySignal as end:
+        return _complain(str(end), end.exit_code)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:

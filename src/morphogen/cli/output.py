@@ -19,7 +19,7 @@ exit codes:
   0    done, and every answer was right
   1    an answer differed, or a check failed
   2    wrong usage or bad input, with the reason on stderr
-  130  interrupted
+  130  interrupted; 129 and 143 by SIGHUP and SIGTERM
   141  done, and the reader of the output went away before its end
 """
 

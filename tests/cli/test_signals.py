@@ -1,0 +1,133 @@
+"""A signal that ends a command lets it clean up first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from morphogen.cli.signals import EndedBySignal, cleaning_up
+
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+WORDS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "ended by SIGTERM",
+    signal.SIGHUP: "ended by SIGHUP",
+}
+# The command, held when all is written but not yet in its place.
+HELD = """
+import os, signal, sys
+from morphogen.cli import main
+def hold(descriptor):
+    print("held", flush=True)
+    while True:
+        signal.pause()
+os.fsync = hold
+sys.exit(main(sys.argv[1:]))
+"""
+each_signal = pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Python's own, whatever runs these tests."""
+    before = [signal.signal(number, signal.SIG_DFL) for number in ENDING]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in zip(ENDING, before, strict=True):
+        signal.signal(number, handler)
+
+
+@each_signal
+def test_a_build_that_is_ended_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("key\na\nb\n")
+    (tmp_path / "old").write_bytes(b"as it was")
+    command = ["table", "build", "rows.csv", "--key", "key", "-o", "old", "--force"]
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD, *command],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert len(list(tmp_path.glob(".*.tmp"))) == 1
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (128 + number, "")
+    assert errors == f"morphogen: {WORDS[number]}\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "old"}
+    assert (tmp_path / "old").read_bytes() == b"as it was"
+
+
+def under(action: Callable[[], object]) -> None:
+    with cleaning_up():
+        action()
+
+
+@each_signal
+def test_a_signal_is_an_error_where_it_comes(number: signal.Signals) -> None:
+    with pytest.raises(EndedBySignal, match=f"^{WORDS[number]}$") as caught:
+        under(lambda: signal.raise_signal(number))
+    assert caught.value.exit_code == 128 + number
+    assert isinstance(caught.value, KeyboardInterrupt)  # which cleaning up waits for
+
+
+def test_the_handlers_of_before_come_back() -> None:
+    before = [signal.getsignal(number) for number in ENDING]
+    under(lambda: None)
+    with pytest.raises(EndedBySignal):
+        under(lambda: signal.raise_signal(signal.SIGTERM))
+    assert [signal.getsignal(number) for number in ENDING] == before
+
+
+def test_the_next_signal_does_not_end_the_cleaning_up() -> None:
+    """A supervisor may send SIGTERM and SIGHUP at once. Ctrl-C still helps a person."""
+    steps = []
+
+    def ended_twice() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGTERM)
+            steps.append("cleaned up")
+
+    with pytest.raises(EndedBySignal, match="SIGTERM"):
+        under(ended_twice)
+    assert steps == ["cleaned up"]
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    under(lambda: signal.raise_signal(signal.SIGHUP))
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_a_program_s_own_handler_stays() -> None:
+    seen = []
+    signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    under(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert seen == [signal.SIGTERM]
+
+
+def test_another_thread_than_the_main_one_sets_no_handlers() -> None:
+    failed = []
+
+    def run() -> None:
+        try:
+            under(lambda: None)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert failed == []
