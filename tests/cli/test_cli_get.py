@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from fake_server import FakeServer, keyword_table, two_servers
 from morphogen.cli import main
-from morphogen.cli.output import FAILED, OK, USAGE
+from morphogen.cli.output import NOT_FOUND, OK, USAGE
 
 TABLE, LAYOUT, ITEMS = keyword_table()
 LAST = len(TABLE) - 1
@@ -65,27 +66,108 @@ def test_a_key_is_looked_up(get: list[str], capsys: pytest.CaptureFixture[str]) 
 
 
 def test_keys_are_looked_up_as_json(get: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*get, "--lookup", "key 7", "--lookup", "none", "--json"]) == FAILED
+    assert main([*get, "--lookup", "key 7", "--lookup", "none", "--json"]) == NOT_FOUND
     assert json.loads(capsys.readouterr().out)["values"] == [
         {"key": "key 7", "found": True, "value": "value 49", "hex": b"value 49".hex()},
         {"key": "none", "found": False},
     ]
 
 
-def test_a_value_is_written_to_a_file(get: list[str], tmp_path: Path) -> None:
+def test_a_value_is_written_to_a_file(
+    get: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "value"
-    assert main([*get, "--lookup", "none", "-o", str(path)]) == FAILED
-    assert not path.exists()
     assert main([*get, "--lookup", "key 7", "-o", str(path)]) == OK
     assert path.read_bytes() == b"value 49"
+    assert f"written to {path}" in capsys.readouterr().out
+    assert main([*get, "--lookup", "key 7", "-o", str(path), "--json"]) == OK
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["output"], printed["values"]) == (
+        str(path),
+        [{"key": "key 7", "found": True}],
+    )
+
+
+def test_of_a_key_that_is_not_there_nothing_is_written_nor_said_to_be(
+    get: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "value"
+    assert main([*get, "--lookup", "none", "-o", str(path)]) == NOT_FOUND
+    shown = capsys.readouterr()
+    assert "not there" in shown.out
+    assert "written" not in shown.out
+    assert main([*get, "--lookup", "none", "-o", str(path), "--json"]) == NOT_FOUND
+    assert "output" not in json.loads(capsys.readouterr().out)
+    assert main([*get, "--lookup", "none", "-o", "-"]) == NOT_FOUND
+    assert capsys.readouterr() == ("", "morphogen: the table has no such key\n")
+    assert not path.exists()
+
+
+def test_a_disk_that_is_full_is_named(
+    get: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "full"
+    path.symlink_to("/dev/full")
+    for wanted in (["3"], ["--lookup", "key 7"]):
+        assert main([*get, *wanted, "-o", str(path)]) == USAGE
+        assert capsys.readouterr().err == f"morphogen: {path}: No space left on device\n"
+
+
+def keys_printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [row["key"] for row in json.loads(capsys.readouterr().out)["values"]]
+
+
+def test_keys_come_from_a_file(
+    get: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(b"key 1\n\nkey 2\r\nkey\xff\nkey 3")
+    assert main([*get, "--lookup-file", str(path), "--json", "--lookup", "key 0"]) == NOT_FOUND
+    assert keys_printed(capsys) == ["key 0", "key 1", "key 2", "key\\udcff", "key 3"]
+
+
+def test_keys_come_from_the_standard_input(
+    get: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = [f"key {i}" for i in range(70)]  # more than one message takes
+    text = io.BytesIO("\n".join(wanted).encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(text))
+    assert main([*get, "--lookup-file", "-", "--json"]) == OK
+    assert keys_printed(capsys) == wanted
+
+
+def test_the_servers_come_from_the_environment(
+    get: list[str],
+    servers: tuple[FakeServer, FakeServer],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MORPHOGEN_SERVERS", " ".join(server.url for server in servers))
+    assert main(["get", "3", "--json"]) == OK
+    assert json.loads(capsys.readouterr().out)["servers"] == [server.url for server in servers]
+    # The options come first.
+    monkeypatch.setenv("MORPHOGEN_SERVERS", "https://one.example https://other.example")
+    assert main([*get, "3"]) == OK
+
+
+def test_without_servers_both_ways_to_give_them_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MORPHOGEN_SERVERS", "")
+    assert main(["get", "3"]) == USAGE
+    error = capsys.readouterr().err
+    assert error == ("morphogen: give both servers: --server twice, or both in MORPHOGEN_SERVERS\n")
 
 
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ([], "either numbers of pages or --lookup"),
-        (["1", "--lookup", "key 7"], "either numbers of pages or --lookup"),
-        (["--lookup", "a", "--lookup", "b", "-o", "x"], "not 2 times"),
+        ([], "either numbers of pages or keys"),
+        (["1", "--lookup", "key 7"], "either numbers of pages or keys"),
+        (["1", "--lookup-file", "x"], "either numbers of pages or keys"),
+        (["--lookup", "a", "--lookup", "b", "-o", "x"], "-o writes one value: give one key, not 2"),
+        (["--lookup-file", "none"], "none: No such file or directory"),
+        (["--lookup-file", "/dev/null"], "/dev/null has no key"),
         (["1", "-o", "-", "--json"], "both write to the standard output"),
         ([str(LAST + 1)], f"a page's index must be in 0..{LAST}, not {LAST + 1}"),
         (["--", "-1"], f"a page's index must be in 0..{LAST}, not -1"),

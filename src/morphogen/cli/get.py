@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morphogen.checks import needs_extra
-from morphogen.cli.output import FAILED, OK, PrintResult
-from morphogen.cli.streams import check_output, complain, write_bytes
+from morphogen.cli.lookup import (
+    STANDARD,
+    add_lookup_options,
+    check_destination,
+    excerpt,
+    print_values,
+    read_keys,
+    show_rows,
+    write_output,
+)
+from morphogen.cli.output import OK, PrintResult
 from morphogen.progress import StagedProgress
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from morphogen.client import Client
 
 SUMMARY = "read pages, or look keys up, from two servers privately"
 
-_SHOWN_BYTES = 16
+SERVERS = "MORPHOGEN_SERVERS"  # the environment variable with the addresses of both
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--server",
         action="append",
-        required=True,
         metavar="URL",
-        help="the https address of a server; give both, in any order",
+        help="the https address of a server; give both, in any order "
+        f"(default: both from {SERVERS}, with a space between)",
     )
     parser.add_argument(
         "--lookup",
@@ -45,13 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help="a key of a keyword table to look up, as text; may be repeated",
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="write the bytes of the pages, or of the value, to a file (- for the standard output)",
-    )
+    add_lookup_options(parser, "the pages, or of the value,")
     parser.add_argument(
         "--timeout", type=float, default=10.0, metavar="SECONDS", help="a message (default: 10)"
     )
@@ -83,39 +83,47 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     Returns
     -------
     int
-        0; 1 if the table has no such key.
+        0; 3 if the table has not all keys.
 
     Raises
     ------
     MorphogenError, ModuleNotFoundError, ValueError, OSError
         If the arguments do not fit, a server fails, or the extra is missing.
     """
-    if bool(args.pages) == bool(args.lookup):
-        raise ValueError("get takes either numbers of pages or --lookup")
-    if args.output and len(args.lookup) > 1:
-        raise ValueError(f"-o writes one value: give --lookup once, not {len(args.lookup)} times")
-    if args.output == Path("-") and args.json:
-        raise ValueError("-o - and --json would both write to the standard output")
-    if args.output == Path("-"):
-        check_output()
-    with _connect(args) as client:
+    by_key = bool(args.lookup) or args.lookup_file is not None
+    if bool(args.pages) == by_key:
+        raise ValueError("get takes either numbers of pages or keys: --lookup or --lookup-file")
+    check_destination(args)
+    servers = _servers(args)
+    keys = read_keys(args, args.lookup)
+    if by_key and not keys:
+        raise ValueError(f"{args.lookup_file} has no key")
+    with _connect(args, servers) as client:
         info = client.info
         about = {
-            "servers": args.server,
+            "servers": servers,
             "epoch_id": info.epoch_id,
             "num_pages": info.num_pages,
             "page_size": info.page_size,
         }
-        if args.lookup:
-            return _lookup(client, args, about, print_result)
+        if keys:
+            found = client.lookup_many(keys)
+            return print_values(keys, found, about, args.output, print_result)
         return _pages(client, args, about, progress, print_result)
 
 
-def _connect(args: argparse.Namespace) -> Client:
+def _servers(args: argparse.Namespace) -> list[str]:
+    servers: list[str] = args.server or os.environ.get(SERVERS, "").split()
+    if not servers:
+        raise ValueError(f"give both servers: --server twice, or both in {SERVERS}")
+    return servers
+
+
+def _connect(args: argparse.Namespace, servers: list[str]) -> Client:
     with needs_extra("client", "get"):
         from morphogen.client import Client
     return Client(
-        args.server,
+        servers,
         timeout=args.timeout,
         retries=args.retries,
         ca_file=args.ca_file,
@@ -135,90 +143,15 @@ def _pages(
     found = client.get(args.pages)
     progress(total, total, "working")
     if args.output:
-        _write(args.output, found.tobytes())
-    if args.output == Path("-"):
+        write_output(args.output, found.tobytes())
+    if args.output == STANDARD:
         return OK
-    rows = [
-        {"page": index} | ({} if args.output else {"hex": page.tobytes().hex()})
-        for index, page in zip(args.pages, found, strict=True)
-    ]
-    where = {"output": str(args.output)} if args.output else {}
-    shown = [
-        (str(index), _excerpt(page.tobytes()))
-        for index, page in zip(args.pages, found, strict=True)
-    ]
+    pages = [(index, page.tobytes()) for index, page in zip(args.pages, found, strict=True)]
+    rows = [{"page": index} | ({} if args.output else {"hex": page.hex()}) for index, page in pages]
+    where = {"output": os.fspath(args.output)} if args.output else {}
+    shown = [(str(index), excerpt(page)) for index, page in pages]
     print_result(
         {**about, "pages": rows, **where},
-        lambda console: _show(console, ("page", "begins with"), shown, args.output),
+        lambda console: show_rows(console, ("page", "begins with"), shown, args.output),
     )
     return OK
-
-
-def _lookup(
-    client: Client,
-    args: argparse.Namespace,
-    about: dict[str, Any],
-    print_result: PrintResult,
-) -> int:
-    # The bytes that were typed, in any encoding of the terminal.
-    found = client.lookup_many([os.fsencode(key) for key in args.lookup])
-    code = FAILED if None in found else OK
-    if args.output and found[0] is not None:
-        _write(args.output, found[0])
-    if args.output == Path("-"):
-        if code:
-            complain("the table has no such key")
-        return code
-    rows = [
-        {"key": key, "found": value is not None}
-        | ({} if args.output or value is None else {"value": _text(value), "hex": value.hex()})
-        for key, value in zip(args.lookup, found, strict=True)
-    ]
-    shown = [
-        (key, "not there" if value is None else (_text(value) or _excerpt(value)))
-        for key, value in zip(args.lookup, found, strict=True)
-    ]
-    print_result(
-        {**about, "values": rows},
-        lambda console: _show(console, ("key", "value"), shown, args.output),
-    )
-    return code
-
-
-def _write(path: Path, content: bytes) -> None:
-    if path == Path("-"):
-        write_bytes(content)
-    else:
-        path.write_bytes(content)
-
-
-def _text(value: bytes) -> str | None:
-    """A value as text; None if a terminal could not show it as it is."""
-    try:
-        text = value.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    return text if text.isprintable() else None
-
-
-def _excerpt(content: bytes) -> str:
-    more = " ..." if len(content) > _SHOWN_BYTES else ""
-    return content[:_SHOWN_BYTES].hex(" ") + more
-
-
-def _show(
-    console: Console,
-    columns: tuple[str, str],
-    rows: Sequence[tuple[str, str]],
-    output: Path | None,
-) -> None:
-    from rich.table import Table
-
-    shown = Table()
-    for column in columns:
-        shown.add_column(column, overflow="fold")  # a long value is shown in full
-    for row in rows:
-        shown.add_row(*row)
-    console.print(shown)
-    if output:
-        console.print(f"written to {output}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -13,12 +14,13 @@ from morphogen.cli import streams
 if TYPE_CHECKING:
     from rich.console import Console
 
-OK, FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+OK, FAILED, USAGE, NOT_FOUND, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 130, 141
 EXIT_CODES = """\
 exit codes:
   0    done, and every answer was right
   1    an answer differed, or a check failed
   2    wrong usage or bad input, with the reason on stderr
+  3    a key is not in the table
   130  interrupted; 129 and 143 by SIGHUP and SIGTERM
   141  done, and the reader of the output went away before its end
 """
@@ -29,6 +31,12 @@ Show = Callable[["Console"], None]
 PrintResult = Callable[[dict[str, Any], Show], None]
 
 _PLAIN_WIDTH = 100
+
+
+def print_help(parser: argparse.ArgumentParser) -> int:
+    """Print the help of a command that was called without any argument."""
+    parser.print_help()
+    return OK
 
 
 def print_json(data: dict[str, Any]) -> None:

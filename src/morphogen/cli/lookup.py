@@ -1,0 +1,236 @@
+"""Keys that a command looks up, and the values that it found."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from morphogen.checks import names_file
+from morphogen.cli.output import NOT_FOUND, OK, PrintResult
+from morphogen.cli.streams import check_output, complain, write_bytes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STANDARD = Path("-")  # the standard input or output
+_SHOWN_BYTES = 16
+
+
+def add_lookup_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options for keys in a file and for a file of the bytes that were found.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    what : str
+        The bytes that -o writes, for the help.
+    """
+    parser.add_argument(
+        "--lookup-file",
+        type=Path,
+        metavar="FILE",
+        help="a file of keys to look up, one a line (- for the standard input)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"write the bytes of {what} to a file (- for the standard output)",
+    )
+
+
+def read_keys(args: argparse.Namespace, texts: Sequence[str]) -> list[bytes]:
+    """Take the keys of the command line, then those of the file.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        With the options of `add_lookup_options`.
+    texts : sequence of str
+        The keys of the command line.
+
+    Returns
+    -------
+    list of bytes
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read. It names the file.
+    ValueError
+        If -o would write several values.
+    """
+    keys = [os.fsencode(text) for text in texts]  # the bytes that were typed
+    if args.lookup_file is not None:
+        keys += _keys_of_file(args.lookup_file)
+    if args.output and len(keys) > 1:
+        raise ValueError(f"-o writes one value: give one key, not {len(keys)}")
+    return keys
+
+
+def _keys_of_file(path: Path) -> list[bytes]:
+    if path == STANDARD:
+        if sys.stdin is None:
+            raise OSError("the standard input is closed")
+        content = sys.stdin.buffer.read()
+    else:
+        with names_file(path):
+            content = path.read_bytes()
+    lines = (line.removesuffix(b"\r") for line in content.split(b"\n"))
+    return [line for line in lines if line]  # as in a CSV file, empty lines are none
+
+
+def check_destination(args: argparse.Namespace) -> None:
+    """Refuse an output that cannot be, before any work.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        With the options of `add_lookup_options` and --json.
+
+    Raises
+    ------
+    OSError
+        If the standard output is closed.
+    ValueError
+        If two outputs go to one place.
+    """
+    if args.output == STANDARD:
+        if args.json:
+            raise ValueError("-o - and --json would both write to the standard output")
+        check_output()
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write bytes to a file or to the standard output.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    content : bytes
+
+    Raises
+    ------
+    OSError
+        If it cannot be written. It names the file.
+    """
+    if path == STANDARD:
+        write_bytes(content)
+    else:
+        with names_file(path):
+            path.write_bytes(content)
+
+
+def print_values(
+    keys: Sequence[bytes],
+    found: Sequence[bytes | None],
+    about: dict[str, Any],
+    output: Path | None,
+    print_result: PrintResult,
+) -> int:
+    """Print what was found, or write it to a file.
+
+    Parameters
+    ----------
+    keys : sequence of bytes
+    found : sequence of (bytes or None)
+        Their values; None for a key that is not there.
+    about : dict
+        More for programs, before the values.
+    output : pathlib.Path or None
+        The file for the value, of one key only.
+    print_result : callable
+
+    Returns
+    -------
+    int
+        `OK`, or `NOT_FOUND` if a key is not there.
+    """
+    missing = sum(value is None for value in found)
+    written = None if missing else output
+    if output is not None and found[0] is not None:
+        write_output(output, found[0])
+    if output == STANDARD:
+        if missing:
+            complain("the table has no such key")
+        return NOT_FOUND if missing else OK
+    names = [os.fsdecode(key) for key in keys]
+    rows = [
+        {"key": name, "found": value is not None}
+        | ({} if written or value is None else {"value": as_text(value), "hex": value.hex()})
+        for name, value in zip(names, found, strict=True)
+    ]
+    shown = [
+        (name, "not there" if value is None else (as_text(value) or excerpt(value)))
+        for name, value in zip(names, found, strict=True)
+    ]
+    data = {**about, "values": rows} | ({"output": os.fspath(written)} if written else {})
+    print_result(data, lambda console: show_rows(console, ("key", "value"), shown, written))
+    return NOT_FOUND if missing else OK
+
+
+def as_text(value: bytes) -> str | None:
+    """Decode a value.
+
+    Parameters
+    ----------
+    value : bytes
+
+    Returns
+    -------
+    str or None
+        None if a terminal could not show it as it is.
+    """
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None
+
+
+def excerpt(content: bytes) -> str:
+    """Show the first bytes in hexadecimal.
+
+    Parameters
+    ----------
+    content : bytes
+
+    Returns
+    -------
+    str
+    """
+    more = " ..." if len(content) > _SHOWN_BYTES else ""
+    return content[:_SHOWN_BYTES].hex(" ") + more
+
+
+def show_rows(
+    console: Console,
+    columns: tuple[str, str],
+    rows: Sequence[tuple[str, str]],
+    written: Path | None,
+) -> None:
+    """Show rows of two columns, and where their bytes were written.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    columns : tuple of str
+        The headings.
+    rows : sequence of tuple of str
+    written : pathlib.Path or None
+    """
+    from rich.table import Table
+
+    shown = Table()
+    for column in columns:
+        shown.add_column(column, overflow="fold")  # a long value is shown in full
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown)
+    if written:
+        console.print(f"written to {written}", soft_wrap=True)
