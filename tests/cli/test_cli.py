@@ -45,14 +45,13 @@ def file(tmp_path: Path) -> Path:
         (["demo", "text.txt", "--fetch", "1;2"], "with commas between, not '1;2'"),
         (["demo", "text.txt", "--fetch", ""], "with commas between, not ''"),
         (["demo", "text.txt", "--page-size", "0"], "page_size must be in 1..2**40, not 0"),
-        (["demo", "text.txt", "--page-size", "big"], "invalid int value: 'big'"),
+        (["demo", "text.txt", "--page-size", "big"], "such as 4096, 4k or 2G, not 'big'"),
         (["demo", "text.txt", "--page-size", "9" * 30], "morphogen: "),
         (["demo", "text.txt", "--device", "tpu"], "'cuda' or 'cuda:N', not 'tpu'"),
         (["demo", "text.txt", "--device", "cuda:99"], "cuda:99 "),
         (["demo", "a", "b"], "unrecognized arguments: b"),
         (["doctor", "now"], "unrecognized arguments: now"),
         (["fly"], "invalid choice: 'fly'"),
-        ([], "required: command"),
     ],
 )
 def test_bad_input(arguments, words, file, tmp_path, monkeypatch, capsys):
@@ -68,13 +67,26 @@ def test_bad_input(arguments, words, file, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["demo"], ["bench"], ["serve"], ["get"], ["table"], ["table", "build"], ["doctor"]],
+    [
+        *([], ["demo"], ["bench"], ["serve"], ["get"], ["doctor"], ["table"]),
+        *(["table", action] for action in ("build", "info", "verify", "get")),
+    ],
 )
 def test_help_documents_the_exit_codes(command, capsys):
     assert main([*command, "--help"]) == 0
     output = capsys.readouterr().out
     assert re.search(r"^  1    an answer differed", output, re.MULTILINE)
     assert re.search(r"^  2    wrong usage", output, re.MULTILINE)
+    assert re.search(r"^  3    a key is not in the table", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [[], ["table"]])
+def test_a_command_without_arguments_prints_its_help(command, capsys):
+    assert main(command) == 0
+    bare = capsys.readouterr()
+    assert main([*command, "--help"]) == 0
+    assert bare == capsys.readouterr()
+    assert bare.out.startswith("usage: morphogen")
 
 
 def test_version(capsys):

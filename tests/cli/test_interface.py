@@ -17,11 +17,14 @@ INTERFACE = {
     "morphogen serve": "-h/--help --json PAGES --party --port --page-size --keys-per-query --epoch "
     "--max-queued --max-micro-batch --max-wait --host --device --threads --tls-cert --tls-key "
     "--insecure",
-    "morphogen get": "-h/--help --json PAGE --server --lookup -o/--output --timeout --retries "
-    "--ca-file --insecure",
+    "morphogen get": "-h/--help --json PAGE --server --lookup --lookup-file -o/--output --timeout "
+    "--retries --ca-file --insecure",
     "morphogen table": "-h/--help --json",
     "morphogen table build": "-h/--help FILE.csv --key -o/--output --value --page-size "
     "--delimiter --force --json",
+    "morphogen table info": "-h/--help TABLE --json",
+    "morphogen table verify": "-h/--help TABLE --json",
+    "morphogen table get": "-h/--help TABLE KEY --lookup-file -o/--output --json",
     "morphogen doctor": "-h/--help --json",
 }
 

@@ -21,6 +21,7 @@ from morphogen.cli.output import (
     OK,
     USAGE,
     Show,
+    print_help,
     print_json,
     print_text,
 )
@@ -57,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit code: 0 done, 1 an answer differed or a check failed, 2 wrong usage or bad input,
-        130 interrupted, 141 done but the reader of the output went away.
+        3 a key is not in the table, 130 interrupted, 141 done but the reader of the output went
+        away.
     """
     streams.prepare()
     code = _outcome(argv)
@@ -121,7 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"morphogen {morphogen.__version__}")
-    commands = parser.add_subparsers(metavar="command", required=True)
+    parser.set_defaults(run=lambda *_: print_help(parser))
+    commands = parser.add_subparsers(metavar="command")
     for name in COMMANDS:
         command = importlib.import_module(f"morphogen.cli.{name}")
         text: str = command.SUMMARY

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from morphogen.cli.arguments import add_device, int_list
+from morphogen.cli.arguments import add_device, byte_size, int_list
 from morphogen.cli.output import FAILED, OK, PrintResult
 from morphogen.cli.streams import complain
 from morphogen.progress import StagedProgress
@@ -31,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"--matrix-file no more than these of the file (default: {_PAGES}, or all of the file)",
     )
     pages.add_argument(
-        "--page-size", type=int, default=4096, metavar="BYTES", help="bytes a page (default: 4096)"
+        "--page-size",
+        type=byte_size,
+        default=4096,
+        metavar="BYTES",
+        help="bytes a page (default: 4k)",
     )
     pages.add_argument(
         "--matrix-file",

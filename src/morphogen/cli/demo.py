@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from morphogen.checks import needs_extra
-from morphogen.cli.arguments import add_device, int_list
+from morphogen.cli.arguments import add_device, byte_size, int_list
 from morphogen.cli.output import FAILED, OK, PrintResult
 from morphogen.progress import StagedProgress, stage
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pages to fetch, 3 a query (default: 24 spread over the file)",
     )
     parser.add_argument(
-        "--page-size", type=int, default=4096, metavar="BYTES", help="default: 4096"
+        "--page-size", type=byte_size, default=4096, metavar="BYTES", help="default: 4k"
     )
     parser.add_argument(
         "--lookups",

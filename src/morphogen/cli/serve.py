@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from morphogen.checks import needs_extra
+from morphogen.cli.arguments import byte_size
 from morphogen.cli.output import OK, PrintResult
 from morphogen.progress import StagedProgress, stage
 
@@ -27,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, required=True, help="0 for any that is free")
     parser.add_argument(
         "--page-size",
-        type=int,
+        type=byte_size,
         metavar="BYTES",
-        help="bytes a page of a file of pages (default: 4096); a keyword table says it itself",
+        help="bytes a page of a file of pages (default: 4k); a keyword table says it itself",
     )
     for option, default, text in (
         ("--keys-per-query", 3, "keys that each query has, 1 to 3"),

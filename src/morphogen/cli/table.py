@@ -1,22 +1,22 @@
-"""``morphogen table build``: a keyword table from a CSV file."""
+"""``morphogen table build | info | verify | get``: keyword tables as files."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import morphogen.cli.table_read as table_read
+from morphogen.cli.arguments import byte_size
 from morphogen.cli.csv_rows import read_items
-from morphogen.cli.output import OK, PrintResult
+from morphogen.cli.lookup import add_lookup_options
+from morphogen.cli.output import OK, PrintResult, print_help
 from morphogen.progress import StagedProgress, stage
 
-if TYPE_CHECKING:
-    from rich.console import Console
+SUMMARY = "build a keyword table from a CSV file, or look into one"
 
-    from morphogen.keyword import BuiltTable
-
-SUMMARY = "build a keyword table from a CSV file"
+Action = Callable[[argparse.Namespace, StagedProgress, PrintResult], int]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,38 +27,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
         Of ``morphogen table``.
     """
-    actions = parser.add_subparsers(metavar="action", required=True)
-    text = "build a keyword table from a CSV file whose first row names the columns"
-    build = actions.add_parser(
-        "build",
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=parser.epilog,
-        formatter_class=parser.formatter_class,
+    parser.set_defaults(action=lambda *_: print_help(parser))
+    actions = parser.add_subparsers(metavar="action")
+
+    def add(name: str, action: Action, text: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = actions.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=parser.epilog,
+            formatter_class=parser.formatter_class,
+        )
+        added.set_defaults(action=action)
+        # Without a default, since the command before it has the same option.
+        added.add_argument(
+            "--json",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="print JSON instead of tables",
+        )
+        return added
+
+    _add_build(
+        add(
+            "build",
+            build,
+            "build a keyword table from a CSV file whose first row names the columns",
+        )
     )
-    build.add_argument("file", type=Path, metavar="FILE.csv", help="UTF-8; every row has one key")
-    build.add_argument("--key", required=True, metavar="COLUMN", help="column of the keys")
-    build.add_argument(
+    for name, action, text in (
+        ("info", table_read.info, "print what the header of a table says, without its pages"),
+        ("verify", table_read.verify, "read a whole table, and say whether a byte was altered"),
+        ("get", table_read.get, "look keys up in a table on this machine, without servers"),
+    ):
+        below = add(name, action, text)
+        below.add_argument("table", type=Path, metavar="TABLE", help="a keyword table")
+        if name == "get":
+            below.add_argument("keys", nargs="*", metavar="KEY", help="to look up, as text")
+            add_lookup_options(below, "the value")
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE.csv", help="UTF-8; every row has one key")
+    parser.add_argument("--key", required=True, metavar="COLUMN", help="column of the keys")
+    parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="TABLE", help="file to write"
     )
-    build.add_argument(
+    parser.add_argument(
         "--value",
         metavar="COLUMN",
         help="column of the values (default: the whole row, as a JSON object)",
     )
-    build.add_argument("--page-size", type=int, default=4096, metavar="BYTES", help="default: 4096")
-    build.add_argument("--delimiter", default=",", metavar="CHARACTER", help="default: a comma")
-    build.add_argument("--force", action="store_true", help="replace TABLE where it is there")
-    # Without a default, since the command before it has the same option.
-    build.add_argument(
-        "--json",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="print JSON instead of tables",
+    parser.add_argument(
+        "--page-size", type=byte_size, default=4096, metavar="BYTES", help="default: 4k"
     )
+    parser.add_argument("--delimiter", default=",", metavar="CHARACTER", help="default: a comma")
+    parser.add_argument("--force", action="store_true", help="replace TABLE where it is there")
 
 
 def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
+    """Run the action, or without one print the help."""
+    code: int = args.action(args, progress, print_result)
+    return code
+
+
+def build(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
     """Build a table as the arguments say, and print its facts.
 
     Parameters
@@ -109,49 +142,6 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     )
     built = build_table(items, page_size=args.page_size, progress=working)
     header = write_table(args.output, built.pages, built.layout, progress=working)
-    data = _as_dict(args.output, built, header.digest)
-    print_result(data, lambda console: _show(data, console))
+    data = table_read.facts(args.output, header, seed_tries=built.tries)
+    print_result(data, lambda console: table_read.show_facts(data, console))
     return OK
-
-
-def _as_dict(path: Path, built: BuiltTable, digest: bytes) -> dict[str, Any]:
-    from morphogen.keyword.file import HEADER_BYTES
-
-    layout = built.layout
-    return {
-        "table": os.fspath(path),
-        "entries": layout.entries,
-        "pages": layout.num_pages,
-        "page_size": layout.page_size,
-        "slots_per_page": layout.slots_per_page,
-        "load": layout.load,
-        "largest_value": layout.value_size,
-        "bytes": HEADER_BYTES + layout.num_pages * layout.page_size,
-        "seed_tries": built.tries,
-        "sha256": digest.hex(),
-    }
-
-
-def _show(data: dict[str, Any], console: Console) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from morphogen.cli.tables import print_table
-
-    console.print(f"Table  {data['table']}", soft_wrap=True)
-    console.print(f"SHA-256 of its pages  {data['sha256']}", soft_wrap=True)
-    rows = Table(box=box.SIMPLE_HEAD, show_header=False)
-    rows.add_column()
-    rows.add_column(justify="right")
-    for name, text in (
-        ("entries", f"{data['entries']:,}"),
-        ("pages", f"{data['pages']:,}"),
-        ("bytes a page", f"{data['page_size']:,}"),
-        ("slots a page", f"{data['slots_per_page']:,}"),
-        ("load", f"{data['load']:.1%}"),
-        ("largest value", f"{data['largest_value']:,} bytes"),
-        ("file", f"{data['bytes']:,} bytes"),
-        ("seeds tried", f"{data['seed_tries']}"),
-    ):
-        rows.add_row(name, text)
-    print_table(rows, console)

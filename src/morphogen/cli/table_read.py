@@ -1,0 +1,130 @@
+"""``morphogen table info | verify | get``: look into a keyword table on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from morphogen.cli.lookup import check_destination, print_values, read_keys
+from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.progress import StagedProgress, stage
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from morphogen.keyword.file import TableHeader
+
+# The facts of a table, with the words for people.
+_ROWS = (
+    ("entries", "entries", "{:,}"),
+    ("pages", "pages", "{:,}"),
+    ("page_size", "bytes a page", "{:,}"),
+    ("slots_per_page", "slots a page", "{:,}"),
+    ("load", "load", "{:.1%}"),
+    ("largest_value", "largest value", "{:,} bytes"),
+    ("bytes", "file", "{:,} bytes"),
+    ("seed_tries", "seeds tried", "{}"),
+)
+
+
+def facts(path: Path, header: TableHeader, **more: Any) -> dict[str, Any]:
+    """Tell what the header of a table says.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    header : TableHeader
+    **more
+        Other facts of it.
+
+    Returns
+    -------
+    dict
+        For programs.
+    """
+    from morphogen.keyword.file import HEADER_BYTES
+
+    layout = header.layout
+    return {
+        "table": os.fspath(path),
+        "entries": layout.entries,
+        "pages": layout.num_pages,
+        "page_size": layout.page_size,
+        "slots_per_page": layout.slots_per_page,
+        "load": layout.load,
+        "largest_value": layout.value_size,
+        "bytes": HEADER_BYTES + layout.num_pages * layout.page_size,
+        **more,
+        "sha256": header.digest.hex(),
+    }
+
+
+def show_facts(data: dict[str, Any], console: Console) -> None:
+    """Show the facts of a table to people.
+
+    Parameters
+    ----------
+    data : dict
+        As `facts` gives them.
+    console : rich.console.Console
+    """
+    from rich import box
+    from rich.table import Table
+
+    from morphogen.cli.tables import print_table
+
+    console.print(f"Table  {data['table']}", soft_wrap=True)
+    console.print(f"SHA-256 of its pages  {data['sha256']}", soft_wrap=True)
+    rows = Table(box=box.SIMPLE_HEAD, show_header=False)
+    rows.add_column()
+    rows.add_column(justify="right")
+    for field, name, form in _ROWS:
+        if field in data:
+            rows.add_row(name, form.format(data[field]))
+    print_table(rows, console)
+
+
+def info(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
+    """Print what a table's header says, without reading its pages."""
+    from morphogen.keyword.file import read_header
+
+    data = facts(args.table, read_header(args.table))
+    print_result(data, lambda console: show_facts(data, console))
+    return OK
+
+
+def verify(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
+    """Read a whole table, and print whether it is as it was written."""
+    from morphogen.errors import TableFileError
+    from morphogen.keyword.file import open_table, read_header
+
+    try:
+        open_table(args.table, progress=stage(progress, "verifying"))
+        data = facts(args.table, read_header(args.table)) | {"verified": True}
+    except TableFileError as error:
+        reason = str(error)
+        data = {"table": os.fspath(args.table), "verified": False, "reason": reason}
+        print_result(data, lambda console: console.print(reason, style="red", soft_wrap=True))
+        return FAILED
+
+    def show(console: Console) -> None:
+        show_facts(data, console)
+        console.print("Verified: no byte was altered", style="green")
+
+    print_result(data, show)
+    return OK
+
+
+def get(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
+    """Look keys up in a table's file. Nobody else learns which, since nobody is asked."""
+    from morphogen.keyword.file import open_table
+
+    check_destination(args)
+    keys = read_keys(args, args.keys)
+    if not keys:
+        raise ValueError("table get takes keys, or --lookup-file with at least one")
+    pages, layout = open_table(args.table, verify=False)
+    found = [layout.find(key, pages.body[list(layout.candidates(key))]) for key in keys]
+    return print_values(keys, found, {"table": os.fspath(args.table)}, args.output, print_result)
