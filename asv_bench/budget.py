@@ -27,17 +27,14 @@ import morphogen.instruction_set
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools" / "kernels")]
 FILE = HERE / "budget.json"
-
 # The modules of counts, and whether compiler, Python and numpy influence what they count.
 GROUPS = {"kernels": False, "messages": False, "driver": True, "callgrind": True}
-# The most that counts of the same code may differ from the recorded ones. All other counts must be
-# equal.
+# The most that counts of the same code may differ from the recorded ones. All others are equal.
 MARGINS = {"instructions": 0.02, "bytes read": 0.02}
 # The margin with another compiler, Python or numpy. It still shows that something is done twice.
 MARGIN_ELSEWHERE = 0.3
 
-# By the counted thing, then by the count's name.
-Counts = dict[str, dict[str, float]]
+Counts = dict[str, dict[str, float]]  # by the counted thing, then by the count's name
 
 
 def toolchain() -> str:
@@ -59,31 +56,27 @@ def differences(recorded: Counts, counted: Counts, same_toolchain: bool) -> Iter
                 yield f"{what}: {name} {new}, recorded {old}"
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description="Compare counts with asv_bench/budget.json.")
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}")
     parser.add_argument("--record", action="store_true", help="write the counts to the file")
     options = parser.parse_args()
     budget = json.loads(FILE.read_text(encoding="utf-8"))
-    recorded, toolchains = budget["counts"], budget["toolchains"]
-    found = []
+    recorded, toolchains, found = budget["counts"], budget["toolchains"], []
     for group in options.groups or GROUPS:
         try:
             counted: Counts = import_module(f"counts.{group}").count_all()
         except NotImplementedError as reason:
-            print(f"{group}: {reason}", file=sys.stderr)
-            return 3
+            parser.exit(3, f"{group}: {reason}\n")
         here = toolchain() if GROUPS[group] else ""
         if options.record:
             recorded[group], toolchains[group] = counted, here
         same = here == toolchains[group]
-        found += [f"{group} {line}" for line in differences(recorded[group], counted, same)]
+        found += [f"{group} {line}\n" for line in differences(recorded[group], counted, same)]
     if options.record:
         FILE.write_text(json.dumps(budget, indent=2) + "\n", encoding="utf-8")
-    for line in found:
-        print(line, file=sys.stderr)
-    return 1 if found else 0
+    parser.exit(int(bool(found)), "".join(found))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

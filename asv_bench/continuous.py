@@ -4,8 +4,8 @@
 
 Each comparison is `asv continuous` over the benchmarks named `track_cost...`. A cost that is worse
 by more than a tenth is measured once more, and counts if it is worse again. The pinned commit
-shows the sum of many small losses. budget.json names it. There `accepted` maps a regular
-expression for costs that may rise to the reason, until a later commit is pinned.
+shows the sum of many small losses. budget.json, beside asv's settings, names it. There `accepted`
+maps a regular expression for costs that may rise to the reason, until a later commit is pinned.
 
 Exits with 1 if a cost is worse, with 2 if a commit cannot be built or a benchmark fails.
 """
@@ -19,7 +19,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent
 COSTS = r"^(?!gpu\.).*\.track_cost"
 # A row of asv's table that reports a loss, with the benchmark's name in its last column.
 WORSE = re.compile(r"^\| \+ .*\| (\S.*?) +\|$", re.M)
@@ -29,15 +28,11 @@ def find_worse(config: Path, base: str, names: list[str]) -> list[str]:
     """Return the benchmarks, of those that match, whose cost is worse at HEAD than at a base."""
     asv = [sys.executable, "-m", "asv", "continuous", f"--config={config}", "--factor=1.1"]
     asv += ["--show-stderr", "--launch-method=forkserver", *(f"--bench={name}" for name in names)]
-    lines = []
-    with subprocess.Popen([*asv, base, "HEAD"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
-    found = WORSE.findall("".join(lines))
+    run = subprocess.run([*asv, base, "HEAD"], stdout=subprocess.PIPE, text=True, check=False)
+    print(run.stdout, flush=True)
+    found = WORSE.findall(run.stdout)
     # asv exits with 1 both for losses and for mistakes in its usage.
-    if process.returncode != int(bool(found)):
+    if run.returncode != int(bool(found)):
         print(f"asv could not compare HEAD with {base}", file=sys.stderr)
         sys.exit(2)
     return found
@@ -45,11 +40,11 @@ def find_worse(config: Path, base: str, names: list[str]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compare the last commit's costs with older ones.")
-    parser.add_argument("--config", type=Path, default=FOLDER / "asv.conf.json", metavar="FILE")
-    parser.add_argument("--budget", type=Path, default=FOLDER / "budget.json", metavar="FILE")
+    settings = Path(__file__).resolve().with_name("asv.conf.json")
+    parser.add_argument("--config", type=Path, default=settings, metavar="FILE")
     parser.add_argument("--bench", default=COSTS, metavar="REGEX", help="only these benchmarks")
     options = parser.parse_args()
-    budget = json.loads(options.budget.read_text(encoding="utf-8"))
+    budget = json.loads(options.config.with_name("budget.json").read_text(encoding="utf-8"))
     asv = [sys.executable, "-m", "asv", "machine", "--yes", f"--config={options.config}"]
     subprocess.run(asv, check=True, stdout=subprocess.DEVNULL)
     failed = False

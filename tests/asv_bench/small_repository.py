@@ -30,7 +30,8 @@ class SmallRepository:
         """Commit the Python files, a day after the last commit: asv orders them by date."""
         self.commits += 1
         self.run("git", "add", "--all", "--", "*.py")
-        self.run("git", "commit", "--quiet", "--allow-empty", "--message=one")
+        user = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
+        self.run("git", *user, "commit", "--quiet", "--allow-empty", "--message=one")
 
     def asv(self, *arguments: str) -> None:
         """Run asv, which must succeed."""
@@ -44,8 +45,6 @@ class SmallRepository:
             "MORPHOGEN_BENCH_BYTES": str(1 << 20),
             "GIT_COMMITTER_DATE": f"2026-01-{self.commits:02} 12:00 +0000",
         }
-        for who in ("GIT_AUTHOR", "GIT_COMMITTER"):
-            environment |= {f"{who}_NAME": "nobody", f"{who}_EMAIL": "nobody@localhost"}
         result = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
         )
