@@ -34,6 +34,7 @@ from rich.table import Table
 
 import morphogen as mg
 import morphogen.wire as wire
+from morphogen.cli.signals import cleaning_up
 from morphogen.cli.tables import print_table
 from morphogen.service.process import ServerProcess
 
@@ -265,4 +266,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with cleaning_up():  # temporary files and servers
+        sys.exit(main())

@@ -31,6 +31,7 @@ from machine_facts import ROOT, OtherPrograms, describe_machine
 from morphogen import dpf, planner
 from morphogen.bench.describe import describe_size
 from morphogen.bench.workload import available_memory, random_pages, random_queries
+from morphogen.cli.signals import cleaning_up
 from passes import MIB, PAGE_SIZES, TABLE_BYTES, THREADS, busy_core_rows, pass_rows
 from rows import NotMeasuredError, Row, as_dict, show
 
@@ -207,4 +208,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with cleaning_up():  # temporary files and servers
+        sys.exit(main())
