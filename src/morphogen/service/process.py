@@ -56,8 +56,12 @@ class ServerProcess:
         )
         # Its log is read to the end: a full pipe would stop it.
         self._reader = threading.Thread(target=self._read_log, daemon=True)
-        self._reader.start()
-        self._ready.wait()
+        try:
+            self._reader.start()
+            self._ready.wait()
+        except BaseException:
+            self.stop()  # nobody else can: there is no object yet
+            raise
         if not self.url:
             self.stop()
             raise ServerError(
@@ -93,7 +97,8 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
         code = self.process.wait()
-        self._reader.join()
+        if self._reader.is_alive():
+            self._reader.join()
         if self.process.stderr is not None:
             self.process.stderr.close()
         return code

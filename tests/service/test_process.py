@@ -1,0 +1,33 @@
+"""A server as a process of its own never outlives what began it."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from morphogen.service.process import ServerProcess
+
+
+def test_a_start_that_is_interrupted_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    class Recorded(subprocess.Popen[str]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    (tmp_path / "pages").write_bytes(bytes(1000))
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    monkeypatch.setattr(threading.Event, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ServerProcess(tmp_path / "pages", 0)
+    assert started[0].returncode is not None
