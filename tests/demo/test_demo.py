@@ -13,6 +13,7 @@ import pytest
 
 import morphogen.cli.progress_bar as progress_bar
 import morphogen.demo as demo
+import morphogen.demo.lookup as demo_lookup
 from morphogen import dpf
 from morphogen.cli import main
 from morphogen.engine.cpu import CpuEngine
@@ -253,3 +254,10 @@ def test_demo_without_room_on_the_gpu(gpu, file, capsys):
 def test_demo_on_this_gpu(file, capsys):
     assert main(["demo", str(file), "--device", "cuda"]) == 0
     assert "All 24 pages equal the file byte for byte" in capsys.readouterr().out
+
+
+def test_the_file_that_does_not_fit_the_disk_is_named(tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        demo_lookup.write_characters(tmp_path / "full")
+    assert caught.value.filename == str(tmp_path / "full")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from morphogen.checks import as_indices
+from morphogen.checks import as_indices, names_file
 from morphogen.engine import open_engine
 from morphogen.engine.base import Engine
 from morphogen.pages import PageMatrix
@@ -205,7 +205,7 @@ def read_pages(path: Path, page_size: int, rows: Sequence[Sequence[int]]) -> npt
         uint8 of shape (len(rows), len(rows[0]), page_size); a short last page ends in zeros.
     """
     pages = np.zeros((len(rows), len(rows[0]), page_size), dtype=np.uint8)
-    with path.open("rb") as file:
+    with names_file(path), path.open("rb") as file:
         for row, out in zip(rows, pages, strict=True):
             for index, page in zip(row, out, strict=True):
                 file.seek(index * page_size)

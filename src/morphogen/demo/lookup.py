@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import morphogen.service.run  # noqa: F401 - fails here if the servers would
+from morphogen.checks import names_file
 from morphogen.client import Client
 from morphogen.keyword import build
 from morphogen.keyword.file import write_table
@@ -126,7 +127,7 @@ def write_characters(path: Path) -> int:
         Rows without the heading.
     """
     rows = 0
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with names_file(path), path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "character", "category"])
         for code in range(0x110000):
