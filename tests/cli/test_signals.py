@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -88,21 +89,37 @@ def test_the_handlers_of_before_come_back() -> None:
     assert [signal.getsignal(number) for number in ENDING] == before
 
 
-def test_the_next_signal_does_not_end_the_cleaning_up() -> None:
-    """A supervisor may send SIGTERM and SIGHUP at once. Ctrl-C still helps a person."""
+@pytest.mark.parametrize(("first", "other"), [ENDING[1:], ENDING[:0:-1]], ids=["TERM", "HUP"])
+def test_the_other_signal_of_a_supervisor_does_not_end_the_cleaning_up(
+    first: signal.Signals, other: signal.Signals
+) -> None:
     steps = []
 
     def ended_twice() -> None:
         try:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(first)
         finally:
-            signal.raise_signal(signal.SIGHUP)
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(other)
             steps.append("cleaned up")
 
-    with pytest.raises(EndedBySignal, match="SIGTERM"):
+    with pytest.raises(EndedBySignal, match=first.name):
         under(ended_twice)
     assert steps == ["cleaned up"]
+
+
+@each_signal
+def test_a_signal_that_a_finalizer_lost_can_be_sent_again(number: signal.Signals) -> None:
+    lost: list[str] = []
+
+    def lose_one() -> None:
+        with suppress(EndedBySignal):
+            signal.raise_signal(number)
+        lost.append(number.name)
+        signal.raise_signal(number)
+
+    with pytest.raises(EndedBySignal):
+        under(lose_one)
+    assert lost == [number.name]
 
 
 def test_an_ignored_signal_stays_ignored() -> None:

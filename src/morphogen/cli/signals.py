@@ -34,11 +34,11 @@ class EndedBySignal(KeyboardInterrupt):
 
 @contextmanager
 def cleaning_up() -> Iterator[None]:
-    """Make an exception of the first signal that would end the process.
+    """Make an exception of a signal that would end the process.
 
     Without this, SIGTERM and SIGHUP end Python where it stands, and temporary files and processes
-    stay. The next such signal is ignored, since it often follows at once; Ctrl-C is not, in case
-    cleaning up takes long.
+    stay. After one of them the other is ignored, since supervisors send both at once. The same
+    signal again, or Ctrl-C, is an exception again: Python may lose the first, amid a finalizer.
 
     Raises
     ------
@@ -62,8 +62,7 @@ def cleaning_up() -> Iterator[None]:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    for ending in _ENDING:
-        if signal.getsignal(ending) is _end:
-            again = signal.default_int_handler if ending == signal.SIGINT else signal.SIG_IGN
-            signal.signal(ending, again)
+    for other in {signal.SIGTERM, signal.SIGHUP} - {number}:
+        if number != signal.SIGINT and signal.getsignal(other) is _end:
+            signal.signal(other, signal.SIG_IGN)
     raise EndedBySignal(number)
