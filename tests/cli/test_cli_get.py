@@ -13,6 +13,7 @@ import pytest
 from fake_server import FakeServer, keyword_table, two_servers
 from morphogen.cli import main
 from morphogen.cli.output import NOT_FOUND, OK, USAGE
+from morphogen.client import Client
 
 TABLE, LAYOUT, ITEMS = keyword_table()
 LAST = len(TABLE) - 1
@@ -134,6 +135,43 @@ def test_keys_come_from_the_standard_input(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(text))
     assert main([*get, "--lookup-file", "-", "--json"]) == OK
     assert keys_printed(capsys) == wanted
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_many_keys_are_looked_up_a_part_at_a_time_in_one_epoch(
+    lasting: bool,
+    get: list[str],
+    servers: tuple[FakeServer, FakeServer],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """A new epoch between two parts begins all again, since values of two would be mixed."""
+    asked: list[int] = []
+    look_up = Client.lookup_many
+
+    def counted(client: Client, keys: list[bytes]) -> list[bytes | None]:
+        asked.append(len(keys))
+        if len(asked) == 2 or (lasting and len(asked) % 3 == 2):
+            for server in servers:
+                server.set_table(TABLE, server.epoch + 1)
+        return look_up(client, keys)
+
+    monkeypatch.setattr(Client, "lookup_many", counted)
+    monkeypatch.setattr("morphogen.cli.get._AT_A_TIME", 20)
+    path = tmp_path / "keys"
+    path.write_text("".join(f"key {i}\n" for i in range(50)))
+    code = main([*get, "--lookup-file", str(path), "--json"])
+    assert set(asked) == {20, 10}
+    printed = capsys.readouterr()
+    if lasting:
+        assert (code, asked) == (USAGE, [20, 20, 10] * 3)
+        assert "the table changed during each of 3 tries" in printed.err
+    else:
+        assert (code, asked) == (OK, [20, 20, 10] * 2)
+        values = [row["value"] for row in json.loads(printed.out)["values"]]
+        assert values == [f"value {i * i}" for i in range(50)]
+        assert json.loads(printed.out)["epoch_id"] == 8
 
 
 def test_the_servers_come_from_the_environment(

@@ -22,7 +22,8 @@ from morphogen.cli.lookup import (
     write_output,
 )
 from morphogen.cli.output import OK, PrintResult
-from morphogen.progress import StagedProgress
+from morphogen.errors import EpochMismatchError
+from morphogen.progress import Progress, StagedProgress, stage
 
 if TYPE_CHECKING:
     from morphogen.client import Client
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 SUMMARY = "read pages, or look keys up, from two servers privately"
 
 SERVERS = "MORPHOGEN_SERVERS"  # the environment variable with the addresses of both
+_AT_A_TIME = 2048  # lookups, of three pages each
+_TRIES = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,17 +102,22 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     if by_key and not keys:
         raise ValueError(f"{args.lookup_file} has no key")
     with _connect(args, servers) as client:
-        info = client.info
-        about = {
-            "servers": servers,
-            "epoch_id": info.epoch_id,
-            "num_pages": info.num_pages,
-            "page_size": info.page_size,
-        }
         if keys:
-            found = client.lookup_many(keys)
-            return print_values(keys, found, about, args.output, print_result)
-        return _pages(client, args, about, progress, print_result)
+            found = _look_up(client, keys, stage(progress, "working"))
+            return print_values(keys, found, _about(client, servers), args.output, print_result)
+        pages = _read(client, args.pages, stage(progress, "working"))
+        return _print_pages(pages, _about(client, servers), args, print_result)
+
+
+def _about(client: Client, servers: list[str]) -> dict[str, Any]:
+    """The table that was read: only now, since it may have changed."""
+    info = client.info
+    return {
+        "servers": servers,
+        "epoch_id": info.epoch_id,
+        "num_pages": info.num_pages,
+        "page_size": info.page_size,
+    }
 
 
 def _servers(args: argparse.Namespace) -> list[str]:
@@ -131,22 +139,35 @@ def _connect(args: argparse.Namespace, servers: list[str]) -> Client:
     )
 
 
-def _pages(
-    client: Client,
-    args: argparse.Namespace,
+def _look_up(client: Client, keys: list[bytes], progress: Progress) -> list[bytes | None]:
+    """Look keys up in one epoch, some at a time: the pages of all might not fit the memory."""
+    for _ in range(_TRIES):
+        epoch, found = client.info.epoch_id, list[bytes | None]()
+        for start in range(0, len(keys), _AT_A_TIME):
+            progress(start, len(keys))
+            found += client.lookup_many(keys[start : start + _AT_A_TIME])
+        if client.info.epoch_id == epoch:
+            return found
+    raise EpochMismatchError(f"the table changed during each of {_TRIES} tries: ask for fewer keys")
+
+
+def _read(client: Client, indices: list[int], progress: Progress) -> list[tuple[int, bytes]]:
+    progress(0, len(indices))
+    found = client.get(indices)
+    progress(len(indices), len(indices))
+    return [(index, page.tobytes()) for index, page in zip(indices, found, strict=True)]
+
+
+def _print_pages(
+    pages: list[tuple[int, bytes]],
     about: dict[str, Any],
-    progress: StagedProgress,
+    args: argparse.Namespace,
     print_result: PrintResult,
 ) -> int:
-    total = len(args.pages)
-    progress(0, total, "working")
-    found = client.get(args.pages)
-    progress(total, total, "working")
     if args.output:
-        write_output(args.output, found.tobytes())
+        write_output(args.output, b"".join(page for _, page in pages))
     if args.output == STANDARD:
         return OK
-    pages = [(index, page.tobytes()) for index, page in zip(args.pages, found, strict=True)]
     rows = [{"page": index} | ({} if args.output else {"hex": page.hex()}) for index, page in pages]
     where = {"output": os.fspath(args.output)} if args.output else {}
     shown = [(str(index), excerpt(page)) for index, page in pages]
