@@ -69,9 +69,9 @@ def make_table(num_pages: int, page_size: int) -> Bytes:
     return np.random.default_rng(0).integers(0, 256, (num_pages, page_size), dtype=np.uint8)
 
 
-def resident(server: ServerProcess) -> int:
-    """Return the server's own resident memory in bytes, without the mapped table."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text(encoding="ascii")
+def resident(process: int) -> int:
+    """Return a process's own resident memory in bytes, without files that it maps."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     (line,) = (line for line in status.splitlines() if line.startswith("RssAnon"))
     return 1024 * int(line.split()[1])
 
@@ -149,14 +149,14 @@ def run(
         await asyncio.gather(*(load.client(at, until, sizes) for at in range(clients)))
 
     asyncio.run(everyone(Load(servers, table, content_type), seconds / 5))
-    before = [(resident(server), server.chunk_sizes()) for server in servers]
+    before = [(resident(server.process.pid), server.chunk_sizes()) for server in servers]
     load = Load(servers, table, content_type)
     started = perf_counter()
     asyncio.run(everyone(load, seconds))
     elapsed = perf_counter() - started
     growth, means = [], []
     for server, (first, sizes_before) in zip(servers, before, strict=True):
-        growth.append(resident(server) / first)
+        growth.append(resident(server.process.pid) / first)
         after = server.chunk_sizes()
         ran = {size: count - sizes_before.get(size, 0) for size, count in after.items()}
         means.append(sum(size * n for size, n in ran.items()) / sum(ran.values()))
