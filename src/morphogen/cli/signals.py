@@ -29,7 +29,7 @@ class EndedBySignal(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         name = signal.Signals(number).name
         super().__init__("interrupted" if number == signal.SIGINT else f"ended by {name}")
-        self.exit_code = 128 + number
+        self.exit_code: int = 128 + number
 
 
 @contextmanager
