@@ -16,7 +16,6 @@ import trustme
 import morphogen.wire as wire
 from fake_server import PATIENCE, FakeServer, client, keyword_table, stuck, two_servers
 from morphogen.client import AsyncClient, Client
-from morphogen.client.addresses import ServerAddress
 from morphogen.errors import MorphogenError, ServerError, TableMismatchError
 from morphogen.keyword import TableLayout
 from naive import random_pages
@@ -266,40 +265,6 @@ def test_a_server_without_tls_is_told_from_one_that_is_away() -> None:
         urls = [server.url.replace("http://", "https://") for server in servers]
         with pytest.raises(ServerError, match="does not speak TLS on this port"):
             Client(urls, timeout=PATIENCE)
-
-
-@pytest.mark.parametrize(
-    ("url", "normal"),
-    [
-        ("HTTPS://Host.Example:443/", "https://host.example"),
-        ("https://host.example:8443/a/b/", "https://host.example:8443/a/b"),
-        ("http://localhost:80", "http://localhost"),
-        ("http://[0:0::1]:81", "http://[::1]:81"),
-        (" https://b\xfccher.example. ", "https://xn--bcher-kva.example"),
-    ],
-)
-def test_a_url_is_normalised(url: str, normal: str) -> None:
-    assert ServerAddress.parse(url).url == normal
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        "https://[::ffff:10.0.0.1]",
-        "https://10.0.0.1.",
-        "https://10\u30020.0.1",
-        "https://\uff11\uff10.0.0.1:443/path",
-    ],
-)
-def test_other_forms_of_one_address_are_one_server(other: str) -> None:
-    with pytest.raises(ValueError, match=r"^the two URLs name one server"):
-        Client(["https://10.0.0.1", other])
-
-
-@pytest.mark.parametrize("host", ["127.1", "0x7f000001", "2130706433", "10.0.0.0x1", "."])
-def test_hosts_that_only_the_system_reads_as_addresses_are_refused(host: str) -> None:
-    with pytest.raises(ValueError, match=r"^a server's URL "):
-        ServerAddress.parse(f"https://{host}")
 
 
 @pytest.mark.parametrize(

@@ -183,58 +183,6 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
         assert (reader.get([4]) == servers[0].table[[4]]).all()
 
 
-@pytest.mark.parametrize(
-    "urls",
-    [
-        ["https://a.example", "https://a.example"],
-        ["https://a.example", "https://A.EXAMPLE:443/"],
-        ["https://a.example", "https://a.example./other/path"],
-        ["https://a.example:80", "http://a.example"],
-        ["http://localhost:9", "http://127.0.0.1:9"],
-        ["http://[::1]:9", "http://localhost:9/"],
-        ["https://[2001:db8::1]", "https://[2001:db8:0::1]"],
-    ],
-)
-def test_one_server_under_two_names_is_refused(urls: list[str]) -> None:
-    for order in (urls, urls[::-1]):
-        with pytest.raises(ValueError, match="name one server"):
-            AsyncClient(order, insecure=True)
-
-
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("http://a.example", "use https://"),
-        ("http://192.0.2.1", "use https://"),
-        ("http://127.0.0.1.a.example", "use https://"),
-        ("ftp://a.example", "not with ftp://"),
-        ("127.0.0.1:8000", "not with a host"),
-        ("localhost:8000", "not with a host"),
-        ("a.example", "not with a host"),
-        ("https://", "names a host"),
-        ("https://me:secret@a.example", "no user name"),
-        ("https://a.example?x=1", "no query"),
-        ("https://a.example#x", "no query"),
-        ("https://a.example:99999", "malformed"),
-        ("https://[::1", "malformed"),
-    ],
-)
-def test_a_url_to_which_keys_must_not_go_is_refused(url: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message) as refused:
-        AsyncClient([url, "https://b.example"])
-    assert "secret" not in str(refused.value)
-
-
-@pytest.mark.parametrize("urls", [[], ["https://a.example"], ["https://a.example"] * 3])
-def test_there_are_two_servers(urls: list[str]) -> None:
-    with pytest.raises(ValueError, match=f"of 2 servers, not of {len(urls)}"):
-        AsyncClient(urls)
-
-
-def test_plain_http_to_others_must_be_asked_for() -> None:
-    assert AsyncClient(["http://a.example", "http://b.example"], insecure=True)
-
-
 def test_nothing_secret_is_logged_or_said(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     key = b"key 1"
