@@ -86,7 +86,7 @@ _NAMES = {
     "query": ("Answer", "Query", "make_queries", "make_query", "reconstruct"),
 }
 _CLIENTS = ("AsyncClient", "Client")
-_CLIENT_EXTRA = ("httpx", "msgspec")  # of the extra "client"
+_CLIENT_EXTRA = ("certifi", "h11", "idna", "msgspec")  # of the extra "client"
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = [

@@ -239,7 +239,7 @@ def missing_extra(module: str, extra: str, user: str = "") -> ModuleNotFoundErro
     Parameters
     ----------
     module : str
-        As it is imported: "httpx".
+        As it is imported: "msgspec".
     extra : str
         "client"; several with commas between.
     user : str, optional

@@ -199,7 +199,7 @@ def test_the_command_line_loads_little():
 def test_the_parser_loads_nothing_that_a_command_needs() -> None:
     script = (
         "import sys; from morphogen import cli; cli._parser();"
-        "print([name for name in ('numpy', 'rich', 'httpx', 'msgspec', 'uvicorn') "
+        "print([name for name in ('numpy', 'rich', 'h11', 'msgspec', 'uvicorn') "
         "if name in sys.modules])"
     )
     run = subprocess.run(
@@ -213,7 +213,7 @@ def test_the_parser_loads_nothing_that_a_command_needs() -> None:
     [
         (["serve", "FILE", "--party", "0", "--port", "0"], "uvicorn", "server"),
         (["demo", "FILE", "--lookups"], "uvicorn", "client,server"),
-        (["demo", "FILE", "--lookups"], "httpx", "client,server"),
+        (["demo", "FILE", "--lookups"], "h11", "client,server"),
     ],
 )
 def test_without_its_extra_a_command_names_it(

@@ -37,12 +37,15 @@ def without_host(headers: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
 
 
 def shapes(servers: Pair) -> list[list[tuple[Any, ...]]]:
-    """The requests to each server in order, without the bytes of keys and the server's own port."""
+    """The requests to each server, without the bytes of keys and the server's own port.
+
+    Sorted: two messages that are under way at once may overtake each other.
+    """
     return [
-        [
+        sorted(
             (seen.method, seen.path, len(seen.body), *without_host(seen.headers))
             for seen in server.seen
-        ]
+        )
         for server in servers
     ]
 

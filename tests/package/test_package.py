@@ -137,7 +137,7 @@ def test_completion_offers_what_is_public() -> None:
     assert not {"Any", "TYPE_CHECKING", "annotations", "importlib"} & set(dir(mg))
 
 
-@pytest.mark.parametrize("missing", ["httpx", "msgspec"])
+@pytest.mark.parametrize("missing", ["certifi", "h11", "idna", "msgspec"])
 def test_without_the_extra_the_clients_name_it_and_are_not_offered(missing: str) -> None:
     script = (
         f"import rlcompleter, sys; sys.modules[{missing!r}] = None\n"

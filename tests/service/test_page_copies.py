@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
+import h11
 import numpy as np
 import pytest
 
 import morphogen as mg
-import morphogen.client.aio as aio
+import morphogen.client.session as session
 import morphogen.wire as wire
-from morphogen.client.addresses import ServerAddress
-from morphogen.client.rules import RetryPolicy
-from morphogen.client.transport import Link
+from morphogen.client.connection import Connection
 from morphogen.wire import MSGPACK
 from naive import Bytes, random_pages
 from served_table import PAGE_SIZE, PAGES, LiveApp
@@ -64,22 +62,30 @@ def test_decoding_copies_once() -> None:
 
 
 def test_receiving_copies_once() -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {MSGPACK}\r\nContent-Length: {len(BODY)}\r\n\r\n"
     pieces = [BODY[start : start + 65536] for start in range(0, len(BODY), 65536)]
 
-    class Stream(httpx.AsyncByteStream):
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            for piece in pieces:
-                yield piece
+    class Server(asyncio.Transport):
+        """Answers without a socket."""
 
-    def reply(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, headers={"Content-Type": MSGPACK}, stream=Stream())
+        def write(self, data: Any) -> None:
+            asyncio.get_running_loop().call_soon(self.answer)
+
+        def is_closing(self) -> bool:
+            return False
+
+        def answer(self) -> None:
+            for piece in (head.encode(), *pieces):
+                connection.data_received(piece)
+
+    connection = Connection()
+    request = h11.Request(method="GET", target="/", headers=[("host", "one.example")])
 
     async def receive() -> None:
-        link = Link(ServerAddress.parse("http://localhost:1"), None, RetryPolicy(0, 0), 30)
-        link._transport = httpx.MockTransport(reply)  # type: ignore[assignment]
+        connection.connection_made(Server())
         with copies_once():
-            got = await link.exchange(wire.QUERY_PATH, b"", MSGPACK, 2 * len(BODY))
-        assert got == BODY
+            got = await connection.exchange(request, b"", 2 * len(BODY))
+        assert got.body == BODY
 
     asyncio.run(receive())
 
@@ -100,7 +106,7 @@ def test_between_these_steps_pages_stay_where_they_are(monkeypatch: pytest.Monke
         return sums[-1]
 
     monkeypatch.setattr(wire, "encode_response", seen_encode)
-    monkeypatch.setattr(aio, "reconstruct", seen_reconstruct)
+    monkeypatch.setattr(session, "reconstruct", seen_reconstruct)
     with LiveApp(table) as zero, LiveApp(table, party=1) as one:
         for app in (zero, one):
             inner = app.engine.inner

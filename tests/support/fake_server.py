@@ -73,6 +73,7 @@ class FakeServer:
         epoch: int = 7,
         layout: dict[str, Any] | None = None,
         tls: ssl.SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self.party, self.epoch, self.layout = party, epoch, layout
         self.said: dict[str, Any] = {}  # replaces the true answers of /epoch
@@ -82,13 +83,15 @@ class FakeServer:
         self.barrier: threading.Barrier | None = None
         self._released = threading.Event()
         self._connections: list[socket.socket] = []
+        self._changed = threading.Condition()
+        self._open = 0
         self.set_table(table)
         outer = self
 
         class Handler(_Handler):
             fake = outer
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         self._http.block_on_close = False
         scheme = "http" if tls is None else "https"
@@ -147,6 +150,17 @@ class FakeServer:
     def track(self, connection: socket.socket) -> None:
         self._connections.append(connection)
 
+    def wait_until_idle(self) -> None:
+        """Wait until no connection is open."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: not self._open, PATIENCE)
+
+    def opened(self, more: int) -> None:
+        """Count the connections that are open."""
+        with self._changed:
+            self._open += more
+            self._changed.notify_all()
+
     def wait_for_release(self) -> None:
         self._released.wait(PATIENCE)
 
@@ -168,6 +182,11 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.fake.track(self.connection)
+        self.fake.opened(1)
+
+    def finish(self) -> None:
+        self.fake.opened(-1)
+        super().finish()
 
     def log_message(self, *args: Any) -> None:
         pass

@@ -135,7 +135,7 @@ def test_the_wheels_that_are_fetched() -> None:
     assert wanted("--build") >= {"cython", "cython-cmake", "cuda-bindings"}
     assert "asv" not in wanted("--build")
     assert wanted() >= {"cython", "numpy", "rich", "cryptography", "pytest", "asv"}
-    assert wanted() >= {"httpx", "litestar", "matplotlib"}, "of the extras that others name"
+    assert wanted() >= {"h11", "litestar", "matplotlib"}, "of the extras that others name"
     assert "morphogen" not in wanted(), "no index has it"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self, SupportsIndex
@@ -12,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from morphogen.client.aio import AsyncClient as AsyncClient
+from morphogen.client.credentials import Authorities, Certificates, Headers
 from morphogen.client.loop import LoopThread
+from morphogen.client.rules import RETRIES
 from morphogen.wire import TableInfo
 
 
@@ -37,9 +38,11 @@ class Client:
         urls: Sequence[str],
         *,
         timeout: float = 10.0,
-        retries: int = 3,
+        retries: int = RETRIES,
         backoff: float = 0.1,
-        ca_file: str | os.PathLike[str] | None = None,
+        ca_file: Authorities = None,
+        headers: Headers = None,
+        certificates: Certificates = None,
         insecure: bool = False,
     ) -> None:
         self._client = AsyncClient(
@@ -48,6 +51,8 @@ class Client:
             retries=retries,
             backoff=backoff,
             ca_file=ca_file,
+            headers=headers,
+            certificates=certificates,
             insecure=insecure,
         )
         self._loop = LoopThread()

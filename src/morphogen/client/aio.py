@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self, SupportsIndex, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 import morphogen.client.rules as rules
-import morphogen.wire as wire
-from morphogen.checks import check_range, check_seconds
+from morphogen.checks import OwnerProcess, check_range, check_seconds
 from morphogen.client.addresses import two_servers
-from morphogen.client.transport import Link, tls_context
-from morphogen.errors import EpochMismatchError, MorphogenError, ServerError, WireError
+from morphogen.client.credentials import Authorities, Certificates, Headers, make_credentials
+from morphogen.client.queue import Bytes, Infos
+from morphogen.client.session import Session
+from morphogen.client.transport import Link
+from morphogen.errors import EpochMismatchError, MorphogenError
 from morphogen.keyword import TableLayout
-from morphogen.query import Answer, Query, make_queries, reconstruct
 from morphogen.wire import TableInfo
 
 T = TypeVar("T")
-Bytes = npt.NDArray[np.uint8]
-Infos = tuple[TableInfo, TableInfo]
 
 
 class AsyncClient:
@@ -38,11 +33,18 @@ class AsyncClient:
         byte of the answer.
     retries : int, optional
         The number of times that the same bytes are sent to the same server again after a lost
-        connection, or when it is busy.
+        connection, or when it is busy. The default bridges a restart of the server.
     backoff : float, optional
-        Seconds before the first retry, on average; twice as many before each next.
-    ca_file : path-like, optional
-        Certificates of the authorities to trust, PEM, instead of the usual ones.
+        Seconds before the first retry, on average; twice as many before each next, 1 at most.
+    ca_file : path-like or sequence of (path-like or None), optional
+        Certificates of the authorities to trust, PEM, instead of the usual ones: of both servers,
+        or a file for each, in the order of the URLs.
+    headers : sequence of (mapping or None), optional
+        For each server its own HTTP headers, in the order of the URLs, such as the token that the
+        proxy before it asks for: ``[{"Authorization": "Bearer ..."}, None]``.
+    certificates : sequence of (path-like, tuple or None), optional
+        For each server the client's certificate: a PEM file that holds it and its private key, or
+        a tuple of two files.
     insecure : bool, optional
         Allow ``http`` to other machines than this. An observer of the network then sees both keys,
         and with them which page is read.
@@ -53,14 +55,18 @@ class AsyncClient:
         If the URLs are not those of two servers to which keys may be sent, or a number is out of
         range.
     OSError
-        If ca_file cannot be read.
+        If a file cannot be read.
     EpochMismatchError, TableMismatchError, ServerError, DeadlineError
         If it connects at once, as from `AsyncClient.connect`.
 
     Notes
     -----
     The requests that the servers see do not depend on which pages or keys are asked for. They do
-    depend on how many, and when: see docs/protocol.md.
+    depend on how many, and when: see docs/protocol.md. Tasks share messages of up to 32 queries:
+    what is asked while two messages are under way goes into the next.
+
+    A client may be used in one event loop after the other, and makes its connections anew in each.
+    It cannot be used in two that run at once.
     """
 
     def __init__(
@@ -68,23 +74,25 @@ class AsyncClient:
         urls: Sequence[str],
         *,
         timeout: float = 10.0,
-        retries: int = 3,
+        retries: int = rules.RETRIES,
         backoff: float = 0.1,
-        ca_file: str | os.PathLike[str] | None = None,
+        ca_file: Authorities = None,
+        headers: Headers = None,
+        certificates: Certificates = None,
         insecure: bool = False,
     ) -> None:
         self._addresses = two_servers(urls, insecure=insecure)
         check_seconds("timeout", timeout, above_zero=True)
         check_range("retries", retries, 0)
         check_seconds("backoff", backoff)
+        self._timeout = timeout
         self._policy = rules.RetryPolicy(retries, backoff)
-        https = any(address.url.startswith("https") for address in self._addresses)
-        context = tls_context(ca_file) if https else None
-        one, other = (Link(at, context, self._policy, timeout) for at in self._addresses)
-        self._links = (one, other)
+        self._credentials = make_credentials(self._addresses, headers, certificates, ca_file)
+        self._owner = OwnerProcess("client", "make a client in each process", MorphogenError)
+        self._session: Session | None = None
+        self._shutdown: AsyncIterator[None] | None = None
         self._infos: Infos | None = None
         self._layout: tuple[TableInfo, TableLayout] | None = None
-        self._asking = asyncio.Lock()
         self._closed = False
 
     @property
@@ -148,7 +156,7 @@ class AsyncClient:
         info = await self.connect()
         rules.check_indices(wanted, info.num_pages)
         infos, pages = await self._until_agreed(
-            lambda infos: self._read(infos, rules.page_rows(wanted, infos[0]))
+            lambda session, infos: session.read(infos, rules.page_rows(wanted, infos[0]))
         )
         # Again: the pages may have been replaced by fewer. The reads were made all the same, so
         # that the servers do not see which index that concerned.
@@ -203,7 +211,9 @@ class AsyncClient:
         wanted = rules.lookup_keys(keys)
         self._layout_of(await self.connect())
         infos, pages = await self._until_agreed(
-            lambda infos: self._read(infos, rules.lookup_rows(wanted, self._layout_of(infos[0])))
+            lambda session, infos: session.read(
+                infos, rules.lookup_rows(wanted, self._layout_of(infos[0]))
+            )
         )
         # The contents of the pages are looked at only now, when all has been sent.
         layout = self._layout_of(infos[0])
@@ -211,9 +221,14 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections. May be called again."""
+        if not self._owner.is_current():
+            return  # they are the parent's
         self._closed = True
-        for link in self._links:
-            await link.close()
+        session, self._session, self._shutdown = self._session, None, None
+        if session is not None and session.loop is asyncio.get_running_loop():
+            await session.close()
+        elif session is not None:
+            session.abandon()
 
     async def __aenter__(self) -> Self:
         try:
@@ -241,76 +256,61 @@ class AsyncClient:
             self._layout = (info, rules.table_layout(info))
         return self._layout[1]
 
-    async def _no_reads(self, infos: Infos) -> None:
+    async def _no_reads(self, session: Session, infos: Infos) -> None:
         pass
 
-    async def _until_agreed(self, work: Callable[[Infos], Awaitable[T]]) -> tuple[Infos, T]:
-        """Do work over one epoch, from its beginning for each new one, a few times at most."""
+    async def _here(self) -> Session:
+        """What the client has in the event loop that runs: made anew for each.
+
+        A loop that has ended took the connections with it.
+        """
+        self._owner.check()
         if self._closed:
             raise MorphogenError("this client is closed")
+        session = self._session
+        if session is None or session.loop is not asyncio.get_running_loop():
+            if session is not None and session.loop.is_running():
+                raise MorphogenError(
+                    "this client is in use in another event loop, which still runs: make a client "
+                    "for each, or share a morphogen.Client between threads"
+                )
+            if session is not None:
+                session.abandon()
+            one, other = (
+                Link(address, credentials, self._policy, self._timeout)
+                for address, credentials in zip(self._addresses, self._credentials, strict=True)
+            )
+            session = self._session = Session((one, other))
+            self._shutdown = session.until_shutdown()
+            await anext(self._shutdown)
+        return session
+
+    async def _until_agreed(
+        self, work: Callable[[Session, Infos], Awaitable[T]]
+    ) -> tuple[Infos, T]:
+        """Do work over one epoch, from its beginning for each new one, a few times at most."""
+        session = await self._here()
         stale: Infos | None = None
         reason: EpochMismatchError | None = None
         for attempt in range(rules.EPOCH_TRIES):
             if attempt:
                 await asyncio.sleep(self._policy.wait(attempt - 1))
             try:
-                infos = await self._agreed(stale)
-                stale = infos
-                return infos, await work(infos)
+                infos = stale = await self._agreed(session, stale)
+                return infos, await work(session, infos)
             except EpochMismatchError as error:
                 reason = error
         raise EpochMismatchError(
             f"no epoch that both servers have, asked {rules.EPOCH_TRIES} times: {reason}"
         )
 
-    async def _agreed(self, stale: Infos | None) -> Infos:
+    async def _agreed(self, session: Session, stale: Infos | None) -> Infos:
         """The descriptions of both servers; asked anew if the known ones turned out stale."""
-        async with self._asking:
-            if self._infos is None or self._infos is stale:
-                one, other = await _both(self._ask(link) for link in self._links)
-                known = None if self._infos is None else self._infos[0]
-                self._infos = rules.agree((one, other), self._addresses, known)
-            return self._infos
-
-    async def _ask(self, link: Link) -> TableInfo:
-        body = await link.exchange(wire.EPOCH_PATH, None, wire.JSON, rules.MAX_EPOCH_BYTES)
-        try:
-            info = wire.decode_info(body)
-        except (WireError, RecursionError):
-            raise ServerError(f"{link.url}: malformed answer about its table") from None
-        return rules.check_info(info, link.url)
-
-    async def _read(self, infos: Infos, rows: list[list[int]]) -> Bytes:
-        """Send all batches, in order: uint8 of shape (rows, keys_per_query, page_size)."""
-        shape = (len(rows), infos[0].keys_per_query, infos[0].page_size)
-        pages = np.empty(shape, dtype=np.uint8)
-        for start in range(0, len(rows), wire.MAX_QUERIES):
-            batch = rows[start : start + wire.MAX_QUERIES]
-            halves = make_queries(batch, infos[0].num_pages)
-            # By the party of each server: the order of the URLs says nothing.
-            answers = await _both(
-                self._send(link, info, halves[info.party])
-                for link, info in zip(self._links, infos, strict=True)
-            )
-            reconstruct(*answers, out=pages[start : start + len(batch)])
-        return pages
-
-    async def _send(self, link: Link, info: TableInfo, queries: list[Query]) -> Answer:
-        body = wire.encode_request(
-            queries, epoch_id=info.epoch_id, num_pages=info.num_pages, content_type=wire.MSGPACK
-        )
-        limit = rules.answer_bytes(info, len(queries))
-        answer = await link.exchange(wire.QUERY_PATH, body, wire.MSGPACK, limit)
-        return rules.decode_answer(answer, info, len(queries), link.url)
-
-
-async def _both(legs: Iterable[Awaitable[T]]) -> tuple[T, T]:
-    """Run both servers' legs at once, each to its end, whatever becomes of the other."""
-    results = await asyncio.gather(*legs, return_exceptions=True)
-    failures = [result for result in results if isinstance(result, BaseException)]
-    answers = [result for result in results if not isinstance(result, BaseException)]
-    # A new epoch is a reason to ask again, but not where something worse happened.
-    for failure in sorted(failures, key=lambda error: isinstance(error, EpochMismatchError)):
-        raise failure
-    one, other = answers
-    return one, other
+        infos = self._infos
+        if infos is None or infos is stale:
+            async with session.asking:
+                if self._infos is None or self._infos is stale:
+                    known = None if self._infos is None else self._infos[0]
+                    self._infos = rules.agree(await session.ask(), self._addresses, known)
+                infos = self._infos
+        return infos

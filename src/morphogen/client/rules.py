@@ -23,10 +23,13 @@ from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.query import Answer
 from morphogen.wire import BatchResponse, TableInfo
 
-EPOCH_TRIES = 5
+EPOCH_TRIES = 8  # over some seconds: one server may get a new table after the other
 MAX_EPOCH = 2**63 - 1
 MAX_EPOCH_BYTES = 64 * 1024
-MAX_WAIT_SECONDS = 5.0
+MAX_WAIT_SECONDS = 5.0  # however much longer a server asks for
+MAX_BACKOFF_SECONDS = 1.0  # on average
+# With a backoff of 0.1 the waits are 3.7 to 11 seconds in all: longer than a server's restart.
+RETRIES = 10
 # Both mean "later": the queue is full, or the server is being replaced.
 _TRY_AGAIN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _FIELD = re.compile(r"[a-z_]{1,16}(\[\d{1,4}\])?(\.[a-z_]{1,16}(\[\d{1,4}\])?)?")
@@ -143,7 +146,7 @@ def check_answer(response: BatchResponse, info: TableInfo, url: str) -> Answer:
     return Answer(response.pages, response.epoch_id, response.num_pages, (queries,))
 
 
-def decode_answer(body: bytes, info: TableInfo, queries: int, url: str) -> Answer:
+def decode_answer(body: bytes | bytearray, info: TableInfo, queries: int, url: str) -> Answer:
     """Decode and check a batch's answer.
 
     Raises
@@ -277,7 +280,9 @@ class RetryPolicy:
     retries : int
         The number of attempts after the first.
     backoff : float
-        Seconds to wait before the first retry, on average; twice as many before each next.
+        Seconds to wait before the first retry, on average; twice as many before each next, up to
+        `MAX_BACKOFF_SECONDS`.
+
     """
 
     retries: int
@@ -286,10 +291,11 @@ class RetryPolicy:
     def wait(self, attempt: int, retry_after: str | None = None) -> float:
         """Seconds to wait after a failed attempt, counted from 0."""
         # Jitter, so that clients that failed together do not come back together.
-        jittered: float = self.backoff * 2**attempt * random.uniform(0.5, 1.5)
+        usual = min(self.backoff * 2 ** min(attempt, 32), MAX_BACKOFF_SECONDS)
+        jittered: float = usual * random.uniform(0.5, 1.5)
         asked = float(retry_after) if retry_after and re.fullmatch(r"\d{1,9}", retry_after) else 0
         return min(max(jittered, asked), MAX_WAIT_SECONDS)
 
-    def again(self, status: int, attempt: int) -> bool:
+    def again(self, status: int) -> bool:
         """Whether a status is worth another attempt."""
-        return status in _TRY_AGAIN and attempt < self.retries
+        return status in _TRY_AGAIN

@@ -1,64 +1,63 @@
-"""The exchange of messages with one server: one deadline, bounded retries, bounded answers.
-
-The transport of httpx is used below its client, which would follow redirects, keep cookies and
-take proxies from the environment: each of them could carry keys to where they must not go.
-"""
+"""The exchange of messages with one server: one deadline, bounded retries, bounded answers."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import json
-import os
 import ssl
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import httpx
+import h11
 
 from morphogen.client.addresses import ServerAddress
+from morphogen.client.connection import Connection, ConnectionLostError, HttpAnswer
+from morphogen.client.credentials import Credentials
 from morphogen.client.rules import RetryPolicy, refusal
 from morphogen.errors import DeadlineError, MorphogenError, ServerError
 
-_MAX_PROBLEM_BYTES = 8192
-T = TypeVar("T")
+# A router on the way may forget a connection that is silent for longer, and tell nobody.
+_IDLE_SECONDS = 5.0
+_NEXT_ADDRESS_SECONDS = 0.25  # until a host's next address is tried, too (RFC 8305)
+_MAX_REQUESTS = 128  # that are kept to be sent again
+_CERTIFICATE_REFUSED = frozenset(
+    {
+        "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+        "SSLV3_ALERT_CERTIFICATE_REVOKED",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+        "TLSV1_ALERT_UNKNOWN_CA",
+    }
+)
 
 
-def tls_context(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext:
-    """The rules by which a server's certificate is trusted.
+class _PassingError(Exception):
+    """An attempt failed in a way that another may not.
 
     Parameters
     ----------
-    ca_file : path-like or None
-        Certificates of authorities, PEM; None for the usual ones.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the file cannot be read, or is no certificate. The error names the file.
+    error : ServerError
+        For the caller, if there is no other attempt.
+    retry_after : str or None
+        What the server says of when to come again.
     """
-    if ca_file is None:
-        context = httpx.create_ssl_context(trust_env=False)
-    else:
-        Path(ca_file).open("rb").close()  # an error of ssl would not name the file
-        try:
-            context = ssl.create_default_context(cafile=os.fspath(ca_file))
-        except ssl.SSLError:
-            raise ValueError(f"{os.fspath(ca_file)} is no certificate in PEM") from None
-    # The environment could ask for the secrets of both connections to be logged in one file.
-    context.keylog_filename = None  # type: ignore[assignment]
-    return context
+
+    def __init__(self, error: Exception, retry_after: str | None = None) -> None:
+        super().__init__()
+        self.error = error
+        self.retry_after = retry_after
 
 
 class Link:
-    """The way to one server.
+    """The way to one server, for one event loop.
 
     Parameters
     ----------
     address : ServerAddress
         The server; nothing is ever sent elsewhere.
-    context : ssl.SSLContext or None
-        For https.
+    credentials : Credentials
+        What it is shown, and how it is trusted.
     policy : RetryPolicy
         When to try again.
     timeout : float
@@ -68,32 +67,38 @@ class Link:
     def __init__(
         self,
         address: ServerAddress,
-        context: ssl.SSLContext | None,
+        credentials: Credentials,
         policy: RetryPolicy,
         timeout: float,
     ) -> None:
         self.url: str = address.url
-        self._transport = httpx.AsyncHTTPTransport(
-            verify=False if context is None else context, trust_env=False
-        )
+        self._address = address
+        self._credentials = credentials
         self._policy = policy
         self._timeout = timeout
+        self._idle: list[tuple[Connection, float]] = []  # the one last used comes last
+        self._busy: set[Connection] = set()
+        self._requests: dict[tuple[str, int], h11.Request] = {}
         self._closed = False
 
-    async def close(self) -> None:
-        """Close the connections. Messages under way fail, and are not tried again."""
+    def close(self) -> None:
+        """End the connections. Messages under way fail, and are not tried again."""
         self._closed = True
-        await self._transport.aclose()
+        for connection in (*self._busy, *(connection for connection, _ in self._idle)):
+            connection.abort()
+        self._idle.clear()
 
-    async def exchange(self, path: str, body: bytes | None, content_type: str, limit: int) -> bytes:
+    async def exchange(
+        self, path: str, body: bytes, content_type: str, limit: int
+    ) -> bytes | bytearray:
         """Send one message until it is answered, always with the same bytes.
 
         Parameters
         ----------
         path : str
             After the server's base URL.
-        body : bytes or None
-            The body to POST; None to GET.
+        body : bytes
+            The body to POST; empty to GET.
         content_type : str
             Of the body and of the answer.
         limit : int
@@ -101,8 +106,8 @@ class Link:
 
         Returns
         -------
-        bytes
-            The answer's body.
+        bytes or bytearray
+            The answer's body, of which there is no copy.
 
         Raises
         ------
@@ -112,91 +117,138 @@ class Link:
             If the server says that its pages have another epoch (409).
         ServerError
             If the server cannot be reached or its answer is no answer.
+        MorphogenError
+            If the link is closed.
         """
-        method = "GET" if body is None else "POST"
-        headers = {"accept": content_type, "accept-encoding": "identity"}
-        if body is not None:
-            headers["content-type"] = content_type
+        request = self._request(path, body, content_type)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
         try:
-            async with asyncio.timeout(self._timeout) as scope:
-                for attempt in itertools.count():
-                    request = httpx.Request(method, self.url + path, headers=headers, content=body)
-                    wait, error, answer = await self._attempt(request, attempt, content_type, limit)
-                    if error is None:
-                        return answer
-                    when = scope.when()
-                    left = 0.0 if when is None else when - asyncio.get_running_loop().time()
-                    if wait is None or wait > left:
+            async with asyncio.timeout_at(deadline) as scope:
+                for attempt in itertools.count(1):
+                    try:
+                        answer = await self._attempt(request, body, limit, attempt)
+                        return self._check(answer, content_type, limit)
+                    except _PassingError as passing:
+                        error, after = passing.error, passing.retry_after
+                    if attempt > self._policy.retries:
+                        raise error
+                    wait = self._policy.wait(attempt - 1, after)
+                    if loop.time() + wait > deadline:
                         raise error
                     await asyncio.sleep(wait)
-        except TimeoutError as late:
-            if isinstance(late, MorphogenError):
+        except TimeoutError:
+            if not scope.expired():
                 raise
-            raise DeadlineError(f"{self.url}: no whole answer within {self._timeout:g} s") from None
-        raise AssertionError("unreachable")
+        raise DeadlineError(f"{self.url}: no whole answer within {self._timeout:g} s")
+
+    def _request(self, path: str, body: bytes, content_type: str) -> h11.Request:
+        """The head of a message: it depends on nothing but the path and the body's length."""
+        request = self._requests.get((path, len(body)))
+        if request is None:
+            headers = [
+                ("host", self._address.authority),
+                ("accept", content_type),
+                ("accept-encoding", "identity"),
+            ]
+            if body:
+                headers += [("content-type", content_type), ("content-length", str(len(body)))]
+            request = h11.Request(
+                method="POST" if body else "GET",
+                target=self._address.path + path,
+                headers=[*headers, *self._credentials.headers],
+            )
+            if len(self._requests) >= _MAX_REQUESTS:
+                self._requests.clear()
+            self._requests[path, len(body)] = request
+        return request
 
     async def _attempt(
-        self, request: httpx.Request, attempt: int, content_type: str, limit: int
-    ) -> tuple[float | None, Exception | None, bytes]:
-        """Seconds to wait before another attempt, or None; the fault; the answer."""
-        if self._closed:  # the transport of httpx would open a connection again
-            raise MorphogenError("this client is closed")
+        self, request: h11.Request, body: bytes, limit: int, attempt: int
+    ) -> HttpAnswer:
+        what = "cannot connect"
         try:
-            response = await self._transport.handle_async_request(request)
+            connection = await self._connection()
+            what = "connection lost"
             try:
-                status = response.status_code
-                if status == 200:
-                    return None, None, await self._read(response, content_type, limit)
-                error = refusal(status, await _problem_field(response), self.url)
-                again = self._policy.again(status, attempt)
-                after = response.headers.get("retry-after")
-                return self._policy.wait(attempt, after) if again else None, error, b""
+                return await connection.exchange(request, body, limit)
             finally:
-                await response.aclose()
-        except httpx.TransportError as lost:
+                self._busy.discard(connection)
+                if connection.usable:
+                    self._idle.append((connection, asyncio.get_running_loop().time()))
+        except (OSError, ConnectionLostError) as lost:
+            self._check_open()
             # Not its text, which may quote what the server sent.
             if fault := _tls_fault(lost):
-                return None, ServerError(f"{self.url}: {fault}"), b""
-            what = "cannot connect" if isinstance(lost, httpx.ConnectError) else "connection lost"
-            error = ServerError(f"{self.url}: {what}, {attempt + 1} times in a row")
-            more = attempt < self._policy.retries
-            return self._policy.wait(attempt) if more else None, error, b""
+                raise ServerError(f"{self.url}: {fault}") from None
+            times = f"{attempt} times in a row"
+            raise _PassingError(ServerError(f"{self.url}: {what}, {times}")) from None
 
-    async def _read(self, response: httpx.Response, content_type: str, limit: int) -> bytes:
-        said = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    async def _connection(self) -> Connection:
+        """A connection that nobody uses."""
+        loop = asyncio.get_running_loop()
+        while self._idle:
+            connection, since = self._idle.pop()
+            if connection.usable and loop.time() - since < _IDLE_SECONDS:
+                break
+            connection.abort()
+        else:
+            self._check_open()
+            tls = self._credentials.context
+            _, connection = await loop.create_connection(
+                Connection,
+                self._address.host,
+                self._address.port,
+                ssl=tls,
+                server_hostname=None if tls is None else self._address.host,
+                happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
+            )
+        self._busy.add(connection)
+        if self._closed:
+            connection.abort()
+        self._check_open()
+        return connection
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise MorphogenError("this client is closed")
+
+    def _check(self, answer: HttpAnswer, content_type: str, limit: int) -> bytes | bytearray:
+        if answer.status != 200:
+            error = refusal(answer.status, _problem_field(answer.body), self.url)
+            if self._policy.again(answer.status):
+                raise _PassingError(error, answer.headers.get("retry-after"))
+            raise error
+        said = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         if said != content_type:
             raise ServerError(f"{self.url}: the answer's content type must be {content_type}")
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
+        if answer.headers.get("content-encoding", "identity").lower() != "identity":
             raise ServerError(f"{self.url}: the answer must not be compressed")
-        chunks, size = [], 0
-        async for chunk in response.aiter_raw():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise ServerError(f"{self.url}: the answer has more than the {limit} bytes allowed")
-        return b"".join(chunks)
+        if answer.body is None:
+            raise ServerError(f"{self.url}: the answer has more than the {limit} bytes allowed")
+        return answer.body
 
 
-async def _problem_field(response: httpx.Response) -> Any:
+def _problem_field(body: bytes | bytearray | None) -> Any:
     """The field that a problem document names, if it is one."""
-    text = bytearray()
-    async for chunk in response.aiter_raw():
-        text += chunk
-        if len(text) > _MAX_PROBLEM_BYTES:
-            return None
     try:
-        problem = json.loads(text)
+        problem = json.loads(body or b"")
     except (ValueError, RecursionError):
         return None
     return problem.get("field") if isinstance(problem, dict) else None
 
 
 def _tls_fault(error: BaseException | None) -> str:
-    """The fault of a server's TLS, if that is why it cannot be reached."""
+    """The fault of TLS between client and server, if that is why it cannot be reached."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return "its certificate is not to be trusted"
-        if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
-            return "it does not speak TLS on this port"
+        if isinstance(error, ssl.SSLError):
+            if error.reason == "WRONG_VERSION_NUMBER":
+                return "it does not speak TLS on this port"
+            if error.reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED":
+                return "it asks for a client's certificate"
+            if error.reason in _CERTIFICATE_REFUSED:
+                return "it does not take the client's certificate"
         error = error.__cause__ or error.__context__
     return ""

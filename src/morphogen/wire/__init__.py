@@ -226,13 +226,13 @@ def encode_response(
 
 
 def decode_response(
-    body: bytes, content_type: str, info: TableInfo, expected_queries: int
+    body: bytes | bytearray, content_type: str, info: TableInfo, expected_queries: int
 ) -> BatchResponse:
     """Read the answer to a batch.
 
     Parameters
     ----------
-    body : bytes
+    body : bytes or bytearray
         The body that was received.
     content_type : str
         `JSON` or `MSGPACK`.
@@ -270,12 +270,12 @@ def decode_response(
     return BatchResponse(raw.epoch_id, raw.num_pages, raw.digest, pages)
 
 
-def decode_info(body: bytes) -> TableInfo:
+def decode_info(body: bytes | bytearray) -> TableInfo:
     """Read the answer of ``GET /epoch``.
 
     Parameters
     ----------
-    body : bytes
+    body : bytes or bytearray
         JSON.
 
     Returns
@@ -311,7 +311,7 @@ def max_body_bytes(info: TableInfo) -> int:
     return _BYTES_A_BODY + MAX_QUERIES * (_BYTES_A_QUERY + MAX_KEYS_PER_QUERY * a_key)
 
 
-def _decode(body: bytes, content_type: str, decoders: dict[str, Any]) -> Any:
+def _decode(body: bytes | bytearray, content_type: str, decoders: dict[str, Any]) -> Any:
     try:
         return decoders[media_type(content_type)].decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -1,0 +1,125 @@
+"""All that a client has in one event loop: connections, and the queries that wait for messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar, cast
+
+import morphogen.client.rules as rules
+import morphogen.wire as wire
+from morphogen.client.queue import Bytes, Infos, MessageQueue, Rows
+from morphogen.client.transport import Link
+from morphogen.errors import EpochMismatchError, ServerError, WireError
+from morphogen.query import Answer, Query, make_queries, reconstruct
+from morphogen.wire import TableInfo
+
+T = TypeVar("T")
+
+
+class Session:
+    """Messages to both servers, from the event loop that runs when it is made.
+
+    Parameters
+    ----------
+    links : tuple of (Link, Link)
+        The ways to the servers, used by nobody else.
+
+    Attributes
+    ----------
+    loop : asyncio.AbstractEventLoop
+    asking : asyncio.Lock
+        For the caller: held while the servers are asked about their table.
+    """
+
+    def __init__(self, links: tuple[Link, Link]) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.asking: asyncio.Lock = asyncio.Lock()
+        self._links = links
+        self._queue = MessageQueue(self._send_batch)
+
+    async def ask(self) -> Infos:
+        """Ask both servers what pages they have. Whether they agree is left to the caller."""
+        return await _both(lambda at: self._ask(self._links[at]))
+
+    async def read(self, infos: Infos, rows: Rows) -> Bytes:
+        """Read the pages of queries: uint8 of shape (rows, keys_per_query, page_size)."""
+        return await self._queue.read(infos, rows)
+
+    async def close(self) -> None:
+        """End the connections, and all that waits for them."""
+        under_way = self._queue.close()
+        for link in self._links:
+            link.close()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.sleep(0)  # the loop closes the sockets
+
+    def abandon(self) -> None:
+        """End the connections from without, whether or not their loop will ever run again."""
+        with suppress(RuntimeError):  # it is closed
+            if self.loop.is_running():
+                self.loop.call_soon_threadsafe(self._end)
+            else:
+                self._end()
+
+    async def until_shutdown(self) -> AsyncIterator[None]:
+        """Yield once. What follows, asyncio runs when the loop is shut down: the connections end.
+
+        The sockets of a loop are of no use to another, and nobody else would close them.
+        """
+        try:
+            yield
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._queue.close()
+        for link in self._links:
+            link.close()
+
+    async def _ask(self, link: Link) -> TableInfo:
+        body = await link.exchange(wire.EPOCH_PATH, b"", wire.JSON, rules.MAX_EPOCH_BYTES)
+        try:
+            info = wire.decode_info(body)
+        except (WireError, RecursionError):
+            raise ServerError(f"{link.url}: malformed answer about its table") from None
+        return rules.check_info(info, link.url)
+
+    async def _send_batch(self, infos: Infos, rows: Rows, out: Bytes) -> None:
+        halves = make_queries(rows, infos[0].num_pages)
+        # By the party of each server: the order of the URLs says nothing.
+        answers = await _both(
+            lambda at: self._send(self._links[at], infos[at], halves[infos[at].party])
+        )
+        reconstruct(*answers, out=out)
+
+    async def _send(self, link: Link, info: TableInfo, queries: list[Query]) -> Answer:
+        body = wire.encode_request(
+            queries, epoch_id=info.epoch_id, num_pages=info.num_pages, content_type=wire.MSGPACK
+        )
+        limit = rules.answer_bytes(info, len(queries))
+        answer = await link.exchange(wire.QUERY_PATH, body, wire.MSGPACK, limit)
+        return rules.decode_answer(answer, info, len(queries), link.url)
+
+
+async def _both(leg: Callable[[int], Awaitable[T]]) -> tuple[T, T]:
+    """Run both servers' legs at once, each to its end, whatever becomes of the other."""
+    task = asyncio.get_running_loop().create_task(_outcome(leg, 1))
+    try:
+        one = await _outcome(leg, 0)
+        other = await task
+    finally:
+        task.cancel()
+    # A new epoch is a reason to ask again, but not where something worse happened.
+    failures = [outcome for outcome in (one, other) if isinstance(outcome, Exception)]
+    for failure in sorted(failures, key=lambda error: isinstance(error, EpochMismatchError)):
+        raise failure
+    return cast(T, one), cast(T, other)
+
+
+async def _outcome(leg: Callable[[int], Awaitable[T]], which: int) -> T | Exception:
+    try:
+        return await leg(which)
+    except Exception as failure:
+        return failure
