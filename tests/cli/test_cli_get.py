@@ -234,7 +234,71 @@ def test_a_server_that_fails_is_one_clear_line(
     )
 
 
-@pytest.mark.parametrize("missing", ["httpx", "msgspec"])
+def test_each_server_is_shown_its_own_headers(
+    get: list[str],
+    servers: tuple[FakeServer, FakeServer],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "headers"
+    path.write_text("Authorization: Bearer s3cr3t\r\n\nX-Key:other\n")
+    assert main([*get, "1", "--header-file", "", "--header-file", str(path)]) == OK
+    for seen in servers[0].seen:
+        assert "Authorization" not in dict(seen.headers)
+    for seen in servers[1].seen:
+        shown = dict(seen.headers)
+        assert (shown["Authorization"], shown["X-Key"]) == ("Bearer s3cr3t", "other")
+    assert "s3cr3t" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("Bearer s3cr3t", "headers, line 1: a header is NAME: VALUE, each name once"),
+        ("\nA: 1\nA: s3cr3t", "headers, line 3: a header is NAME: VALUE, each name once"),
+        ("Bearer s3cr3t: 1", "a header's name must be letters, digits and hyphens"),
+        ("X-Key: s3cr3t\xe9", "the value of the header X-Key must be printable ASCII"),
+        ("Host: s3cr3t", "the header Host is the message's own"),
+    ],
+)
+def test_what_is_no_header_is_not_repeated(
+    content: str,
+    message: str,
+    get: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "headers"
+    path.write_text(content, encoding="utf-8")
+    assert main([*get, "1", "--header-file", str(path), "--header-file", ""]) == USAGE
+    error = capsys.readouterr().err
+    assert message in error
+    assert "s3cr3t" not in error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--header-file", "none.txt", "--header-file", ""], "No such file or directory"),
+        (["--header-file", ""], "headers must have 2 members, one for each server, not 1"),
+        (["--client-cert", ""], "certificates must have 2 members, one for each server, not 1"),
+        (
+            ["--client-cert", "a", "--client-cert", ""],
+            "a certificate is shown to a server by https",
+        ),
+        (["--ca-file", ""] * 3, "ca_file must have 2 members, one for each server, not 3"),
+    ],
+)
+def test_credentials_that_do_not_fit_are_one_clear_line(
+    options: list[str], message: str, get: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*get, "1", *options]) == USAGE
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("missing", ["certifi", "h11", "idna", "msgspec"])
 def test_without_its_extra_the_command_names_it(
     missing: str,
     get: list[str],

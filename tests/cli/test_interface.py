@@ -18,7 +18,7 @@ INTERFACE = {
     "--max-queued --max-micro-batch --max-wait --host --device --threads --tls-cert --tls-key "
     "--insecure",
     "morphogen get": "-h/--help --json PAGE --server --lookup --lookup-file -o/--output --timeout "
-    "--retries --ca-file --insecure",
+    "--retries --ca-file --header-file --client-cert --insecure",
     "morphogen table": "-h/--help --json",
     "morphogen table build": "-h/--help FILE.csv --key -o/--output --value --page-size "
     "--delimiter --force --json",

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morphogen.checks import needs_extra
+from morphogen.cli.credentials import add_credential_options, read_credentials
 from morphogen.cli.lookup import (
     STANDARD,
     add_lookup_options,
@@ -59,11 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=float, default=10.0, metavar="SECONDS", help="a message (default: 10)"
     )
     parser.add_argument(
-        "--retries", type=int, default=3, metavar="N", help="of a message (default: 3)"
+        "--retries", type=int, default=10, metavar="N", help="of a message (default: 10)"
     )
-    parser.add_argument(
-        "--ca-file", type=Path, metavar="FILE", help="certificates of authorities to trust, PEM"
-    )
+    add_credential_options(parser)
     parser.add_argument(
         "--insecure",
         action="store_true",
@@ -134,7 +132,7 @@ def _connect(args: argparse.Namespace, servers: list[str]) -> Client:
         servers,
         timeout=args.timeout,
         retries=args.retries,
-        ca_file=args.ca_file,
+        **read_credentials(args),
         insecure=args.insecure,
     )
 

@@ -73,15 +73,33 @@ def read_keys(args: argparse.Namespace, texts: Sequence[str]) -> list[bytes]:
     return keys
 
 
-def _keys_of_file(path: Path) -> list[bytes]:
+def read_input(path: Path) -> bytes:
+    """Read a file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        `STANDARD` for the standard input.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    OSError
+        If it cannot be read. It names the file.
+    """
     if path == STANDARD:
         if sys.stdin is None:
             raise OSError("the standard input is closed")
-        content = sys.stdin.buffer.read()
-    else:
-        with names_file(path):
-            content = path.read_bytes()
-    lines = (line.removesuffix(b"\r") for line in content.split(b"\n"))
+        return sys.stdin.buffer.read()
+    with names_file(path):
+        return path.read_bytes()
+
+
+def _keys_of_file(path: Path) -> list[bytes]:
+    lines = (line.removesuffix(b"\r") for line in read_input(path).split(b"\n"))
     return [line for line in lines if line]  # as in a CSV file, empty lines are none
 
 
