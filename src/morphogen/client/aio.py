@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self, SupportsIndex, TypeVar
 
@@ -90,7 +90,7 @@ class AsyncClient:
         self._credentials = make_credentials(self._addresses, headers, certificates, ca_file)
         self._owner = OwnerProcess("client", "make a client in each process", MorphogenError)
         self._session: Session | None = None
-        self._shutdown: AsyncIterator[None] | None = None
+        self._shutdown: AsyncGenerator[None] | None = None
         self._infos: Infos | None = None
         self._layout: tuple[TableInfo, TableLayout] | None = None
         self._closed = False
@@ -224,11 +224,13 @@ class AsyncClient:
         if not self._owner.is_current():
             return  # they are the parent's
         self._closed = True
-        session, self._session, self._shutdown = self._session, None, None
-        if session is not None and session.loop is asyncio.get_running_loop():
-            await session.close()
-        elif session is not None:
+        session, shutdown = self._session, self._shutdown
+        self._session = self._shutdown = None
+        if session is not None and session.loop is not asyncio.get_running_loop():
             session.abandon()
+        elif session is not None and shutdown is not None:
+            await session.close()
+            await shutdown.aclose()
 
     async def __aenter__(self) -> Self:
         try:

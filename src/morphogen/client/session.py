@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar, cast
 
@@ -63,7 +63,7 @@ class Session:
             else:
                 self._end()
 
-    async def until_shutdown(self) -> AsyncIterator[None]:
+    async def until_shutdown(self) -> AsyncGenerator[None]:
         """Yield once. What follows, asyncio runs when the loop is shut down: the connections end.
 
         The sockets of a loop are of no use to another, and nobody else would close them.

@@ -195,13 +195,17 @@ class Link:
         else:
             self._check_open()
             tls = self._credentials.context
+            # Of the loops that programs use, those of uvloop try one address after the other.
+            options: dict[str, Any] = {}
+            if isinstance(loop, asyncio.BaseEventLoop):
+                options["happy_eyeballs_delay"] = _NEXT_ADDRESS_SECONDS
             _, connection = await loop.create_connection(
                 Connection,
                 self._address.host,
                 self._address.port,
                 ssl=tls,
                 server_hostname=None if tls is None else self._address.host,
-                happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
+                **options,
             )
         self._busy.add(connection)
         if self._closed:
@@ -248,6 +252,8 @@ def _tls_fault(error: BaseException | None) -> str:
                 return "it does not speak TLS on this port"
             if error.reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED":
                 return "it asks for a client's certificate"
+            if error.reason == "SSLV3_ALERT_HANDSHAKE_FAILURE":
+                return "it refuses TLS: it may ask for a client's certificate"
             if error.reason in _CERTIFICATE_REFUSED:
                 return "it does not take the client's certificate"
         error = error.__cause__ or error.__context__
