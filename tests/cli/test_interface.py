@@ -16,7 +16,7 @@ INTERFACE = {
     "--strategies --concurrency --phases --csv --plot",
     "morphogen serve": "-h/--help --json PAGES --party --port --page-size --keys-per-query --epoch "
     "--max-queued --max-micro-batch --max-wait --host --device --threads --tls-cert --tls-key "
-    "--insecure",
+    "--insecure --log-level",
     "morphogen get": "-h/--help --json PAGE --server --lookup --lookup-file -o/--output --timeout "
     "--retries --ca-file --header-file --client-cert --insecure",
     "morphogen table": "-h/--help --json",

@@ -13,6 +13,7 @@ import jsonschema_rs
 import pytest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+import morphogen.service.run as serving
 import morphogen.wire as wire
 from morphogen.cli import USAGE, main
 from morphogen.service.process import ServerProcess
@@ -227,3 +228,18 @@ def test_metrics_have_the_content_type_of_their_format(
     response = http.get(app.url + "/metrics")
     assert response.headers["Content-Type"] == CONTENT_TYPE_LATEST
     assert described(document, response) == {"type": "string"}
+
+
+def test_options_reach_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[serving.ServerConfig] = []
+    monkeypatch.setattr(serving, "serve", lambda config, progress: seen.append(config))
+    options = ["--log-level", "error", "--page-size", "1k"]
+    assert main(["serve", "pages", "--party", "1", "--port", "9", *options]) == 0
+    (config,) = seen
+    assert (config.path, config.party, config.port) == (Path("pages"), 1, 9)
+    assert (config.log_level, config.page_size) == ("error", 1024)
+
+
+def test_a_level_that_the_log_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be one of info, warning, error, not 'loud'"):
+        serving.ServerConfig(path=Path("pages"), party=0, log_level="loud")

@@ -61,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="on the CPU (default: one for each core this process may use)",
     )
+    parser.add_argument(
+        "--log-level",
+        choices=("info", "warning", "error"),
+        default="info",
+        help="the least that is logged; requests are info (default: info)",
+    )
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate, for TLS")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
     parser.add_argument(
@@ -86,6 +92,7 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
         max_micro_batch=args.max_micro_batch,
         max_queued=args.max_queued,
         max_wait=args.max_wait,
+        log_level=args.log_level,
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
         insecure=args.insecure,

@@ -9,6 +9,8 @@ import socket
 import ssl
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from morphogen.service.app import (
 from morphogen.service.tls import load_certificate
 
 PAGE_SIZE = 4096  # of a file of pages, unless told otherwise
+LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 BACKLOG = 2048
 MAX_CONNECTIONS = 2048  # each may hold a request and an answer in memory
 GRACE_SECONDS = 30  # for clients that read slowly, once the server stops
@@ -65,6 +68,8 @@ class ServerConfig:
         PEM files; both or neither.
     insecure : bool
         Whether to serve beyond loopback without TLS.
+    log_level : str
+        The least that is logged: "info", "warning" or "error".
 
     Raises
     ------
@@ -87,6 +92,7 @@ class ServerConfig:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     insecure: bool = False
+    log_level: str = "info"
 
     def __post_init__(self) -> None:
         check_range("port", self.port, 0, 65535)
@@ -96,6 +102,10 @@ class ServerConfig:
                 f"{self.max_queued}"
             )
         check_seconds("max_wait", self.max_wait, above_zero=True)
+        if self.log_level not in LOG_LEVELS:
+            raise ValueError(
+                f"log_level must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}"
+            )
         check_range("epoch", self.epoch, 0, 2**63 - 1)
         check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -108,7 +118,7 @@ class ServerConfig:
 
 
 def serve(config: ServerConfig, progress: Progress | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what was accepted.
+    """Serve until SIGTERM, SIGHUP or SIGINT, then answer what was accepted.
 
     Parameters
     ----------
@@ -126,7 +136,7 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     DeviceError
         If the device cannot be used.
     """
-    _set_up_logs()
+    _set_up_logs(LOG_LEVELS[config.log_level])
     if config.tls_cert is not None and config.tls_key is not None:
         load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), config.tls_cert, config.tls_key)
     device_candidates(config.device)  # before the pages are read, which may last
@@ -176,30 +186,46 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
                 limit_concurrency=MAX_CONNECTIONS,
             )
         )
-        # From before the first line of the log, which says that we are here, until uvicorn takes
-        # the signal; and after, when uvicorn raises it again.
-        previous = signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
-        try:
-            host, port = listener.getsockname()[:2]
-            name = f"[{host}]" if ":" in host else host
-            log(
-                "started",
-                url=f"{'http' if config.tls_cert is None else 'https'}://{name}:{port}",
-                party=info.party,
-                epoch_id=info.epoch_id,
-                num_pages=info.num_pages,
-                page_size=info.page_size,
-                keys_per_query=info.keys_per_query,
-                digest=info.digest,
-                device=info.device,
-                max_micro_batch=batcher.max_micro_batch,
-                keyword_table=layout is not None,
-            )
-            server.run(sockets=[listener])
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-            batcher.close()
-            log("stopped", **_totals(batcher))
+        with _ended_by_signals(server):
+            try:
+                host, port = listener.getsockname()[:2]
+                name = f"[{host}]" if ":" in host else host
+                log(
+                    "started",
+                    url=f"{'http' if config.tls_cert is None else 'https'}://{name}:{port}",
+                    party=info.party,
+                    epoch_id=info.epoch_id,
+                    num_pages=info.num_pages,
+                    page_size=info.page_size,
+                    keys_per_query=info.keys_per_query,
+                    digest=info.digest,
+                    device=info.device,
+                    max_micro_batch=batcher.max_micro_batch,
+                    keyword_table=layout is not None,
+                )
+                server.run(sockets=[listener])
+            finally:
+                batcher.close()
+                log("stopped", **_totals(batcher))
+
+
+@contextmanager
+def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the server in order.
+
+    uvicorn takes SIGTERM once it runs, and raises it again at its end. It never takes SIGHUP, which
+    a closed terminal sends. nohup has it ignored.
+    """
+    before = {
+        number: signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _bind(config: ServerConfig) -> socket.socket:
@@ -255,13 +281,13 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(printable(line))
 
 
-def _set_up_logs() -> None:
+def _set_up_logs(level: int) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter())
-    LOGGER.setLevel(logging.INFO)
+    LOGGER.setLevel(level)
     LOGGER.propagate = False
     LOGGER.handlers = [handler]
     uvicorn_log = logging.getLogger("uvicorn")
-    uvicorn_log.setLevel(logging.WARNING)
+    uvicorn_log.setLevel(max(level, logging.WARNING))
     uvicorn_log.propagate = False
     uvicorn_log.handlers = [handler]
