@@ -107,6 +107,23 @@ def test_the_other_signal_of_a_supervisor_does_not_end_the_cleaning_up(
     assert steps == ["cleaned up"]
 
 
+def test_both_signals_of_a_supervisor_may_come_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both, complaints = {signal.SIGTERM, signal.SIGHUP}, list[object]()
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+
+    def end() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, both)
+        for number in both:
+            signal.raise_signal(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+
+    with pytest.raises(EndedBySignal):
+        under(end)
+    assert complaints == []
+
+
 @each_signal
 def test_a_signal_that_a_finalizer_lost_can_be_sent_again(number: signal.Signals) -> None:
     lost: list[str] = []

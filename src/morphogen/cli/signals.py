@@ -64,5 +64,9 @@ def cleaning_up() -> Iterator[None]:
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     for other in {signal.SIGTERM, signal.SIGHUP} - {number}:
         if number != signal.SIGINT and signal.getsignal(other) is _end:
-            signal.signal(other, signal.SIG_IGN)
+            signal.signal(other, _ignore)
     raise EndedBySignal(number)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Do nothing. SIG_IGN is no handler for a signal that came already: Python would complain."""
