@@ -129,8 +129,15 @@ __all__ = [
 
 
 if not TYPE_CHECKING:
-    # A type checker would take every name for one of these.
+    # A type checker would take every name for one of these, and reads the list above.
+    _LISTED = __all__
+    del __all__  # __getattr__ gives it
+
     def __getattr__(name: str) -> Any:
+        if name == "__all__":
+            # ``from morphogen import *`` takes every listed name, and gives up where one raises.
+            missing = _without_extra()
+            return [listed for listed in _LISTED if listed not in missing]
         if name in _MODULES:
             return importlib.import_module(f"morphogen.{name}")
         if name in _HOMES:
@@ -138,6 +145,11 @@ if not TYPE_CHECKING:
             globals()[name] = value
             return value
         raise AttributeError(f"module 'morphogen' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        # Completion and help() get what the list has, not what this module itself imported.
+        hidden = {"Any", "TYPE_CHECKING", "annotations", "importlib", *_without_extra()}
+        return sorted({*globals(), "__all__", *_LISTED} - hidden)
 
     def _import(home: str, name: str) -> Any:
         if name not in _CLIENTS:
@@ -147,12 +159,8 @@ if not TYPE_CHECKING:
         with needs_extra("client", f"morphogen.{name}"):
             return importlib.import_module(home)
 
+    def _without_extra() -> tuple[str, ...]:
+        """The names whose extra is missing."""
+        from importlib.util import find_spec
 
-def __dir__() -> list[str]:
-    from importlib.util import find_spec
-
-    # Completion and help() get every listed name, and give up where one raises: names are left out
-    # whose extra is missing, and those that this module itself imported.
-    missing = () if all(map(find_spec, _CLIENT_EXTRA)) else _CLIENTS
-    hidden = {"Any", "TYPE_CHECKING", "annotations", "importlib", *missing}
-    return sorted({*globals(), *__all__} - hidden)
+        return () if all(map(find_spec, _CLIENT_EXTRA)) else _CLIENTS

@@ -146,8 +146,12 @@ def test_without_the_extra_the_clients_name_it_and_are_not_offered(missing: str)
         "assert completer.complete('mg.open_e', 0).startswith('mg.open_engine')\n"
         "assert completer.complete('mg.Cli', 0) is None\n"
         "for name in ('Client', 'AsyncClient'):\n"
+        "    assert name not in mg.__all__ and name not in dir(mg)\n"
         "    try: getattr(mg, name)\n"
         "    except ModuleNotFoundError as error: print(error)\n"
+        "from morphogen import *\n"
+        "assert open_engine is mg.open_engine\n"
+        "assert 'Client' not in globals()\n"
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (result.stdout.splitlines(), result.stderr) == (
