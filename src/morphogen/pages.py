@@ -16,6 +16,7 @@ import morphogen.dpf as dpf
 from morphogen.checks import as_int, check_range, names_file
 
 MAX_PAGE_SIZE = 2**40
+MAX_EPOCH = 2**63 - 1  # a message carries no larger one
 _SPECIAL = (
     ("pipe", stat.S_ISFIFO),
     ("socket", stat.S_ISSOCK),
@@ -33,14 +34,14 @@ class PageMatrix:
         uint8 of shape (num_pages, page_size), C-contiguous, with at least one page and one byte a
         page. It is not copied: do not change it while an engine uses it.
     epoch : int, optional
-        Version of the pages. Equal epochs must mean equal bytes on both servers.
+        Version of the pages, 0 to 2**63 - 1. Equal epochs must mean equal bytes on both servers.
 
     Raises
     ------
     TypeError
         If array is not an array of uint8, or epoch no int.
     ValueError
-        If its shape or its memory layout does not fit.
+        If its shape or its memory layout does not fit, or epoch is out of range.
 
     Examples
     --------
@@ -69,7 +70,7 @@ class PageMatrix:
             )
         if not array.flags.c_contiguous:
             raise ValueError(f"array must be C-contiguous, not strided by {array.strides}")
-        self._set(array, None, None, epoch)
+        self._set(array, None, None, check_epoch(epoch))
 
     def _set(
         self,
@@ -81,7 +82,7 @@ class PageMatrix:
         num_pages = body.shape[0] + (tail is not None)
         if num_pages > dpf.MAX_PAGES:
             raise ValueError(f"a table has at most {dpf.MAX_PAGES} pages, not {num_pages}")
-        self._epoch = as_int("epoch", epoch)
+        self._epoch = epoch
         self._body = body.view(np.ndarray)
         self._body.flags.writeable = False
         self._tail = tail
@@ -108,7 +109,7 @@ class PageMatrix:
         page_size : int, optional
             Bytes a page, 1 or more.
         epoch : int, optional
-            Version of the pages.
+            Version of the pages, 0 to 2**63 - 1.
         offset : int, optional
             Bytes of the file before the first page, such as those of a header.
 
@@ -124,8 +125,8 @@ class PageMatrix:
         TypeError
             If page_size, epoch or offset is no int.
         ValueError
-            If it has no byte after offset, is a pipe, a device or the like, offset is negative, or
-            page_size is not in 1..2**40.
+            If it has no byte after offset, is a pipe, a device or the like, offset is negative,
+            page_size is not in 1..2**40, or epoch is out of range.
 
         Notes
         -----
@@ -133,17 +134,17 @@ class PageMatrix:
         with SIGBUS at the next access; no library can turn that into an exception. The file may be
         larger than memory.
         """
-        size, start = _checked(page_size, offset)
+        size, start, version = _checked(page_size, offset, epoch)
         kind = special_kind(path)
         if kind:
             raise ValueError(f"a table needs a file to map: {os.fspath(path)} is a {kind}")
         with Path(path).open("rb") as file:
-            return cls._map(file, size, epoch, start)
+            return cls._map(file, size, version, start)
 
     @classmethod
     def _map(cls, file: BinaryIO, page_size: int, epoch: int, offset: int) -> PageMatrix:
         """Map an open file, whose header the caller may have read, as a page matrix."""
-        size, start = _checked(page_size, offset)
+        size, start, version = _checked(page_size, offset, epoch)
         length = os.fstat(file.fileno()).st_size
         if length <= start:
             after = f" after offset {start}" if start else ""
@@ -161,7 +162,7 @@ class PageMatrix:
             tail[:rest] = np.frombuffer(mapping, dtype=np.uint8, offset=start + whole * size)
             tail.flags.writeable = False
         matrix = cls.__new__(cls)
-        matrix._set(body.reshape(whole, size), tail, mapping, epoch)
+        matrix._set(body.reshape(whole, size), tail, mapping, version)
         return matrix
 
     @property
@@ -218,11 +219,36 @@ class PageMatrix:
         )
 
 
-def _checked(page_size: SupportsIndex, offset: SupportsIndex) -> tuple[int, int]:
+def _checked(
+    page_size: SupportsIndex, offset: SupportsIndex, epoch: SupportsIndex
+) -> tuple[int, int, int]:
     size, start = as_int("page_size", page_size), as_int("offset", offset)
     check_range("page_size", size, 1, MAX_PAGE_SIZE)
     check_range("offset", start, 0)
-    return size, start
+    return size, start, check_epoch(epoch)
+
+
+def check_epoch(epoch: SupportsIndex) -> int:
+    """Refuse a version of a table that no server can announce.
+
+    Parameters
+    ----------
+    epoch : int
+        The version.
+
+    Returns
+    -------
+    int
+        The same as a plain int.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no int, or not in 0..2**63 - 1.
+    """
+    number = as_int("epoch", epoch)
+    check_range("epoch", number, 0, MAX_EPOCH)
+    return number
 
 
 def special_kind(path: str | os.PathLike[str]) -> str:

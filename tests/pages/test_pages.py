@@ -125,11 +125,20 @@ def test_array_that_is_not_contiguous(array: Any) -> None:
     assert str(array.strides) in str(caught.value)
 
 
-@pytest.mark.parametrize("epoch", [0, 5, -1, 2**80, np.int64(5)])
-def test_epoch_is_any_int(epoch: Any) -> None:
+@pytest.mark.parametrize("epoch", [0, 5, 2**63 - 1, np.int64(5), np.uint8(5)])
+def test_epoch_is_an_int(epoch: Any) -> None:
     pages = mg.PageMatrix(random_pages(2, 2), epoch=epoch)
     assert pages.epoch == epoch
     assert type(pages.epoch) is int
+
+
+@pytest.mark.parametrize("epoch", [-1, 2**63, -(2**80), 2**80])
+def test_an_epoch_that_no_server_can_announce(epoch: int, tmp_path: Path) -> None:
+    message = rf"^epoch must be in 0\.\.2\*\*63 - 1, not {epoch}$"
+    with pytest.raises(ValueError, match=message):
+        mg.PageMatrix(random_pages(2, 2), epoch=epoch)
+    with pytest.raises(ValueError, match=message):
+        mg.PageMatrix.open(tmp_path / "never opened", epoch=epoch)
 
 
 @pytest.mark.parametrize("epoch", [1.0, "1", None, b"1"])

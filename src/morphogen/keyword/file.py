@@ -110,7 +110,7 @@ def open_table(
     path : path-like
         The file, as `write_table` makes it.
     epoch : int, optional
-        Version of the table.
+        Version of the table, 0 to 2**63 - 1.
     verify : bool, optional
         Whether to read all pages and compare them with the header's SHA-256. The header and the
         file's length are always checked.
@@ -128,8 +128,8 @@ def open_table(
     ------
     OSError
         If the file cannot be opened or mapped.
-    TypeError
-        If epoch is no int.
+    TypeError, ValueError
+        If epoch is no int, or out of range.
     TableFileError
         If it is no table, or was truncated, altered, or made for another version of the format.
     """

@@ -23,7 +23,7 @@ from morphogen.checks import check_range, check_seconds, is_loopback, printable
 from morphogen.engine import device_candidates, open_engine
 from morphogen.errors import TableFileError
 from morphogen.keyword.file import is_table, open_table, read_header
-from morphogen.pages import PageMatrix
+from morphogen.pages import PageMatrix, check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
 from morphogen.service.app import (
@@ -106,7 +106,7 @@ class ServerConfig:
             raise ValueError(
                 f"log_level must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}"
             )
-        check_range("epoch", self.epoch, 0, 2**63 - 1)
+        check_epoch(self.epoch)
         check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("a certificate and its key go together: one of them is missing")
