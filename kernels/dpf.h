@@ -199,9 +199,17 @@ MORPHOGEN_FN std::uint32_t equal_mask(std::uint32_t a, std::uint32_t b) {
   return 0u - (((a ^ b) - 1u) >> 31);
 }
 
+// Returns whether both seeds of `entropy` are equal. It tells no more of them: every word is read.
+inline bool seeds_are_equal(const std::uint8_t* entropy) {
+  std::uint32_t difference = 0;
+  for (int i = 0; i < kSeedWords; ++i)
+    difference |= load_word(entropy + 4 * i) ^ load_word(entropy + kSeedBytes + 4 * i);
+  return difference == 0;
+}
+
 // Gen: writes both parties' keys for page `index`, key_bytes(log_num_pages) bytes each. `entropy`
-// holds seed0 | seed1 | salt. The caller has checked that index < 2^log_num_pages and seed0 !=
-// seed1.
+// holds seed0 | seed1 | salt. The caller has checked that index < 2^log_num_pages and not
+// seeds_are_equal(entropy).
 inline void generate_keys(std::uint64_t index, int log_num_pages, const std::uint8_t* entropy,
                           std::uint8_t* key0, std::uint8_t* key1) {
   const int depth = tree_depth(log_num_pages);

@@ -27,9 +27,9 @@ from morphogen.kernels cimport (
     kLogPagesOffset,
     kMaxLogPages,
     kPartyOffset,
-    kSeedBytes,
     key_bytes,
     log_pages,
+    seeds_are_equal,
 )
 
 MAX_PAGES = 2 ** 40
@@ -167,10 +167,10 @@ def eval_full(
     cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(held)
     with nogil:
         kernels.expand(data, 0, leaves, &view[0])
-    bits = bits[:(pages + 7) // 8]
     if pages % 8:
-        bits[pages // 8] &= (1 << (pages % 8)) - 1
-    return bits
+        # In C: Python's and numpy's ints branch on a byte of selection bits.
+        view[pages // 8] &= <uint8_t>((1 << (pages % 8)) - 1)
+    return bits[:(pages + 7) // 8]
 
 
 def eval_at(key: Buffer, index: SupportsIndex, num_pages: SupportsIndex) -> int:
@@ -310,7 +310,7 @@ cdef bytes _entropy(entropy):
             ) from None
         if len(secret) != kEntropyBytes:
             raise ValueError(f"entropy must have {kEntropyBytes} bytes, not {len(secret)}")
-    if secret[:kSeedBytes] == secret[kSeedBytes:2 * kSeedBytes]:
+    if seeds_are_equal(<const uint8_t*>PyBytes_AS_STRING(secret)):
         # Both parties' trees would be equal, and the leaf correction would show the index.
         raise ValueError("entropy must have two different seeds, not two equal ones")
     return secret

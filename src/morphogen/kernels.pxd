@@ -9,7 +9,6 @@ cdef extern from "dpf.h" namespace "morphogen" nogil:
         kLeafBits
         kLeafBytes
         kEntropyBytes
-        kSeedBytes
         kPartyOffset
         kLogPagesOffset
 
@@ -24,6 +23,7 @@ cdef extern from "dpf.h" namespace "morphogen" nogil:
 
     int log_pages(uint64_t num_pages)
     int key_bytes(int log_num_pages)
+    bint seeds_are_equal(const uint8_t* entropy)
     void generate_keys(uint64_t index, int log_num_pages, const uint8_t* entropy,
                        uint8_t* key0, uint8_t* key1)
     uint32_t eval_at(const uint8_t* key, uint64_t index)

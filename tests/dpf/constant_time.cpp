@@ -91,6 +91,9 @@ void run_pair(int n) {
   Bytes keys[2] = {Bytes(key_bytes(n)), Bytes(key_bytes(n))};
   make_secret(secret_index);
   make_secret(entropy, 0, entropy.size());
+  bool equal_seeds = seeds_are_equal(entropy.data());
+  VALGRIND_MAKE_MEM_DEFINED(&equal_seeds, sizeof equal_seeds);
+  check(!equal_seeds, "two random seeds are equal", n);
   generate_keys(secret_index, n, entropy.data(), keys[0].data(), keys[1].data());
   leak(keys[0]);
 

@@ -1,7 +1,8 @@
 """Gen, and the tree and leaf steps of Eval, neither branch on secrets nor index memory by them.
 
 constant_time.cpp marks the secrets as undefined, and valgrind's memcheck reports all uses of them.
-It looks at the machine code that the compiler made, so several builds are checked.
+It looks at the machine code that the compiler made, so several builds are checked, and the
+installed module, to which Cython adds code of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,8 +31,8 @@ BUILDS = {
 }
 
 
-def checked(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Compile the program with options and run it under memcheck."""
+def tools() -> tuple[str, str]:
+    """Return the compiler and valgrind, or skip the test."""
     compiler, valgrind = shutil.which(os.environ.get("CXX", "g++")), shutil.which("valgrind")
     if compiler is None:
         pytest.skip("needs a C++ compiler")
@@ -44,6 +46,12 @@ def checked(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
     if includes.returncode:
         pytest.skip("needs valgrind's headers")
+    return compiler, valgrind
+
+
+def checked(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Compile the program with options and run it under memcheck."""
+    compiler, valgrind = tools()
     program = directory / "constant_time"
     source = TESTS / "dpf" / "constant_time.cpp"
     common = ["-std=c++17", "-g", "-Wno-psabi", f"-I{KERNELS}"]
@@ -75,3 +83,24 @@ def test_the_check_can_fail(leak: str, report: str, tmp_path: Path) -> None:
     assert report in result.stderr
     assert "leak(" in result.stderr
     assert result.returncode == FOUND
+
+
+def test_nothing_in_the_installed_module_depends_on_secrets(tmp_path: Path) -> None:
+    compiler, valgrind = tools()
+    marks = tmp_path / "marks.so"
+    source = TESTS / "dpf" / "memcheck_marks.cpp"
+    subprocess.run([compiler, "-shared", "-fPIC", source, "-o", marks], check=True)
+    program = TESTS / "dpf" / "constant_time_module.py"
+    result = subprocess.run(
+        # The checks tell that a number with one defined bit that is set is not zero.
+        [valgrind, "-q", "--expensive-definedness-checks=yes", sys.executable, program, marks],
+        env={**os.environ, "PYTHONMALLOC": "malloc"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    first, *lines, last = result.stdout.splitlines()
+    assert first == "under valgrind"
+    calls = {"gen", "gen with entropy", "make_query", "eval_full"}
+    assert set(lines) == {f"{call} 0" for call in calls}, result.stderr
+    assert last == "leak 1"

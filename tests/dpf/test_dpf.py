@@ -279,6 +279,14 @@ def test_entropy_with_equal_seeds() -> None:
         dpf.gen(0, 10, entropy=ENTROPY[:16] * 2 + bytes(16))
 
 
+def test_entropy_with_seeds_that_differ_in_any_one_bit() -> None:
+    for bit in range(128):
+        other = bytearray(ENTROPY[:16])
+        other[bit // 8] ^= 1 << bit % 8
+        key0, key1 = dpf.gen(3, 10, entropy=ENTROPY[:16] + other + bytes(16))
+        assert (dpf.eval_full(key0, 10) ^ dpf.eval_full(key1, 10)).tolist() == [8, 0]
+
+
 @pytest.mark.parametrize("entropy", ["x" * 48, 48, list(ENTROPY)])
 def test_entropy_of_another_type(entropy: Any) -> None:
     with pytest.raises(TypeError, match=f"bytes-like, not {type(entropy).__name__}$"):
