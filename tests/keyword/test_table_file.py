@@ -69,6 +69,12 @@ def test_the_file_is_what_the_document_says(path: Path, table: tuple[Bytes, Tabl
     assert path.read_bytes() == fmt.table_file(plain(layout), [row.tobytes() for row in pages])
 
 
+@pytest.mark.parametrize("epoch", [-1, 2**63])
+def test_a_table_of_an_epoch_that_no_server_can_announce(path: Path, epoch: int) -> None:
+    with pytest.raises(ValueError, match=rf"^epoch must be in 0\.\.2\*\*63 - 1, not {epoch}$"):
+        open_table(path, epoch)
+
+
 def test_a_table_there_and_back(path: Path, table: tuple[Bytes, TableLayout]) -> None:
     matrix, layout = open_table(path, 7)
     assert layout == table[1]
