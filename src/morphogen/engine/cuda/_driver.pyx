@@ -12,8 +12,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uintptr_t
 from libc.string cimport memset
 
-from morphogen.errors import DeviceUnavailableError
-
+import morphogen.engine.cuda.driver_library as driver_library
 from morphogen.engine.cuda.driver_errors import driver_error
 
 cdef extern from "unistd.h" nogil:
@@ -59,11 +58,9 @@ def initialize() -> int:
     cdef int version = 0
     try:
         check(cu.cuDriverGetVersion(&version), b"cuDriverGetVersion")
-    except RuntimeError as error:  # the bindings raise it without libcuda
-        raise DeviceUnavailableError(
-            "there is no NVIDIA driver: libcuda.so.1 cannot be loaded"
-        ) from error
-    return version
+    except RuntimeError:  # the bindings found no library, or not its functions
+        return driver_library.ask_version()
+    return version or driver_library.ask_version()  # 0 is no driver's
 
 
 def count_devices() -> int:
@@ -75,9 +72,12 @@ def count_devices() -> int:
         If the driver cannot be used.
     """
     cdef int count = 0
-    with nogil:
-        check(cu.cuInit(0), b"cuInit")
-    check(cu.cuDeviceGetCount(&count), b"cuDeviceGetCount")
+    try:
+        with nogil:
+            check(cu.cuInit(0), b"cuInit")
+        check(cu.cuDeviceGetCount(&count), b"cuDeviceGetCount")
+    except RuntimeError as error:  # as above
+        raise driver_library.no_driver() from error
     return count
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from morphogen.engine.cuda.driver_library import no_driver
 from morphogen.errors import DeviceError, DeviceOutOfMemoryError, DeviceUnavailableError
 
 # With these the driver says that it, or the device, cannot run this library at all.
 _UNAVAILABLE = frozenset(
     {
         "CUDA_ERROR_NOT_INITIALIZED",
-        "CUDA_ERROR_STUB_LIBRARY",
         "CUDA_ERROR_DEVICE_UNAVAILABLE",
         "CUDA_ERROR_NO_DEVICE",
         "CUDA_ERROR_INVALID_DEVICE",
@@ -23,6 +23,9 @@ _UNAVAILABLE = frozenset(
         "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
     }
 )
+
+# A stub knows no names of errors either.
+_STUB = frozenset({"CUDA_ERROR_STUB_LIBRARY", "error 34"})
 
 
 def driver_error(call: str, name: str, text: str, detail: str) -> DeviceError:
@@ -44,6 +47,8 @@ def driver_error(call: str, name: str, text: str, detail: str) -> DeviceError:
     DeviceError
         Or one that derives from it.
     """
+    if name in _STUB:
+        return no_driver()
     message = f"{call} failed: {name}"
     if text:
         message += f" ({text})"
