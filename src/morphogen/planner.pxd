@@ -21,6 +21,7 @@ cdef class KeyPacker:
     cdef readonly Py_ssize_t key_size          # bytes, and the distance between packed keys
     cdef readonly Py_ssize_t keys_per_query    # of the batch last packed, 1 to 3
     cdef readonly Py_ssize_t query_count       # of the batch last packed; 0 after an error
+    cdef readonly int party                    # of all its keys, 0 or 1; -1 if there is none
     cdef int _log_pages
     cdef uint8_t* _keys
     cdef Py_ssize_t _capacity

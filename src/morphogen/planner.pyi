@@ -28,6 +28,8 @@ class KeyPacker:
         Queries in the batch last packed, 0 after an error.
     keys_per_query : int
         Keys of each query of that batch, 1 to 3; 3 if the batch was empty.
+    party : int
+        The party of all keys of that batch, 0 or 1; -1 if it was empty, or had keys of both.
 
     Raises
     ------
@@ -59,6 +61,8 @@ class KeyPacker:
     def keys_per_query(self) -> int: ...
     @property
     def query_count(self) -> int: ...
+    @property
+    def party(self) -> int: ...
     def __init__(self, num_pages: SupportsIndex) -> None: ...
     def pack(self, queries: list[Any]) -> None:
         """Check and pack a batch.

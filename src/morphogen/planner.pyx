@@ -19,6 +19,7 @@ from morphogen.kernels cimport (
     KeyFault,
     find_key_fault,
     kLogPagesOffset,
+    kPartyOffset,
     key_bytes,
     log_pages,
 )
@@ -113,6 +114,8 @@ cdef class KeyPacker:
         Queries in the batch last packed, 0 after an error.
     keys_per_query : int
         Keys of each query of that batch, 1 to 3; 3 if the batch was empty.
+    party : int
+        The party of all keys of that batch, 0 or 1; -1 if it was empty, or had keys of both.
 
     Raises
     ------
@@ -140,6 +143,7 @@ cdef class KeyPacker:
         self.num_pages = check_num_pages(num_pages)
         self._log_pages = log_pages(self.num_pages)
         self.key_size = key_bytes(self._log_pages)
+        self.party = -1
 
     def __dealloc__(self):
         free(self._keys)
@@ -191,11 +195,13 @@ cdef class KeyPacker:
     cdef int pack_batch(self, list queries) except -1:
         cdef Py_ssize_t total = len(queries), per_query = 0, position = 0, size
         cdef Py_ssize_t offset = 0
+        cdef int parties = 0  # bit 0 for party 0, bit 1 for party 1
         cdef tuple keys
         cdef bytes key
         cdef const uint8_t* data
         cdef KeyFault fault
         self.query_count = 0
+        self.party = -1
         self.keys_per_query = MAX_KEYS_PER_QUERY
         for position in range(total):
             if len(queries) != total:
@@ -236,7 +242,9 @@ cdef class KeyPacker:
                     raise_key_domain(data[kLogPagesOffset], self.num_pages)
                 memcpy(self._keys + offset, data, self.key_size)
                 offset += self.key_size
+                parties |= 1 << data[kPartyOffset]
         self.query_count = total
+        self.party = parties - 1 if parties in (1, 2) else -1
         if total:
             self.keys_per_query = per_query
         return 0

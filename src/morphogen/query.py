@@ -138,12 +138,15 @@ class Answer:
         Pages in that page matrix.
     micro_batch_sizes : tuple of int
         Queries in each chunk that ran, in order.
+    party : int or None
+        The party whose keys were answered, 0 or 1; None if it is not known, or they were of both.
     """
 
     pages: npt.NDArray[np.uint8]
     epoch: int
     num_pages: int
     micro_batch_sizes: tuple[int, ...]
+    party: int | None = None
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
@@ -291,7 +294,7 @@ def reconstruct(
     TypeError
         If an argument is no Answer, or out is not an array of uint8.
     ValueError
-        If out has another shape or is read-only.
+        If both answers are one, or of one party, or out has another shape or is read-only.
 
     Notes
     -----
@@ -330,6 +333,12 @@ def reconstruct(
         raise DomainMismatchError(
             f"the answers differ in shape: {answer0.pages.shape} and {answer1.pages.shape}"
         )
+    if answer0.party is not None and answer0.party == answer1.party:
+        raise ValueError(
+            f"the answers must be of party 0 and party 1, not both of party {answer0.party}"
+        )
+    if answer0.pages is answer1.pages and answer0.pages.size:
+        raise ValueError("the answers must be of party 0 and party 1, not one answer twice")
     if out is not None:
         check_array("out", out, answer0.pages.shape)
     return np.bitwise_xor(answer0.pages, answer1.pages, out=out)

@@ -73,6 +73,7 @@ def test_a_lone_query_runs_at_once_on_its_own_thread(engine: HeldEngine, table: 
             assert answer.pages.shape == (1, 3, PAGE_SIZE)
             assert (answer.epoch, answer.num_pages) == (0, PAGES)
             assert answer.micro_batch_sizes == (1,)
+            assert answer.party == 0
         assert {name for _, name in engine.calls} == {threading.current_thread().name}
         assert threading.active_count() == threads
         assert batcher.statistics().chunk_sizes == {1: 5}

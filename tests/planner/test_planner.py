@@ -98,6 +98,23 @@ def test_ranges_of_other_types(value: Any) -> None:
 # Packing
 
 
+def test_a_packer_knows_the_party_of_its_batch() -> None:
+    packer = planner.KeyPacker(NUM_PAGES)
+    batches = mg.make_queries([[1, 2], [3, 4]], NUM_PAGES)
+    assert packer.party == -1
+    for party, batch in enumerate(batches):
+        packer.pack(batch)
+        assert packer.party == party
+    packer.pack([batches[0][0], batches[1][0]])
+    assert packer.party == -1
+    packer.pack(batches[1])
+    with pytest.raises(TypeError):
+        packer.pack([batches[1][0], None])
+    assert packer.party == -1
+    packer.pack([])
+    assert packer.party == -1
+
+
 @pytest.mark.parametrize("num_pages", [1, 512, 513, NUM_PAGES, 2**25, 2**40])
 @pytest.mark.parametrize("keys", [1, 2, 3])
 def test_packed_keys_stand_in_request_order(num_pages: int, keys: int) -> None:

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import morphogen as mg
@@ -334,6 +335,44 @@ def test_reconstruct_into_the_callers_array() -> None:
     ):
         with pytest.raises(error, match=r"^out must "):
             mg.reconstruct(one, other, out=wrong)
+
+
+def party_answers(rows: Any) -> tuple[list[mg.Answer], npt.NDArray[np.uint8]]:
+    """Both parties' answers by one engine, and the pages."""
+    array = np.random.default_rng(3).integers(0, 256, (NUM_PAGES, 5), dtype=np.uint8)
+    with mg.open_engine(mg.PageMatrix(array), "cpu", threads=1) as engine:
+        batches = mg.make_queries(rows, NUM_PAGES)
+        return [engine.answer(batch) for batch in batches], array
+
+
+def test_an_answer_knows_its_party_and_one_partys_answers_are_not_added_up() -> None:
+    """Their sum would be zeros, or pages of other queries."""
+    (answer0, answer1), array = party_answers([[3, 7]])
+    (again0, again1), _ = party_answers([[3, 7]])
+    assert (answer0.party, answer1.party) == (0, 1)
+    for one, other in ((answer0, answer1), (answer1, answer0)):
+        assert (mg.reconstruct(one, other)[0] == array[[3, 7]]).all()
+    for one, other in ((answer0, answer0), (answer0, again0), (answer1, again1)):
+        message = rf"^the answers must be of party 0 and party 1, not both of party {one.party}$"
+        with pytest.raises(ValueError, match=message):
+            mg.reconstruct(one, other)
+
+
+def test_one_answer_is_not_added_to_itself_though_its_party_is_not_known() -> None:
+    one = answer()
+    assert one.party is None
+    for other in (one, answer(one.pages), copy.copy(one)):
+        with pytest.raises(ValueError, match=r"party 0 and party 1, not one answer twice$"):
+            mg.reconstruct(one, other)
+
+
+def test_an_answer_to_queries_of_both_parties_is_of_none() -> None:
+    array = np.zeros((NUM_PAGES, 5), dtype=np.uint8)
+    with mg.open_engine(mg.PageMatrix(array), "cpu", threads=1) as engine:
+        both = engine.answer(list(mg.make_query([3], NUM_PAGES)))
+        assert (both.party, engine.answer([]).party) == (None, None)
+    other = dataclasses.replace(both, pages=both.pages.copy())
+    assert not mg.reconstruct(both, other).any()
 
 
 def test_reconstruct_of_no_queries() -> None:

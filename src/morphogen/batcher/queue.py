@@ -184,7 +184,9 @@ def tell_answered(chunk: Answer, futures: Sequence[Future[Answer]]) -> None:
         try:
             # A copy each, so that a caller who keeps one answer does not keep the whole chunk.
             pages = chunk.pages if size == 1 else chunk.pages[at : at + 1].copy()
-            answer = Answer(pages, chunk.epoch, chunk.num_pages, chunk.micro_batch_sizes)
+            answer = Answer(
+                pages, chunk.epoch, chunk.num_pages, chunk.micro_batch_sizes, chunk.party
+            )
         except MemoryError as short:
             future.set_exception(short)
         else:

@@ -295,4 +295,5 @@ def _joined(answers: list[Answer]) -> Answer:
         answers[0].epoch,
         answers[0].num_pages,
         sum((answer.micro_batch_sizes for answer in answers), ()),
+        answers[0].party,
     )

@@ -143,7 +143,7 @@ def check_answer(response: BatchResponse, info: TableInfo, url: str) -> Answer:
                 "of /epoch"
             )
     queries = len(response.pages)
-    return Answer(response.pages, response.epoch_id, response.num_pages, (queries,))
+    return Answer(response.pages, response.epoch_id, response.num_pages, (queries,), info.party)
 
 
 def decode_answer(body: bytes | bytearray, info: TableInfo, queries: int, url: str) -> Answer:

@@ -158,6 +158,7 @@ class Engine(ABC):
             pages = np.empty(shape, dtype=np.uint8) if out is None else self._check_out(out, shape)
             ranges = micro_batch_ranges(total, strategy.width)
             run(ranges, pages, strategy)
+            party = self._packer.party
         finally:
             self._lock.release()
         return Answer(
@@ -165,6 +166,7 @@ class Engine(ABC):
             epoch=self._pages.epoch,
             num_pages=self._pages.num_pages,
             micro_batch_sizes=tuple(stop - start for start, stop in ranges),
+            party=party if party >= 0 else None,
         )
 
     def check_width(self, max_micro_batch: int | None) -> int:
