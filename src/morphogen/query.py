@@ -194,7 +194,7 @@ def make_query(indices: Sequence[SupportsIndex], num_pages: SupportsIndex) -> tu
     """
     dpf.key_size(num_pages)  # refuses an impossible number
     rows = [_index_row(indices, "indices")]
-    (query0,), (query1,) = _queries(rows, num_pages)
+    (query0,), (query1,) = queries_of_rows(rows, num_pages)
     return query0, query1
 
 
@@ -228,7 +228,7 @@ def make_queries(
         raise ValueError(
             f"rows must have 2 dimensions, a row of indices for each query, not {array.ndim}"
         )
-    return _queries([_index_row(row, "a row") for row in array.tolist()], num_pages)
+    return queries_of_rows([_index_row(row, "a row") for row in array.tolist()], num_pages)
 
 
 def _as_array(rows: npt.ArrayLike | Sequence[Sequence[SupportsIndex]]) -> npt.NDArray[Any]:
@@ -253,7 +253,27 @@ def _index_row(indices: Iterable[SupportsIndex], what: str) -> list[int]:
     return row
 
 
-def _queries(rows: list[list[int]], num_pages: SupportsIndex) -> tuple[list[Query], list[Query]]:
+def queries_of_rows(
+    rows: list[list[int]], num_pages: SupportsIndex
+) -> tuple[list[Query], list[Query]]:
+    """Make the queries of rows that have the right form, as `make_queries` does of any.
+
+    Parameters
+    ----------
+    rows : list of list of int
+        One to three pages for each query.
+    num_pages : int
+        Pages in the page matrix.
+
+    Returns
+    -------
+    tuple of (list of Query, list of Query)
+
+    Raises
+    ------
+    ValueError
+        If an index is out of range.
+    """
     last = as_int("num_pages", num_pages) - 1
     n = last.bit_length()
     for row in rows:  # all of them before the first key is made

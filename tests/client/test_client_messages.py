@@ -300,3 +300,20 @@ def test_closing_ends_what_waits() -> None:
     with two_servers(TABLE, layout=LAYOUT) as servers:
         run(look_up, servers)
         assert sizes(servers[0]) == [1, 1]
+
+
+@pytest.mark.parametrize("steps", range(12))
+def test_lookups_that_are_cancelled_at_any_step_hold_nobody_up(steps: int) -> None:
+    async def look_up(servers: Pair) -> None:
+        async with connected(servers) as reader:
+            for _ in range(3):
+                task = asyncio.create_task(reader.lookup(KEYS[0]))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            async with asyncio.timeout(PATIENCE):
+                assert await reader.lookup(KEYS[5]) == ITEMS[KEYS[5]]
+
+    with two_servers(TABLE, layout=LAYOUT) as servers:
+        run(look_up, servers)

@@ -62,6 +62,11 @@ class ServerAddress:
         """Machine and port. Two addresses that share them are one server."""
         return ("localhost" if is_loopback(self.host) else self.host, self.port)
 
+    @property
+    def is_name(self) -> bool:
+        """Whether the host is a name, which may have several addresses."""
+        return ":" not in self.host and not _NUMBER.fullmatch(self.host.rpartition(".")[2])
+
     @classmethod
     def parse(cls, url: str, *, insecure: bool = False) -> ServerAddress:
         """Normalise a URL and check that keys may be sent there.

@@ -209,7 +209,7 @@ class AsyncClient:
             As from `lookup`.
         """
         wanted = rules.lookup_keys(keys)
-        self._layout_of(await self.connect())
+        self._layout_of(self._infos[0] if self._infos else await self.connect())
         infos, pages = await self._until_agreed(
             lambda session, infos: session.read(
                 infos, rules.lookup_rows(wanted, self._layout_of(infos[0]))

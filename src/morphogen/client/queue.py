@@ -11,6 +11,7 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -187,6 +188,7 @@ class MessageQueue:
             message = _Message(parts)
             self._under_way.add(message)
             message.task = asyncio.get_running_loop().create_task(self._exchange(message))
+            message.task.add_done_callback(partial(self._end, message))
 
     def _next_parts(self) -> list[tuple[_Reading, slice]]:
         """Take the queries of the next message out of the queue."""
@@ -210,13 +212,15 @@ class MessageQueue:
     async def _exchange(self, message: _Message) -> None:
         try:
             await self._send(message.infos, message.rows, message.pages)
-        except asyncio.CancelledError:
-            message.fail(MorphogenError(_CLOSED))
-            raise
         except Exception as error:
             message.fail(error)
         else:
             message.deliver()
-        finally:
-            self._under_way.discard(message)
+
+    def _end(self, message: _Message, task: asyncio.Task[None]) -> None:
+        # Not by the task itself: one that is cancelled before its first step takes none.
+        self._under_way.discard(message)
+        if task.cancelled():
+            message.fail(MorphogenError(_CLOSED))
+        if self._waiting:
             self._schedule()

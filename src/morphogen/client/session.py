@@ -12,7 +12,7 @@ import morphogen.wire as wire
 from morphogen.client.queue import Bytes, Infos, MessageQueue, Rows
 from morphogen.client.transport import Link
 from morphogen.errors import EpochMismatchError, ServerError, WireError
-from morphogen.query import Answer, Query, make_queries, reconstruct
+from morphogen.query import Answer, Query, queries_of_rows, reconstruct
 from morphogen.wire import TableInfo
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ class Session:
         return rules.check_info(info, link.url)
 
     async def _send_batch(self, infos: Infos, rows: Rows, out: Bytes) -> None:
-        halves = make_queries(rows, infos[0].num_pages)
+        halves = queries_of_rows(rows, infos[0].num_pages)
         # By the party of each server: the order of the URLs says nothing.
         answers = await _both(
             lambda at: self._send(self._links[at], infos[at], halves[infos[at].party])

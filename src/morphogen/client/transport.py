@@ -195,9 +195,10 @@ class Link:
         else:
             self._check_open()
             tls = self._credentials.context
-            # Of the loops that programs use, those of uvloop try one address after the other.
+            # asyncio tries several addresses at once, and may drop a socket if it is cancelled.
+            # uvloop tries one after the other.
             options: dict[str, Any] = {}
-            if isinstance(loop, asyncio.BaseEventLoop):
+            if self._address.is_name and isinstance(loop, asyncio.BaseEventLoop):
                 options["happy_eyeballs_delay"] = _NEXT_ADDRESS_SECONDS
             _, connection = await loop.create_connection(
                 Connection,
