@@ -101,18 +101,20 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         self._fail(None)
 
-    # What asyncio calls.
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport: asyncio calls this."""
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        """Read what the server sent: asyncio calls this."""
         self._receive(data)
 
     def eof_received(self) -> None:
+        """Learn that the server sends no more: asyncio calls this."""
         self._receive(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Learn that the connection has ended: asyncio calls this."""
         self._transport = None
         self._fail(exc)
 
