@@ -14,6 +14,7 @@ import morphogen
 import morphogen.dpf as dpf
 import morphogen.instruction_set as instruction_set
 from morphogen.engine import open_engine
+from morphogen.engine.cores import usable_cores
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.cuda.status import DriverStatus, driver_status
 from morphogen.errors import DeviceError, DeviceOutOfMemoryError, DeviceUnavailableError
@@ -84,6 +85,8 @@ class Diagnosis:
         The order in which the CPU engine's passes read pages: "rows" or "memory".
     threads : int
         Threads of an engine, by default.
+    threads_limit : str
+        The limit that gives it, one of `morphogen.engine.cores.LIMITS`.
     cores : int
         Cores of the machine.
     max_micro_batch : int
@@ -105,6 +108,7 @@ class Diagnosis:
     instruction_set: str
     read_order: str
     threads: int
+    threads_limit: str
     cores: int
     max_micro_batch: int
     checks: tuple[Check, ...]
@@ -143,6 +147,7 @@ def examine() -> Diagnosis:
             instruction_set=engine.instruction_set,
             read_order=engine.read_order,
             threads=engine.threads,
+            threads_limit=usable_cores().limit,
             cores=os.cpu_count() or 1,
             max_micro_batch=engine.max_micro_batch,
             checks=tuple(_check(name) for name in instruction_set.supported()),

@@ -12,6 +12,7 @@ from morphogen.bench.describe import describe_chunks, describe_size
 from morphogen.cli.diagnosis import Diagnosis
 from morphogen.cli.tables import print_table
 from morphogen.demo import KEYS_PER_QUERY, DemoResult, first_words
+from morphogen.engine.cores import LIMITS
 from morphogen.engine.cuda.status import DeviceStatus
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         ("supported", ", ".join(supported)),
         (
             "threads",
-            f"{diagnosis.threads}: one for each core this process may use "
+            f"{diagnosis.threads}: {LIMITS[diagnosis.threads_limit]} "
             f"(the machine has {diagnosis.cores})",
         ),
         ("chunks", f"up to {diagnosis.max_micro_batch} queries share a pass over the pages"),

@@ -1,7 +1,5 @@
 """The CPU engine: SIMD scans by a team of threads, one pass over the pages for a whole chunk."""
 
-import os
-
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t, uint64_t
@@ -13,6 +11,7 @@ from morphogen.kernels cimport HostKernels, HostScanner, ReadOrder, ScanJob
 from morphogen.planner cimport KeyPacker
 
 from morphogen.engine.base import Engine
+from morphogen.engine.cores import usable_cores
 from morphogen.engine.strategy import Choices, Strategy
 
 cimport morphogen.instruction_set as _instruction_set
@@ -217,8 +216,7 @@ class CpuEngine(Engine):
 
 def _thread_count(threads):
     if threads is None:
-        # The machine may have more cores than this process may use.
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return min(usable_cores().count, MAX_THREADS)
     count = as_int("threads", threads)
     check_range("threads", count, 1, MAX_THREADS)
     return count
