@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +48,17 @@ def check_plot(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    check_extra()
+
+
+def check_extra() -> None:
+    """Refuse to draw without matplotlib.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If it is not installed.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         raise missing_extra("matplotlib", "plot")
 
@@ -66,6 +78,25 @@ def draw_benchmark(result: BenchmarkResult, path: Path) -> None:
         As `check_plot` does, or if the file cannot be written.
     """
     check_plot(path)
+    with names_file(path):
+        path.write_bytes(_draw(result, path.suffix.lower().removeprefix(".")))
+
+
+def plot_svg(result: BenchmarkResult) -> bytes:
+    """Draw the same as the content of a .svg file.
+
+    Parameters
+    ----------
+    result : BenchmarkResult
+
+    Returns
+    -------
+    bytes
+    """
+    return _draw(result, "svg")
+
+
+def _draw(result: BenchmarkResult, form: str) -> bytes:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -89,9 +120,10 @@ def draw_benchmark(result: BenchmarkResult, path: Path) -> None:
             axis.set_axis_off()
         figure.suptitle(_title(result), color="red" if result.failures else "black")
         # The date would make every file different.
-        metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
-        with names_file(path):
-            figure.savefig(path, dpi=_DOTS_PER_INCH, metadata=metadata)
+        metadata = {"Date": None} if form == "svg" else {}
+        picture = io.BytesIO()
+        figure.savefig(picture, format=form, dpi=_DOTS_PER_INCH, metadata=metadata)
+    return picture.getvalue()
 
 
 def _title(result: BenchmarkResult) -> str:

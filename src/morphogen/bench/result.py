@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -108,8 +109,8 @@ class BenchmarkCsv:
         )
         self._writer = csv.writer(self._file, lineterminator="\n")
         try:
-            for key, value in _header(result).items():
-                self._file.write(f"# {key}: {value}\n")
+            with names_file(path):
+                self._file.write(_heading(result))
             self._write(COLUMNS)
         except OSError:
             with suppress(OSError):
@@ -118,7 +119,7 @@ class BenchmarkCsv:
 
     def write(self, row: BenchmarkRow) -> None:
         """Write a row at once, so that an interrupted run leaves it."""
-        self._write([_text(getattr(row, column)) for column in COLUMNS])
+        self._write(_cells(row))
 
     def _write(self, cells: Sequence[str]) -> None:
         with names_file(self._path):
@@ -129,6 +130,33 @@ class BenchmarkCsv:
         """Close the file."""
         with names_file(self._path):  # what could not be written is tried again
             self._file.close()
+
+
+def csv_text(result: BenchmarkResult) -> str:
+    """The content of the CSV file of a whole run.
+
+    Parameters
+    ----------
+    result : BenchmarkResult
+
+    Returns
+    -------
+    str
+    """
+    text = io.StringIO(newline="")
+    text.write(_heading(result))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_cells(row) for row in result.rows)
+    return text.getvalue()
+
+
+def _heading(result: BenchmarkResult) -> str:
+    return "".join(f"# {key}: {value}\n" for key, value in _header(result).items())
+
+
+def _cells(row: BenchmarkRow) -> list[str]:
+    return [_text(getattr(row, column)) for column in COLUMNS]
 
 
 def _header(result: BenchmarkResult) -> dict[str, object]:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from morphogen.cli.arguments import add_device, byte_size, int_list
 from morphogen.cli.output import FAILED, OK, PrintResult
-from morphogen.cli.streams import complain
+from morphogen.cli.streams import (
+    STANDARD,
+    complain,
+    input_file,
+    takes_output,
+    write,
+    write_bytes,
+)
 from morphogen.progress import StagedProgress
 
 if TYPE_CHECKING:
@@ -41,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--matrix-file",
         type=Path,
         metavar="FILE",
-        help="measure the pages of a file, which is mapped, not read into memory; a short last "
-        "page is filled up with zeros",
+        help="measure the pages of a file (- for the standard input), which is mapped, not read "
+        "into memory; a short last page is filled up with zeros",
     )
     pages.add_argument(
         "--pages-on",
@@ -102,13 +109,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write the rows of the batch sizes to a file too"
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="write the rows of the batch sizes to a file too; - for the standard output, which "
+        "then gets nothing else",
     )
     output.add_argument(
         "--plot",
         type=Path,
         metavar="FILE",
-        help="draw all that was measured into a .png or .svg file (needs the extra plot)",
+        help="draw all that was measured into a .png or .svg file (needs the extra plot); - for "
+        "SVG on the standard output, which then gets nothing else",
     )
 
 
@@ -130,17 +142,27 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     """Measure, print, and say whether every answer was right."""
     import morphogen.bench as bench
     import morphogen.cli.show_bench as show_bench
-    from morphogen.bench.plot import check_plot, draw_benchmark
+    from morphogen.bench.plot import check_extra, check_plot, draw_benchmark, plot_svg
+    from morphogen.bench.result import csv_text
 
-    if args.plot is not None:
+    taken = takes_output(args.json, {"--csv": args.csv, "--plot": args.plot})
+    if args.plot == STANDARD:
+        check_extra()
+    elif args.plot is not None:
         check_plot(args.plot)
-    result = bench.run_benchmark(_config(args), csv_path=args.csv, progress=progress)
+    csv_path = None if args.csv == STANDARD else args.csv
+    result = bench.run_benchmark(_config(args), csv_path=csv_path, progress=progress)
 
-    print_result(result.as_dict(), lambda console: show_bench.show_benchmark(result, console))
+    if args.csv == STANDARD:
+        write(csv_text(result))
+    if not taken:
+        print_result(result.as_dict(), lambda console: show_bench.show_benchmark(result, console))
     for failure in result.failures:
         complain(failure)
-    if args.plot is not None:
-        # Last: a full disk must not cost the measurements.
+    # Last: a full disk must not cost the measurements.
+    if args.plot == STANDARD:
+        write_bytes(plot_svg(result))
+    elif args.plot is not None:
         draw_benchmark(result, args.plot)
     return FAILED if result.failures else OK
 
@@ -152,8 +174,9 @@ def _config(args: argparse.Namespace) -> BenchmarkConfig:
     cpu_only = args.threads is not None or args.instruction_set is not None
     device = "cpu" if cpu_only and args.device == "auto" else choose_device(args.device)
     pages: int | None = most_pages(device, args.page_size) if args.pages == _MOST else args.pages
-    if args.matrix_file is not None:
-        pages = pages_of_file(args.matrix_file, args.page_size, pages)
+    matrix_file = args.matrix_file and input_file(args.matrix_file)
+    if matrix_file is not None:
+        pages = pages_of_file(matrix_file, args.page_size, pages)
     return BenchmarkConfig(
         num_pages=_PAGES if pages is None else pages,
         page_size=args.page_size,
@@ -167,7 +190,7 @@ def _config(args: argparse.Namespace) -> BenchmarkConfig:
         instruction_set=args.instruction_set,
         pages_on=args.pages_on,
         phases=args.phases,
-        matrix_file=args.matrix_file,
+        matrix_file=matrix_file,
         strategies=args.strategies,
         concurrency=args.concurrency,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.cli.lookup import read_input
+from morphogen.cli.streams import input_file
 
 
 def add_credential_options(parser: argparse.ArgumentParser) -> None:
@@ -59,10 +60,14 @@ def read_credentials(args: argparse.Namespace) -> dict[str, Any]:
     if authorities is not None and len(authorities) == 1:
         authorities = authorities * 2
     return {
-        "ca_file": authorities and [path or None for path in authorities],
+        "ca_file": authorities and [_file(path) for path in authorities],
         "headers": headers and [_read_headers(Path(path)) if path else None for path in headers],
-        "certificates": certificates and [path or None for path in certificates],
+        "certificates": certificates and [_file(path) for path in certificates],
     }
+
+
+def _file(path: str) -> Path | None:
+    return input_file(Path(path)) if path else None
 
 
 def _read_headers(path: Path) -> dict[str, str]:

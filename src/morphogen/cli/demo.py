@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from morphogen.checks import needs_extra
 from morphogen.cli.arguments import add_device, byte_size, int_list
 from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.cli.streams import input_file
 from morphogen.progress import StagedProgress, stage
 
 if TYPE_CHECKING:
@@ -19,7 +21,11 @@ SUMMARY = "fetch pages of a file privately, several ways, and compare them"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="default: a large file of the Python installation"
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="default: a large file of the Python installation; - for the standard input",
     )
     parser.add_argument(
         "--fetch",
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     import morphogen.demo as demo
 
     result = demo.run_demo(
-        args.file,
+        args.file and input_file(args.file),
         page_size=args.page_size,
         indices=args.fetch,
         device=args.device,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from morphogen.checks import needs_extra
 from morphogen.cli.credentials import add_credential_options, read_credentials
 from morphogen.cli.lookup import (
-    STANDARD,
     add_lookup_options,
     check_destination,
     excerpt,
@@ -22,6 +21,7 @@ from morphogen.cli.lookup import (
     write_output,
 )
 from morphogen.cli.output import OK, PrintResult
+from morphogen.cli.streams import STANDARD
 from morphogen.errors import EpochMismatchError
 from morphogen.progress import Progress, StagedProgress, stage
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from morphogen.checks import names_file
 from morphogen.cli.output import NOT_FOUND, OK, PrintResult
-from morphogen.cli.streams import check_output, complain, write_bytes
+from morphogen.cli.streams import STANDARD, check_input, complain, takes_output, write_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-STANDARD = Path("-")  # the standard input or output
 _SHOWN_BYTES = 16
 
 
@@ -91,8 +90,7 @@ def read_input(path: Path) -> bytes:
         If it cannot be read. It names the file.
     """
     if path == STANDARD:
-        if sys.stdin is None:
-            raise OSError("the standard input is closed")
+        check_input()
         return sys.stdin.buffer.read()
     with names_file(path):
         return path.read_bytes()
@@ -118,10 +116,7 @@ def check_destination(args: argparse.Namespace) -> None:
     ValueError
         If two outputs go to one place.
     """
-    if args.output == STANDARD:
-        if args.json:
-            raise ValueError("-o - and --json would both write to the standard output")
-        check_output()
+    takes_output(args.json, {"-o": args.output})
 
 
 def write_output(path: Path, content: bytes) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from morphogen.checks import needs_extra
 from morphogen.cli.arguments import byte_size
 from morphogen.cli.output import OK, PrintResult
+from morphogen.cli.streams import input_file
 from morphogen.progress import StagedProgress, stage
 
 SUMMARY = "serve a table's pages as one of the two servers"
@@ -16,7 +18,10 @@ SUMMARY = "serve a table's pages as one of the two servers"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument(
-        "pages", type=Path, metavar="PAGES", help="a file of pages, or a keyword table"
+        "pages",
+        type=Path,
+        metavar="PAGES",
+        help="a file of pages, or a keyword table; - for the standard input",
     )
     parser.add_argument(
         "--party",
@@ -96,6 +101,13 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
         insecure=args.insecure,
+    )
+    # After the options are checked: it may take a while until all has come through a pipe.
+    config = replace(
+        config,
+        path=input_file(config.path),
+        tls_cert=config.tls_cert and input_file(config.tls_cert),
+        tls_key=config.tls_key and input_file(config.tls_key),
     )
     serve(config, stage(progress, "reading"))
     return OK

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TextIO
 
-STDOUT = "standard output"
+from morphogen.checks import names_file
+
+STDIN, STDOUT = "standard input", "standard output"
+STANDARD = Path("-")  # stands for the one where a file is read, for the other where one is written
+_DEV_STDIN = Path("/dev/stdin")
 
 
 class _Missing(io.TextIOBase):
@@ -98,6 +105,82 @@ def write_bytes(content: bytes) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
+
+
+def takes_output(json: bool, outputs: Mapping[str, Path | None]) -> bool:
+    """Whether an option of a command writes to the standard output, in the place of the result.
+
+    Parameters
+    ----------
+    json : bool
+        Whether the result is to be printed as JSON.
+    outputs : mapping of str to pathlib.Path or None
+        By the option, the file that it writes.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    OSError
+        If it does, and there is no standard output.
+    ValueError
+        If two would write there.
+    """
+    takers = [f"{option} -" for option, path in outputs.items() if path == STANDARD]
+    if not takers:
+        return False
+    takers += ["--json"] if json else []
+    if len(takers) > 1:
+        raise ValueError(f"{takers[0]} and {takers[1]} would both write to the {STDOUT}")
+    check_output()
+    return True
+
+
+def input_file(path: Path, *, once: bool = False) -> Path:
+    """The file that an argument names: one that can be mapped, and opened several times.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        ``-`` for the standard input. What comes through a pipe is read into memory, not copied to a
+        disk: it may be a private key.
+    once : bool, optional
+        Whether it is enough that the file can be read once, as a pipe can.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    OSError
+        If there is no standard input, or no memory.
+    """
+    if path != STANDARD:
+        return path
+    check_input()
+    descriptor = sys.stdin.fileno()
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or (once and stat.S_ISFIFO(mode))):
+        with names_file(STDIN), os.fdopen(os.memfd_create("morphogen"), "wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.flush()
+            os.dup2(copy.fileno(), descriptor)
+    return _DEV_STDIN
+
+
+def check_input() -> None:
+    """Refuse to read a standard input that is not there.
+
+    Raises
+    ------
+    OSError
+        If it is missing or closed.
+    """
+    if sys.stdin is None or sys.stdin.closed:
+        raise OSError(f"the {STDIN} is closed")
 
 
 def check_output() -> None:

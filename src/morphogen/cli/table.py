@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from morphogen.cli.arguments import byte_size
 from morphogen.cli.csv_rows import read_items
 from morphogen.cli.lookup import add_lookup_options
 from morphogen.cli.output import OK, PrintResult, print_help
+from morphogen.cli.streams import input_file, takes_output, writing
 from morphogen.progress import StagedProgress, stage
 
 SUMMARY = "build a keyword table from a CSV file, or look into one"
@@ -61,17 +63,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("get", table_read.get, "look keys up in a table on this machine, without servers"),
     ):
         below = add(name, action, text)
-        below.add_argument("table", type=Path, metavar="TABLE", help="a keyword table")
+        below.add_argument(
+            "table", type=Path, metavar="TABLE", help="a keyword table; - for the standard input"
+        )
         if name == "get":
             below.add_argument("keys", nargs="*", metavar="KEY", help="to look up, as text")
             add_lookup_options(below, "the value")
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE.csv", help="UTF-8; every row has one key")
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE.csv",
+        help="UTF-8; every row has one key; - for the standard input",
+    )
     parser.add_argument("--key", required=True, metavar="COLUMN", help="column of the keys")
     parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="TABLE", help="file to write"
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        metavar="TABLE",
+        help="file to write; - for the standard output",
     )
     parser.add_argument(
         "--value",
@@ -119,21 +133,18 @@ def build(args: argparse.Namespace, progress: StagedProgress, print_result: Prin
     # Here, since the parser of every command loads this module.
     from morphogen.checks import check_range
     from morphogen.keyword import build_table
-    from morphogen.keyword.file import write_table
+    from morphogen.keyword.file import send_table, write_table
     from morphogen.pages import MAX_PAGE_SIZE
 
-    if args.output.resolve() == args.file.resolve():
-        raise ValueError(f"{args.output} is the CSV file itself")
-    if not args.force and os.path.lexists(args.output):
-        raise ValueError(f"{args.output} is there already: --force replaces it")
-    if not args.output.parent.is_dir():
-        raise ValueError(f"{args.output}: there is no folder {args.output.parent}")
+    taken = takes_output(args.json, {"-o": args.output})
+    if not taken:
+        _check_output_file(args)
     check_range("--page-size", args.page_size, 1, MAX_PAGE_SIZE)
     if len(args.delimiter) != 1 or args.delimiter in '"\r\n':
         raise ValueError(f"--delimiter must be one character, not {args.delimiter!r}")
     working = stage(progress, "working")
     items = read_items(
-        args.file,
+        input_file(args.file, once=True),
         args.key,
         args.value,
         page_size=args.page_size,
@@ -141,7 +152,20 @@ def build(args: argparse.Namespace, progress: StagedProgress, print_result: Prin
         progress=working,
     )
     built = build_table(items, page_size=args.page_size, progress=working)
+    if taken:
+        with writing():
+            send_table(sys.stdout.buffer, built.pages, built.layout, progress=working)
+        return OK
     header = write_table(args.output, built.pages, built.layout, progress=working)
     data = table_read.facts(args.output, header, seed_tries=built.tries)
     print_result(data, lambda console: table_read.show_facts(data, console))
     return OK
+
+
+def _check_output_file(args: argparse.Namespace) -> None:
+    if args.output.resolve() == args.file.resolve():
+        raise ValueError(f"{args.output} is the CSV file itself")
+    if not args.force and os.path.lexists(args.output):
+        raise ValueError(f"{args.output} is there already: --force replaces it")
+    if not args.output.parent.is_dir():
+        raise ValueError(f"{args.output}: there is no folder {args.output.parent}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from morphogen.cli.lookup import check_destination, print_values, read_keys
 from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.cli.streams import input_file
 from morphogen.progress import StagedProgress, stage
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def info(args: argparse.Namespace, progress: StagedProgress, print_result: Print
     """Print what a table's header says, without reading its pages."""
     from morphogen.keyword.file import read_header
 
-    data = facts(args.table, read_header(args.table))
+    table = input_file(args.table)
+    data = facts(table, read_header(table))
     print_result(data, lambda console: show_facts(data, console))
     return OK
 
@@ -100,12 +102,13 @@ def verify(args: argparse.Namespace, progress: StagedProgress, print_result: Pri
     from morphogen.errors import TableFileError
     from morphogen.keyword.file import open_table, read_header
 
+    table = input_file(args.table)
     try:
-        open_table(args.table, progress=stage(progress, "verifying"))
-        data = facts(args.table, read_header(args.table)) | {"verified": True}
+        open_table(table, progress=stage(progress, "verifying"))
+        data = facts(table, read_header(table)) | {"verified": True}
     except TableFileError as error:
         reason = str(error)
-        data = {"table": os.fspath(args.table), "verified": False, "reason": reason}
+        data = {"table": os.fspath(table), "verified": False, "reason": reason}
         print_result(data, lambda console: console.print(reason, style="red", soft_wrap=True))
         return FAILED
 
@@ -125,6 +128,7 @@ def get(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     keys = read_keys(args, args.keys)
     if not keys:
         raise ValueError("table get takes keys, or --lookup-file with at least one")
-    pages, layout = open_table(args.table, verify=False)
+    table = input_file(args.table)
+    pages, layout = open_table(table, verify=False)
     found = [layout.find(key, pages.body[list(layout.candidates(key))]) for key in keys]
-    return print_values(keys, found, {"table": os.fspath(args.table)}, args.output, print_result)
+    return print_values(keys, found, {"table": os.fspath(table)}, args.output, print_result)

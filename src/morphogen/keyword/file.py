@@ -81,18 +81,49 @@ def write_table(
     ValueError
         If the array is not the layout's, or path is something other than a file.
     """
-    pages = PageMatrix(array)  # an array of uint8, C-contiguous
-    if array.shape != (layout.num_pages, layout.page_size):
-        raise ValueError(
-            f"array must have the layout's shape {(layout.num_pages, layout.page_size)}, not "
-            f"{array.shape}"
-        )
+    pages = _checked(array, layout)
     with replace_file(path) as file:
         # If writing ends here for good, this is no table, and no file of plain pages either.
         file.write(MAGIC.ljust(HEADER_BYTES, b"\0"))
         header = TableHeader(layout, _digest(pages, progress, file))
         file.seek(0)
         file.write(_pack(header))
+    return header
+
+
+def send_table(
+    stream: BinaryIO,
+    array: Bytes,
+    layout: TableLayout,
+    *,
+    progress: Progress | None = None,
+) -> TableHeader:
+    """Write a table's file to a stream, such as a pipe.
+
+    Parameters
+    ----------
+    stream : binary file
+        It need not be seekable.
+    array, layout, progress
+        As for `write_table`, but progress is called with the bytes hashed.
+
+    Returns
+    -------
+    TableHeader
+        The header that was written.
+
+    Raises
+    ------
+    OSError
+        If the stream cannot be written.
+    TypeError, ValueError
+        As `write_table` does.
+    """
+    pages = _checked(array, layout)
+    header = TableHeader(layout, _digest(pages, progress))
+    stream.write(_pack(header))
+    stream.write(pages.body.reshape(-1).data)
+    stream.flush()
     return header
 
 
@@ -193,6 +224,16 @@ def is_table(path: str | os.PathLike[str]) -> bool:
     # pass for a file of plain pages.
     alike = sum(one == other for one, other in zip(head, MAGIC, strict=False))
     return alike >= _ALIKE
+
+
+def _checked(array: Bytes, layout: TableLayout) -> PageMatrix:
+    pages = PageMatrix(array)  # an array of uint8, C-contiguous
+    if array.shape != (layout.num_pages, layout.page_size):
+        raise ValueError(
+            f"array must have the layout's shape {(layout.num_pages, layout.page_size)}, not "
+            f"{array.shape}"
+        )
+    return pages
 
 
 def _pack(header: TableHeader) -> bytes:
