@@ -106,7 +106,7 @@ def check_range(
         return
     range_text = f"{low} or more" if high is None else f"in {low}..{_written(high)}"
     at = f" on {where}" if where else ""
-    raise error(f"{name} must be {range_text}{at}, not {value}")
+    raise error(f"{name} must be {range_text}{at}, not {_given(value)}")
 
 
 def check_seconds(name: str, value: float, *, above_zero: bool = False) -> None:
@@ -130,6 +130,13 @@ def check_seconds(name: str, value: float, *, above_zero: bool = False) -> None:
         return
     range_text = "above 0 seconds" if above_zero else "0 or more seconds"
     raise ValueError(f"{name} must be {range_text}, not {value}")
+
+
+def _given(value: float) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python writes no int of more than 4,300 digits
+        return f"an int of {int(value).bit_length()} bits"
 
 
 def _written(number: int) -> str:

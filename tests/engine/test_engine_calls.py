@@ -156,10 +156,14 @@ def test_unknown_instruction_set() -> None:
         open_engine(random_pages(4, 4), instruction_set=2)
 
 
-@pytest.mark.parametrize("device", ["gpu", "", "CPU", "cuda:", "cuda:x", "cpu:0"])
+@pytest.mark.parametrize("device", ["gpu", "", "CPU", "cuda:", "cuda:x", "cpu:0", "cuda:\u0661"])
 def test_unknown_device(device: str) -> None:
     with pytest.raises(ValueError, match=rf"device must be .* not '{device}'$"):
         mg.open_engine(mg.PageMatrix(random_pages(4, 4)), device=device)
+
+
+def test_device_of_a_number_that_no_device_has() -> None:
+    test_unknown_device("cuda:" + "9" * 5000)
 
 
 def test_device_of_another_type() -> None:

@@ -54,6 +54,11 @@ def test_numbers_in_range() -> None:
     check_range("n", 2**80, 0)
 
 
+def test_a_number_that_python_does_not_write() -> None:
+    with pytest.raises(ValueError, match=r"^n must be in 1\.\.3, not an int of 16610 bits$"):
+        check_range("n", 10**5000, 1, 3)
+
+
 def test_a_range_of_a_device_and_another_error() -> None:
     with pytest.raises(IndexError, match=r"^n must be in 1\.\.3 on cuda:1, not 4$"):
         check_range("n", 4, 1, 3, where="cuda:1", error=IndexError)

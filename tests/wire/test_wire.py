@@ -62,6 +62,20 @@ def test_a_request_is_read_as_it_was_written(kind: str, total: int) -> None:
     assert len(body) <= wire.max_body_bytes(INFO)
 
 
+@pytest.mark.parametrize("name", ["epoch_id", "num_pages"])
+@pytest.mark.parametrize("kind", [wire.JSON, wire.MSGPACK])
+def test_a_request_is_not_written_that_no_server_reads(name: str, kind: str) -> None:
+    for number in (-1, 2**63, 2**70):
+        wrong: Any = {name: number}
+        with pytest.raises(
+            ValueError, match=rf"^{name} must be in 0\.\.2\*\*63 - 1, not {number}$"
+        ):
+            wire.encode_request([], content_type=kind, **wrong)
+    wrong = {name: 1.0}
+    with pytest.raises(TypeError, match=rf"^{name} must be an int, not float$"):
+        wire.encode_request([], content_type=kind, **wrong)
+
+
 def test_the_json_of_a_request_has_just_the_documented_form() -> None:
     (query,) = queries(1)
     body = json.loads(wire.encode_request([query], content_type=JSON))

@@ -106,7 +106,7 @@ def device_candidates(device: str) -> tuple[int | None, ...]:
     """
     if not isinstance(device, str):
         raise TypeError(f"device must be a str, not {type(device).__name__}")
-    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
+    match = re.fullmatch(r"auto|cpu|cuda(?::([0-9]{1,9}))?", device)
     if not match:
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not {device!r}")
     if device == "cpu":

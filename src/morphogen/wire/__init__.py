@@ -13,10 +13,12 @@ import msgspec
 import numpy as np
 
 import morphogen.dpf as dpf
+from morphogen.checks import as_int, check_range
 from morphogen.errors import InvalidKeyError, WireError
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.query import Query, query_of_checked_keys
 from morphogen.wire.forms import (
+    MAX_NUMBER,
     BatchRequest as BatchRequest,
     BatchResponse as BatchResponse,
     QueryForm,
@@ -184,13 +186,20 @@ def encode_request(
     -------
     bytes
         The body.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is no int, or not in 0..2**63 - 1.
     """
     lists: list[Any] = [query.keys for query in queries]
     if content_type == JSON:
         lists = [[_write_hex(key) for key in keys] for keys in lists]
     body: dict[str, Any] = {"queries": [{"keys": keys} for keys in lists]}
-    named = {"epoch_id": epoch_id, "num_pages": num_pages}
-    body |= {name: number for name, number in named.items() if number is not None}
+    for name, number in (("epoch_id", epoch_id), ("num_pages", num_pages)):
+        if number is not None:
+            body[name] = as_int(name, number)
+            check_range(name, body[name], 0, MAX_NUMBER)
     return _encode(body, content_type)
 
 

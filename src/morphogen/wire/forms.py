@@ -15,7 +15,8 @@ import numpy.typing as npt
 from morphogen.query import Query
 
 # Bounded, since a refusal says the number: a longer one could repeat secrets of the client.
-Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+MAX_NUMBER = 2**63 - 1
+Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Item = TypeVar("Item", str, bytes, memoryview)  # a key or a page
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import morphogen as mg
+from morphogen.engine.cuda import CudaEngine
 from small_gpu_engine import PAGES, assert_answers, open_gpu
 from standin_driver import StandIn, environment
 
@@ -54,6 +55,13 @@ def test_a_device_that_is_not_there(gpu: StandIn) -> None:
     message = r"^cuda:1 is not there: the driver shows 1 device\(s\)$"
     with pytest.raises(mg.DeviceUnavailableError, match=message):
         open_gpu("cuda:1")
+
+
+@pytest.mark.parametrize("ordinal", [-1, 2**31, 2**70])
+def test_an_ordinal_that_no_device_can_have(gpu: StandIn, ordinal: int) -> None:
+    message = rf"^ordinal must be in 0\.\.2147483647, not {ordinal}$"
+    with pytest.raises(ValueError, match=message):
+        CudaEngine(PAGES, ordinal)
 
 
 def test_a_device_that_cannot_be_examined_hides_no_other(gpu: StandIn) -> None:

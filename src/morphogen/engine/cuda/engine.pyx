@@ -9,7 +9,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
-from morphogen.checks import check_range
+from morphogen.checks import as_int, check_range
 from morphogen.errors import DeviceError, DeviceOutOfMemoryError, DeviceUnavailableError
 from morphogen.kernels cimport (
     ReadJob,
@@ -257,6 +257,8 @@ class CudaEngine(Engine):
     ) -> None:
         if generate is not None:
             check_range("generate", generate, 0, 2**64 - 1)
+        ordinal = as_int("ordinal", ordinal)
+        check_range("ordinal", ordinal, 0, 2**31 - 1)
         choices = Choices(
             device=f"cuda:{ordinal}",
             default=Strategy(MAX_MICRO_BATCH, lanes=LANES, graph=False),
