@@ -24,7 +24,7 @@ from bench_runs import SMALL
 from fake_server import keyword_table, two_servers
 from morphogen.cli import main
 from morphogen.cli.progress_bar import ProgressBar
-from morphogen.service.run import _JsonFormatter
+from morphogen.service.logs import JsonFormatter
 
 ODD = b"out\xe9"  # the name of a file that is no UTF-8
 SPELLED = "out\\udce9"
@@ -289,5 +289,5 @@ def test_a_message_about_an_odd_name_is_one_line(arguments: tuple[str | bytes, .
 
 def test_a_log_with_an_odd_name_is_json_for_every_reader() -> None:
     record = logging.LogRecord("x", logging.INFO, "x.py", 1, os.fsdecode(ODD), (), None)
-    line = json.loads(_JsonFormatter().format(record))
+    line = json.loads(JsonFormatter().format(record))
     assert line["message"] == SPELLED

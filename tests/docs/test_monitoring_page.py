@@ -33,6 +33,7 @@ class Server:
     """A server that has answered some requests."""
 
     url: str
+    metrics_target: str
     metrics: dict[str, Metric]
     events: list[dict[str, Any]]
 
@@ -67,10 +68,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with ServerProcess(path, 0, options) as one, ServerProcess(path, 1, options) as other:
         with mg.Client([one.url, other.url], timeout=SECONDS) as client:
             client.get([3])
-        target = one.url.removeprefix("http://")
+        target = one.metrics_url.removeprefix("http://").removesuffix("/metrics")
         metrics = scrape("http", target, "/metrics")
         other.stop()
-        yield Server(one.url, metrics, [json.loads(line) for line in [*one.log, *other.log]])
+        events = [json.loads(line) for line in [*one.log, *other.log]]
+        yield Server(one.url, target, metrics, events)
 
 
 def documents(words: str) -> Any:
@@ -119,10 +121,10 @@ def test_labels_and_outcomes_are_those_of_the_server(server: Server) -> None:
 def test_prometheus_finds_the_server_as_it_is_told(server: Server) -> None:
     (job,) = documents("scrape_configs")["scrape_configs"]
     ((target,),) = (group["targets"] for group in job["static_configs"])
-    assert target == "127.0.0.1:8000"  # as the page starts it
+    assert f"--metrics-port {target.removeprefix('127.0.0.1:')} " in TEXT  # as the page starts it
     assert f'job="{job["job_name"]}"' in expressions()[0]
-    address = server.url.removeprefix("http://")
-    found = scrape(job.get("scheme", "http"), address, job.get("metrics_path", "/metrics"))
+    scheme, path = job.get("scheme", "http"), job.get("metrics_path", "/metrics")
+    found = scrape(scheme, server.metrics_target, path)
     assert found.keys() == server.metrics.keys()
 
 

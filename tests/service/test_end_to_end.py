@@ -85,7 +85,7 @@ def test_hits_and_misses(words: list[str]) -> None:
 def test_the_command_line(words: list[str]) -> None:
     command = [sys.executable, "-m", "morphogen", "get", "--json"]
     command += ["--server", words[0], "--server", words[1], "--lookup"]
-    for key, code in (("key 3", 0), ("no such key", 1)):
+    for key, code in (("key 3", 0), ("no such key", 3)):
         run = subprocess.run([*command, key], capture_output=True, text=True, check=False)
         assert (run.returncode, run.stderr) == (code, "")
         json.loads(run.stdout)

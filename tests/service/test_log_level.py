@@ -13,7 +13,7 @@ from served_table import SECONDS
 SCRIPT = """
 import logging, sys
 import morphogen.service.run as run
-run._set_up_logs(run.LOG_LEVELS[sys.argv[1]])
+run.set_up_logs(run.LOG_LEVELS[sys.argv[1]])
 for name, number in run.LOG_LEVELS.items():
     logging.getLogger("morphogen.service").log(number, name)
     logging.getLogger("uvicorn").log(number, f"library {name}")

@@ -23,6 +23,7 @@ import morphogen.wire as wire
 from morphogen.cli import main
 from morphogen.keyword import build
 from morphogen.keyword.file import write_table
+from morphogen.service.listener import bind, listen
 from morphogen.service.process import ServerProcess
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH
 from naive import Bytes, naive_answers
@@ -66,8 +67,9 @@ def test_the_log_is_structured_and_holds_no_keys(file: Path, http: httpx.Client)
             assert key[at : at + 8].hex() not in text
 
 
-def test_small_answers_do_not_wait_for_acknowledgements(tmp_path: Path) -> None:
-    with serving._bind(serving.ServerConfig(path=tmp_path, party=0)) as listener:
+def test_small_answers_do_not_wait_for_acknowledgements() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        listen(listener)
         assert listener.proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle's algorithm on
         with socket.create_connection(listener.getsockname(), SECONDS):
             accepted, _ = listener.accept()
@@ -254,6 +256,7 @@ def test_extras_that_are_missing_are_named(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "morphogen.service.run", raising=False)
+    for name in [name for name in sys.modules if name.startswith("morphogen.service.")]:
+        monkeypatch.delitem(sys.modules, name)
     assert main(["serve", str(file), "--party", "0", "--port", "0"]) == 2
     assert "uvicorn is not installed: pip install 'morphogen[server]'" in capsys.readouterr().err

@@ -27,7 +27,7 @@ from morphogen.client import Client
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A certificate, its key, the same encrypted, another key, and files that are neither."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(serving, "_set_up_logs", lambda *_: None)  # of the whole process
+    monkeypatch.setattr(serving, "set_up_logs", lambda *_: None)  # of the whole process
     authority = trustme.CA()
     issued, other = (authority.issue_cert("127.0.0.1") for _ in range(2))
     for blob in issued.cert_chain_pems:

@@ -48,7 +48,9 @@ TOOLS = ("curl", "taskset")  # blocks use them, and a machine may lack them
 
 _MARKER = re.compile(r"<!-- (runs|text): (.+) -->")
 _NUMBER = re.compile(r"[0-9a-f]{16,}|\d[\d,.:TZ-]*")
-_PORT = re.compile(r"(127\.0\.0\.1:|localhost:|--port |--bind 127\.0\.0\.1 )(\d{4,5})\b")
+_PORT = re.compile(
+    r"(127\.0\.0\.1:|localhost:|--(?:metrics-)?port |--bind 127\.0\.0\.1 )(\d{4,5})\b"
+)
 _COMPARED = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 # Both programs read the paths of blocks, run each with its output in a file, and print "done".

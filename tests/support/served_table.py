@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 import morphogen as mg
 from held_engine import HeldEngine
 from morphogen.service import create_app, describe_table
+from morphogen.service.limits import Limits
+from morphogen.service.listener import bind, listen
+from morphogen.service.metrics import Metrics
 from morphogen.service.process import ServerProcess
+from morphogen.service.server import Server
 from morphogen.wire import QUERY_PATH
 from naive import Bytes, open_engine, random_pages, random_rows
 
@@ -82,17 +84,28 @@ class LiveApp:
         party: int = 0,
         max_wait: float = SECONDS,
         drain_seconds: float = SECONDS,
+        limits: Limits | None = None,
         **options: Any,
     ) -> None:
         self.engine = HeldEngine(open_engine(mg.PageMatrix(table, EPOCH), threads=1), 2)
         self.batcher = mg.MicroBatcher(self.engine, **options)
         info = describe_table(self.engine, party)
-        app = create_app(self.batcher, info, max_wait=max_wait, drain_seconds=drain_seconds)
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        config = uvicorn.Config(app, lifespan="on", log_config=None, access_log=False)
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, args=([self.listener],))
+        self.metrics = Metrics(self.batcher, info)
+        app = create_app(
+            self.batcher,
+            info,
+            max_wait=max_wait,
+            drain_seconds=drain_seconds,
+            metrics=self.metrics,
+        )
+        self.listener = bind("127.0.0.1", 0)
+        listen(self.listener)
+        self.address: tuple[str, int] = self.listener.getsockname()
+        self.url = f"http://127.0.0.1:{self.address[1]}"
+        limits = (limits or Limits()).with_answers_of(0)
+        self.server = Server(app, limits)
+        self.connections = self.server.add(self.listener, limits, None)
+        self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
 
     def __enter__(self) -> LiveApp:

@@ -101,6 +101,18 @@ class MicroBatcher:
         """Whether `close` was called."""
         return self._closed
 
+    def check_usable(self) -> None:
+        """Refuse, as every query is refused, if this batcher or its engine takes none any more.
+
+        Raises
+        ------
+        BatcherClosedError, EngineClosedError
+            If it is closed, or belongs to the parent of this process.
+        """
+        self._owner.check()
+        self._check([])
+        self._engine.check_usable()
+
     def submit(self, query: Query, *, timeout: float | None = None) -> Future[Answer]:
         """Have a query answered.
 
@@ -373,8 +385,7 @@ class MicroBatcher:
         error: BaseException | None = None
         started = monotonic()
         try:
-            asked = [entry.query for entry in entries]
-            chunk = self._engine.answer(asked, max_micro_batch=self._width)
+            chunk = self._engine.answer([e.query for e in entries], max_micro_batch=self._width)
         except BaseException as raised:
             error = raised
         with self._changed:

@@ -75,13 +75,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate, for TLS")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
     parser.add_argument(
+        "--tls-client-ca",
+        type=Path,
+        metavar="PEM",
+        help="authorities: serve only clients with a certificate of theirs",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="serve metrics there, 0 for any that is free (default: nowhere)",
+    )
+    parser.add_argument("--metrics-host", default="127.0.0.1", help="default: 127.0.0.1")
+    _add_limits(parser)
+    parser.add_argument(
         "--insecure", action="store_true", help="serve beyond loopback without TLS all the same"
     )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    limits = parser.add_argument_group("limits", "how much clients may take")
+    for option, default, text in (
+        ("--max-connections", "2048, or what open files allow", "connections"),
+        ("--max-connections-per-address", "a quarter of them", "connections of one address"),
+        ("--max-unread", "256 MiB, or two answers", "bytes of answers that clients do not read"),
+    ):
+        kind = byte_size if option == "--max-unread" else int
+        limits.add_argument(option, type=kind, metavar="N", help=f"{text} (default: {default})")
+    for name, seconds, text in (
+        ("head", 10, "send the head of a request"),
+        ("body", 20, "send its body"),
+        ("answer", 60, "read the answer"),
+        ("idle", 15, "begin the next request"),
+    ):
+        limits.add_argument(
+            f"--{name}-timeout",
+            type=float,
+            default=float(seconds),
+            metavar="SECONDS",
+            help=f"how long a client may take to {text} (default: {seconds})",
+        )
 
 
 def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
     """Serve until a signal ends the process."""
     with needs_extra("server"):
+        from morphogen.service.limits import MAX_CONNECTIONS, Limits
         from morphogen.service.run import ServerConfig, serve
 
     config = ServerConfig(
@@ -100,7 +139,19 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
         log_level=args.log_level,
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
+        tls_client_ca=args.tls_client_ca,
         insecure=args.insecure,
+        metrics_host=args.metrics_host,
+        metrics_port=args.metrics_port,
+        limits=Limits(
+            connections=MAX_CONNECTIONS if args.max_connections is None else args.max_connections,
+            per_address=args.max_connections_per_address,
+            unread_bytes=args.max_unread,
+            head_seconds=args.head_timeout,
+            body_seconds=args.body_timeout,
+            answer_seconds=args.answer_timeout,
+            idle_seconds=args.idle_timeout,
+        ),
     )
     # After the options are checked: it may take a while until all has come through a pipe.
     config = replace(

@@ -189,6 +189,18 @@ class Engine(ABC):
         """
         return self._choices.check_width(max_micro_batch)
 
+    def check_usable(self) -> None:
+        """Refuse, as every call is refused, if this engine answers none any more.
+
+        Raises
+        ------
+        EngineClosedError
+            If it is closed, or belongs to the parent of this process.
+        """
+        self._owner.check()
+        if self._closed:
+            raise EngineClosedError(self._why_closed)
+
     def close(self) -> None:
         """Wait for the call that runs, then free threads and memory. May be called again."""
         if not self._owner.is_current():

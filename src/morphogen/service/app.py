@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 from time import perf_counter
 from typing import Any
 
 import msgspec
 from litestar import Litestar, Request, Response, get, post
-from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
@@ -23,44 +21,23 @@ import morphogen.wire as wire
 from morphogen.batcher import MicroBatcher
 from morphogen.checks import check_range
 from morphogen.engine.base import Engine
-from morphogen.errors import (
-    BatcherClosedError,
-    DeadlineError,
-    DeviceError,
-    EngineClosedError,
-    OverloadedError,
-    WireError,
-)
+from morphogen.errors import MorphogenError
 from morphogen.pages import PageMatrix
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
-from morphogen.service.metrics import CONTENT_TYPE, Metrics
+from morphogen.service.metrics import Metrics
 from morphogen.service.middleware import DRAIN_SECONDS, count_queries, outermost
 from morphogen.service.openapi import (
     batch_operation,
     epoch_operation,
     health_operation,
-    metrics_operation,
     single_operation,
 )
+from morphogen.service.problems import describe_error
 
-PROBLEM = "application/problem+json"
-RETRY_AFTER_SECONDS = 1
 MAX_WAIT_SECONDS = 30.0
-LOGGER = logging.getLogger("morphogen.service")
 
 _DIGEST_STEP = 1 << 24
-_TITLES = {
-    400: "Bad Request",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    409: "Conflict",
-    413: "Content Too Large",
-    415: "Unsupported Media Type",
-    429: "Too Many Requests",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-}
 
 
 def digest_pages(pages: PageMatrix, progress: Progress | None = None) -> str:
@@ -151,13 +128,17 @@ class Service:
         From `describe_table`.
     max_wait : float
         Seconds that a query may wait for its chunk.
+    metrics : Metrics
+        Counted in.
     """
 
-    def __init__(self, batcher: MicroBatcher, info: wire.TableInfo, max_wait: float) -> None:
+    def __init__(
+        self, batcher: MicroBatcher, info: wire.TableInfo, max_wait: float, metrics: Metrics
+    ) -> None:
         self.batcher = batcher
         self.max_wait = max_wait
         self.info = info
-        self.metrics: Metrics = Metrics(batcher, info)
+        self.metrics: Metrics = metrics
         self._info_body = msgspec.json.encode(info)
 
     async def answer(self, request: Request[Any, Any, Any], *, single: bool) -> Response[bytes]:
@@ -211,16 +192,25 @@ class Service:
         """
         return Response(self._info_body, media_type=wire.JSON)
 
-    def health(self) -> tuple[dict[str, bool], int]:
+    def health(self, *names: str) -> Response[dict[str, bool | str]]:
         """Whether the process lives, and whether it takes queries.
+
+        Parameters
+        ----------
+        *names : str
+            The members of the answer: "live", "ready".
 
         Returns
         -------
-        tuple of (dict, int)
-            The answer, and its status: 200 or 503.
+        litestar.Response
+            200; or 503 and the reason if it takes none.
         """
-        ready = not self.batcher.closed and not self.batcher.engine.closed
-        return {"live": True, "ready": ready}, 200 if ready else 503
+        told: dict[str, bool | str] = dict.fromkeys(names, True)
+        try:
+            self.batcher.check_usable()
+        except MorphogenError as error:
+            return Response({**told, "ready": False, "reason": str(error)}, status_code=503)
+        return Response(told)
 
 
 def create_app(
@@ -229,6 +219,7 @@ def create_app(
     *,
     max_wait: float = MAX_WAIT_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
+    metrics: Metrics | None = None,
 ) -> ASGIApp:
     """Make the ASGI application.
 
@@ -243,6 +234,8 @@ def create_app(
     drain_seconds : float, optional
         Seconds that a client whose request is refused before its end may go on sending. After that
         the connection ends, which may take the answer from a client that still sends.
+    metrics : Metrics, optional
+        Counts requests, for `metrics_app`. This application shows none: they tell of every client.
 
     Returns
     -------
@@ -257,7 +250,7 @@ def create_app(
     >>> engine = mg.open_engine(mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8)), device="cpu")
     >>> app = create_app(mg.MicroBatcher(engine), describe_table(engine, party=0))
     """
-    service = Service(batcher, info, max_wait)
+    service = Service(batcher, info, max_wait, metrics or Metrics(batcher, info))
 
     @post(wire.QUERY_PATH, status_code=200, operation_class=batch_operation(info))
     async def query_batch(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -272,32 +265,28 @@ def create_app(
         return service.epoch()
 
     @get("/health", sync_to_thread=False, operation_class=health_operation("live", "ready"))
-    def health() -> Response[dict[str, bool]]:
-        state, status = service.health()
-        return Response(state, status_code=status)
+    def health() -> Response[dict[str, bool | str]]:
+        return service.health("live", "ready")
 
     @get("/health/live", sync_to_thread=False, operation_class=health_operation("live"))
     def live() -> dict[str, bool]:
         return {"live": True}
 
     @get("/health/ready", sync_to_thread=False, operation_class=health_operation("ready"))
-    def ready() -> Response[dict[str, bool]]:
-        state, status = service.health()
-        return Response({"ready": state["ready"]}, status_code=status)
-
-    @get("/metrics", sync_to_thread=False, operation_class=metrics_operation())
-    def metrics() -> Response[bytes]:
-        # As a header: to a media type of text, Litestar would add a charset of its own.
-        return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+    def ready() -> Response[dict[str, bool | str]]:
+        return service.health("ready")
 
     async def drain() -> None:
         await asyncio.to_thread(batcher.close)
 
     app = Litestar(
-        [query_batch, query_single, epoch, health, live, ready, metrics],
+        [query_batch, query_single, epoch, health, live, ready],
         request_max_body_size=wire.max_body_bytes(info),
-        exception_handlers={Exception: _problem},
+        exception_handlers={Exception: describe_error},
         on_shutdown=[drain],
+        # The environment could ask for these two.
+        debug=False,
+        pdb_on_exception=False,
         logging_config=None,
         openapi_config=OpenAPIConfig(
             title="morphogen",
@@ -313,48 +302,4 @@ def create_app(
         {route.path for route in app.routes},
         drain_bytes=wire.max_body_bytes(info),
         drain_seconds=drain_seconds,
-    )
-
-
-def _problem(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """The problem document (RFC 9457) of an error. It tells the client nothing new."""
-    field = ""
-    headers = {}
-    detail = str(error)
-    match error:
-        case wire.WireTooManyError():
-            status, field = 413, error.field
-        case wire.WireConflictError():
-            status, field = 409, error.field
-        case WireError():
-            status, field = 415 if error.field == "Content-Type" else 400, error.field
-        case OverloadedError():
-            status = 429
-            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        case DeadlineError():
-            status, detail = 503, "the queries waited for too long"
-            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        case BatcherClosedError() | EngineClosedError():
-            status, detail = 503, "the server is shutting down"
-        case DeviceError():
-            status, detail = 503, "the device failed"
-        case HTTPException():
-            status = error.status_code
-            detail = _TITLES.get(status, "Error")
-            headers = dict(error.headers or {})
-        case _:
-            status, detail = 500, "the server failed"
-    if status >= 500 and not isinstance(error, HTTPException):
-        # The kind only: a message may quote the request.
-        LOGGER.error("error", extra={"fields": {"error": type(error).__name__, "status": status}})
-    problem = {
-        "type": "about:blank",
-        "title": _TITLES.get(status, "Error"),
-        "status": status,
-        "detail": detail,
-    }
-    if field:
-        problem["field"] = field
-    return Response(
-        msgspec.json.encode(problem), media_type=PROBLEM, status_code=status, headers=headers
     )

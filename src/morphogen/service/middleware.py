@@ -7,21 +7,29 @@ body.
 from __future__ import annotations
 
 import asyncio
-import logging
+import re
+from collections import Counter
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from time import perf_counter
+from urllib.parse import quote
 
-from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
-from prometheus_client import Counter
+from litestar.enums import HttpMethod, ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
 
-LOGGER = logging.getLogger("morphogen.service")
+from morphogen.service.logs import log
+
 GONE = 499  # for the log and the metrics: the client went away before there was an answer
 
 # A client whose request is refused before its end may go on sending for so long.
 DRAIN_SECONDS = 2.0
 _QUERIES = "morphogen_queries"
+# The form of a request to a proxy, which a server takes as well.
+_ABSOLUTE = re.compile(r"https?://[^/]*/?", re.IGNORECASE)
+# Any other may be of any length, and hold anything.
+_METHODS = frozenset(
+    ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
+)
 
 
 def count_queries(scope: Scope, count: int) -> None:
@@ -31,7 +39,7 @@ def count_queries(scope: Scope, count: int) -> None:
 
 def outermost(
     app: ASGIApp,
-    requests: Counter,
+    requests: Counter[tuple[str, str]],
     paths: AbstractSet[str],
     *,
     drain_bytes: int,
@@ -42,8 +50,8 @@ def outermost(
     Parameters
     ----------
     app : ASGI application
-    requests : prometheus_client.Counter
-        Its labels are path and status.
+    requests : collections.Counter
+        Of requests, by path and status.
     paths : set of str
         The application's own. Any other may hold anything, and would be a metric of its own.
     drain_bytes : int
@@ -61,6 +69,7 @@ def outermost(
             await app(scope, receive, send)
             return
         started = perf_counter()
+        method, scope = scope["method"], _plain(scope)
         body = _Body(scope, receive)
         status, size = 0, 0
 
@@ -73,6 +82,8 @@ def outermost(
                     headers = [*message["headers"], (b"connection", b"close")]
                     message = {**message, "headers": headers}
             elif message["type"] == "http.response.body":
+                if method == "HEAD":
+                    message = {**message, "body": b""}
                 size += len(message.get("body", b""))
             await send(message)
 
@@ -80,18 +91,28 @@ def outermost(
             await app(scope, body.receive, watch)
         finally:
             path = scope["path"] if scope["path"] in paths else "other"
-            requests.labels(path, str(status)).inc()
-            fields = {
-                "method": scope["method"],
-                "path": path,
-                "status": status,
-                "queries": scope.get(_QUERIES, 0),
-                "bytes": size,
-                "milliseconds": round(1e3 * (perf_counter() - started), 3),
-            }
-            LOGGER.info("request", extra={"fields": fields})
+            requests[path, str(status)] += 1
+            log(
+                "request",
+                method=method if method in _METHODS else "other",
+                path=path,
+                status=status,
+                queries=scope.get(_QUERIES, 0),
+                bytes=size,
+                milliseconds=round(1e3 * (perf_counter() - started), 3),
+            )
 
     return surrounded
+
+
+def _plain(scope: HTTPScope) -> HTTPScope:
+    """A request as the application knows it: GET instead of HEAD, a path instead of a URL."""
+    if scope["method"] == "HEAD":
+        scope = {**scope, "method": HttpMethod.GET}
+    if authority := _ABSOLUTE.match(scope["path"]):
+        path = "/" + scope["path"][authority.end() :]
+        scope = {**scope, "path": path, "raw_path": quote(path).encode()}
+    return scope
 
 
 class _Body:

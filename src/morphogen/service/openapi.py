@@ -125,14 +125,9 @@ def health_operation(*names: str) -> type[Operation]:
     state = _record({name: Schema(type=OpenAPIType.BOOLEAN) for name in names}, closed=False)
     answers = {"200": _json("All is well.", state)}
     if "ready" in names:
-        answers["503"] = _json("It takes no more queries.", state)
+        unready = {name: Schema(type=OpenAPIType.BOOLEAN) for name in names} | {"reason": _TEXT}
+        answers["503"] = _json("It takes no queries.", _record(unready, closed=False))
     return _class(answers)
-
-
-def metrics_operation() -> type[Operation]:
-    """The operation of the path for Prometheus."""
-    content = {"text/plain": OpenAPIMediaType(schema=_TEXT)}
-    return _class({"200": OpenAPIResponse(description="All metrics now.", content=content)})
 
 
 def _json(description: str, schema: Schema) -> OpenAPIResponse:

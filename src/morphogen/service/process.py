@@ -32,6 +32,8 @@ class ServerProcess:
     Attributes
     ----------
     url : str
+    metrics_url : str
+        Of its metrics, on a port of their own.
     log : list of str
         The last lines of its log so far.
 
@@ -44,10 +46,11 @@ class ServerProcess:
     def __init__(self, path: Path, party: int, options: Sequence[str] = ()) -> None:
         self.log: list[str] = []
         self.url: str = ""
+        self.metrics_url: str = ""
         self._ready = threading.Event()
         command = [sys.executable, "-m", "morphogen", "serve", str(path)]
         self.process: subprocess.Popen[str] = subprocess.Popen(
-            [*command, "--party", str(party), "--port", "0", *options],
+            [*command, "--party", str(party), "--port", "0", "--metrics-port", "0", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -76,7 +79,7 @@ class ServerProcess:
             if not self.url:
                 try:
                     event = json.loads(line)
-                    self.url = event["url"]
+                    self.url, self.metrics_url = event["url"], event["metrics_url"]
                 except (ValueError, KeyError, TypeError):
                     continue
                 self._ready.set()
@@ -115,7 +118,7 @@ class ServerProcess:
 
         from prometheus_client.parser import text_string_to_metric_families
 
-        with build_opener(ProxyHandler({})).open(f"{self.url}/metrics") as answer:
+        with build_opener(ProxyHandler({})).open(self.metrics_url) as answer:
             text = answer.read().decode()
         upto = {
             float(sample.labels["le"]): int(sample.value)

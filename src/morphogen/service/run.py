@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import socket
 import ssl
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 import morphogen.wire as wire
 from morphogen.batcher import MAX_QUEUED, MicroBatcher
-from morphogen.checks import check_range, check_seconds, is_loopback, printable
+from morphogen.checks import check_range, check_seconds, is_loopback
 from morphogen.engine import device_candidates, open_engine
 from morphogen.errors import TableFileError
 from morphogen.keyword.file import is_table, open_table, read_header
@@ -27,19 +22,21 @@ from morphogen.pages import PageMatrix, check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
 from morphogen.service.app import (
-    LOGGER,
     MAX_WAIT_SECONDS,
     create_app,
     describe_table,
     digest_pages,
 )
-from morphogen.service.tls import load_certificate
+from morphogen.service.limits import Limits
+from morphogen.service.listener import bind, listen
+from morphogen.service.logs import log, set_up_logs
+from morphogen.service.metrics import METRICS_PATH, Metrics, metrics_app
+from morphogen.service.server import Server
+from morphogen.service.tls import server_context
 
 PAGE_SIZE = 4096  # of a file of pages, unless told otherwise
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-BACKLOG = 2048
-MAX_CONNECTIONS = 2048  # each may hold a request and an answer in memory
-GRACE_SECONDS = 30  # for clients that read slowly, once the server stops
+_METRICS_LIMITS = Limits(connections=16, per_address=16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +63,17 @@ class ServerConfig:
         Seconds that a query may wait.
     tls_cert, tls_key : pathlib.Path or None
         PEM files; both or neither.
+    tls_client_ca : pathlib.Path or None
+        Authorities, PEM: only clients with a certificate of theirs are served.
     insecure : bool
         Whether to serve beyond loopback without TLS.
     log_level : str
         The least that is logged: "info", "warning" or "error".
+    metrics_host : str
+    metrics_port : int or None
+        0 for any that is free; None for no metrics. Beyond loopback they have TLS, too.
+    limits : Limits
+        What clients may take.
 
     Raises
     ------
@@ -91,8 +95,12 @@ class ServerConfig:
     max_wait: float = MAX_WAIT_SECONDS
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_client_ca: Path | None = None
     insecure: bool = False
     log_level: str = "info"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    limits: Limits = Limits()  # noqa: RUF009 - it is immutable
 
     def __post_init__(self) -> None:
         check_range("port", self.port, 0, 65535)
@@ -110,11 +118,17 @@ class ServerConfig:
         check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("a certificate and its key go together: one of them is missing")
-        if self.tls_cert is None and not self.insecure and not is_loopback(self.host):
-            raise ValueError(
-                f"{self.host} is not loopback: whoever sees the traffic of both servers sees every "
-                "page that is read. Give a certificate, or say --insecure"
-            )
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("the certificates of clients need TLS: give the server a certificate")
+        if self.metrics_port is not None:
+            check_range("metrics_port", self.metrics_port, 0, 65535)
+        if self.tls_cert is None and not self.insecure:
+            for host, what in ((self.host, "traffic"), (self.metrics_host, "metrics")):
+                if not is_loopback(host):
+                    raise ValueError(
+                        f"{host} is not loopback: whoever sees the {what} of both servers sees "
+                        "every page that is read. Give a certificate, or say --insecure"
+                    )
 
 
 def serve(config: ServerConfig, progress: Progress | None = None) -> None:
@@ -136,10 +150,73 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     DeviceError
         If the device cannot be used.
     """
-    _set_up_logs(LOG_LEVELS[config.log_level])
+    context = None
     if config.tls_cert is not None and config.tls_key is not None:
-        load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), config.tls_cert, config.tls_key)
-    device_candidates(config.device)  # before the pages are read, which may last
+        context = server_context(config.tls_cert, config.tls_key, config.tls_client_ca)
+    # All that can be refused at once, before the pages are read, which may last.
+    device_candidates(config.device)
+    limits, open_files = config.limits.within_open_files()
+    with ExitStack() as opened:
+        ports = [opened.enter_context(bind(config.host, config.port))]
+        if config.metrics_port is not None:
+            ports.append(opened.enter_context(bind(config.metrics_host, config.metrics_port)))
+        pages, digest, layout = _read_pages(config, progress)
+        engine = opened.enter_context(open_engine(pages, config.device, threads=config.threads))
+        batcher = opened.enter_context(
+            MicroBatcher(
+                engine, max_micro_batch=config.max_micro_batch, max_queued=config.max_queued
+            )
+        )
+        info = describe_table(
+            engine,
+            config.party,
+            keys_per_query=config.keys_per_query,
+            digest=digest,
+            layout=layout,
+        )
+        limits = limits.with_answers_of(_largest_answer(info))
+        metrics = Metrics(batcher, info)
+        app = create_app(batcher, info, max_wait=config.max_wait, metrics=metrics)
+        server = Server(app, limits)
+        for port in ports:
+            listen(port)
+        metrics.cut_off = server.add(ports[0], limits, context).cut_off
+        urls = {"url": _url(ports[0], context)}
+        for port in ports[1:]:
+            # Whoever sees this traffic sees the metrics.
+            shown = None if is_loopback(config.metrics_host) else context
+            server.add(port, _METRICS_LIMITS, shown, metrics_app(metrics))
+            urls["metrics_url"] = _url(port, shown) + METRICS_PATH
+        set_up_logs(LOG_LEVELS[config.log_level])
+        with _ended_by_signals(server):
+            try:
+                log(
+                    "started",
+                    logging.INFO,
+                    **urls,
+                    party=info.party,
+                    epoch_id=info.epoch_id,
+                    num_pages=info.num_pages,
+                    page_size=info.page_size,
+                    keys_per_query=info.keys_per_query,
+                    digest=info.digest,
+                    device=info.device,
+                    max_micro_batch=batcher.max_micro_batch,
+                    keyword_table=layout is not None,
+                    open_files=open_files,
+                    max_connections=limits.connections,
+                    max_connections_per_address=limits.most_of_an_address,
+                )
+                server.run()
+            finally:
+                batcher.close()
+                log("stopped", **_totals(batcher))
+
+
+def _read_pages(
+    config: ServerConfig, progress: Progress | None
+) -> tuple[PageMatrix, str, dict[str, Any] | None]:
+    """Map the file, and read it once: its pages, their digest, a keyword table's layout."""
     layout = None
     if is_table(config.path):
         if config.page_size is not None:
@@ -157,60 +234,11 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     digest = digest_pages(pages, progress)  # verifies a keyword table in the same pass
     if promised is not None and digest != promised:
         raise TableFileError(f"{config.path} was altered: its pages do not have their SHA-256")
-    with (
-        _bind(config) as listener,
-        open_engine(pages, config.device, threads=config.threads) as engine,
-        MicroBatcher(
-            engine, max_micro_batch=config.max_micro_batch, max_queued=config.max_queued
-        ) as batcher,
-    ):
-        info = describe_table(
-            engine,
-            config.party,
-            keys_per_query=config.keys_per_query,
-            digest=digest,
-            layout=layout,
-        )
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(batcher, info, max_wait=config.max_wait),
-                lifespan="on",
-                ws="none",
-                proxy_headers=False,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                ssl_certfile=config.tls_cert,
-                ssl_keyfile=None if config.tls_key is None else str(config.tls_key),
-                timeout_graceful_shutdown=GRACE_SECONDS,
-                limit_concurrency=MAX_CONNECTIONS,
-            )
-        )
-        with _ended_by_signals(server):
-            try:
-                host, port = listener.getsockname()[:2]
-                name = f"[{host}]" if ":" in host else host
-                log(
-                    "started",
-                    url=f"{'http' if config.tls_cert is None else 'https'}://{name}:{port}",
-                    party=info.party,
-                    epoch_id=info.epoch_id,
-                    num_pages=info.num_pages,
-                    page_size=info.page_size,
-                    keys_per_query=info.keys_per_query,
-                    digest=info.digest,
-                    device=info.device,
-                    max_micro_batch=batcher.max_micro_batch,
-                    keyword_table=layout is not None,
-                )
-                server.run(sockets=[listener])
-            finally:
-                batcher.close()
-                log("stopped", **_totals(batcher))
+    return pages, digest, layout
 
 
 @contextmanager
-def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
+def _ended_by_signals(server: Server) -> Iterator[None]:
     """Let SIGTERM and SIGHUP end the server in order.
 
     uvicorn takes SIGTERM once it runs, and raises it again at its end. It never takes SIGHUP, which
@@ -228,66 +256,18 @@ def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _bind(config: ServerConfig) -> socket.socket:
-    # The protocol is named because asyncio switches Nagle's algorithm off only where it is: head
-    # and body of a small answer would be 40 ms apart.
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((config.host, config.port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise OSError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from None
-    return listener
+def _largest_answer(info: wire.TableInfo) -> int:
+    """Bytes of the answer to as many queries as one request may have, in JSON."""
+    return 4096 + wire.MAX_QUERIES * (16 + info.keys_per_query * (2 * info.page_size + 16))
+
+
+def _url(port: socket.socket, context: ssl.SSLContext | None) -> str:
+    host, number = port.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    return f"{'http' if context is None else 'https'}://{name}:{number}"
 
 
 def _totals(batcher: MicroBatcher) -> dict[str, int]:
     statistics = batcher.statistics()
     names = ("answered", "failed", "cancelled", "expired", "refused")
     return {name: getattr(statistics, name) for name in names}
-
-
-def log(event: str, **fields: Any) -> None:
-    """Write one event to the log.
-
-    Parameters
-    ----------
-    event : str
-        Its name.
-    **fields
-        More fields of the event, as JSON can write them.
-    """
-    LOGGER.info(event, extra={"fields": fields})
-
-
-class _JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-            + f".{int(record.msecs):03}Z",
-            "level": record.levelname.lower(),
-        }
-        if record.name == LOGGER.name:
-            line |= {"event": record.getMessage(), **getattr(record, "fields", {})}
-        else:
-            line |= {"event": "library", "logger": record.name, "message": record.getMessage()}
-        if record.exc_info and record.exc_info[0] is not None:
-            # Not the message, which may quote a client.
-            line["error"] = record.exc_info[0].__name__
-        return json.dumps(printable(line))
-
-
-def _set_up_logs(level: int) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter())
-    LOGGER.setLevel(level)
-    LOGGER.propagate = False
-    LOGGER.handlers = [handler]
-    uvicorn_log = logging.getLogger("uvicorn")
-    uvicorn_log.setLevel(max(level, logging.WARNING))
-    uvicorn_log.propagate = False
-    uvicorn_log.handlers = [handler]
