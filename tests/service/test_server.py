@@ -235,6 +235,8 @@ def test_a_page_size_for_a_keyword_table_is_refused(
         (("--device", "cuda:99"), "cuda:99"),
         (("--device", "tpu"), "'tpu'"),
         (("--keys-per-query", "4"), "keys_per_query must be in 1..3, not 4"),
+        (("--device", "cpu", "--threads", "0"), "threads must be in 1.."),
+        (("--device", "cpu", "--max-micro-batch", "99"), "must be in 1..32 on cpu, not 99"),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_the_pages_are_read(
@@ -250,6 +252,18 @@ def test_what_cannot_be_served_is_refused_before_the_pages_are_read(
     monkeypatch.setattr(serving, "digest_pages", read)
     assert main(["serve", str(file), "--party", "0", "--port", "0", *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_refused_before_the_pages_are_read(
+    file: Path,
+    servers: list[ServerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(serving, "digest_pages", lambda *_: pytest.fail("the pages were read"))
+    port = str(httpx.URL(servers[0].url).port)
+    assert main(["serve", str(file), "--party", "0", "--port", port]) == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
 
 
 def test_extras_that_are_missing_are_named(

@@ -159,6 +159,7 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
         path=input_file(config.path),
         tls_cert=config.tls_cert and input_file(config.tls_cert),
         tls_key=config.tls_key and input_file(config.tls_key),
+        tls_client_ca=config.tls_client_ca and input_file(config.tls_client_ca),
     )
     serve(config, stage(progress, "reading"))
     return OK

@@ -153,20 +153,23 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     context = None
     if config.tls_cert is not None and config.tls_key is not None:
         context = server_context(config.tls_cert, config.tls_key, config.tls_client_ca)
-    # All that can be refused at once, before the pages are read, which may last.
+    # All that can be refused is refused before the pages are read, which may last.
     device_candidates(config.device)
     limits, open_files = config.limits.within_open_files()
     with ExitStack() as opened:
         ports = [opened.enter_context(bind(config.host, config.port))]
         if config.metrics_port is not None:
             ports.append(opened.enter_context(bind(config.metrics_host, config.metrics_port)))
-        pages, digest, layout = _read_pages(config, progress)
+        pages, layout, promised = _open_pages(config)
         engine = opened.enter_context(open_engine(pages, config.device, threads=config.threads))
         batcher = opened.enter_context(
             MicroBatcher(
                 engine, max_micro_batch=config.max_micro_batch, max_queued=config.max_queued
             )
         )
+        digest = digest_pages(pages, progress)  # verifies a keyword table in the same pass
+        if promised is not None and digest != promised:
+            raise TableFileError(f"{config.path} was altered: its pages do not have their SHA-256")
         info = describe_table(
             engine,
             config.party,
@@ -213,28 +216,21 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
                 log("stopped", **_totals(batcher))
 
 
-def _read_pages(
-    config: ServerConfig, progress: Progress | None
-) -> tuple[PageMatrix, str, dict[str, Any] | None]:
-    """Map the file, and read it once: its pages, their digest, a keyword table's layout."""
-    layout = None
-    if is_table(config.path):
-        if config.page_size is not None:
-            raise ValueError(
-                f"{config.path} is a keyword table, which says its page size itself: give none, "
-                f"not {config.page_size}"
-            )
-        promised = read_header(config.path).digest.hex()
-        pages, described = open_table(config.path, config.epoch, verify=False)
-        layout = described.as_dict()
-    else:
-        promised = None
+def _open_pages(
+    config: ServerConfig,
+) -> tuple[PageMatrix, dict[str, Any] | None, str | None]:
+    """Map the file. Of a keyword table also its layout, and the digest that its pages must have."""
+    if not is_table(config.path):
         size = PAGE_SIZE if config.page_size is None else config.page_size
-        pages = PageMatrix.open(config.path, size, config.epoch)
-    digest = digest_pages(pages, progress)  # verifies a keyword table in the same pass
-    if promised is not None and digest != promised:
-        raise TableFileError(f"{config.path} was altered: its pages do not have their SHA-256")
-    return pages, digest, layout
+        return PageMatrix.open(config.path, size, config.epoch), None, None
+    if config.page_size is not None:
+        raise ValueError(
+            f"{config.path} is a keyword table, which says its page size itself: give none, "
+            f"not {config.page_size}"
+        )
+    promised = read_header(config.path).digest.hex()
+    pages, layout = open_table(config.path, config.epoch, verify=False)
+    return pages, layout.as_dict(), promised
 
 
 @contextmanager
