@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Self, SupportsIndex
+from typing import NoReturn, Self, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +55,9 @@ class Client:
             certificates=certificates,
             insecure=insecure,
         )
-        self._loop = LoopThread()
+        self._loop = LoopThread(self._client.close)
         try:
-            self._loop.run(self._client.connect())
+            self._loop.run(self._client.connect)
         except BaseException:
             self.close()
             raise
@@ -69,19 +69,19 @@ class Client:
 
     def get(self, indices: Iterable[SupportsIndex]) -> npt.NDArray[np.uint8]:
         """Read pages, all of one epoch."""
-        return self._loop.run(self._client.get(indices))
+        return self._loop.run(lambda: self._client.get(indices))
 
     def lookup(self, key: bytes) -> bytes | None:
         """Look one key up."""
-        return self._loop.run(self._client.lookup(key))
+        return self._loop.run(lambda: self._client.lookup(key))
 
     def lookup_many(self, keys: Iterable[bytes]) -> list[bytes | None]:
         """Look keys up, all in one epoch."""
-        return self._loop.run(self._client.lookup_many(keys))
+        return self._loop.run(lambda: self._client.lookup_many(keys))
 
     def close(self) -> None:
         """Close the connections."""
-        self._loop.close(self._client.close)
+        self._loop.close()
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +93,10 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would share the connections and the thread.
+        raise TypeError("a client cannot be copied or pickled: make one where it is used")
 
     def __repr__(self) -> str:
         return repr(self._client).replace("AsyncClient", "Client", 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Self, SupportsIndex, TypeVar
+from typing import NoReturn, Self, SupportsIndex, TypeVar
 
 import morphogen.client.rules as rules
 from morphogen.checks import OwnerProcess, check_range, check_seconds
@@ -247,6 +247,10 @@ class AsyncClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would share the connections, and go on when the client is closed.
+        raise TypeError("a client cannot be copied or pickled: make one where it is used")
 
     def __repr__(self) -> str:
         one, other = (address.url for address in self._addresses)

@@ -1,0 +1,115 @@
+"""Ctrl-C at any moment of a client's life leaves no lock taken, and no thread behind."""
+
+from __future__ import annotations
+
+import _thread
+import copy
+import gc
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+import morphogen as mg
+from fake_server import client, two_servers
+from storm import assert_survives, named
+
+SETUP = """
+import asyncio
+import numpy as np
+import morphogen as mg
+from fake_server import client, two_servers
+from morphogen.client.loop import LoopThread
+from storm import *
+
+give_up_in_time()
+
+async def nothing():
+    await asyncio.sleep(0)
+    return 5
+
+def check(loop):
+    assert loop.run(nothing) == 5
+"""
+
+RUN = """
+loop = LoopThread(nothing)
+with beside(lambda: check(loop)):
+    storm(lambda: check(loop))
+check(loop)
+loop.close()
+"""
+
+CLOSE = """
+loops = []
+def close():
+    while loops:
+        loops[-1].close()
+        loops.pop()
+
+def use():
+    close()  # again, if an interrupt cut it
+    loop = LoopThread(nothing)
+    loops.append(loop)
+    check(loop)
+    loop.close()
+
+storm(use, INTERRUPTS // 2)
+close()
+"""
+
+READ = """
+with two_servers() as servers:
+    pages = servers[0].table
+    with client(servers) as reader:
+        def read():
+            assert np.array_equal(reader.get([3, 7]), pages[[3, 7]])
+        with beside(read):
+            storm(read, INTERRUPTS // 10)
+        read()
+"""
+
+END = """
+assert not pending()
+while named("morphogen-client"):
+    gc.collect()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("script", [RUN, CLOSE, READ], ids=["run", "close", "read"])
+def test_a_client_survives_a_storm_of_interrupts(script: str) -> None:
+    assert_survives(SETUP + script + END)
+
+
+def test_a_client_that_is_dropped_ends_its_thread() -> None:
+    with two_servers() as servers:
+        reader = client(servers)
+        assert reader.get([3]).shape == (1, 96)
+        (thread,) = named("morphogen-client")
+        del reader
+        gc.collect()
+        thread.join()
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_client_is_neither_copied_nor_pickled(make: Callable[[object], object]) -> None:
+    with two_servers() as servers, client(servers) as reader:
+        for one in (reader, mg.AsyncClient([server.url for server in servers])):
+            with pytest.raises(TypeError, match=r"^a client cannot be copied or pickled: make one"):
+                make(one)
+        assert reader.get([3]).shape == (1, 96)
+
+
+def test_a_client_without_a_thread_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with two_servers() as servers:
+        with monkeypatch.context() as patch:
+            patch.setattr(_thread, "start_new_thread", refuse)
+            message = r"^a client needs a thread: can't start new thread$"
+            with pytest.raises(mg.MorphogenError, match=message):
+                client(servers)
+        with client(servers) as reader:
+            assert reader.get([3]).shape == (1, 96)
