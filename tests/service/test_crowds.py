@@ -25,7 +25,9 @@ from morphogen.service.connections import client_network
 from morphogen.service.limits import Limits
 from morphogen.wire import MSGPACK, QUERY_PATH
 from naive import random_pages
-from served_table import PAGE_SIZE, PAGES, LiveApp, some_queries
+from served_table import PAGE_SIZE, PAGES, LiveApp, ask, http, some_queries
+
+__all__ = ["http"]
 
 OTHER, THIRD = "127.0.0.2", "127.0.0.3"
 OK = b"HTTP/1.1 200 "
@@ -121,6 +123,18 @@ def test_who_has_finished_a_request_keeps_a_place_before_those_who_have_not(
             assert ask_health(busy)
             with Crowd(app.address, 30, HALF_A_HEAD):
                 assert ask_health(busy)
+
+
+def test_a_busy_client_has_its_answers_amid_a_crowd_that_comes_again(
+    limited: Callable[..., LiveApp], http: httpx.Client
+) -> None:
+    app = limited(connections=40, per_address=20)
+    body = wire.encode_request(some_queries(4))
+    alone = ask(http, app.url, body, MSGPACK).content
+    for sent in (b"", HALF_A_HEAD, post(b"x", 1000), post(body)):
+        with Crowd(app.address, 60, sent, OTHER):
+            for _ in range(5):
+                assert ask(http, app.url, body, MSGPACK).content == alone
 
 
 def test_a_request_under_way_is_never_cut_off_for_another(limited: Callable[..., LiveApp]) -> None:

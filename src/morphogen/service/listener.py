@@ -15,7 +15,7 @@ from morphogen.service.limits import Limits
 
 # Connections that the system keeps until they are accepted, which is soon: there is no need for
 # many, and a crowd before the others in this queue would hold them up.
-BACKLOG = 128
+BACKLOG = 256
 
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_SECONDS = 0.05
