@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import morphogen as mg
-import morphogen.batcher.queue as waiting
+import morphogen.batcher.worker as worker
 from held_engine import SECONDS, HeldEngine
 from naive import Bytes, naive_answers, open_engine, random_pages, random_rows
 
@@ -456,7 +456,7 @@ def test_closing_ends_where_all_that_waits_is_too_late(engine: HeldEngine) -> No
 def test_no_memory_for_an_answer_fails_that_answer_alone(
     engine: HeldEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, made = waiting.Answer, []
+    real, made = worker.Answer, []
 
     def short_of_memory(*parts: Any) -> mg.Answer:
         made.append(parts)
@@ -465,7 +465,7 @@ def test_no_memory_for_an_answer_fails_that_answer_alone(
         return real(*parts)
 
     with mg.MicroBatcher(engine) as batcher:
-        monkeypatch.setattr(waiting, "Answer", short_of_memory)
+        monkeypatch.setattr(worker, "Answer", short_of_memory)
         outcomes = [future.exception(SECONDS) for future in batcher.submit_many(some_queries(3))]
         assert [type(outcome) for outcome in outcomes] == [type(None), MemoryError, type(None)]
         assert result(batcher.submit_many(some_queries(1))[0]).any()
@@ -535,8 +535,21 @@ def test_a_forked_child_cannot_use_the_batcher(engine: HeldEngine) -> None:
             batcher.statistics()
         assert batcher.close()
 
-    with batcher._changed:  # held by another thread, as it may be when a fork comes
+    held, forked = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with batcher._monitor.changed:
+            held.set()
+            forked.wait(SECONDS)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(SECONDS)
+    try:
         assert in_child(check) == 0
+    finally:
+        forked.set()
+        holder.join()
     assert result(batcher.submit(query)).any()
     batcher.close()
 

@@ -18,7 +18,7 @@ class Model:
 
     def __init__(self, width: int = 32) -> None:
         self.width = width
-        self.shares: Shares[Item] = Shares(width)
+        self.shares: Shares = Shares(width)
         self.waiting: dict[str, deque[Item]] = {}
         self.numbers = itertools.count()
 

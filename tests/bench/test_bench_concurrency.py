@@ -124,7 +124,7 @@ def test_wrong_answers_to_callers_who_share_a_chunk_are_noticed(spoil, monkeypat
     class WatchedBatcher(mg.MicroBatcher):
         def _enqueue(self, *arguments: Any) -> None:
             super()._enqueue(*arguments)
-            if len(self._waiting) == CALLERS - 1:
+            if self.statistics().queued == CALLERS - 1:
                 all_wait.set()
 
     spoiled: Any = spoiled_engine(CpuEngine, SPOILS[spoil], shared)

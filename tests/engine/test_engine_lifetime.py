@@ -126,7 +126,7 @@ class WaitingEngine(Engine):
     def _release(self) -> None:
         self.log.append("released")
 
-    def read_pages(self) -> int:
+    def _read(self) -> int:
         raise NotImplementedError
 
 

@@ -34,7 +34,7 @@ class HeldEngine(Engine):
             raise self.error
         return self.inner.answer(queries, **options)
 
-    def read_pages(self) -> int:
+    def _read(self) -> int:
         return self.inner.read_pages()
 
     def _run(self, ranges: list[tuple[int, int]], out: Bytes, strategy: Strategy) -> None:

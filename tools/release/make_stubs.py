@@ -37,11 +37,16 @@ IMPORTS = {
     # This is in collections.abc from Python 3.12 on. Type checkers know typing_extensions in all
     # versions.
     "Buffer": "from typing_extensions import Buffer",
+    "OrderedDict": "from collections import OrderedDict",
     "Callable": "from collections.abc import Callable",
+    "Iterable": "from collections.abc import Iterable",
+    "Sequence": "from collections.abc import Sequence",
+    "Thread": "from threading import Thread",
     "Progress": "from morphogen.progress import Progress",
 }
 
-C_TYPES = dict.fromkeys(("Py_ssize_t", "size_t", "uint64_t"), "int") | {"bint": "bool"}
+C_TYPES = dict.fromkeys(("Py_ssize_t", "size_t", "uint64_t"), "int")
+C_TYPES |= {"bint": "bool", "list": "list[Any]"}
 
 
 def dotted(path: Path) -> str:
@@ -106,6 +111,8 @@ def class_lines(module_name: str, cls: type) -> list[str]:
             lines.append(
                 f"    @property\n    def {attribute}(self) -> {C_TYPES.get(kind, kind)}: ..."
             )
+        for kind, attribute in re.findall(r"^    cdef public (\w+) (\w+)", text, re.M):
+            lines.append(f"    {attribute}: {C_TYPES.get(kind, kind)}")
         for parameters in re.findall(r"^    def __cinit__(\([^)]*\) -> None):", text, re.M):
             # Cython's "size_t size" is Python's "size: int".
             python = re.sub(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
-import threading
+import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
-from time import monotonic
-from typing import Self, SupportsIndex
+from typing import NoReturn, Self, SupportsIndex
 
-import morphogen.batcher.queue as waiting
-from morphogen.batcher.statistics import BatcherStatistics, ChunkCounts
+from morphogen.batcher.entry import Entry, make_entries
+from morphogen.batcher.future import AnswerFuture
+from morphogen.batcher.monitor import Monitor, Turn
+from morphogen.batcher.statistics import BatcherStatistics
+from morphogen.batcher.worker import start_worker, tell_answered, tell_expired
 from morphogen.checks import OwnerProcess
 from morphogen.engine.base import Engine
 from morphogen.errors import BatcherClosedError
@@ -44,9 +45,10 @@ class MicroBatcher:
 
     Notes
     -----
-    Close it, or use it with ``with``: from the first query that had to wait, it has a thread. It
-    cannot be used in a forked child. A callback of a future runs on the thread that answered it and
-    holds up later chunks; it must not wait for another query.
+    Close it, or use it with ``with``: from the first query that had to wait, it has a thread, which
+    also ends once the batcher is dropped and all that waits is answered. It cannot be used in a
+    forked child. A callback of a future runs on the thread that answered it and holds up later
+    chunks; it must not wait for another query.
 
     Examples
     --------
@@ -72,14 +74,8 @@ class MicroBatcher:
         self._engine = engine
         self._num_pages = engine.pages.num_pages
         self._width = engine.check_width(max_micro_batch)
-        self._waiting = waiting.WaitingQueue(max_queued)
-        self._changed = threading.Condition(threading.Lock())
-        self._running = 0
-        self._alone: Future[Answer] | None = None  # answered on the thread that submitted it
-        self._closed = False
-        self._thread: threading.Thread | None = None
         self._owner = OwnerProcess("batcher", "make one in each process", BatcherClosedError)
-        self._counts = ChunkCounts()
+        self._monitor = Monitor(max_queued)
 
     @property
     def engine(self) -> Engine:
@@ -94,12 +90,12 @@ class MicroBatcher:
     @property
     def max_queued(self) -> int:
         """The most queries that may wait."""
-        return self._waiting.limit
+        return self._monitor.max_queued()
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._closed
+        return self._monitor.closed
 
     def check_usable(self) -> None:
         """Refuse, as every query is refused, if this batcher or its engine takes none any more.
@@ -109,7 +105,6 @@ class MicroBatcher:
         BatcherClosedError, EngineClosedError
             If it is closed, or belongs to the parent of this process.
         """
-        self._owner.check()
         self._check([])
         self._engine.check_usable()
 
@@ -136,7 +131,8 @@ class MicroBatcher:
         Raises
         ------
         OverloadedError
-            If `max_queued` queries wait already.
+            If `max_queued` queries wait already, or the system refuses to start a thread for those
+            that wait.
         KeyDomainError
             If a key was made for another number of pages.
         BatcherClosedError
@@ -144,24 +140,24 @@ class MicroBatcher:
         TypeError, ValueError
             If an argument has the wrong type or range.
         """
-        entries = waiting.make_entries([query], timeout)
-        self._owner.check()
-        future: Future[Answer] = Future()
-        try:
-            with self._changed:
-                self._check([query])
-                if self._running or self._waiting:
-                    self._enqueue([future], entries)
-                    return future
-                self._alone = future
-                self._running = 1
-                future.set_running_or_notify_cancel()
-            self._run([future], entries)
-        finally:
-            # Ctrl-C may come between any two steps: an engine that nobody frees serves nobody.
-            if self._alone is future:
-                with self._changed:
-                    self._free()
+        entries = make_entries([query], timeout)
+        self._check([query])
+        future = AnswerFuture(self._monitor.leave)
+        error: Exception | None = None
+        with Turn(self._monitor, future, query) as turn:
+            if turn.taken:
+                future.claim()
+                try:
+                    answer = self._engine.answer([query], max_micro_batch=self._width)
+                    turn.answered = True
+                except Exception as raised:
+                    error = raised
+        if not turn.taken:
+            self._enqueue([future], entries)
+        elif error is not None:
+            future.tell(error)
+        else:
+            tell_answered(answer, [future])
         return future
 
     def submit_many(
@@ -184,18 +180,11 @@ class MicroBatcher:
         Raises
         ------
         OverloadedError
-            If fewer than ``len(queries)`` more may wait.
+            If fewer than ``len(queries)`` more may wait, or the system refuses to start a thread.
         KeyDomainError, BatcherClosedError, TypeError, ValueError
             As from `submit`.
         """
-        queries = list(queries)
-        entries = waiting.make_entries(queries, timeout)
-        self._owner.check()
-        futures: list[Future[Answer]] = [Future() for _ in queries]
-        with self._changed:
-            self._check(queries)
-            self._enqueue(futures, entries)
-        return futures
+        return list(self._queue(queries, timeout))
 
     async def answer(self, query: Query, *, timeout: float | None = None) -> Answer:
         """Have a query answered, from a task; the event loop goes on meanwhile.
@@ -242,7 +231,7 @@ class MicroBatcher:
         DeadlineError, OverloadedError, KeyDomainError, BatcherClosedError, TypeError, ValueError
             As from `submit_many` and its futures; or what the engine raised.
         """
-        futures = self.submit_many(queries, timeout=timeout)
+        futures = self._queue(queries, timeout)
         timer = None
         if timeout is not None:
             # A query expires at once, not when the next chunk is formed: a chunk may run for long.
@@ -269,19 +258,7 @@ class MicroBatcher:
             If the batcher belongs to the parent of this process.
         """
         self._owner.check()
-        with self._changed:
-            return BatcherStatistics(
-                queued=len(self._waiting),
-                running=self._running,
-                chunk_sizes=dict(sorted(self._counts.sizes.items())),
-                answered=self._counts.answered,
-                failed=self._counts.failed,
-                cancelled=self._waiting.cancelled,
-                expired=self._waiting.expired,
-                refused=self._waiting.refused,
-                waiting_seconds=self._waiting.seconds,
-                running_seconds=self._counts.seconds,
-            )
+        return self._monitor.statistics()
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no more queries, and wait until all that were taken are answered.
@@ -294,21 +271,12 @@ class MicroBatcher:
         Returns
         -------
         bool
-            Whether all are answered. If not, they still will be; call again to wait on.
+            Whether all are answered. If not, they still will be; call again to wait on. A future's
+            callback does not wait, nor does what the engine calls.
         """
         if not self._owner.is_current():
             return True
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-            if self._thread is threading.current_thread():
-                timeout = 0  # a future's callback: the thread cannot wait for itself
-            done = self._changed.wait_for(lambda: not self._waiting and not self._running, timeout)
-        if done and self._thread is not None and self._thread is not threading.current_thread():
-            # It is about to end; until then it may be telling futures what came of them.
-            self._thread.join()
-            atexit.unregister(self.close)
-        return done
+        return self._monitor.close(timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -317,84 +285,42 @@ class MicroBatcher:
         self.close()
 
     def __repr__(self) -> str:
-        state = ", closed" if self._closed else ""
+        state = ", closed" if self.closed else ""
         return f"MicroBatcher({self._engine!r}, chunks of at most {self._width}{state})"
+
+    def __reduce__(self) -> NoReturn:
+        # A copy would share the queue and the thread, and go on when the batcher is closed.
+        raise TypeError("a batcher cannot be copied or pickled: make one where it is used")
+
+    def __del__(self) -> None:
+        monitor = getattr(self, "_monitor", None)  # missing if an argument was refused
+        if monitor is not None and self._owner.is_current() and not sys.is_finalizing():
+            monitor.shut()
 
     def _check(self, queries: list[Query]) -> None:
         """Refuse a query that cannot be answered: it must not fail its whole chunk."""
-        if self._closed:
+        self._owner.check()
+        if self.closed:
             raise BatcherClosedError("this batcher is closed")
         for query in queries:
             check_query(query, self._num_pages)
 
-    def _enqueue(self, futures: list[Future[Answer]], entries: list[waiting.Entry]) -> None:
-        """Queue all or none. Holds the lock."""
-        self._waiting.check_room(len(futures))
-        if futures and self._thread is None:
-            thread = threading.Thread(target=self._work, name="morphogen-batcher", daemon=True)
-            thread.start()
-            self._thread = thread
-            # A thread inside the engine while the interpreter goes down would be a crash.
-            atexit.register(self.close)
-        self._waiting.add(futures, entries)
-        for future in futures:
-            future.add_done_callback(self._leave)
-        if not self._running:
-            self._changed.notify_all()
+    def _queue(self, queries: Sequence[Query], timeout: float | None) -> list[AnswerFuture]:
+        queries = list(queries)
+        entries = make_entries(queries, timeout)
+        self._check(queries)
+        futures = [AnswerFuture(self._monitor.leave) for _ in queries]
+        self._enqueue(futures, entries)
+        return futures
 
-    def _leave(self, future: Future[Answer]) -> None:
-        """Take a cancelled query out of the queue. Called for every future when it is done."""
-        if future.cancelled():
-            with self._changed:
-                self._waiting.discard_cancelled(future)
-                self._changed.notify_all()
+    def _enqueue(self, futures: list[AnswerFuture], entries: list[Entry]) -> None:
+        """Queue all or none."""
+        if futures and not self._monitor.has_worker():
+            self._monitor.check_room(len(futures))
+            start_worker(self._monitor, self._engine, self._width)
+        self._monitor.add(futures, entries)
 
-    def _expire(self, futures: list[Future[Answer]]) -> None:
+    def _expire(self, futures: list[AnswerFuture]) -> None:
         """Fail those that still wait: their time is up."""
-        with self._changed:
-            late = self._waiting.expire(futures)
-            self._changed.notify_all()
-        waiting.tell_expired(late)
-
-    def _free(self) -> None:
-        """Let the next chunk have the engine. Holds the lock."""
-        self._alone = None
-        self._running = 0
-        self._changed.notify_all()
-
-    def _work(self) -> None:
-        """Run chunk after chunk until the batcher is closed and its queue empty."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: not self._running and (self._waiting or self._closed)
-                )
-                if not self._waiting:
-                    return
-                futures, entries, expired = self._waiting.next_chunk(self._width)
-                self._running = len(futures)
-                if not futures:
-                    self._changed.notify_all()  # all were too late, and close() may wait for that
-            waiting.tell_expired(expired)
-            if futures:
-                self._run(futures, entries)
-
-    def _run(self, futures: list[Future[Answer]], entries: list[waiting.Entry]) -> None:
-        """Answer a chunk on this thread, free the engine for the next, tell the futures."""
-        chunk: Answer | None = None
-        error: BaseException | None = None
-        started = monotonic()
-        try:
-            chunk = self._engine.answer([e.query for e in entries], max_micro_batch=self._width)
-        except BaseException as raised:
-            error = raised
-        with self._changed:
-            self._counts.add(len(futures), monotonic() - started, failed=chunk is None)
-            self._free()
-        if chunk is None:
-            assert error is not None
-            waiting.tell_failed(error, futures)
-            if not isinstance(error, Exception) and threading.current_thread() is not self._thread:
-                raise error  # Ctrl-C on the thread that submitted
-            return
-        waiting.tell_answered(chunk, futures)
+        late = self._monitor.expire(futures)
+        tell_expired(future for future in late if future.claim())

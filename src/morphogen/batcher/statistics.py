@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,42 +38,3 @@ class BatcherStatistics:
         """Mean queries in a chunk, 0 before the first."""
         chunks = sum(self.chunk_sizes.values())
         return sum(size * n for size, n in self.chunk_sizes.items()) / chunks if chunks else 0.0
-
-
-@dataclass(slots=True)
-class ChunkCounts:
-    """Counts of a batcher's chunks. Its owner's lock guards every call.
-
-    Attributes
-    ----------
-    sizes : Counter of int
-        The number of chunks of each size that ran to their end.
-    answered, failed : int
-        Queries in these, and in those that met an error.
-    seconds : float
-        Sum of the chunks' times.
-    """
-
-    sizes: Counter[int] = field(default_factory=Counter)
-    answered: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-
-    def add(self, size: int, seconds: float, *, failed: bool) -> None:
-        """Count a chunk.
-
-        Parameters
-        ----------
-        size : int
-            Queries in it.
-        seconds : float
-            That it took.
-        failed : bool
-            Whether it met an error.
-        """
-        self.seconds += seconds
-        if failed:
-            self.failed += size
-        else:
-            self.answered += size
-            self.sizes[size] += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from morphogen.checks import OwnerProcess
+from morphogen.engine.locks import CallLock
 from morphogen.engine.strategy import Choices, Strategy
 from morphogen.errors import EngineClosedError
 from morphogen.pages import PageMatrix, check_array
@@ -25,7 +25,8 @@ class Engine(ABC):
     An engine may be used from many threads; calls run one after the other. It works with ``with``,
     and `close` waits for the call that runs. It cannot be used in a forked child: open one there,
     on a GPU only if the parent process has not used CUDA before.
-    A signal handler must not call an engine that it may have interrupted.
+    A call from within a call, by a finalizer or a signal handler on the same thread, is refused;
+    `close` takes effect there when the outer call ends.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class Engine(ABC):
         self._pages = pages
         self._choices = choices
         self._packer = KeyPacker(pages.num_pages)
-        self._lock = threading.Lock()
+        self._lock = CallLock("an engine")
         self._closed = False
         self._why_closed = "this engine is closed"
         self._owner = OwnerProcess("engine", "open an engine in each process", EngineClosedError)
@@ -118,6 +119,8 @@ class Engine(ABC):
             If a key is malformed, or made for another number of pages.
         EngineClosedError
             If the engine is closed, or belongs to the parent of this process.
+        MorphogenError
+            If it is called from within a call of its own.
         DeviceError
             If a GPU fails, or has no memory for the strategy's own buffers.
         TypeError, ValueError
@@ -150,17 +153,21 @@ class Engine(ABC):
         strategy: Strategy,
         run: Callable[[list[tuple[int, int]], npt.NDArray[np.uint8], Strategy], None],
     ) -> Answer:
-        self._acquire()  # not a context manager: those take a microsecond
-        try:
-            self._packer.pack(queries)
-            total = self._packer.query_count  # the list may have grown since
-            shape = (total, self._packer.keys_per_query, self._pages.page_size)
-            pages = np.empty(shape, dtype=np.uint8) if out is None else self._check_out(out, shape)
-            ranges = micro_batch_ranges(total, strategy.width)
-            run(ranges, pages, strategy)
-            party = self._packer.party
-        finally:
-            self._lock.release()
+        self._owner.check()
+        with self._lock:
+            self._check_open()
+            try:
+                self._packer.pack(queries)
+                total = self._packer.query_count  # the list may have grown since
+                shape = (total, self._packer.keys_per_query, self._pages.page_size)
+                pages = (
+                    np.empty(shape, dtype=np.uint8) if out is None else self._check_out(out, shape)
+                )
+                ranges = micro_batch_ranges(total, strategy.width)
+                run(ranges, pages, strategy)
+                party = self._packer.party
+            finally:
+                self._end_call()
         return Answer(
             pages=pages,
             epoch=self._pages.epoch,
@@ -202,13 +209,18 @@ class Engine(ABC):
             raise EngineClosedError(self._why_closed)
 
     def close(self) -> None:
-        """Wait for the call that runs, then free threads and memory. May be called again."""
+        """Wait for the call that runs, then free threads and memory. May be called again.
+
+        From within a call, this does not wait for it: the engine ends with that call.
+        """
         if not self._owner.is_current():
             return
+        if self._lock.is_held_here():
+            self._closed = True
+            return
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._release()
+            self._closed = True
+            self._release()
 
     def __enter__(self) -> Self:
         return self
@@ -229,15 +241,6 @@ class Engine(ABC):
         state = ", closed" if self._closed else ""
         return f"{type(self).__name__}({self._pages!r} on {self.device}{state})"
 
-    def _acquire(self) -> None:
-        """Take the engine for one call, or refuse. The caller releases the lock."""
-        self._owner.check()
-        self._lock.acquire()
-        if self._closed:
-            self._lock.release()
-            raise EngineClosedError(self._why_closed)
-
-    @abstractmethod
     def read_pages(self) -> int:
         """Read every page once, in memory order, and do nothing else.
 
@@ -253,9 +256,30 @@ class Engine(ABC):
         ------
         EngineClosedError
             If the engine is closed, or belongs to the parent of this process.
+        MorphogenError
+            If it is called from within a call of its own.
         DeviceError
             If a GPU fails.
         """
+        self._owner.check()
+        with self._lock:
+            self._check_open()
+            try:
+                return self._read()
+            finally:
+                self._end_call()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineClosedError(self._why_closed)
+
+    def _end_call(self) -> None:
+        if self._closed:  # meanwhile, by what the call ran
+            self._release()
+
+    @abstractmethod
+    def _read(self) -> int:
+        """Read every page once, for `read_pages`."""
 
     @abstractmethod
     def _run(
@@ -265,7 +289,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _release(self) -> None:
-        """Free threads, memory and device."""
+        """Free threads, memory and device, if that was not done yet."""
 
     def _check_out(
         self, out: npt.NDArray[np.uint8], shape: tuple[int, int, int]
@@ -275,6 +299,7 @@ class Engine(ABC):
             raise ValueError(f"out must be C-contiguous, not strided by {out.strides}")
         if not out.flags.writeable:
             raise ValueError("out must be writeable, not read-only")
-        if np.may_share_memory(out, self._pages.body):
-            raise ValueError("out must not lie in the memory of the pages")
+        for part in (self._pages.body, self._pages.tail):
+            if part is not None and np.may_share_memory(out, part):
+                raise ValueError("out must not lie in the memory of the pages")
         return out

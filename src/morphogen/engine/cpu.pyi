@@ -59,19 +59,7 @@ class CpuEngine(Engine):
     @property
     def read_order(self) -> str:
         """The order in which a pass reads pages: "rows" or "memory"."""
-    def read_pages(self) -> int:
-        """Read every page once, in memory order: see `Engine.read_pages`.
-
-        Returns
-        -------
-        int
-            XOR of the pages' bytes, taken as little-endian 64-bit words.
-
-        Raises
-        ------
-        EngineClosedError
-            If the engine is closed, or belongs to the parent of this process.
-        """
+    def _read(self) -> int: ...
     def _run(
         self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy
     ) -> None: ...

@@ -182,26 +182,9 @@ class CpuEngine(Engine):
         """The order in which a pass reads pages: "rows" or "memory"."""
         return self._read_order
 
-    def read_pages(self) -> int:
-        """Read every page once, in memory order: see `Engine.read_pages`.
-
-        Returns
-        -------
-        int
-            XOR of the pages' bytes, taken as little-endian 64-bit words.
-
-        Raises
-        ------
-        EngineClosedError
-            If the engine is closed, or belongs to the parent of this process.
-        """
-        cdef _Scanner scanner
-        self._acquire()
-        try:
-            scanner = self._scanner
-            return scanner.read()
-        finally:
-            self._lock.release()
+    def _read(self) -> int:
+        cdef _Scanner scanner = self._scanner
+        return scanner.read()
 
     def _run(
         self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy

@@ -60,21 +60,6 @@ class CudaEngine(Engine):
     @property
     def grid(self) -> Grid:
         """The blocks into which a launch cuts the page matrix."""
-    def read_pages(self) -> int:
-        """Read every page once, in memory order, on the device: see `Engine.read_pages`.
-
-        Returns
-        -------
-        int
-            XOR of the pages' bytes, taken as little-endian 64-bit words.
-
-        Raises
-        ------
-        EngineClosedError
-            If the engine is closed, or belongs to the parent of this process.
-        DeviceError
-            If the device fails.
-        """
     def time_phases(
         self, queries: list[Query], *, max_micro_batch: int | None = None
     ) -> tuple[Answer, PhaseTimes]:
@@ -102,6 +87,7 @@ class CudaEngine(Engine):
         One lane does all the work, so that a chunk's time on the device is its own: `Engine.answer`
         keeps two lanes busy, and takes less in all.
         """
+    def _read(self) -> int: ...
     def _run(
         self,
         ranges: list[tuple[int, int]],

@@ -287,30 +287,6 @@ class CudaEngine(Engine):
         """The blocks into which a launch cuts the page matrix."""
         return self._grid
 
-    def read_pages(self) -> int:
-        """Read every page once, in memory order, on the device: see `Engine.read_pages`.
-
-        Returns
-        -------
-        int
-            XOR of the pages' bytes, taken as little-endian 64-bit words.
-
-        Raises
-        ------
-        EngineClosedError
-            If the engine is closed, or belongs to the parent of this process.
-        DeviceError
-            If the device fails.
-        """
-        self._acquire()
-        try:
-            return self._scanner.read()
-        except DeviceError as error:
-            self._close_if_lost(error)
-            raise
-        finally:
-            self._lock.release()
-
     def time_phases(
         self, queries: list[Query], *, max_micro_batch: int | None = None
     ) -> tuple[Answer, PhaseTimes]:
@@ -355,6 +331,13 @@ class CudaEngine(Engine):
         sizes = answer.micro_batch_sizes
         chunks = tuple(ChunkTimes(size, *row) for size, row in zip(sizes, rows, strict=True))
         return answer, PhaseTimes((begun[0] - called) / 1e3, chunks, total / 1e3)
+
+    def _read(self) -> int:
+        try:
+            return self._scanner.read()
+        except DeviceError as error:
+            self._close_if_lost(error)
+            raise
 
     def _run(
         self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy,

@@ -1,26 +1,20 @@
 """A queue with a share for each client: they take turns, and who asks for little goes first.
 
-After RFC 8290 (FQ-CoDel), with queries in place of packets and clients in place of flows.
+After RFC 8290 (FQ-CoDel), with queries in place of packets and clients in place of flows. Compiled,
+as the queue is, so that no interrupt cuts a step.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Sequence
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
-from typing import Generic, TypeVar
-
-Client = str | None
-Item = TypeVar("Item", bound=Hashable)
 
 # For so many chunks after one with a client that asked for little, the others' are short: its next
 # query will wait for a chunk that runs, and should not wait for a long one.
 _LATELY = 4
 
 
-class Shares(Generic[Item]):
-    """Items that wait, in order of arrival within the share of each client.
+class Shares:
+    """Anys that wait, in order of arrival within the share of each client.
 
     A client asks for little if it had nothing waiting, and has no more than an eighth of a chunk.
     Such clients go first, in half of a chunk. Then all take turns, an item each.
@@ -36,21 +30,21 @@ class Shares(Generic[Item]):
         self._little = max(1, width // 8)
         self._short = max(2, width // 4)  # the others' part of a chunk beside one with little
         # In the order of turns. Dictionaries, so that one taken out amid them leaves at once.
-        self._few: OrderedDict[Client, OrderedDict[Item, None]] = OrderedDict()
-        self._many: OrderedDict[Client, OrderedDict[Item, None]] = OrderedDict()
+        self._few = OrderedDict()
+        self._many = OrderedDict()
         self._total = 0
         self._odd = 0
-        self._lately: deque[list[Client]] = deque(maxlen=_LATELY)  # with little, by chunk
-        self._passed: list[Client] = []  # over, since they did not fit a chunk
+        self._lately = deque(maxlen=_LATELY)  # with little, by chunk
+        self._passed = []  # over, since they did not fit a chunk
 
     def __len__(self) -> int:
         return self._total
 
-    def count(self, client: Client) -> int:
+    def count(self, client: str | None) -> int:
         """Count the items of a client."""
         return len(self._share(client) or ())
 
-    def add(self, client: Client, items: Sequence[Item]) -> None:
+    def add(self, client: str | None, items: Sequence[Any]) -> None:
         """Put items at the end of their client's share."""
         if not items:
             return
@@ -63,7 +57,7 @@ class Shares(Generic[Item]):
             self._many[client] = self._few.pop(client)
         self._total += len(items)
 
-    def remove(self, client: Client, item: Item) -> bool:
+    def remove(self, client: str | None, item: Any) -> bool:
         """Take an item out. Whether it was there."""
         share = self._share(client)
         if share is None or item not in share:
@@ -75,7 +69,9 @@ class Shares(Generic[Item]):
             self._many.pop(client, None)
         return True
 
-    def make_room(self, client: Client, count: int, limit: int) -> list[tuple[Client, Item]] | None:
+    def make_room(
+        self, client: str | None, count: int, limit: int
+    ) -> list[tuple[str | None, Any]] | None:
         """Take out what has to go so that more items of a client fit.
 
         These are the newest of the longest shares, as long as these are longer than the client's
@@ -86,7 +82,7 @@ class Shares(Generic[Item]):
         client : str or None
             The client.
         count : int
-            Items to come.
+            Anys to come.
         limit : int
             The most items in all.
 
@@ -102,7 +98,7 @@ class Shares(Generic[Item]):
         shares = [*self._few.items(), *self._many.items()]
         longest = [(-len(share), at) for at, (_, share) in enumerate(shares) if len(share) > own]
         heapify(longest)
-        places: list[int] = []
+        places = []
         while len(places) < excess and longest:
             size, at = longest[0]
             places.append(at)
@@ -116,7 +112,7 @@ class Shares(Generic[Item]):
         # Each keeps as much as the client has: none is emptied.
         return [(shares[at][0], shares[at][1].popitem()[0]) for at in places]
 
-    def take(self, fits: Callable[[Item], bool], claim: Callable[[Item], bool]) -> list[Item]:
+    def take(self, fits: Callable[[Any], bool], claim: Callable[[Any], bool]) -> list[Any]:
         """Take out the items of the next chunk.
 
         Parameters
@@ -141,7 +137,7 @@ class Shares(Generic[Item]):
         self._lately.append(few)
         little = {client for clients in self._lately for client in clients}
         most = self._short if little else self._width
-        chunk: list[Item] = []
+        chunk = []
         others = 0
         while turns and len(chunk) < self._width:
             client = turns.popleft()
@@ -163,5 +159,5 @@ class Shares(Generic[Item]):
                 turns.append(client)
         return chunk
 
-    def _share(self, client: Client) -> OrderedDict[Item, None] | None:
+    def _share(self, client: str | None) -> OrderedDict[Any, None] | None:
         return self._few.get(client) or self._many.get(client)

@@ -1,0 +1,106 @@
+# Made by tools/release/make_stubs.py from the module's source.
+"""The state that a batcher's threads share: its queue, and the chunk that has the engine.
+
+Every method is one step, which no interrupt cuts in the middle.
+"""
+
+from threading import Thread
+from typing import Any, SupportsIndex
+
+from morphogen.batcher.entry import Entry
+from morphogen.batcher.future import AnswerFuture
+from morphogen.batcher.statistics import BatcherStatistics
+from morphogen.engine.locks import Condition
+from morphogen.query import Query
+
+class Turn:
+    """A chunk, and its turn at the engine: the end of its ``with`` block frees the engine.
+
+    Parameters
+    ----------
+    monitor : Monitor
+    future, query
+        A lone query: it gets the engine as the block begins, if nothing runs and nothing waits.
+
+    Attributes
+    ----------
+    futures, queries : list
+        Of the chunk.
+    expired : list
+        Futures of queries that left the queue with it, since they had waited too long.
+    taken : bool
+        Whether it has the engine, or had it.
+    answered : bool
+        Whether the engine answered; set by the user.
+    """
+
+    @property
+    def futures(self) -> list[Any]: ...
+    @property
+    def queries(self) -> list[Any]: ...
+    @property
+    def expired(self) -> list[Any]: ...
+    @property
+    def taken(self) -> bool: ...
+    answered: bool
+    def __init__(
+        self, monitor: Monitor, future: AnswerFuture | None, query: Query | None
+    ) -> None: ...
+    def __enter__(self) -> Turn: ...
+    def __exit__(self, *exception: object) -> None: ...
+
+class Monitor:
+    """The state that a batcher's threads share.
+
+    Parameters
+    ----------
+    max_queued : int
+        The most queries that may wait, 1 or more.
+    """
+
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def changed(self) -> Condition: ...
+    def __init__(self, max_queued: SupportsIndex) -> None: ...
+    def max_queued(self) -> int:
+        """The most queries that may wait."""
+    def has_worker(self) -> bool:
+        """Whether there is a thread that takes chunks out of the queue."""
+    def check_room(self, count: int) -> None:
+        """Refuse so many more queries, if the batcher is closed or its queue has no room."""
+    def add(self, futures: list[AnswerFuture], entries: list[Entry]) -> None:
+        """Queue queries: all, or none and an error."""
+    def leave(self, future: AnswerFuture) -> None:
+        """Take a cancelled query out of the queue."""
+    def expire(self, futures: list[AnswerFuture]) -> list[AnswerFuture]:
+        """Take out those that still wait. The caller tells them that their time is up."""
+    def next_turn(self, width: int) -> Turn | None:
+        """Wait for queries and for the engine. None once the batcher is closed and all are out."""
+    def abandon_turn(self) -> Turn | None:
+        """The worker's turn that an error cut off, if it had one; the engine is free then."""
+    def add_worker(self, thread: Thread) -> bool:
+        """Name the batcher's thread. False if it has one."""
+    def remove_worker(self) -> None:
+        """Say that the batcher's thread is about to end."""
+    def shut(self) -> None:
+        """Take no more queries. Those that were taken are still answered."""
+    def close(self, timeout: float | None = None) -> bool:
+        """Take no more queries, and wait until all that were taken are answered.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most. A thread that answers a chunk, or tells what came of one, does
+            not wait for itself.
+
+        Returns
+        -------
+        bool
+            Whether all are answered.
+        """
+    def statistics(self) -> BatcherStatistics:
+        """The counts so far, at one instant."""
+    def _may_go_on(self) -> bool: ...
+    def _is_busy(self) -> bool: ...
+    def _is_done(self) -> bool: ...

@@ -1,0 +1,51 @@
+# Made by tools/release/make_stubs.py from the module's source.
+"""The queries that wait for a chunk: bounded, in order of arrival, each with its deadline.
+
+This is Python, but compiled: an interrupt on a caller's thread must not cut a step of the queue.
+"""
+
+from collections.abc import Iterable
+from typing import SupportsIndex
+
+from morphogen.batcher.entry import Entry
+from morphogen.batcher.future import AnswerFuture
+from morphogen.batcher.monitor import Turn
+
+class WaitingQueue:
+    """Queries that wait, by their futures. Its owner's lock guards every call.
+
+    Parameters
+    ----------
+    limit : int
+        The most queries that may wait, 1 or more.
+
+    Attributes
+    ----------
+    limit : int
+    cancelled, expired, refused : int
+        Queries that left by cancellation, left too late, and were not taken.
+    seconds : float
+        Sum of the times that queries waited until their chunks began.
+    """
+
+    def __init__(self, limit: SupportsIndex) -> None: ...
+    def __len__(self) -> int: ...
+    def check_room(self, count: int) -> None:
+        """Refuse queries that would not fit, with OverloadedError."""
+    def add(self, futures: list[AnswerFuture], entries: list[Entry]) -> None:
+        """Put queries at the end."""
+    def discard_cancelled(self, future: AnswerFuture) -> None:
+        """Take out one that was cancelled, unless it left already."""
+    def expire(self, futures: Iterable[AnswerFuture]) -> list[AnswerFuture]:
+        """Take out those that still wait. The caller claims and tells them, without the lock."""
+    def next_chunk(self, width: int, chunk: Turn) -> None:
+        """Take out the next chunk, and those before its last query whose time is up.
+
+        Parameters
+        ----------
+        width : int
+            The most queries in it.
+        chunk : Turn
+            Gets the futures and queries of the chunk, all with the same number of keys, since a
+            pass has one; and the futures of those that are too late. All are marked as running.
+        """

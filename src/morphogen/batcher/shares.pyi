@@ -1,0 +1,70 @@
+# Made by tools/release/make_stubs.py from the module's source.
+"""A queue with a share for each client: they take turns, and who asks for little goes first.
+
+After RFC 8290 (FQ-CoDel), with queries in place of packets and clients in place of flows. Compiled,
+as the queue is, so that no interrupt cuts a step.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+class Shares:
+    """Anys that wait, in order of arrival within the share of each client.
+
+    A client asks for little if it had nothing waiting, and has no more than an eighth of a chunk.
+    Such clients go first, in half of a chunk. Then all take turns, an item each.
+
+    Parameters
+    ----------
+    width : int
+        The most items in a chunk.
+    """
+
+    def __init__(self, width: int) -> None: ...
+    def __len__(self) -> int: ...
+    def count(self, client: str | None) -> int:
+        """Count the items of a client."""
+    def add(self, client: str | None, items: Sequence[Any]) -> None:
+        """Put items at the end of their client's share."""
+    def remove(self, client: str | None, item: Any) -> bool:
+        """Take an item out. Whether it was there."""
+    def make_room(
+        self, client: str | None, count: int, limit: int
+    ) -> list[tuple[str | None, Any]] | None:
+        """Take out what has to go so that more items of a client fit.
+
+        These are the newest of the longest shares, as long as these are longer than the client's
+        will be.
+
+        Parameters
+        ----------
+        client : str or None
+            The client.
+        count : int
+            Anys to come.
+        limit : int
+            The most items in all.
+
+        Returns
+        -------
+        list of (client, item), or None
+            Those taken out; None if there is no room, and nothing was taken out.
+        """
+    def take(self, fits: Callable[[Any], bool], claim: Callable[[Any], bool]) -> list[Any]:
+        """Take out the items of the next chunk.
+
+        Parameters
+        ----------
+        fits : callable
+            Whether an item can be in the chunk. If not, its client waits for the next and leads it.
+        claim : callable
+            Called for an item that has left its share: whether it is in the chunk. If not, the next
+            of its client takes its turn.
+
+        Returns
+        -------
+        list
+            The items.
+        """
+    def _share(self, client: str | None) -> OrderedDict[Any, None] | None: ...

@@ -1,0 +1,108 @@
+"""The thread of a batcher: it answers chunk after chunk, and tells the futures.
+
+It has its batcher's state, and not the batcher: so one that is dropped can end its thread.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Callable, Iterable
+
+from morphogen.batcher.future import AnswerFuture
+from morphogen.batcher.monitor import Monitor, Turn
+from morphogen.engine.base import Engine
+from morphogen.engine.threads import start_thread
+from morphogen.errors import DeadlineError, OverloadedError
+from morphogen.query import Answer
+
+
+def start_worker(monitor: Monitor, engine: Engine, width: int) -> None:
+    """Give a batcher its thread.
+
+    Raises
+    ------
+    OverloadedError
+        If the system refuses to start another thread.
+    """
+
+    def work(ready: Callable[[], None]) -> None:
+        # After an interrupted start there may be one that nobody waited for.
+        first = monitor.add_worker(threading.current_thread())
+        if first:
+            # A thread inside the engine while the interpreter goes down would be a crash.
+            atexit.register(monitor.close)
+        ready()
+        if first:
+            try:
+                _work(monitor, engine, width)
+            finally:
+                atexit.unregister(monitor.close)
+                monitor.remove_worker()
+
+    try:
+        start_thread(work, "morphogen-batcher")
+    except RuntimeError as error:
+        raise OverloadedError(
+            f"no query can wait, since the batcher has no thread: {error}"
+        ) from None
+
+
+def _work(monitor: Monitor, engine: Engine, width: int) -> None:
+    """Run chunk after chunk until the batcher is closed and its queue empty."""
+    while True:
+        turn = None  # an idle thread keeps no answers
+        try:
+            turn = monitor.next_turn(width)
+            if turn is None:
+                return
+            tell_expired(turn.expired)
+            if turn.futures:
+                _answer(turn, engine, width)
+        except BaseException as error:
+            # Such as a lack of memory: the chunk fails, and the thread goes on.
+            turn = monitor.abandon_turn() or turn
+            if turn is not None:
+                tell_failed(error, [*turn.expired, *turn.futures])
+
+
+def _answer(turn: Turn, engine: Engine, width: int) -> None:
+    outcome: Answer | BaseException
+    with turn:
+        try:
+            outcome = engine.answer(turn.queries, max_micro_batch=width)
+            turn.answered = True
+        except BaseException as error:
+            outcome = error
+    if isinstance(outcome, BaseException):
+        tell_failed(outcome, turn.futures)
+    else:
+        tell_answered(outcome, turn.futures)
+
+
+def tell_expired(futures: Iterable[AnswerFuture]) -> None:
+    """Give each its DeadlineError."""
+    for future in futures:
+        future.tell(DeadlineError("the query waited longer than its time-out"))
+
+
+def tell_failed(error: BaseException, futures: Iterable[AnswerFuture]) -> None:
+    """Give each the error that the engine raised, unless it knows its outcome."""
+    for future in futures:
+        future.tell(error)
+
+
+def tell_answered(chunk: Answer, futures: list[AnswerFuture]) -> None:
+    """Give each its part of a chunk's answer."""
+    size = len(futures)
+    for at, future in enumerate(futures):
+        try:
+            # A copy each, so that a caller who keeps one answer does not keep the whole chunk.
+            pages = chunk.pages if size == 1 else chunk.pages[at : at + 1].copy()
+            answer = Answer(
+                pages, chunk.epoch, chunk.num_pages, chunk.micro_batch_sizes, chunk.party
+            )
+        except MemoryError as short:
+            future.tell(short)
+        else:
+            future.tell(answer)
