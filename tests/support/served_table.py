@@ -97,6 +97,8 @@ class LiveApp:
             max_wait=max_wait,
             drain_seconds=drain_seconds,
             metrics=self.metrics,
+            trusted_proxies=(limits or Limits()).trusted_proxies,
+            hold_seconds=0,
         )
         self.listener = bind("127.0.0.1", 0)
         listen(self.listener)

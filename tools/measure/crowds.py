@@ -47,6 +47,7 @@ from morphogen.service.process import ServerProcess
 VALUE_BYTES = 200
 TASKS, MANY_TASKS = 8, 64
 MAX_RATIO = 3.0
+OPTIONS = ("--device", "cpu")  # of the servers
 PHASES = ("alone", *CROWDS, f"{MANY_TASKS} tasks", "greedy crowd")
 WARM_UP = 0.2  # of the time
 RESTART_SECONDS = 1.0  # that a server runs before and after its restart, at least
@@ -163,7 +164,7 @@ class Run:
             await asyncio.sleep(RESTART_SECONDS)
             port = urlsplit(self.servers[party].url).port
             await asyncio.to_thread(self.servers[party].stop)
-            options = ("--device", "cpu", "--port", str(port))
+            options = (*OPTIONS, "--port", str(port))
             self.servers[party] = await asyncio.to_thread(ServerProcess, self.path, party, options)
             await asyncio.sleep(RESTART_SECONDS)
 
@@ -189,7 +190,7 @@ def two_servers(path: Path) -> Iterator[list[ServerProcess]]:
     servers: list[ServerProcess] = []
     try:
         for party in (0, 1):
-            servers.append(ServerProcess(path, party, ("--device", "cpu")))
+            servers.append(ServerProcess(path, party, OPTIONS))
         yield servers
     finally:
         for server in servers:

@@ -12,6 +12,7 @@ from morphogen.batcher.entry import Entry, make_entries
 from morphogen.batcher.future import AnswerFuture
 from morphogen.batcher.monitor import Monitor, Turn
 from morphogen.batcher.statistics import BatcherStatistics
+from morphogen.batcher.tasks import results
 from morphogen.batcher.worker import start_worker, tell_answered, tell_expired
 from morphogen.checks import OwnerProcess
 from morphogen.engine.base import Engine
@@ -26,7 +27,8 @@ class MicroBatcher:
 
     There is no timer and nothing to tune: an idle engine starts a lone query at once, on the thread
     that submits it, and while a chunk runs, arrivals queue; the next chunk takes as many of them as
-    fit, first come first served.
+    fit. Clients take turns, and who asks for little goes first; the queries of one client, and all
+    that name none, are served as they came.
 
     Parameters
     ----------
@@ -36,7 +38,10 @@ class MicroBatcher:
         The most queries in a chunk, 1 to ``engine.widest_micro_batch``; by default
         ``engine.max_micro_batch``.
     max_queued : int, optional
-        The most queries that may wait, 1 or more. One more is refused with OverloadedError.
+        The most queries that may wait, 1 or more. One more is refused with OverloadedError, or
+        takes the place of another client's if more of that client's wait.
+    max_queued_per_client : int, optional
+        The most queries of a client that may wait, 1 to ``max_queued``; by default as many.
 
     Raises
     ------
@@ -68,6 +73,7 @@ class MicroBatcher:
         *,
         max_micro_batch: int | None = None,
         max_queued: SupportsIndex = MAX_QUEUED,
+        max_queued_per_client: SupportsIndex | None = None,
     ) -> None:
         if not isinstance(engine, Engine):
             raise TypeError(f"engine must be an Engine, not {type(engine).__name__}")
@@ -75,7 +81,7 @@ class MicroBatcher:
         self._num_pages = engine.pages.num_pages
         self._width = engine.check_width(max_micro_batch)
         self._owner = OwnerProcess("batcher", "make one in each process", BatcherClosedError)
-        self._monitor = Monitor(max_queued)
+        self._monitor = Monitor(max_queued, max_queued_per_client, self._width)
 
     @property
     def engine(self) -> Engine:
@@ -93,6 +99,11 @@ class MicroBatcher:
         return self._monitor.max_queued()
 
     @property
+    def max_queued_per_client(self) -> int:
+        """The most queries of a client that may wait."""
+        return self._monitor.max_queued_per_client()
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._monitor.closed
@@ -108,7 +119,9 @@ class MicroBatcher:
         self._check([])
         self._engine.check_usable()
 
-    def submit(self, query: Query, *, timeout: float | None = None) -> Future[Answer]:
+    def submit(
+        self, query: Query, *, timeout: float | None = None, client: str | None = None
+    ) -> Future[Answer]:
         """Have a query answered.
 
         On an idle engine it is answered before this returns, on this thread: that is the fastest
@@ -120,19 +133,22 @@ class MicroBatcher:
             For the pages of the engine.
         timeout : float, optional
             Seconds that it may wait for its chunk. A chunk once begun is not broken off.
+        client : str, optional
+            Whose share of the queue it waits in: any name, such as an address.
 
         Returns
         -------
         concurrent.futures.Future of Answer
             An Answer with pages of shape (1, keys per query, page_size); its ``micro_batch_sizes``
             is the size of the chunk that it shared. The future can be cancelled while it waits, and
-            raises DeadlineError if that took longer than timeout, or what the engine raised.
+            raises DeadlineError if that took longer than timeout, OverloadedError if it had to go
+            for queries of others, or what the engine raised.
 
         Raises
         ------
         OverloadedError
-            If `max_queued` queries wait already, or the system refuses to start a thread for those
-            that wait.
+            If `max_queued` queries wait already, or too many of this client, or the system refuses
+            to start a thread for those that wait.
         KeyDomainError
             If a key was made for another number of pages.
         BatcherClosedError
@@ -140,7 +156,7 @@ class MicroBatcher:
         TypeError, ValueError
             If an argument has the wrong type or range.
         """
-        entries = make_entries([query], timeout)
+        entries = make_entries([query], timeout, client)
         self._check([query])
         future = AnswerFuture(self._monitor.leave)
         error: Exception | None = None
@@ -161,7 +177,11 @@ class MicroBatcher:
         return future
 
     def submit_many(
-        self, queries: Sequence[Query], *, timeout: float | None = None
+        self,
+        queries: Sequence[Query],
+        *,
+        timeout: float | None = None,
+        client: str | None = None,
     ) -> list[Future[Answer]]:
         """Queue queries: all of them, or none.
 
@@ -169,7 +189,7 @@ class MicroBatcher:
         ----------
         queries : sequence of Query
             For the pages of the engine. Their numbers of keys may differ.
-        timeout : float, optional
+        timeout, client : optional
             As for `submit`.
 
         Returns
@@ -184,16 +204,18 @@ class MicroBatcher:
         KeyDomainError, BatcherClosedError, TypeError, ValueError
             As from `submit`.
         """
-        return list(self._queue(queries, timeout))
+        return list(self._queue(queries, timeout, client))
 
-    async def answer(self, query: Query, *, timeout: float | None = None) -> Answer:
+    async def answer(
+        self, query: Query, *, timeout: float | None = None, client: str | None = None
+    ) -> Answer:
         """Have a query answered, from a task; the event loop goes on meanwhile.
 
         Parameters
         ----------
         query : Query
             For the pages of the engine.
-        timeout : float, optional
+        timeout, client : optional
             As for `submit`.
 
         Returns
@@ -206,10 +228,14 @@ class MicroBatcher:
         DeadlineError, OverloadedError, KeyDomainError, BatcherClosedError, TypeError, ValueError
             As from `submit` and its future; or what the engine raised.
         """
-        return (await self.answer_many([query], timeout=timeout))[0]
+        return (await self.answer_many([query], timeout=timeout, client=client))[0]
 
     async def answer_many(
-        self, queries: Sequence[Query], *, timeout: float | None = None
+        self,
+        queries: Sequence[Query],
+        *,
+        timeout: float | None = None,
+        client: str | None = None,
     ) -> list[Answer]:
         """Have queries answered, from a task: all of them, or none.
 
@@ -217,7 +243,7 @@ class MicroBatcher:
         ----------
         queries : sequence of Query
             As for `submit_many`.
-        timeout : float, optional
+        timeout, client : optional
             As for `submit`.
 
         Returns
@@ -231,13 +257,13 @@ class MicroBatcher:
         DeadlineError, OverloadedError, KeyDomainError, BatcherClosedError, TypeError, ValueError
             As from `submit_many` and its futures; or what the engine raised.
         """
-        futures = self._queue(queries, timeout)
+        futures = self._queue(queries, timeout, client)
         timer = None
         if timeout is not None:
             # A query expires at once, not when the next chunk is formed: a chunk may run for long.
             timer = asyncio.get_running_loop().call_later(timeout, self._expire, futures)
         try:
-            return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+            return await results(futures)
         finally:
             if timer is not None:
                 timer.cancel()
@@ -305,10 +331,14 @@ class MicroBatcher:
         for query in queries:
             check_query(query, self._num_pages)
 
-    def _queue(self, queries: Sequence[Query], timeout: float | None) -> list[AnswerFuture]:
+    def _queue(
+        self, queries: Sequence[Query], timeout: float | None, client: str | None
+    ) -> list[AnswerFuture]:
         queries = list(queries)
-        entries = make_entries(queries, timeout)
+        entries = make_entries(queries, timeout, client)
         self._check(queries)
+        # First, since futures cost more than a refusal.
+        self._monitor.check_room(client, len(queries))
         futures = [AnswerFuture(self._monitor.leave) for _ in queries]
         self._enqueue(futures, entries)
         return futures
@@ -316,7 +346,7 @@ class MicroBatcher:
     def _enqueue(self, futures: list[AnswerFuture], entries: list[Entry]) -> None:
         """Queue all or none."""
         if futures and not self._monitor.has_worker():
-            self._monitor.check_room(len(futures))
+            self._monitor.check_room(entries[0].client, len(entries))
             start_worker(self._monitor, self._engine, self._width)
         self._monitor.add(futures, entries)
 

@@ -26,8 +26,9 @@ class Turn:
     ----------
     futures, queries : list
         Of the chunk.
-    expired : list
-        Futures of queries that left the queue with it, since they had waited too long.
+    expired, refused : list
+        Futures of queries that left the queue with it, since they had waited too long, or before
+        it, for the room of others.
     taken : bool
         Whether it has the engine, or had it.
     answered : bool
@@ -40,6 +41,8 @@ class Turn:
     def queries(self) -> list[Any]: ...
     @property
     def expired(self) -> list[Any]: ...
+    @property
+    def refused(self) -> list[Any]: ...
     @property
     def taken(self) -> bool: ...
     answered: bool
@@ -54,28 +57,34 @@ class Monitor:
 
     Parameters
     ----------
-    max_queued : int
-        The most queries that may wait, 1 or more.
+    max_queued, max_queued_per_client : int
+        The most queries that may wait, 1 or more, and the most of a client; None for as many.
+    width : int
+        The most queries in a chunk.
     """
 
     @property
     def closed(self) -> bool: ...
     @property
     def changed(self) -> Condition: ...
-    def __init__(self, max_queued: SupportsIndex) -> None: ...
+    def __init__(
+        self, max_queued: SupportsIndex, max_queued_per_client: SupportsIndex | None, width: int
+    ) -> None: ...
     def max_queued(self) -> int:
         """The most queries that may wait."""
+    def max_queued_per_client(self) -> int:
+        """The most queries of a client that may wait."""
     def has_worker(self) -> bool:
         """Whether there is a thread that takes chunks out of the queue."""
-    def check_room(self, count: int) -> None:
+    def check_room(self, client: str | None, count: int) -> None:
         """Refuse so many more queries, if the batcher is closed or its queue has no room."""
     def add(self, futures: list[AnswerFuture], entries: list[Entry]) -> None:
-        """Queue queries: all, or none and an error."""
+        """Queue queries of one client: all, or none and an error."""
     def leave(self, future: AnswerFuture) -> None:
         """Take a cancelled query out of the queue."""
     def expire(self, futures: list[AnswerFuture]) -> list[AnswerFuture]:
         """Take out those that still wait. The caller tells them that their time is up."""
-    def next_turn(self, width: int) -> Turn | None:
+    def next_turn(self) -> Turn | None:
         """Wait for queries and for the engine. None once the batcher is closed and all are out."""
     def abandon_turn(self) -> Turn | None:
         """The worker's turn that an error cut off, if it had one; the engine is free then."""

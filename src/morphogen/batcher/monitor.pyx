@@ -29,8 +29,9 @@ cdef class Turn:
     ----------
     futures, queries : list
         Of the chunk.
-    expired : list
-        Futures of queries that left the queue with it, since they had waited too long.
+    expired, refused : list
+        Futures of queries that left the queue with it, since they had waited too long, or before
+        it, for the room of others.
     taken : bool
         Whether it has the engine, or had it.
     answered : bool
@@ -40,6 +41,7 @@ cdef class Turn:
     cdef readonly list futures
     cdef readonly list queries
     cdef readonly list expired
+    cdef readonly list refused
     cdef readonly bint taken
     cdef public bint answered
     cdef Monitor _monitor
@@ -51,6 +53,7 @@ cdef class Turn:
         self.futures = [] if future is None else [future]
         self.queries = [] if query is None else [query]
         self.expired = []
+        self.refused = []
 
     def __enter__(self) -> Turn:
         if not self.taken:
@@ -77,8 +80,10 @@ cdef class Monitor:
 
     Parameters
     ----------
-    max_queued : int
-        The most queries that may wait, 1 or more.
+    max_queued, max_queued_per_client : int
+        The most queries that may wait, 1 or more, and the most of a client; None for as many.
+    width : int
+        The most queries in a chunk.
     """
 
     cdef readonly bint closed
@@ -91,31 +96,39 @@ cdef class Monitor:
     cdef Py_ssize_t _failed
     cdef double _seconds
 
-    def __cinit__(self, max_queued: SupportsIndex) -> None:
+    def __cinit__(
+        self, max_queued: SupportsIndex, max_queued_per_client: SupportsIndex | None, width: int
+    ) -> None:
         self.changed = Condition()
-        self._waiting = WaitingQueue(max_queued)
+        self._waiting = WaitingQueue(max_queued, max_queued_per_client, width)
         self._sizes = {}
 
     def max_queued(self) -> int:
         """The most queries that may wait."""
         return self._waiting.limit
 
+    def max_queued_per_client(self) -> int:
+        """The most queries of a client that may wait."""
+        return self._waiting.limit_of_client
+
     def has_worker(self) -> bool:
         """Whether there is a thread that takes chunks out of the queue."""
         return self._worker is not None
 
-    def check_room(self, count: int) -> None:
+    def check_room(self, client: str | None, count: int) -> None:
         """Refuse so many more queries, if the batcher is closed or its queue has no room."""
-        with self.changed:
-            self._check_open()
-            self._waiting.check_room(count)
-
-    def add(self, futures: list[AnswerFuture], entries: list[Entry]) -> None:
-        """Queue queries: all, or none and an error."""
         self._refuse_itself()
         with self.changed:
             self._check_open()
-            self._waiting.check_room(len(futures))
+            self._waiting.check_room(client, count)
+
+    def add(self, futures: list[AnswerFuture], entries: list[Entry]) -> None:
+        """Queue queries of one client: all, or none and an error."""
+        self._refuse_itself()
+        with self.changed:
+            self._check_open()
+            if entries:
+                self._waiting.check_room(entries[0].client, len(entries))
             self._waiting.add(futures, entries)
             if self._turn is None:
                 self.changed.notify_all()
@@ -136,7 +149,7 @@ cdef class Monitor:
             self.changed.notify_all()
             return late
 
-    def next_turn(self, width: int) -> Turn | None:
+    def next_turn(self) -> Turn | None:
         """Wait for queries and for the engine. None once the batcher is closed and all are out."""
         cdef Turn turn = Turn(self, None, None)
         with self.changed:
@@ -145,7 +158,7 @@ cdef class Monitor:
                 return None
             turn.begin()
             self._turn = turn
-            self._waiting.next_chunk(width, turn)
+            self._waiting.next_chunk(turn)
             if not turn.futures:
                 self._turn = None
                 self.changed.notify_all()  # close() may wait for just that

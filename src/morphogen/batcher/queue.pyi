@@ -1,5 +1,5 @@
 # Made by tools/release/make_stubs.py from the module's source.
-"""The queries that wait for a chunk: bounded, in order of arrival, each with its deadline.
+"""The queries that wait for a chunk: bounded, in a share for each client, each with its deadline.
 
 This is Python, but compiled: an interrupt on a caller's thread must not cut a step of the queue.
 """
@@ -16,36 +16,40 @@ class WaitingQueue:
 
     Parameters
     ----------
-    limit : int
-        The most queries that may wait, 1 or more.
+    limit, limit_of_client : int
+        The most queries that may wait, 1 or more; and the most of a client.
+    width : int
+        The most queries in a chunk.
 
     Attributes
     ----------
-    limit : int
+    limit, limit_of_client : int
     cancelled, expired, refused : int
-        Queries that left by cancellation, left too late, and were not taken.
+        Queries that left by cancellation, left too late, and were not taken, or had to go.
     seconds : float
         Sum of the times that queries waited until their chunks began.
     """
 
-    def __init__(self, limit: SupportsIndex) -> None: ...
+    def __init__(
+        self, limit: SupportsIndex, limit_of_client: SupportsIndex | None, width: int
+    ) -> None: ...
     def __len__(self) -> int: ...
-    def check_room(self, count: int) -> None:
+    def check_room(self, client: str | None, count: int) -> None:
         """Refuse queries that would not fit, with OverloadedError."""
     def add(self, futures: list[AnswerFuture], entries: list[Entry]) -> None:
-        """Put queries at the end."""
+        """Put queries of one client at the end of its share, once there is room."""
     def discard_cancelled(self, future: AnswerFuture) -> None:
         """Take out one that was cancelled, unless it left already."""
     def expire(self, futures: Iterable[AnswerFuture]) -> list[AnswerFuture]:
         """Take out those that still wait. The caller claims and tells them, without the lock."""
-    def next_chunk(self, width: int, chunk: Turn) -> None:
-        """Take out the next chunk, and those before its last query whose time is up.
+    def next_chunk(self, chunk: Turn) -> None:
+        """Take out the next chunk, and what is met on the way and too late.
 
         Parameters
         ----------
-        width : int
-            The most queries in it.
         chunk : Turn
             Gets the futures and queries of the chunk, all with the same number of keys, since a
-            pass has one; and the futures of those that are too late. All are marked as running.
+            pass has one; and the futures of those that are too late, or had to go. All are marked
+            as running.
         """
+    def _discard(self, future: AnswerFuture) -> bool: ...

@@ -1,11 +1,11 @@
-"""The queries that wait for a chunk: bounded, in order of arrival, each with its deadline.
+"""The queries that wait for a chunk: bounded, in a share for each client, each with its deadline.
 
 This is Python, but compiled: an interrupt on a caller's thread must not cut a step of the queue.
 """
 
-from collections import OrderedDict
 from time import monotonic
 
+from morphogen.batcher.shares import Shares
 from morphogen.checks import as_int, check_range
 from morphogen.errors import OverloadedError
 
@@ -15,34 +15,50 @@ class WaitingQueue:
 
     Parameters
     ----------
-    limit : int
-        The most queries that may wait, 1 or more.
+    limit, limit_of_client : int
+        The most queries that may wait, 1 or more; and the most of a client.
+    width : int
+        The most queries in a chunk.
 
     Attributes
     ----------
-    limit : int
+    limit, limit_of_client : int
     cancelled, expired, refused : int
-        Queries that left by cancellation, left too late, and were not taken.
+        Queries that left by cancellation, left too late, and were not taken, or had to go.
     seconds : float
         Sum of the times that queries waited until their chunks began.
     """
 
-    def __init__(self, limit: SupportsIndex) -> None:
+    def __init__(
+        self, limit: SupportsIndex, limit_of_client: SupportsIndex | None, width: int
+    ) -> None:
         self.limit = as_int("max_queued", limit)
         check_range("max_queued", self.limit, 1)
+        self.limit_of_client = self.limit
+        if limit_of_client is not None:
+            self.limit_of_client = as_int("max_queued_per_client", limit_of_client)
+            check_range("max_queued_per_client", self.limit_of_client, 1, self.limit)
         self.cancelled = 0
         self.expired = 0
         self.refused = 0
         self.seconds = 0.0
-        # In order of arrival; a dictionary, so that one cancelled amid it leaves at once.
-        self._entries = OrderedDict()
+        self._entries = {}
+        self._shares = Shares(width)
+        self._gone = []  # for the room of others, and not told yet
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def check_room(self, count: int) -> None:
+    def check_room(self, client: str | None, count: int) -> None:
         """Refuse queries that would not fit, with OverloadedError."""
-        if len(self._entries) + count > self.limit:
+        own = self._shares.count(client)
+        if self.limit_of_client < self.limit and own + count > self.limit_of_client:
+            self.refused += count
+            raise OverloadedError(
+                f"{own} queries of this client wait, and at most {self.limit_of_client} may: "
+                f"{count} more cannot"
+            )
+        if not self._shares.has_room(client, count, self.limit):
             self.refused += count
             raise OverloadedError(
                 f"{len(self._entries)} queries wait, and at most {self.limit} may: "
@@ -50,37 +66,47 @@ class WaitingQueue:
             )
 
     def add(self, futures: list[AnswerFuture], entries: list[Entry]) -> None:
-        """Put queries at the end."""
+        """Put queries of one client at the end of its share, once there is room."""
+        if not entries:
+            return
+        gone = self._shares.make_room(entries[0].client, len(entries), self.limit)
+        for future in gone:
+            del self._entries[future]
+        self._gone += gone
+        self.refused += len(gone)
         self._entries.update(zip(futures, entries, strict=True))
+        self._shares.add(entries[0].client, futures)
 
     def discard_cancelled(self, future: AnswerFuture) -> None:
         """Take out one that was cancelled, unless it left already."""
-        if self._entries.pop(future, None) is not None:
+        if self._discard(future):
             self.cancelled += 1
 
     def expire(self, futures: Iterable[AnswerFuture]) -> list[AnswerFuture]:
         """Take out those that still wait. The caller claims and tells them, without the lock."""
-        late = [future for future in futures if self._entries.pop(future, None) is not None]
+        late = [future for future in futures if self._discard(future)]
         self.expired += len(late)
         return late
 
-    def next_chunk(self, width: int, chunk: Turn) -> None:
-        """Take out the next chunk, and those before its last query whose time is up.
+    def next_chunk(self, chunk: Turn) -> None:
+        """Take out the next chunk, and what is met on the way and too late.
 
         Parameters
         ----------
-        width : int
-            The most queries in it.
         chunk : Turn
             Gets the futures and queries of the chunk, all with the same number of keys, since a
-            pass has one; and the futures of those that are too late. All are marked as running.
+            pass has one; and the futures of those that are too late, or had to go. All are marked
+            as running.
         """
         now = monotonic()
-        while self._entries and len(chunk.futures) < width:
-            future, entry = next(iter(self._entries.items()))
-            if chunk.queries and len(entry.query) != len(chunk.queries[0]):
-                break
-            del self._entries[future]
+        chunk.refused.extend([future for future in self._gone if future.claim()])
+        self._gone = []
+
+        def fits(future):
+            return not chunk.queries or len(self._entries[future].query) == len(chunk.queries[0])
+
+        def claim(future):
+            entry = self._entries.pop(future)
             if not future.claim():
                 self.cancelled += 1
             elif entry.deadline is not None and now > entry.deadline:
@@ -90,3 +116,11 @@ class WaitingQueue:
                 self.seconds += now - entry.arrived
                 chunk.futures.append(future)
                 chunk.queries.append(entry.query)
+                return True
+            return False
+
+        self._shares.take(fits, claim)
+
+    def _discard(self, future: AnswerFuture) -> bool:
+        entry = self._entries.pop(future, None)
+        return entry is not None and self._shares.remove(entry.client, future)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 class Shares:
-    """Anys that wait, in order of arrival within the share of each client.
+    """Items that wait, in order of arrival within the share of each client.
 
     A client asks for little if it had nothing waiting, and has no more than an eighth of a chunk.
     Such clients go first, in half of a chunk. Then all take turns, an item each.
@@ -29,9 +29,9 @@ class Shares:
         """Put items at the end of their client's share."""
     def remove(self, client: str | None, item: Any) -> bool:
         """Take an item out. Whether it was there."""
-    def make_room(
-        self, client: str | None, count: int, limit: int
-    ) -> list[tuple[str | None, Any]] | None:
+    def has_room(self, client: str | None, count: int, limit: int) -> bool:
+        """Tell whether `make_room` would make room."""
+    def make_room(self, client: str | None, count: int, limit: int) -> list[Any] | None:
         """Take out what has to go so that more items of a client fit.
 
         These are the newest of the longest shares, as long as these are longer than the client's
@@ -42,15 +42,18 @@ class Shares:
         client : str or None
             The client.
         count : int
-            Anys to come.
+            Items to come.
         limit : int
             The most items in all.
 
         Returns
         -------
-        list of (client, item), or None
+        list, or None
             Those taken out; None if there is no room, and nothing was taken out.
         """
+    def _places(
+        self, client: str | None, count: int, limit: int
+    ) -> list[OrderedDict[Any, None]] | None: ...
     def take(self, fits: Callable[[Any], bool], claim: Callable[[Any], bool]) -> list[Any]:
         """Take out the items of the next chunk.
 

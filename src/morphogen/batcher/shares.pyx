@@ -14,7 +14,7 @@ _LATELY = 4
 
 
 class Shares:
-    """Anys that wait, in order of arrival within the share of each client.
+    """Items that wait, in order of arrival within the share of each client.
 
     A client asks for little if it had nothing waiting, and has no more than an eighth of a chunk.
     Such clients go first, in half of a chunk. Then all take turns, an item each.
@@ -69,9 +69,11 @@ class Shares:
             self._many.pop(client, None)
         return True
 
-    def make_room(
-        self, client: str | None, count: int, limit: int
-    ) -> list[tuple[str | None, Any]] | None:
+    def has_room(self, client: str | None, count: int, limit: int) -> bool:
+        """Tell whether `make_room` would make room."""
+        return self._places(client, count, limit) is not None
+
+    def make_room(self, client: str | None, count: int, limit: int) -> list[Any] | None:
         """Take out what has to go so that more items of a client fit.
 
         These are the newest of the longest shares, as long as these are longer than the client's
@@ -82,35 +84,41 @@ class Shares:
         client : str or None
             The client.
         count : int
-            Anys to come.
+            Items to come.
         limit : int
             The most items in all.
 
         Returns
         -------
-        list of (client, item), or None
+        list, or None
             Those taken out; None if there is no room, and nothing was taken out.
         """
+        shares = self._places(client, count, limit)
+        if shares is None:
+            return None
+        self._total -= len(shares)
+        # Each keeps as much as the client has: none is emptied.
+        return [share.popitem()[0] for share in shares]
+
+    def _places(
+        self, client: str | None, count: int, limit: int
+    ) -> list[OrderedDict[Any, None]] | None:
         excess = self._total + count - limit
         if excess <= 0:
             return []
         own = self.count(client) + count
-        shares = [*self._few.items(), *self._many.items()]
-        longest = [(-len(share), at) for at, (_, share) in enumerate(shares) if len(share) > own]
+        shares = [*self._few.values(), *self._many.values()]
+        longest = [(-len(share), at) for at, share in enumerate(shares) if len(share) > own]
         heapify(longest)
         places = []
         while len(places) < excess and longest:
             size, at = longest[0]
-            places.append(at)
+            places.append(shares[at])
             if -size - 1 > own:
                 heapreplace(longest, (size + 1, at))
             else:
                 heappop(longest)
-        if len(places) < excess:
-            return None
-        self._total -= excess
-        # Each keeps as much as the client has: none is emptied.
-        return [(shares[at][0], shares[at][1].popitem()[0]) for at in places]
+        return places if len(places) == excess else None
 
     def take(self, fits: Callable[[Any], bool], claim: Callable[[Any], bool]) -> list[Any]:
         """Take out the items of the next chunk.

@@ -53,17 +53,18 @@ def _work(monitor: Monitor, engine: Engine, width: int) -> None:
     while True:
         turn = None  # an idle thread keeps no answers
         try:
-            turn = monitor.next_turn(width)
+            turn = monitor.next_turn()
             if turn is None:
                 return
             tell_expired(turn.expired)
+            tell_refused(turn.refused)
             if turn.futures:
                 _answer(turn, engine, width)
         except BaseException as error:
             # Such as a lack of memory: the chunk fails, and the thread goes on.
             turn = monitor.abandon_turn() or turn
             if turn is not None:
-                tell_failed(error, [*turn.expired, *turn.futures])
+                tell_failed(error, [*turn.expired, *turn.refused, *turn.futures])
 
 
 def _answer(turn: Turn, engine: Engine, width: int) -> None:
@@ -84,6 +85,12 @@ def tell_expired(futures: Iterable[AnswerFuture]) -> None:
     """Give each its DeadlineError."""
     for future in futures:
         future.tell(DeadlineError("the query waited longer than its time-out"))
+
+
+def tell_refused(futures: Iterable[AnswerFuture]) -> None:
+    """Give each the OverloadedError that it would have got, had it come later."""
+    for future in futures:
+        future.tell(OverloadedError("the queue is full, and the queries of others are fewer"))
 
 
 def tell_failed(error: BaseException, futures: Iterable[AnswerFuture]) -> None:

@@ -98,6 +98,11 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     for option, default, text in (
         ("--max-connections", "2048, or what open files allow", "connections"),
         ("--max-connections-per-address", "a quarter of them", "connections of one address"),
+        (
+            "--max-queued-per-client",
+            "a quarter of --max-queued",
+            "queries of one address that may wait",
+        ),
         ("--max-unread", "256 MiB, or two answers", "bytes of answers that clients do not read"),
     ):
         kind = byte_size if option == "--max-unread" else int
@@ -115,6 +120,18 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
             metavar="SECONDS",
             help=f"how long a client may take to {text} (default: {seconds})",
         )
+    limits.add_argument(
+        "--trusted-proxies",
+        type=_names,
+        default=(),
+        metavar="ADDRESS,...",
+        help="proxies, or networks of them, whose X-Forwarded-For tells a client's address, with "
+        "commas between (default: none)",
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
 
 
 def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
@@ -135,6 +152,7 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
         threads=args.threads,
         max_micro_batch=args.max_micro_batch,
         max_queued=args.max_queued,
+        max_queued_per_client=args.max_queued_per_client,
         max_wait=args.max_wait,
         log_level=args.log_level,
         tls_cert=args.tls_cert,
@@ -151,6 +169,7 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
             body_seconds=args.body_timeout,
             answer_seconds=args.answer_timeout,
             idle_seconds=args.idle_timeout,
+            trusted_proxies=args.trusted_proxies,
         ),
     )
     # After the options are checked: it may take a while until all has come through a pipe.

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
+from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
 
@@ -21,10 +23,11 @@ import morphogen.wire as wire
 from morphogen.batcher import MicroBatcher
 from morphogen.checks import check_range
 from morphogen.engine.base import Engine
-from morphogen.errors import MorphogenError
+from morphogen.errors import MorphogenError, OverloadedError
 from morphogen.pages import PageMatrix
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
+from morphogen.service.clients import Proxies, client_of
 from morphogen.service.metrics import Metrics
 from morphogen.service.middleware import DRAIN_SECONDS, count_queries, outermost
 from morphogen.service.openapi import (
@@ -36,6 +39,7 @@ from morphogen.service.openapi import (
 from morphogen.service.problems import describe_error
 
 MAX_WAIT_SECONDS = 30.0
+HOLD_SECONDS = 1.0
 
 _DIGEST_STEP = 1 << 24
 
@@ -130,13 +134,21 @@ class Service:
         Seconds that a query may wait for its chunk.
     metrics : Metrics
         Counted in.
+    hold_seconds : float
+        As for `create_app`.
     """
 
     def __init__(
-        self, batcher: MicroBatcher, info: wire.TableInfo, max_wait: float, metrics: Metrics
+        self,
+        batcher: MicroBatcher,
+        info: wire.TableInfo,
+        max_wait: float,
+        metrics: Metrics,
+        hold_seconds: float,
     ) -> None:
         self.batcher = batcher
         self.max_wait = max_wait
+        self.hold_seconds = hold_seconds
         self.info = info
         self.metrics: Metrics = metrics
         self._info_body = msgspec.json.encode(info)
@@ -169,7 +181,14 @@ class Service:
         phases["decode"].observe(perf_counter() - started)
         count_queries(request.scope, len(decoded.queries))
         started = perf_counter()
-        answers = await self.batcher.answer_many(decoded.queries, timeout=self.max_wait)
+        try:
+            answers = await self.batcher.answer_many(
+                decoded.queries, timeout=self.max_wait, client=client_of(request.scope)
+            )
+        except OverloadedError:
+            # Who comes back at once costs others no more than who waits; nor do all come together.
+            await asyncio.sleep(self.hold_seconds * random.uniform(0.5, 1.5))
+            raise
         phases["answer"].observe(perf_counter() - started)
         started = perf_counter()
         response = wire.BatchResponse(
@@ -220,6 +239,8 @@ def create_app(
     max_wait: float = MAX_WAIT_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
     metrics: Metrics | None = None,
+    trusted_proxies: Iterable[str] = (),
+    hold_seconds: float = HOLD_SECONDS,
 ) -> ASGIApp:
     """Make the ASGI application.
 
@@ -236,6 +257,11 @@ def create_app(
         the connection ends, which may take the answer from a client that still sends.
     metrics : Metrics, optional
         Counts requests, for `metrics_app`. This application shows none: they tell of every client.
+    trusted_proxies : iterable of str, optional
+        Addresses and networks of proxies whose ``X-Forwarded-For`` tells the client. Each client's
+        address has a share of the batcher's queue.
+    hold_seconds : float, optional
+        Seconds, on average, until a client is told that the queue has no room.
 
     Returns
     -------
@@ -250,7 +276,7 @@ def create_app(
     >>> engine = mg.open_engine(mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8)), device="cpu")
     >>> app = create_app(mg.MicroBatcher(engine), describe_table(engine, party=0))
     """
-    service = Service(batcher, info, max_wait, metrics or Metrics(batcher, info))
+    service = Service(batcher, info, max_wait, metrics or Metrics(batcher, info), hold_seconds)
 
     @post(wire.QUERY_PATH, status_code=200, operation_class=batch_operation(info))
     async def query_batch(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -296,10 +322,11 @@ def create_app(
             render_plugins=[JsonRenderPlugin()],
         ),
     )
-    return outermost(
+    surrounded = outermost(
         app,
         service.metrics.requests,
         {route.path for route in app.routes},
         drain_bytes=wire.max_body_bytes(info),
         drain_seconds=drain_seconds,
     )
+    return Proxies(trusted_proxies).before(surrounded)

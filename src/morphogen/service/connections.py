@@ -8,7 +8,6 @@ never cut off before its answer.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -135,13 +134,15 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    def admit(self, address: str) -> Connection | None:
+    def admit(self, address: str, *, proxy: bool = False) -> Connection | None:
         """Take a connection in, if need be in the place of another.
 
         Parameters
         ----------
         address : str
             From `client_network`.
+        proxy : bool, optional
+            Whether it is a proxy's, whose connections are of many clients.
 
         Returns
         -------
@@ -150,7 +151,7 @@ class Connections:
         """
         own = self._of.get(address, {})
         full = len(self._open) >= self._limits.connections
-        if len(own) >= self._limits.most_of_an_address:
+        if len(own) >= self._limits.most_of_an_address and not proxy:
             found = self._replace(own, "address")
         else:
             found = not full or self._replace(self._open, "room")
@@ -257,24 +258,3 @@ class Connections:
         self.cut_off[reason] += 1
         self.remove(connection)
         connection.cut()
-
-
-def client_network(host: str) -> str:
-    """The part of an address that belongs to one client.
-
-    Parameters
-    ----------
-    host : str
-        An IP address.
-
-    Returns
-    -------
-    str
-        Of IPv6 the first 64 bits, since a client may use any address that begins so.
-    """
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, 64), strict=False))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from morphogen.checks import as_int, check_range, check_seconds
+from morphogen.service.clients import Proxies
 
 MAX_CONNECTIONS = 2048
 MIN_UNREAD_BYTES = 256 << 20
@@ -31,6 +32,8 @@ class Limits:
         and in which it reads the whole answer.
     idle_seconds : float
         The longest time between an answer and the next request.
+    trusted_proxies : tuple of str
+        Addresses and networks of proxies whose ``X-Forwarded-For`` tells the client.
     unread_bytes : int or None
         The most bytes of all answers that their clients have not read yet; None for 256 MiB, or
         more if two answers need it.
@@ -47,6 +50,7 @@ class Limits:
     body_seconds: float = 20.0
     answer_seconds: float = 60.0
     idle_seconds: float = 15.0
+    trusted_proxies: tuple[str, ...] = ()
     unread_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -55,6 +59,7 @@ class Limits:
                 check_range(name, as_int(name, number), 1)
         for name in ("head_seconds", "body_seconds", "answer_seconds", "idle_seconds"):
             check_seconds(name, getattr(self, name), above_zero=True)
+        Proxies(self.trusted_proxies)
 
     @property
     def most_of_an_address(self) -> int:

@@ -10,7 +10,8 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-from morphogen.service.connections import Connection, Connections, client_network
+from morphogen.service.clients import Proxies, client_network
+from morphogen.service.connections import Connection, Connections
 from morphogen.service.limits import Limits
 
 # Connections that the system keeps until they are accepted, which is soon: there is no need for
@@ -112,6 +113,7 @@ class Listener:
     ) -> None:
         self._socket = listening
         self._limits = limits
+        self._proxies = Proxies(limits.trusted_proxies)
         self._context = context
         self._make_protocol = make_protocol
         self.connections: Connections = Connections(limits)
@@ -144,7 +146,9 @@ class Listener:
                     self.connections.make_room()
                     await asyncio.sleep(_PAUSE_SECONDS)
                 continue  # else the client has gone
-            connection = self.connections.admit(client_network(peer[0]))
+            connection = self.connections.admit(
+                client_network(peer[0]), proxy=peer[0] in self._proxies
+            )
             if connection is None:
                 self._refuse(accepted)
                 continue

@@ -59,6 +59,8 @@ class ServerConfig:
         Of a pass, on the CPU.
     max_micro_batch : int or None
     max_queued : int
+    max_queued_per_client : int or None
+        Of one address; None for a quarter of all.
     max_wait : float
         Seconds that a query may wait.
     tls_cert, tls_key : pathlib.Path or None
@@ -92,6 +94,7 @@ class ServerConfig:
     threads: int | None = None
     max_micro_batch: int | None = None
     max_queued: int = MAX_QUEUED
+    max_queued_per_client: int | None = None
     max_wait: float = MAX_WAIT_SECONDS
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -109,6 +112,7 @@ class ServerConfig:
                 f"max_queued must be at least {wire.MAX_QUERIES}, the queries of one request, not "
                 f"{self.max_queued}"
             )
+        check_range("max_queued_per_client", self.share, wire.MAX_QUERIES, self.max_queued)
         check_seconds("max_wait", self.max_wait, above_zero=True)
         if self.log_level not in LOG_LEVELS:
             raise ValueError(
@@ -129,6 +133,13 @@ class ServerConfig:
                         f"{host} is not loopback: whoever sees the {what} of both servers sees "
                         "every page that is read. Give a certificate, or say --insecure"
                     )
+
+    @property
+    def share(self) -> int:
+        """The most queries of one address that may wait."""
+        if self.max_queued_per_client is None:
+            return max(self.max_queued // 4, min(self.max_queued, wire.MAX_QUERIES))
+        return self.max_queued_per_client
 
 
 def serve(config: ServerConfig, progress: Progress | None = None) -> None:
@@ -164,7 +175,10 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
         engine = opened.enter_context(open_engine(pages, config.device, threads=config.threads))
         batcher = opened.enter_context(
             MicroBatcher(
-                engine, max_micro_batch=config.max_micro_batch, max_queued=config.max_queued
+                engine,
+                max_micro_batch=config.max_micro_batch,
+                max_queued=config.max_queued,
+                max_queued_per_client=config.share,
             )
         )
         digest = digest_pages(pages, progress)  # verifies a keyword table in the same pass
@@ -179,7 +193,13 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
         )
         limits = limits.with_answers_of(_largest_answer(info))
         metrics = Metrics(batcher, info)
-        app = create_app(batcher, info, max_wait=config.max_wait, metrics=metrics)
+        app = create_app(
+            batcher,
+            info,
+            max_wait=config.max_wait,
+            metrics=metrics,
+            trusted_proxies=limits.trusted_proxies,
+        )
         server = Server(app, limits)
         for port in ports:
             listen(port)
