@@ -365,27 +365,6 @@ def test_an_error_on_the_own_thread_is_the_futures(engine: HeldEngine) -> None:
         assert isinstance(future.exception(), mg.DeviceError)
 
 
-def test_an_interrupt_on_the_own_thread_frees_the_engine(engine: HeldEngine) -> None:
-    with mg.MicroBatcher(engine) as batcher:
-        engine.error = KeyboardInterrupt()
-        with pytest.raises(KeyboardInterrupt):
-            batcher.submit(some_queries(1)[0])
-        engine.error = None
-        assert result(batcher.submit(some_queries(1)[0])).shape == (1, 3, PAGE_SIZE)
-
-
-def test_a_callback_that_raises_harms_nobody(engine: HeldEngine) -> None:
-    def broken(_: Future[mg.Answer]) -> None:
-        raise RuntimeError("in a callback")
-
-    with mg.MicroBatcher(engine) as batcher:
-        busy = Busy(engine, batcher)
-        first = batcher.submit(some_queries(1)[0])
-        first.add_done_callback(broken)
-        busy.release()
-        assert result(first).shape == result(batcher.submit(some_queries(1)[0])).shape
-
-
 def test_a_callback_may_submit(engine: HeldEngine) -> None:
     followers: list[Future[mg.Answer]] = []
     with mg.MicroBatcher(engine) as batcher:

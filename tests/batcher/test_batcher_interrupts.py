@@ -94,7 +94,7 @@ def use():
     check(queries[0], futures[0])
     batcher.close()
 
-storm(use, INTERRUPTS // 2)
+storm(use, INTERRUPTS // 10)
 close()
 batcher = mg.MicroBatcher(engine)
 """
@@ -120,7 +120,29 @@ def test_a_batcher_survives_a_storm_of_interrupts(script: str) -> None:
     assert_survives(SETUP + script + END)
 
 
+def test_an_interrupt_on_the_own_thread_frees_the_engine(engine: HeldEngine) -> None:
+    with mg.MicroBatcher(engine) as batcher:
+        engine.error = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            batcher.submit(QUERIES[0])
+        engine.error = None
+        assert batcher.submit(QUERIES[0]).result(SECONDS).pages.any()
+
+
 # Callbacks
+
+
+def test_a_callback_that_raises_harms_nobody(engine: HeldEngine) -> None:
+    def broken(_: Future[mg.Answer]) -> None:
+        raise RuntimeError("in a callback")
+
+    with mg.MicroBatcher(engine) as batcher:
+        engine.held.clear()
+        first, second = batcher.submit_many(QUERIES[:2])
+        first.add_done_callback(broken)
+        engine.held.set()
+        assert first.result(SECONDS).pages.any()
+        assert second.result(SECONDS).pages.any()
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])

@@ -61,7 +61,7 @@ def use():
     check(engine)
     engine.close()
 
-storm(use, INTERRUPTS // 2)
+storm(use, INTERRUPTS // 10)
 for engine in opened:
     engine.close()
     assert engine.closed
