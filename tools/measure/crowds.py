@@ -47,7 +47,7 @@ from morphogen.service.process import ServerProcess
 VALUE_BYTES = 200
 TASKS, MANY_TASKS = 8, 64
 MAX_RATIO = 3.0
-OPTIONS = ("--device", "cpu")  # of the servers
+OPTIONS = ("--device", "cpu", "--threads", "1")  # the servers share this machine with all others
 PHASES = ("alone", *CROWDS, f"{MANY_TASKS} tasks", "greedy crowd")
 WARM_UP = 0.2  # of the time
 RESTART_SECONDS = 1.0  # that a server runs before and after its restart, at least
