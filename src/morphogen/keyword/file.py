@@ -104,8 +104,12 @@ def send_table(
     ----------
     stream : binary file
         It need not be seekable.
-    array, layout, progress
-        As for `write_table`, but progress is called with the bytes hashed.
+    array : numpy.ndarray
+        As for `write_table`.
+    layout : TableLayout
+        That of the array.
+    progress : callable, optional
+        Called with the bytes hashed and those in all.
 
     Returns
     -------

@@ -78,6 +78,7 @@ class Limits:
         Returns
         -------
         Limits
+            With unread_bytes settled.
 
         Raises
         ------
