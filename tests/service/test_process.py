@@ -31,3 +31,9 @@ def test_a_start_that_is_interrupted_leaves_no_process(
     with pytest.raises(KeyboardInterrupt):
         ServerProcess(tmp_path / "pages", 0)
     assert started[0].returncode is not None
+
+
+def test_a_server_that_logs_little_still_tells_its_address(tmp_path: Path) -> None:
+    (tmp_path / "pages").write_bytes(bytes(1000))
+    with ServerProcess(tmp_path / "pages", 0, ["--log-level", "error"]) as server:
+        assert server.url.startswith("http://127.0.0.1:")

@@ -27,7 +27,7 @@ class ServerProcess:
     party : int
         0 or 1.
     options : sequence of str, optional
-        More options for the command.
+        More options for the command. A log level is of no effect.
 
     Attributes
     ----------
@@ -48,9 +48,11 @@ class ServerProcess:
         self.url: str = ""
         self.metrics_url: str = ""
         self._ready = threading.Event()
-        command = [sys.executable, "-m", "morphogen", "serve", str(path)]
+        command = [sys.executable, "-m", "morphogen", "serve", str(path), "--party", str(party)]
+        # The last: its address is in a line of the level info.
+        level = ("--log-level", "info")
         self.process: subprocess.Popen[str] = subprocess.Popen(
-            [*command, "--party", str(party), "--port", "0", "--metrics-port", "0", *options],
+            [*command, "--port", "0", "--metrics-port", "0", *options, *level],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
