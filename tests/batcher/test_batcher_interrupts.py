@@ -60,14 +60,15 @@ batcher = mg.MicroBatcher(engine)
 storm(lambda: check_one(batcher))
 """
 
+# What an interrupt cuts off stays in the queue until it is answered: there is room for all of it.
 SHARED = """
-batcher = mg.MicroBatcher(engine, max_micro_batch=3)
+batcher = mg.MicroBatcher(engine, max_micro_batch=3, max_queued=1 << 20)
 with beside(lambda: check_one(batcher), lambda: check_all(batcher)):
     storm(lambda: (check_one(batcher), check_all(batcher)))
 """
 
 CANCELLED = """
-batcher = mg.MicroBatcher(engine, max_micro_batch=3)
+batcher = mg.MicroBatcher(engine, max_micro_batch=3, max_queued=1 << 20)
 def cancel():
     futures = batcher.submit_many(queries)
     for future in futures:

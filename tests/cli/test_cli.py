@@ -222,10 +222,16 @@ def test_without_its_extra_a_command_names_it(
     file = tmp_path / "pages.bin"
     file.write_bytes(bytes(40_000))
     arguments = [str(file) if part == "FILE" else part for part in command]
-    script = (
-        f"import sys; sys.modules[{missing!r}] = None; from morphogen.cli import main;"
-        f"sys.exit(main({arguments!r}))"
-    )
+    script = f"""
+import sys
+class Missing:
+    def find_spec(name, path=None, target=None):
+        if name == {missing!r}:
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Missing)
+from morphogen.cli import main
+sys.exit(main({arguments!r}))
+"""
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stdout, run.stderr) == (
         2,

@@ -66,6 +66,7 @@ def limited() -> Iterator[Callable[..., LiveApp]]:
 # Open files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", HALF_A_HEAD], ids=["silent", "half"])
 def test_more_idle_connections_than_open_files_keep_nobody_from_an_answer(
     file: Path, sent: bytes

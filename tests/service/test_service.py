@@ -391,6 +391,7 @@ def test_metrics(live: LiveApp, http: httpx.Client) -> None:
         ask(http, live.url, wire.encode_request(some_queries(total)), MSGPACK)
     ask(http, live.url, b"", MSGPACK)
     http.get(live.url + "/anything/at/all")
+    http.get(live.url + "/health")  # on the same connection: what came before is counted
     text = live.metrics.text().decode()
     samples = {
         (sample.name, *sorted(sample.labels.items())): sample.value

@@ -64,10 +64,12 @@ def beside(*works: Callable[[], object]) -> Iterator[None]:
     threads = [threading.Thread(target=repeat, args=(work,)) for work in works]
     for thread in threads:
         thread.start()
-    yield
-    done.set()
-    for thread in threads:
-        thread.join()
+    try:
+        yield
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
     assert not errors, errors
 
 

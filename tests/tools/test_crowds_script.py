@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "measure" / "crowds.py"
 SMALL = ["--seconds", "2", "--entries", "2000", "--idle", "30", "--greedy", "20", "--json"]
 

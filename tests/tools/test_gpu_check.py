@@ -150,6 +150,7 @@ shift 2
 """
 
 
+@pytest.mark.slow
 def test_the_sanitizers(tmp_path: Path, gpu_variables: dict[str, Any]) -> None:
     tool = tmp_path / "cuda" / "bin" / "compute-sanitizer"
     tool.parent.mkdir(parents=True)
@@ -169,6 +170,7 @@ def test_a_stage_that_takes_too_long(tmp_path: Path, gpu_variables: dict[str, An
     assert result.code == 1
 
 
+@pytest.mark.slow
 def test_as_many_pages_as_fit(tmp_path: Path, gpu_variables: dict[str, Any]) -> None:
     memory = dict.fromkeys(("STANDIN_TOTAL_MEMORY", "STANDIN_FREE_MEMORY"), str(4 << 20))
     variables = gpu_variables | memory | {"GPU_CHECK_MAX_PAGES": "max", "GPU_CHECK_BATCHES": "2"}

@@ -56,6 +56,7 @@ def test_the_limits_are_the_design_s() -> None:
     assert len(passes.PAGE_SIZES) == 18
 
 
+@pytest.mark.slow
 def test_a_tiny_run_of_every_section(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
