@@ -22,9 +22,12 @@ SECONDS = 120  # only a failed test waits this long
 def storm(work: Callable[[], object], interrupts: int = INTERRUPTS) -> None:
     """Do work again and again, and break it off by so many interrupts, at times in pairs."""
     armed = hits = 0
+    over = False
 
     def interrupt(*_: object) -> None:
         nonlocal armed, hits
+        if over:
+            return  # a timer that was set now would end the process
         # Again and again, since Python loses a signal now and then.
         signal.setitimer(signal.ITIMER_REAL, random.uniform(20e-6, 500e-6), 1e-3)
         if armed:
@@ -44,6 +47,7 @@ def storm(work: Callable[[], object], interrupts: int = INTERRUPTS) -> None:
                 armed = 0
         except KeyboardInterrupt:
             armed = 0  # the second of a pair came while the first was handled
+    over = True
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, previous)
 
