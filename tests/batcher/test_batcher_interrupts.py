@@ -114,6 +114,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script", [ALONE, SHARED, CANCELLED, CLOSED], ids=["alone", "shared", "cancelled", "closed"]
 )

@@ -18,6 +18,8 @@ from fake_server import two_servers
 from morphogen.cli import main
 from naive import random_pages
 
+pytestmark = pytest.mark.slow  # processes of their own, or crowds of connections
+
 BUILD = ["table", "build", "rows.csv", "--key", "key", "--value", "v"]
 ROWS = b"key,v\na,1\nb,2\n"
 

@@ -26,6 +26,8 @@ from morphogen.cli import main
 from morphogen.cli.progress_bar import ProgressBar
 from morphogen.service.logs import JsonFormatter
 
+pytestmark = pytest.mark.slow  # processes of their own, or crowds of connections
+
 ODD = b"out\xe9"  # the name of a file that is no UTF-8
 SPELLED = "out\\udce9"
 

@@ -77,6 +77,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [RUN, CLOSE, READ], ids=["run", "close", "read"])
 def test_a_client_survives_a_storm_of_interrupts(script: str) -> None:
     assert_survives(SETUP + script + END)

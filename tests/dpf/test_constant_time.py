@@ -85,6 +85,7 @@ def test_the_check_can_fail(leak: str, report: str, tmp_path: Path) -> None:
     assert result.returncode == FOUND
 
 
+@pytest.mark.slow
 def test_nothing_in_the_installed_module_depends_on_secrets(tmp_path: Path) -> None:
     compiler, valgrind = tools()
     marks = tmp_path / "marks.so"

@@ -78,6 +78,7 @@ def test_an_engine_survives_a_storm_of_interrupts(script: str) -> None:
     assert_survives(SETUP + script, "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [ANSWER, OPEN_AND_CLOSE], ids=["answer", "open and close"])
 def test_a_gpu_engine_survives_a_storm_of_interrupts(script: str, standin_directory: Path) -> None:
     small = "import morphogen.engine.cuda.device_pages as device_pages\n"

@@ -17,6 +17,7 @@ def pytest_command(*arguments: str | Path) -> list[str | Path]:
     return [sys.executable, "-m", "pytest", "-q", *arguments]
 
 
+@pytest.mark.slow
 def test_ids_are_the_same_in_every_run() -> None:
     # Two processes have other keys, addresses and, by their seeds, another order of sets.
     command = pytest_command("--collect-only", "-p", "no:cacheprovider", "--numprocesses=0")
@@ -73,6 +74,7 @@ def run(suite: Path, *options: str) -> tuple[int, str]:
     return result.returncode, (result.stdout + result.stderr).strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_second_session_runs_what_the_first_skipped(suite: Path) -> None:
     assert run(suite)[0] == pytest.ExitCode.OK
     status, last = run(suite, "--full", "--remaining")

@@ -91,6 +91,7 @@ def test_a_queue_full_of_others_still_has_room_for_one() -> None:
         assert refused.headers["Retry-After"] == "1"
 
 
+@pytest.mark.slow
 def test_two_hundred_greedy_connections_leave_room_for_one() -> None:
     with (
         held(max_queued=1024, max_queued_per_client=256) as app,

@@ -30,6 +30,8 @@ from served_table import PAGE_SIZE, PAGES, LiveApp, ask, http, some_queries
 __all__ = ["http"]
 
 OTHER, THIRD = "127.0.0.2", "127.0.0.3"
+pytestmark = pytest.mark.slow  # processes of their own, or crowds of connections
+
 OK = b"HTTP/1.1 200 "
 HALF_A_HEAD = b"GET /health HTTP/1.1\r\nHost: "
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -66,7 +68,6 @@ def limited() -> Iterator[Callable[..., LiveApp]]:
 # Open files
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", HALF_A_HEAD], ids=["silent", "half"])
 def test_more_idle_connections_than_open_files_keep_nobody_from_an_answer(
     file: Path, sent: bytes

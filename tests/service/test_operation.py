@@ -147,6 +147,7 @@ def test_whatever_is_written_to_the_log_is_json_and_short() -> None:
 # The environment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [

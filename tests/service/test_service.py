@@ -277,6 +277,7 @@ def _mutate(server: ServerProcess, http: httpx.Client, kind: str, count: int) ->
     assert ask(http, server.url, body, kind).status_code == 200
 
 
+@pytest.mark.slow
 def test_what_the_openapi_document_allows_never_makes_the_server_fail(
     servers: list[ServerProcess],
 ) -> None:

@@ -82,6 +82,7 @@ class FakeServer:
         self.asked = threading.Semaphore(0)  # counts the requests
         self.barrier: threading.Barrier | None = None
         self._released = threading.Event()
+        self.table_changes = threading.Lock()  # no answer is of half a change
         self._connections: list[socket.socket] = []
         self._changed = threading.Condition()
         self._open = 0
@@ -104,9 +105,10 @@ class FakeServer:
 
     def set_table(self, table: Bytes, epoch: int | None = None) -> None:
         """Serve another table from now on."""
-        self.table = table
-        self.digest = sha256(table.tobytes()).hexdigest()
-        self.epoch = self.epoch if epoch is None else epoch
+        with self.table_changes:
+            self.table = table
+            self.digest = sha256(table.tobytes()).hexdigest()
+            self.epoch = self.epoch if epoch is None else epoch
 
     @property
     def info(self) -> TableInfo:
@@ -201,13 +203,15 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         seen = Seen(self.command, self.path, tuple(self.headers.items()), body)
         self.fake.seen.append(seen)
+        faults = self.fake.faults[seen.path]
+        fault = faults.popleft() if faults else None  # before the next request can come
         self.fake.asked.release()
         if self.fake.barrier is not None and seen.path == wire.QUERY_PATH:
             self.fake.barrier.wait(PATIENCE)
-        reply = self.fake.reply(seen)
-        faults = self.fake.faults[seen.path]
-        if faults:
-            reply = faults.popleft()(reply)
+        with self.fake.table_changes:
+            reply = self.fake.reply(seen)
+        if fault is not None:
+            reply = fault(reply)
         if reply.cut == -1:
             self.close_connection = True
             return

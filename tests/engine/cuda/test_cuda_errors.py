@@ -126,6 +126,7 @@ def test_every_call_that_fails_while_answering(gpu: StandIn) -> None:
             use(engine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sticky", "device_lost"])
 def test_a_lost_context_closes_the_engine(fresh: StandIn, kind: str) -> None:
     engine = open_gpu()
