@@ -98,8 +98,9 @@ def test_who_asks_before_sending_hears_of_the_wrong_content_type_at_once(app: Li
         assert answer.readline().startswith(b"HTTP/1.1 415 ")
 
 
-def test_a_refusal_before_the_end_of_a_body_leaves_the_connection_usable(app: LiveApp) -> None:
-    with httpx.Client(trust_env=False, timeout=SECONDS) as http:
+def test_a_refusal_before_the_end_of_a_body_leaves_the_connection_usable() -> None:
+    patient = LiveApp(random_pages(PAGES, PAGE_SIZE))  # the body has the time that it takes
+    with patient as app, httpx.Client(trust_env=False, timeout=SECONDS) as http:
         for _ in range(3):
             response = ask(http, app.url, b" " * 90_000, "text/plain")
             problem(response, 415, "Content-Type")
