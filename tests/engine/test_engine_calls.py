@@ -257,3 +257,17 @@ def test_out_in_the_memory_of_the_pages() -> None:
                 engine.answer(batch, out=out)
         assert not memory.any()
         engine.answer(batch, out=memory[500:].reshape(2, 2, 10))
+
+
+def test_out_in_the_memory_of_a_short_last_page_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pages").write_bytes(bytes(1000))
+    pages = mg.PageMatrix.open(tmp_path / "pages", page_size=64)
+    assert pages.tail is not None
+    pages.tail.setflags(write=True)  # a caller can: it is a copy of the file's end
+    own = pages.tail.reshape(1, 1, 64)
+    (query,), _ = mg.make_queries([[3]], pages.num_pages)
+    with (
+        mg.open_engine(pages, device="cpu") as engine,
+        pytest.raises(ValueError, match=r"^out must not lie in the memory of the pages$"),
+    ):
+        engine.answer([query], out=own)
