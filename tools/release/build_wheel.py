@@ -33,8 +33,10 @@ WORK = ROOT / "build" / "wheel"
 BUILD_VARIABLES = {
     *("CC", "CMAKE_BUILD_PARALLEL_LEVEL", "CXX", "HOME", "LANG", "PATH", "TMPDIR"),
     *("CMAKE_CXX_COMPILER_LAUNCHER", "CCACHE_DIR", "CCACHE_BASEDIR", "CCACHE_NOHASHDIR"),
-    "SKBUILD_BUILD_DIR",
 }
+# In the unpacked source distribution, as deep as another build of CI: ccache knows a source by its
+# path from there.
+BUILD_FOLDER = Path("build", "native")
 
 
 Command = list[str | Path]
@@ -78,19 +80,21 @@ def make_environment(python: str, project: dict[str, Any]) -> tuple[Path, Path]:
     return environment / "bin", compiler / "nvidia" / "cu13" / "bin"
 
 
-def build(scripts: Path, nvcc: Path, output: Path) -> tuple[Path, Path]:
-    """Build the source distribution, and compile a wheel from it."""
-    objects, made = WORK / "cmake", WORK / "made"
-    for folder in (objects, made):
+def build(scripts: Path, nvcc: Path, output: Path) -> tuple[Path, Path, Path]:
+    """Build the source distribution, compile a wheel from it, and keep its object files."""
+    unpacked, made = WORK / "unpacked", WORK / "made"
+    for folder in (unpacked, made):
         shutil.rmtree(folder, ignore_errors=True)
     environment = build_environment(os.environ, nvcc, scripts)
     isolated: Command = ["--no-isolation", "--outdir", made]
     run(scripts / "python", "-m", "build", "--sdist", *isolated, environment=environment)
     (sdist,) = made.glob("*.tar.gz")
+    shutil.unpack_archive(sdist, unpacked, filter="data")
+    (source,) = unpacked.iterdir()
     offline = ["--no-index", "--no-deps", "--no-build-isolation", "--no-cache-dir"]
-    setting = f"--config-settings=build-dir={objects}"
+    setting = f"--config-settings=build-dir={BUILD_FOLDER}"
     pip: Command = [scripts / "pip", "wheel", "--verbose", "--wheel-dir", made, *offline, setting]
-    log = run(*pip, sdist, environment=environment)
+    log = run(*pip, source, environment=environment)
     for line in (f"PTX: compiled by {nvcc / 'nvcc'}", f"Compiled code: by {nvcc / 'ptxas'}"):
         if line not in log:
             raise SystemExit(f"{log}\nexpected the build to say: {line}")
@@ -106,15 +110,16 @@ def build(scripts: Path, nvcc: Path, output: Path) -> tuple[Path, Path]:
     run(*repair, wheel, environment=environment)
     (repaired,) = (made / "repaired").glob("*.whl")
     output.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copy(sdist, output)), Path(shutil.copy(repaired, output))
+    results = Path(shutil.copy(sdist, output)), Path(shutil.copy(repaired, output))
+    return *results, source / BUILD_FOLDER
 
 
-def check(scripts: Path, wheel: Path) -> None:
+def check(scripts: Path, wheel: Path, objects: Path) -> None:
     """Check the files of the wheel, and that its binaries run elsewhere."""
     run(scripts / "check-wheel-contents", wheel, environment=os.environ)
     command: Command = [scripts / "python", Path(__file__).with_name("wheel_check.py"), wheel]
     if wheel.stem.endswith("x86_64"):
-        command += ["--objects", WORK / "cmake"]
+        command += ["--objects", objects]
     run(*command, environment=os.environ)
 
 
@@ -154,8 +159,8 @@ def main() -> int:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     WORK.mkdir(parents=True, exist_ok=True)
     scripts, nvcc = make_environment(options.python, project)
-    sdist, wheel = build(scripts, nvcc, options.output)
-    check(scripts, wheel)
+    sdist, wheel, objects = build(scripts, nvcc, options.output)
+    check(scripts, wheel, objects)
     try_wheel(options.python, wheel, project["tool"]["cibuildwheel"])
     print(f"All well: {sdist.name}, {wheel.name}, {wheel.stat().st_size:,} bytes")
     return 0
