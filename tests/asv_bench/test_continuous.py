@@ -42,7 +42,7 @@ def compare(folder: Path, paces: list[Pace], **accepted: str) -> tuple[int, set[
     (folder / "budget.json").write_text(json.dumps({"pinned": pinned, "accepted": accepted}))
     bench = r"--bench=(Expansion\.|scan\.Scan\..*'2 x 3)"
     config = f"--config={repository.config}"
-    result = repository.run(sys.executable, SUITE / "continuous.py", config, bench)
+    result = repository.run(sys.executable, SUITE / "continuous.py", config, bench, "--repeats=1")
     found = re.findall(r"^(.+) is worse than at (\S+):", result.stdout, re.M)
     parent, first = ({name for name, at in found if at == base} for base in ("HEAD^", pinned))
     return result.returncode, parent, first

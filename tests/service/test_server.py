@@ -81,14 +81,17 @@ def test_small_answers_do_not_wait_for_acknowledgements() -> None:
 
 
 @pytest.fixture
-def hangup() -> Iterator[None]:
-    """Have servers heed SIGHUP, though these tests may run under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def signals() -> Iterator[None]:
+    """Have servers heed these signals, which nohup and a shell's background let them ignore."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-@pytest.mark.usefixtures("hangup")
+@pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_what_was_accepted_is_answered_before_the_end(file: Path, stop: signal.Signals) -> None:
     body = wire.encode_request(some_queries(2))
