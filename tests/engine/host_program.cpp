@@ -1,0 +1,167 @@
+// Does jobs with the host's kernels for tests/engine/test_aarch64.py, on processors for which there
+// is no Python: keys, selection bits, and answers by HostScanner, as the CPU engine asks for them.
+//
+// Standard input holds jobs: a line of words, then bytes. Standard output gets each job's bytes.
+//   sets                                    no bytes; the names of the supported sets, a line
+//   gen INDEX LOG_PAGES                     entropy; both parties' keys
+//   expand SET FIRST LEAVES KEY_BYTES       a key; 64 bytes a leaf
+//   read SET THREADS SIZE                   bytes; their XOR as a 64-bit word
+//   answer SET ORDER THREADS KEYS KEY_BYTES PAGES PAGE_SIZE TAIL
+//                                           keys, then pages; a page for each key
+// ORDER is 0 for memory and 1 for rows. TAIL is 1 if the last page lies elsewhere. All input and
+// output ends at memory that cannot be touched.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <sstream>
+#include <string>
+
+#include "dpf.h"
+#include "host_kernels.h"
+#include "host_scanner.h"
+
+using namespace morphogen;
+
+namespace {
+
+[[noreturn]] void fail(const std::string& reason) {
+  std::fprintf(stderr, "%s\n", reason.c_str());
+  std::exit(1);
+}
+
+// Bytes whose end is the end of the memory that may be touched.
+class Walled {
+ public:
+  explicit Walled(std::size_t size) : size_(size) {
+    const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const std::size_t inner = (size + page - 1) / page * page;
+    mapped_ = inner + page;
+    void* memory =
+        mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) fail("no memory");
+    base_ = static_cast<std::uint8_t*>(memory);
+    if (mprotect(base_ + inner, page, PROT_NONE) != 0) fail("no mprotect");
+    data_ = base_ + inner - size;
+  }
+  ~Walled() { munmap(base_, mapped_); }
+  Walled(const Walled&) = delete;
+  Walled& operator=(const Walled&) = delete;
+
+  std::uint8_t* data() const { return data_; }
+  std::size_t size() const { return size_; }
+
+  void read() const {
+    if (!std::cin.read(reinterpret_cast<char*>(data_), static_cast<std::streamsize>(size_)))
+      fail("the input ends within a job");
+  }
+  void write() const {
+    std::cout.write(reinterpret_cast<const char*>(data_), static_cast<std::streamsize>(size_));
+  }
+
+ private:
+  std::size_t size_, mapped_;
+  std::uint8_t *base_, *data_;
+};
+
+const HostKernels& find_set(const std::string& name) {
+  for (const HostKernels* const* set = compiled_kernels(); *set != nullptr; ++set)
+    if (name == (*set)->name && is_supported(**set)) return **set;
+  fail("no instruction set " + name);
+}
+
+template <class Value>
+Value take(std::istringstream& words) {
+  Value value;
+  if (!(words >> value)) fail("a job lacks a word: " + words.str());
+  return value;
+}
+
+void name_sets() {
+  const char* separator = "";
+  for (const HostKernels* const* set = compiled_kernels(); *set != nullptr; ++set) {
+    if (!is_supported(**set)) continue;
+    std::cout << separator << (*set)->name;
+    separator = " ";
+  }
+  std::cout << '\n';
+}
+
+void generate(std::istringstream& words) {
+  const auto index = take<std::uint64_t>(words);
+  const auto log_num_pages = take<int>(words);
+  const Walled entropy(kEntropyBytes);
+  entropy.read();
+  const auto size = static_cast<std::size_t>(key_bytes(log_num_pages));
+  const Walled keys[] = {Walled(size), Walled(size)};
+  generate_keys(index, log_num_pages, entropy.data(), keys[0].data(), keys[1].data());
+  for (const Walled& key : keys) {
+    if (find_key_fault(key.data(), size) != KeyFault::none) fail("a faulty key");
+    key.write();
+  }
+}
+
+void expand(std::istringstream& words) {
+  const HostKernels& set = find_set(take<std::string>(words));
+  const auto first = take<std::uint64_t>(words), leaves = take<std::uint64_t>(words);
+  const Walled key(take<std::size_t>(words)), bits(leaves * kLeafBytes);
+  key.read();
+  set.expand(key.data(), first, leaves, bits.data());
+  bits.write();
+}
+
+void read(std::istringstream& words) {
+  const HostKernels& set = find_set(take<std::string>(words));
+  HostScanner scanner(set, take<std::size_t>(words));
+  const Walled data(take<std::size_t>(words));
+  data.read();
+  const std::uint64_t sum = scanner.read(data.data(), data.size());
+  std::cout.write(reinterpret_cast<const char*>(&sum), sizeof sum);
+}
+
+void answer(std::istringstream& words) {
+  const HostKernels& set = find_set(take<std::string>(words));
+  ScanJob job = {};
+  job.read_order = take<int>(words) != 0 ? ReadOrder::rows : ReadOrder::memory;
+  HostScanner scanner(set, take<std::size_t>(words));
+  job.key_count = take<std::size_t>(words);
+  job.key_bytes = take<std::size_t>(words);
+  job.page_count = take<std::uint64_t>(words);
+  job.page_size = take<std::size_t>(words);
+  const std::size_t tail_pages = take<int>(words) != 0;
+  const Walled keys(job.key_count * job.key_bytes);
+  const Walled body((job.page_count - tail_pages) * job.page_size);
+  const Walled tail(tail_pages * job.page_size);
+  for (const Walled* part : {&keys, &body, &tail}) part->read();
+  job.keys = keys.data();
+  job.body = body.data();
+  job.tail = tail_pages != 0 ? tail.data() : nullptr;
+  const Walled out(job.key_count * job.page_size);
+  // The second pass finds scratch memory that the first has written.
+  for (int pass = 0; pass < 2; ++pass) {
+    std::memset(out.data(), 0xa5, out.size());
+    scanner.answer(job, out.data());
+  }
+  out.write();
+}
+
+}  // namespace
+
+int main() {
+  std::ios::sync_with_stdio(false);
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    const auto job = take<std::string>(words);
+    if (job == "sets") name_sets();
+    else if (job == "gen") generate(words);
+    else if (job == "expand") expand(words);
+    else if (job == "read") read(words);
+    else if (job == "answer") answer(words);
+    else fail("no such job: " + job);
+  }
+  return 0;
+}
