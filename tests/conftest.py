@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 MOST_WORKERS = 8  # each collects all tests for itself
+# A worker runs a whole file. Those that take a minute and more begin first, or one worker would
+# end long after the others.
+LONGEST = ("tests/tools/test_gpu_check.py", "tests/asv_bench/test_continuous.py")
 PASSED = "morphogen/passed"  # in pytest's cache: the tests that passed
 
 
@@ -74,6 +77,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         passed = last_passed(config)
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in passed])
         items[:] = [item for item in items if item.nodeid not in passed]
+    if is_whole_suite(config):
+        sizes = Counter(map(file_of, items))
+        items.sort(key=lambda item: (file_of(item) not in LONGEST, -sizes[file_of(item)]))
     # driver_status() loads the CUDA driver, so ask only if a test needs a GPU.
     if any("gpu" in item.keywords for item in items) and not mg.driver_status().usable:
         no_gpu = pytest.mark.skip(reason=f"{NO_GPU}: {mg.driver_status().reason}")
@@ -86,6 +92,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+def file_of(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 def last_passed(config: pytest.Config) -> frozenset[str]:

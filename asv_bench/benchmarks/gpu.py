@@ -1,6 +1,7 @@
 """The scan on a GPU: its cost against a pure read, and the speed-up of batches. Else n/a.
 
-GPU_CHECK_PAGES and GPU_CHECK_MAX_PAGES make the tables smaller, for a stand-in GPU.
+GPU_CHECK_PAGES and GPU_CHECK_MAX_PAGES make the tables smaller, and GPU_CHECK_ITERATIONS the rounds
+fewer, for a stand-in GPU.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ TABLES = {
     "65,536 pages": os.environ.get("GPU_CHECK_PAGES", "65536"),
     "all that fit": os.environ.get("GPU_CHECK_MAX_PAGES", "max"),
 }
-ROUNDS = 21
+ROUNDS = int(os.environ.get("GPU_CHECK_ITERATIONS", "21"))
 
 timeout = 300
 

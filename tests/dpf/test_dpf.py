@@ -112,8 +112,9 @@ def test_every_index(num_pages: int) -> None:
 
 
 @pytest.mark.slow
-def test_every_index_of_every_small_num_pages() -> None:
-    for num_pages in range(1, 1101):
+def test_every_index_of_small_tables() -> None:
+    # A leaf has 512 pages.
+    for num_pages in (*range(1, 130), *range(509, 516), *range(1021, 1028), 1536, 1537):
         for index in range(num_pages):
             assert differing_pages(dpf.gen(index, num_pages), num_pages) == [index]
 
