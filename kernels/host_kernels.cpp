@@ -10,6 +10,10 @@
 #include "dpf_expand.h"
 #include "scan_plan.h"
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 namespace morphogen {
 namespace {
 
@@ -23,7 +27,10 @@ void expand(const std::uint8_t* key, std::uint64_t first_leaf, std::uint64_t cou
                 });
 }
 
-std::size_t scratch_bytes(const ScanJob& job) { return Plan(job).scratch_bytes(); }
+ScanShape shape(const ScanJob& job) {
+  const Plan plan(job);
+  return {plan.strips, plan.scratch_bytes()};
+}
 
 // Tiles of more pages save trips to the sums, which pays with many keys. Tiles of fewer pages read
 // closer to memory order, which pays with few keys.
@@ -72,8 +79,7 @@ template <int Bytes, class Prefetcher>
 void scan_with(Method method, const PageRun& run) {
   switch (method) {
     case Method::buckets:
-      if constexpr (Bytes >= kMinBucketBytes) BucketScan<Bytes>(run).run();
-      return;
+      return;  // with_buckets
     case Method::masks:
       if constexpr (Bytes >= kMinMaskBytes) scan_with_masks<Bytes, Prefetcher>(run);
       return;
@@ -107,15 +113,34 @@ void scan_pages(const Plan& plan, const PageRun& run) {
   }
 }
 
+// Calls `step` with the buckets of a strip, if that is the method.
+template <class Step>
+bool with_buckets(const Plan& plan, const PageRun& run, std::uint8_t* scratch, Step&& step) {
+  if (plan.method != Method::buckets) return false;
+  std::uint8_t* const buckets = scratch + plan.buckets_offset();
+  BucketQueue& queue = *reinterpret_cast<BucketQueue*>(scratch + plan.queue_offset());
+  switch (plan.columns.bytes) {
+    case 64:
+      step(BucketScan<64>(run, buckets, queue));
+      break;
+    case 32:
+      step(BucketScan<32>(run, buckets, queue));
+      break;
+    default:
+      step(BucketScan<16>(run, buckets, queue));
+  }
+  return true;
+}
+
 // Returns the selection row of the page at an offset from the first leaf. It moves the page's bits
-// to the place where a run of one page has them.
-std::uint8_t* select_single(Layout layout, std::uint8_t* selection, std::size_t stride,
-                            std::size_t offset) {
+// to the place where a run of one page has them, in `single`.
+const std::uint8_t* select_single(Layout layout, const std::uint8_t* selection, std::size_t stride,
+                                  std::size_t offset, std::uint8_t* single) {
   if (layout == Layout::patterns) {
     // Each page has a byte of its own, and a run of one page reads no other.
     return selection + offset;
   }
-  std::uint8_t* row;
+  const std::uint8_t* row;
   std::size_t bit;
   if (layout == Layout::streams) {
     const std::size_t in_leaf = offset % kLeafBits;
@@ -126,31 +151,57 @@ std::uint8_t* select_single(Layout layout, std::uint8_t* selection, std::size_t 
     bit = offset % kOctet;
   }
   for (std::size_t key = 0; key < stride; ++key)
-    row[key] = static_cast<std::uint8_t>(row[key] >> bit);
-  return row;
+    single[key] = static_cast<std::uint8_t>(row[key] >> bit);
+  return single;
 }
 
-void scan(const ScanJob& job, std::uint64_t first, std::uint64_t last, std::uint8_t* scratch) {
+// The leaves whose selection a scratch holds.
+struct HeldLeaves {
+  std::uint64_t first, count;
+};
+
+HeldLeaves& held_leaves(const Plan& plan, std::uint8_t* scratch) {
+  return *reinterpret_cast<HeldLeaves*>(scratch + plan.held_offset());
+}
+
+PageRun strip_run(const ScanJob& job, const Plan& plan, std::size_t strip, std::uint8_t* scratch) {
+  PageRun run = {};
+  run.layout = plan.layout;
+  run.key_count = job.key_count;
+  run.key_stride = plan.key_stride;
+  run.columns = &plan.columns;
+  run.first_column = plan.strip_start(strip);
+  run.end_column = plan.strip_start(strip + 1);
+  run.sums = scratch;
+  run.sum_stride = plan.sum_stride;
+  return run;
+}
+
+void begin(const ScanJob& job, std::uint8_t* scratch) {
+  const Plan plan(job);
+  Path* paths = reinterpret_cast<Path*>(scratch + plan.paths_offset());
+  for (std::size_t key = 0; key < job.key_count; ++key)
+    new (paths + key) Path(job.keys + key * job.key_bytes);
+  held_leaves(plan, scratch) = {0, 0};
+}
+
+void scan(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint64_t last,
+          bool fresh, std::uint8_t* scratch) {
   const Plan plan(job);
   const std::size_t stride = plan.key_stride;
   std::uint8_t* selection = scratch + plan.selection_offset();
   std::uint8_t* staging = scratch + plan.staging_offset();
   NodeLevel& nodes = *reinterpret_cast<NodeLevel*>(scratch + plan.nodes_offset());
   Path* paths = reinterpret_cast<Path*>(scratch + plan.paths_offset());
-  for (std::size_t key = 0; key < job.key_count; ++key)
-    new (paths + key) Path(job.keys + key * job.key_bytes);
-  std::memset(scratch, 0, plan.sum_bytes());
+  HeldLeaves& held = held_leaves(plan, scratch);
 
-  PageRun run;
-  run.layout = plan.layout;
-  run.key_count = job.key_count;
-  run.key_stride = stride;
-  run.columns = &plan.columns;
-  run.strip_columns = plan.strip_columns;
-  run.sums = scratch;
-  run.sum_stride = plan.sum_stride;
-  run.buckets = scratch + plan.buckets_offset();
+  PageRun run = strip_run(job, plan, strip, scratch);
+  if (fresh) {
+    std::memset(scratch, 0, plan.sum_bytes());
+    with_buckets(plan, run, scratch, [](auto&& buckets) { buckets.clear(); });
+  }
   const auto scan_run = [&] {
+    if (with_buckets(plan, run, scratch, [](auto&& buckets) { buckets.run(); })) return;
     if (job.read_order == ReadOrder::memory)
       scan_pages<FarPrefetcher>(plan, run);
     else if (plan.columns.bytes == kCacheLine && job.page_size < kWidePageBytes)
@@ -167,9 +218,13 @@ void scan(const ScanJob& job, std::uint64_t first, std::uint64_t last, std::uint
     const std::uint64_t stop = batch + batch_pages < last ? batch + batch_pages : last;
     const std::uint64_t first_leaf = page / kLeafBits;
     const std::uint64_t leaves = (stop - 1) / kLeafBits + 1 - first_leaf;
-    expand_selection(job.keys, job.key_bytes, job.key_count, first_leaf,
-                     static_cast<std::size_t>(leaves), plan.layout, stride, paths, nodes, staging,
-                     selection);
+    // The strips of a table of few pages share one selection.
+    if (held.first != first_leaf || held.count != leaves) {
+      expand_selection(job.keys, job.key_bytes, job.key_count, first_leaf,
+                       static_cast<std::size_t>(leaves), plan.layout, stride, paths, nodes,
+                       staging, selection);
+      held = {first_leaf, leaves};
+    }
     const std::uint64_t body_stop = stop < body_pages ? stop : body_pages;
     if (page < body_stop) {
       run.pages = job.body + page * job.page_size;
@@ -181,35 +236,79 @@ void scan(const ScanJob& job, std::uint64_t first, std::uint64_t last, std::uint
       run.pages = job.tail;
       run.page_count = 1;
       run.selection = select_single(plan.layout, selection, stride,
-                                    static_cast<std::size_t>(body_pages - first_leaf * kLeafBits));
+                                    static_cast<std::size_t>(body_pages - first_leaf * kLeafBits),
+                                    scratch + plan.single_offset());
       scan_run();
     }
     page = stop;
   }
 }
 
-void finish(const ScanJob& job, std::uint8_t* const* scratch, std::size_t scratch_count,
-            std::uint8_t* out) {
-  const Plan plan(job);
-  const std::size_t sum_bytes = plan.sum_bytes();
-  std::uint8_t* total = scratch[0];
-  typedef Column<64> Line;  // sums fill whole, aligned lines
-  for (std::size_t i = 1; i < scratch_count; ++i)
-    for (std::size_t at = 0; at < sum_bytes; at += Line::kBytes)
-      (Line::load(total + at) ^ Line::load(scratch[i] + at)).store(total + at);
+// Answers so large leave the caches before anybody reads them. To write them past the caches saves
+// a read of what they overwrite.
+constexpr std::size_t kStreamedBytes = 16 << 20;
 
+enum class Put { copy, stream, add };
+
+template <Put How>
+MORPHOGEN_FN void put_bytes(std::uint8_t* to, const std::uint8_t* from, std::size_t bytes) {
+#if defined(__AVX512F__)
+  if (How == Put::stream && bytes == kCacheLine &&
+      reinterpret_cast<std::uintptr_t>(to) % kCacheLine == 0) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_loadu_si512(from));
+    return;
+  }
+#endif
+  if constexpr (How == Put::add)
+    for (std::size_t i = 0; i < bytes; ++i) to[i] = static_cast<std::uint8_t>(to[i] ^ from[i]);
+  else
+    std::memcpy(to, from, bytes);
+}
+
+template <Put How>
+void finish_strip(const ScanJob& job, const Plan& plan, const PageRun& run, std::uint8_t* out) {
+  // A column that overlaps the one before it gives only the bytes of its own.
+  const auto put = [&](std::size_t key, std::size_t column, const std::uint8_t* sum) {
+    const std::size_t start = plan.columns.own_start(column);
+    const std::size_t bytes = plan.columns.own_start(column + 1) - start;
+    const std::uint8_t* own = sum + (start - plan.columns.offset(column));
+    std::uint8_t* to = out + key * job.page_size + start;
+    if (bytes == kCacheLine)
+      put_bytes<How>(to, own, kCacheLine);
+    else
+      put_bytes<How>(to, own, bytes);
+  };
 #if defined(__AVX512BW__) && defined(__GFNI__)
   if (plan.method == Method::gfni) {
-    gather_sums(total, plan.columns, job.key_count, plan.sum_stride, out);
+    gather_sums(run.sums, plan.columns, run.first_column, run.end_column, job.key_count,
+                plan.sum_stride, put);
     return;
   }
 #endif
   const std::size_t bytes = plan.columns.bytes;
-  for (std::size_t column = 0; column < plan.columns.count; ++column) {
-    const std::uint8_t* from = total + column * plan.sum_stride * bytes;
-    std::uint8_t* to = out + plan.columns.offset(column);
-    for (std::size_t key = 0; key < job.key_count; ++key)
-      std::memcpy(to + key * job.page_size, from + key * bytes, bytes);
+  for (std::size_t key = 0; key < job.key_count; ++key) {
+    const std::uint8_t* from = run.sums + key * bytes;
+    for (std::size_t column = run.first_column; column < run.end_column; ++column) {
+      put(key, column, from);
+      from += plan.sum_stride * bytes;
+    }
+  }
+}
+
+void finish(const ScanJob& job, std::size_t strip, bool add, std::uint8_t* scratch,
+            std::uint8_t* out) {
+  const Plan plan(job);
+  const PageRun run = strip_run(job, plan, strip, scratch);
+  with_buckets(plan, run, scratch, [](auto&& buckets) { buckets.fold(); });
+  if (add) {
+    finish_strip<Put::add>(job, plan, run, out);
+  } else if (job.key_count * job.page_size >= kStreamedBytes) {
+    finish_strip<Put::stream>(job, plan, run, out);
+#if defined(__AVX512F__)
+    _mm_sfence();  // before another thread may read them
+#endif
+  } else {
+    finish_strip<Put::copy>(job, plan, run, out);
   }
 }
 
@@ -247,6 +346,7 @@ std::uint64_t read(const std::uint8_t* data, std::size_t bytes) {
 }  // namespace
 
 extern const HostKernels MORPHOGEN_ISA;
-const HostKernels MORPHOGEN_ISA = {MORPHOGEN_ISA_NAME, expand, scratch_bytes, scan, finish, read};
+const HostKernels MORPHOGEN_ISA = {MORPHOGEN_ISA_NAME, expand, shape, begin, scan,
+                                    finish, read};
 
 }  // namespace morphogen

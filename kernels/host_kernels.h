@@ -38,6 +38,13 @@ constexpr std::uint64_t scan_granule(std::size_t page_size) {
   return page_size < kRowBytes ? 512 : 64;
 }
 
+// How a pass takes the pages of a job. Wide pages are cut into strips, which are scanned one after
+// the other, so that a thread holds the sums of one strip only.
+struct ScanShape {
+  std::size_t strips;
+  std::size_t scratch_bytes;  // of a thread, 64-byte aligned
+};
+
 struct HostKernels {
   const char* name;
 
@@ -45,16 +52,19 @@ struct HostKernels {
   void (*expand)(const std::uint8_t* key, std::uint64_t first_leaf, std::uint64_t count,
                  std::uint8_t* out);
 
-  // Returns the bytes of 64-byte aligned scratch that `scan` needs.
-  std::size_t (*scratch_bytes)(const ScanJob& job);
+  ScanShape (*shape)(const ScanJob& job);
 
-  // Makes one pass over pages [first, last) and leaves each key's XOR in the scratch. `first` is a
-  // multiple of scan_granule().
-  void (*scan)(const ScanJob& job, std::uint64_t first, std::uint64_t last, std::uint8_t* scratch);
+  // Prepares the scratch of a thread for a job.
+  void (*begin)(const ScanJob& job, std::uint8_t* scratch);
 
-  // Adds up the scratch of several scans and writes one page a key, page_size apart. It overwrites
-  // the first scratch.
-  void (*finish)(const ScanJob& job, std::uint8_t* const* scratch, std::size_t scratch_count,
+  // Adds one strip of pages [first, last) to the sums in the scratch. `fresh` tells that they begin
+  // at zero: with each new strip they do. `first` is a multiple of scan_granule().
+  void (*scan)(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint64_t last,
+               bool fresh, std::uint8_t* scratch);
+
+  // Writes the sums of the strip that was scanned, or XORs them into what is there: one page a key,
+  // page_size apart. Strips share no byte. The sums are spent.
+  void (*finish)(const ScanJob& job, std::size_t strip, bool add, std::uint8_t* scratch,
                  std::uint8_t* out);
 
   // Returns the XOR of `bytes` bytes as 64-bit words, read in memory order with the widest loads.

@@ -1,7 +1,9 @@
 #include "host_scanner.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 namespace morphogen {
@@ -9,7 +11,77 @@ namespace {
 
 // To wake a thread takes tens of microseconds, about as long as to read a megabyte.
 constexpr std::uint64_t kBytesPerThread = 1 << 20;
+// A pass for so many keys takes about twice as long as a read of the pages.
+constexpr std::uint64_t kKeysOfARead = 32;
+// To expand a key for a page takes about as long as to read this many of its bytes.
+constexpr std::uint64_t kExpandedBytes = 1;
 constexpr std::size_t kScratchAlign = 4096;
+
+// A thread that is late, since another program has its core, keeps the others waiting for one piece
+// at most.
+constexpr std::uint64_t kPiecesPerThread = 16;
+constexpr std::uint64_t kLeastPieceBytes = 128 << 10, kMostPieceBytes = 32 << 20;
+// The pages of a piece for each key, if the threads that share a strip add up their sums: each then
+// adds less than a tenth of what it scans.
+constexpr std::uint64_t kPiecePagesPerKey = 8;
+// Strips of so many bytes of pages are scanned before the next pages, so that a mapped file larger
+// than memory is read from its disk once. It is many times the answers' bytes, since the sums of
+// each strip are then added to them.
+constexpr std::uint64_t kBlockBytes = 512 << 20, kBlockAnswers = 8;
+
+std::uint64_t divide_up(std::uint64_t value, std::uint64_t unit) {
+  return (value + unit - 1) / unit;
+}
+
+// The cut of a pass into pieces, each some pages of one strip. Strips are disjoint columns of the
+// answers. Pieces are numbered in the order that reads pages nearly as they lie in memory and
+// leaves a thread with the same strip for as long as there is some of it.
+class Cut {
+ public:
+  struct Piece {
+    std::size_t strip;
+    std::uint64_t first, last;
+  };
+
+  Cut(const ScanJob& job, std::size_t strips, std::size_t threads)
+      : page_count_(job.page_count), strips_(strips), block_pages_(job.page_count) {
+    const std::uint64_t granule = scan_granule(job.page_size);
+    if (strips > 1) {
+      const std::uint64_t answers = kBlockAnswers * job.key_count;
+      const std::uint64_t pages = std::max(kBlockBytes / job.page_size, answers);
+      block_pages_ = std::min(divide_up(pages, granule) * granule, page_count_);
+    }
+    blocks_ = divide_up(page_count_, block_pages_);
+    run_pages_ = block_pages_;
+    if (threads == 1) return;
+    const std::uint64_t strip_bytes = std::max<std::uint64_t>(job.page_size / strips, 1);
+    const std::uint64_t wanted = divide_up(kPiecesPerThread * threads, blocks_ * strips);
+    std::uint64_t least = kLeastPieceBytes / strip_bytes;
+    if (strips > 1) least = std::max(least, kPiecePagesPerKey * job.key_count);
+    std::uint64_t pages = std::max(divide_up(block_pages_, wanted), least);
+    pages = std::min(pages, std::max(kMostPieceBytes / strip_bytes, least));
+    run_pages_ = std::min(divide_up(pages, granule) * granule, block_pages_);
+  }
+
+  std::uint64_t runs() const { return divide_up(block_pages_, run_pages_); }
+  std::uint64_t pieces() const { return blocks_ * strips_ * runs(); }
+
+  // Tells whether several pieces add to the same bytes of the answers.
+  bool shares_strips() const { return blocks_ > 1 || runs() > 1; }
+
+  // A piece of the last block may have no pages.
+  Piece piece(std::uint64_t number) const {
+    const std::uint64_t run = number % runs();
+    const std::uint64_t block = number / runs() / strips_;
+    const std::uint64_t first = block * block_pages_ + run * run_pages_;
+    const std::uint64_t end = std::min((block + 1) * block_pages_, page_count_);
+    return {static_cast<std::size_t>(number / runs() % strips_), first,
+            std::min(first + run_pages_, end)};
+  }
+
+ private:
+  std::uint64_t page_count_, strips_, blocks_ = 1, block_pages_, run_pages_ = 0;
+};
 
 }  // namespace
 
@@ -42,7 +114,6 @@ void ThreadTeam::run(std::size_t count, Function function, const void* context) 
       function_ = function;
       context_ = context;
       count_ = count;
-      pending_ = count - 1;
       ++round_;
     }
     start_.notify_all();
@@ -50,7 +121,8 @@ void ThreadTeam::run(std::size_t count, Function function, const void* context) 
   function(context, 0);
   if (count > 1) {
     std::unique_lock<std::mutex> lock(mutex_);
-    done_.wait(lock, [this] { return pending_ == 0; });
+    count_ = 0;
+    done_.wait(lock, [this] { return running_ == 0; });
   }
 }
 
@@ -64,15 +136,16 @@ void ThreadTeam::work(std::size_t member) {
     if (member >= count_) continue;
     const Function function = function_;
     const void* const context = context_;
+    ++running_;
     lock.unlock();
     function(context, member);
     lock.lock();
-    if (--pending_ == 0) done_.notify_one();
+    if (--running_ == 0) done_.notify_one();
   }
 }
 
 HostScanner::HostScanner(const HostKernels& kernels, std::size_t threads)
-    : kernels_(kernels), team_(threads), scratch_views_(threads) {
+    : kernels_(kernels), team_(threads) {
   scratch_.reserve(threads);
 }
 
@@ -84,46 +157,78 @@ std::size_t HostScanner::team_for(std::uint64_t bytes) const {
       std::min<std::uint64_t>(std::max<std::uint64_t>(useful, 1), team_.size()));
 }
 
-void HostScanner::answer(const ScanJob& job, std::uint8_t* out) {
-  const std::size_t count = team_for(job.page_count * job.page_size);
-  const std::size_t needed = kernels_.scratch_bytes(job);
-  if (needed > scratch_bytes_) {
+std::size_t HostScanner::team_for(const ScanJob& job, std::size_t scratch_bytes) const {
+  const std::uint64_t scanned = job.page_size + job.page_size * job.key_count / kKeysOfARead;
+  const std::uint64_t bytes = job.page_count * (scanned + job.key_count * kExpandedBytes);
+  const std::size_t most = std::max<std::size_t>(kMostScratchBytes / scratch_bytes, 1);
+  return std::min(team_for(bytes), most);
+}
+
+void HostScanner::reserve_scratch(std::size_t count, std::size_t bytes) {
+  bytes = static_cast<std::size_t>(divide_up(bytes, kScratchAlign)) * kScratchAlign;
+  if (bytes > scratch_bytes_ || count * scratch_bytes_ > kMostScratchBytes) {
     scratch_.clear();
-    scratch_bytes_ = 0;
+    scratch_bytes_ = bytes;
   }
   while (scratch_.size() < count) {
-    const std::size_t bytes = std::max(needed, scratch_bytes_);
-    void* memory = std::aligned_alloc(kScratchAlign,
-                                      (bytes + kScratchAlign - 1) / kScratchAlign * kScratchAlign);
+    void* memory = std::aligned_alloc(kScratchAlign, scratch_bytes_);
     if (memory == nullptr) throw std::bad_alloc();
-    scratch_bytes_ = bytes;
     scratch_.emplace_back(static_cast<std::uint8_t*>(memory));
-    scratch_views_[scratch_.size() - 1] = scratch_.back().get();
   }
+}
 
-  const std::uint64_t granule = scan_granule(job.page_size);
-  const std::uint64_t granules = (job.page_count + granule - 1) / granule;
+void HostScanner::answer(const ScanJob& job, std::uint8_t* out) {
+  const ScanShape shape = kernels_.shape(job);
+  std::size_t count = team_for(job, shape.scratch_bytes);
+  const Cut cut(job, shape.strips, count);
+  count = static_cast<std::size_t>(std::min<std::uint64_t>(count, cut.pieces()));
+  reserve_scratch(count, shape.scratch_bytes);
+
+  const bool add = cut.shares_strips();
+  if (add) std::memset(out, 0, job.key_count * job.page_size);
+  std::atomic<std::uint64_t> next{0};
+  std::mutex adding;
   team_.run(count, [&](std::size_t member) {
-    const std::uint64_t first = granules * member / count * granule;
-    const std::uint64_t last =
-        std::min(granules * (member + 1) / count * granule, job.page_count);
-    kernels_.scan(job, first, last, scratch_views_[member]);
+    std::uint8_t* const scratch = scratch_[member].get();
+    kernels_.begin(job, scratch);
+    std::size_t strip = shape.strips;  // none
+    const auto finish = [&] {
+      if (strip == shape.strips) return;
+      std::unique_lock<std::mutex> lock(adding, std::defer_lock);
+      if (add) lock.lock();
+      kernels_.finish(job, strip, add, scratch, out);
+    };
+    for (;;) {
+      const std::uint64_t number = next.fetch_add(1, std::memory_order_relaxed);
+      if (number >= cut.pieces()) break;
+      const Cut::Piece piece = cut.piece(number);
+      if (piece.first >= piece.last) continue;
+      const bool fresh = piece.strip != strip;
+      if (fresh) finish();
+      strip = piece.strip;
+      kernels_.scan(job, strip, piece.first, piece.last, fresh, scratch);
+    }
+    finish();
   });
-  kernels_.finish(job, scratch_views_.data(), count, out);
 }
 
 std::uint64_t HostScanner::read(const std::uint8_t* data, std::size_t bytes) {
   const std::size_t count = team_for(bytes);
-  std::vector<std::uint64_t> sums(count);
+  const std::uint64_t pieces = count > 1 ? kPiecesPerThread * count : 1;
   const std::size_t words = bytes / 8;
-  team_.run(count, [&](std::size_t member) {
-    const std::size_t first = words * member / count * 8;
-    const std::size_t last = member + 1 == count ? bytes : words * (member + 1) / count * 8;
-    sums[member] = kernels_.read(data + first, last - first);
+  std::atomic<std::uint64_t> next{0}, total{0};
+  team_.run(count, [&](std::size_t) {
+    std::uint64_t sum = 0;
+    for (;;) {
+      const std::uint64_t piece = next.fetch_add(1, std::memory_order_relaxed);
+      if (piece >= pieces) break;
+      const std::size_t first = words * piece / pieces * 8;
+      const std::size_t last = piece + 1 == pieces ? bytes : words * (piece + 1) / pieces * 8;
+      sum ^= kernels_.read(data + first, last - first);
+    }
+    total.fetch_xor(sum, std::memory_order_relaxed);
   });
-  std::uint64_t sum = 0;
-  for (std::uint64_t part : sums) sum ^= part;
-  return sum;
+  return total;
 }
 
 }  // namespace morphogen

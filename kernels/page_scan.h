@@ -43,6 +43,13 @@ struct Columns {
     const std::size_t start = head + (column - (head != 0)) * bytes;
     return start + bytes <= page_size ? start : page_size - bytes;
   }
+
+  // Returns where the bytes begin that a column shares with no column before it.
+  MORPHOGEN_FN std::size_t own_start(std::size_t column) const {
+    if (column == 0) return 0;
+    const std::size_t start = head + (column - (head != 0)) * bytes;
+    return start < page_size ? start : page_size;
+  }
 };
 
 struct PageRun {
@@ -53,10 +60,9 @@ struct PageRun {
   std::size_t key_count;
   std::size_t key_stride;  // key_count rounded up to kKeyAlign
   const Columns* columns;
-  std::size_t strip_columns;  // columns that are taken at a time, if pages are wide
-  std::uint8_t* sums;      // [column][sum_stride] columns, arranged as the method likes
+  std::size_t first_column, end_column;  // of the strip that is scanned
+  std::uint8_t* sums;  // [column of the strip][sum_stride] columns, arranged as the method likes
   std::size_t sum_stride;
-  std::uint8_t* buckets;   // scratch of scan_buckets.h
 };
 
 // The distances between the pages of a tile. 8 rows make an octet.
@@ -73,11 +79,11 @@ class FarPrefetcher {
   // If there is one strip, all its pages are one contiguous stretch. Otherwise only the rows of a
   // strip are.
   MORPHOGEN_FN FarPrefetcher(const std::uint8_t* tile, const Rows& rows, std::size_t tile_pages,
-                             std::size_t strip, std::size_t strip_bytes, bool contiguous) {
+                             std::size_t strip_start, std::size_t strip_bytes, bool contiguous) {
     // The number of the strip's whole tiles that make up the distance, at least one.
     const std::size_t tiles = (kPrefetchBytes - 1) / (tile_pages * strip_bytes) + 1;
     const std::size_t distance =
-        contiguous ? kPrefetchBytes : tiles * tile_pages * rows.row_bytes + strip * strip_bytes;
+        contiguous ? kPrefetchBytes : tiles * tile_pages * rows.row_bytes + strip_start;
     row_ = reinterpret_cast<std::uintptr_t>(tile) + distance;
     row_bytes_ = contiguous ? ~std::size_t{0} : strip_bytes;
     row_step_ = contiguous ? 0 : rows.row_bytes;
@@ -139,10 +145,12 @@ typedef NearPrefetcher<0, 1> NoPrefetcher;
 
 // Scans one strip of pages whose selection has Layout::octets, tile by tile.
 template <class Method, class Prefetcher>
-inline void scan_strip(const PageRun& run, Method& method, std::size_t first, std::size_t end) {
+inline void scan_run(const PageRun& run) {
   constexpr std::size_t kTilePages = Method::kOctets * kOctet;
+  Method method(run.key_count);
   const Columns& columns = *run.columns;
   const std::size_t page_size = columns.page_size;
+  const std::size_t first = run.first_column, end = run.end_column;
   const Rows rows{page_size, kOctet * page_size};
   const std::size_t inner = end == columns.count ? end - 1 : end;  // the last may overlap
   for (std::size_t tile = 0; tile < run.page_count; tile += kTilePages) {
@@ -150,8 +158,8 @@ inline void scan_strip(const PageRun& run, Method& method, std::size_t first, st
     const std::size_t left = run.page_count - tile;
     const std::size_t tile_pages = left < kTilePages ? left : kTilePages;
     method.select(run.selection + tile / kOctet * run.key_stride, run.key_stride);
-    Prefetcher prefetcher(pages, rows, kTilePages, first / run.strip_columns,
-                          run.strip_columns * columns.bytes, run.strip_columns >= columns.count);
+    Prefetcher prefetcher(pages, rows, kTilePages, columns.offset(first),
+                          (end - first) * columns.bytes, end - first == columns.count);
     for (std::size_t column = first; column < end; ++column) {
       if (Prefetcher::kDistance != 0) {
         // After the last column comes the next tile's first.
@@ -161,20 +169,8 @@ inline void scan_strip(const PageRun& run, Method& method, std::size_t first, st
                                                    columns.offset(first + (ahead - inner)));
       }
       method.add_column(pages + columns.offset(column), rows, tile_pages, prefetcher,
-                        run.sums + column * run.sum_stride * Method::kColumnBytes);
+                        run.sums + (column - first) * run.sum_stride * Method::kColumnBytes);
     }
-  }
-}
-
-// Wide pages are scanned strip by strip, so that the sums at work stay in the second-level cache.
-template <class Method, class Prefetcher>
-inline void scan_run(const PageRun& run) {
-  Method method(run.key_count);
-  const std::size_t count = run.columns->count, width = run.strip_columns;
-  for (std::size_t first = 0, end; first < count; first = end) {
-    // If columns overlap, the last strip may have one column more.
-    end = first + width + 1 < count ? first + width : count;
-    scan_strip<Method, Prefetcher>(run, method, first, end);
   }
 }
 

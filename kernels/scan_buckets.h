@@ -30,12 +30,16 @@ constexpr std::size_t kBucketBytes = 320 << 10;
 
 MORPHOGEN_FN std::size_t pattern_count(std::size_t key_count) { return std::size_t{1} << key_count; }
 
-// Returns the columns of a strip: as many as all buckets can hold.
+// Returns the most columns of a strip: as many as all buckets can hold.
 inline std::size_t bucket_strip_columns(std::size_t key_count, const Columns& columns) {
-  const std::size_t most = kBucketBytes / (pattern_count(key_count) * columns.bytes);
-  const std::size_t strips = (columns.count + most - 1) / most;
-  return (columns.count + strips - 1) / strips;
+  return kBucketBytes / (pattern_count(key_count) * columns.bytes);
 }
+
+// The pages that wait for their bucket.
+struct BucketQueue {
+  const std::uint8_t* pages[kMaxPatterns][kQueuePages];
+  std::size_t waiting[kMaxPatterns];
+};
 
 // Adds `Count` pages to a bucket. `at` is the offset of the first of `count` columns that lie side
 // by side.
@@ -55,24 +59,47 @@ MORPHOGEN_FN void add_columns(const std::uint8_t* const* pages, std::size_t at, 
 template <int Bytes>
 class BucketScan {
  public:
-  explicit BucketScan(const PageRun& run)
-      : run_(run), columns_(*run.columns), buckets_(run.buckets) {}
+  // The buckets and the queue hold what runs before this one left there.
+  BucketScan(const PageRun& run, std::uint8_t* buckets, BucketQueue& queue)
+      : run_(run),
+        columns_(*run.columns),
+        first_(run.first_column),
+        end_(run.end_column),
+        buckets_(buckets),
+        queue_(queue) {}
 
+  // Empties all buckets.
+  void clear() {
+    std::memset(buckets_, 0, pattern_count(run_.key_count) * width() * Bytes);
+    std::memset(queue_.waiting, 0, sizeof queue_.waiting);
+  }
+
+  // Adds the pages of the run to the buckets.
   void run() {
-    if (columns_.count <= kDirectColumns) {
-      first_ = 0;
-      end_ = columns_.count;
-      clear();
+    if (columns_.count <= kDirectColumns)
       scan_directly<1>();
-      fold();
-      return;
-    }
-    const std::size_t width = bucket_strip_columns(run_.key_count, columns_);
-    for (first_ = 0; first_ < columns_.count; first_ += width) {
-      end_ = first_ + width < columns_.count ? first_ + width : columns_.count;
-      clear();
+    else
       scan_queued();
-      fold();
+  }
+
+  // Adds the pages that wait, and then the buckets of each key to the key's sum. Each step takes
+  // off the last key's half of the buckets, so that a bucket and column cost two additions.
+  void fold() {
+    for (std::size_t pattern = 1; pattern < pattern_count(run_.key_count); ++pattern)
+      for (std::size_t i = 0; i < queue_.waiting[pattern]; ++i)
+        add<1>(&queue_.pages[pattern][i], pattern);
+    C* const buckets = reinterpret_cast<C*>(buckets_);
+    C* const sums = reinterpret_cast<C*>(run_.sums);
+    for (std::size_t key = run_.key_count; key-- > 0;) {
+      const std::size_t half = std::size_t{1} << key;
+      for (std::size_t column = 0; column < width(); ++column) {
+        C& sum = sums[column * run_.sum_stride + key];
+        for (std::size_t low = 0; low < half; ++low) {
+          const C high = buckets[(half + low) * width() + column];
+          sum = sum ^ high;
+          buckets[low * width() + column] = buckets[low * width() + column] ^ high;
+        }
+      }
     }
   }
 
@@ -81,25 +108,17 @@ class BucketScan {
 
   std::size_t width() const { return end_ - first_; }
 
-  void clear() {
-    std::memset(buckets_, 0, pattern_count(run_.key_count) * width() * Bytes);
-  }
-
   void scan_queued() {
-    const std::uint8_t* queue[kMaxPatterns][kQueuePages];
-    std::size_t waiting[kMaxPatterns] = {};
     const std::uint8_t* page = run_.pages;
     for (std::size_t i = 0; i < run_.page_count; ++i, page += columns_.page_size) {
       const std::size_t pattern = run_.selection[i];
       if (pattern == 0) continue;
-      std::size_t& count = waiting[pattern];
-      queue[pattern][count] = page;
+      std::size_t& count = queue_.waiting[pattern];
+      queue_.pages[pattern][count] = page;
       if (++count < kQueuePages) continue;
-      add<kQueuePages>(queue[pattern], pattern);
+      add<kQueuePages>(queue_.pages[pattern], pattern);
       count = 0;
     }
-    for (std::size_t pattern = 1; pattern < pattern_count(run_.key_count); ++pattern)
-      for (std::size_t i = 0; i < waiting[pattern]; ++i) add<1>(&queue[pattern][i], pattern);
   }
 
   // Adds `Count` pages to a bucket.
@@ -147,28 +166,11 @@ class BucketScan {
     for (; page < run_.page_count; ++page) add_page(page);
   }
 
-  // Adds the buckets of each key to the key's sum. Each step takes off the last key's half of the
-  // buckets, so that a bucket and column cost two additions.
-  void fold() {
-    C* const buckets = reinterpret_cast<C*>(buckets_);
-    C* const sums = reinterpret_cast<C*>(run_.sums);
-    for (std::size_t key = run_.key_count; key-- > 0;) {
-      const std::size_t half = std::size_t{1} << key;
-      for (std::size_t column = 0; column < width(); ++column) {
-        C& sum = sums[(first_ + column) * run_.sum_stride + key];
-        for (std::size_t low = 0; low < half; ++low) {
-          const C high = buckets[(half + low) * width() + column];
-          sum = sum ^ high;
-          buckets[low * width() + column] = buckets[low * width() + column] ^ high;
-        }
-      }
-    }
-  }
-
   const PageRun& run_;
   const Columns& columns_;
+  std::size_t first_, end_;
   std::uint8_t* buckets_;
-  std::size_t first_ = 0, end_ = 0;
+  BucketQueue& queue_;
 };
 
 }  // namespace

@@ -245,22 +245,25 @@ MORPHOGEN_FN void gather_keys(const std::uint8_t* sums, __m512i (&out)[kGfniVect
   for (int key = 0; key < kGfniVectors; ++key) out[key] = v[((key & 1) << 2) | (key >> 1)];
 }
 
-// Writes one page a key, from the sums of [column][key_stride] lines.
-inline void gather_sums(const std::uint8_t* sums, const Columns& columns, std::size_t key_count,
-                        std::size_t key_stride, std::uint8_t* out) {
+// Hands `put(key, column, line)` the sum of each key and column [first, end), from sums of
+// [column][key_stride] lines.
+template <class Put>
+MORPHOGEN_FN void gather_sums(const std::uint8_t* sums, const Columns& columns, std::size_t first,
+                              std::size_t end, std::size_t key_count, std::size_t key_stride,
+                              Put&& put) {
   constexpr std::size_t kLine = sizeof(__m512i);
   const std::size_t page_size = columns.page_size, line_pages = gfni_line_pages(page_size);
   const std::size_t bytes = line_pages == 1 ? kLine : page_size;
-  for (std::size_t column = 0; column < columns.count; ++column) {
-    for (std::size_t group = 0; group < key_count; group += kOctet) {
+  for (std::size_t group = 0; group < key_count; group += kOctet) {
+    for (std::size_t column = first; column < end; ++column) {
       __m512i lines[kGfniVectors];
-      gather_keys(sums + (column * key_stride + group) * kLine, lines);
+      gather_keys(sums + ((column - first) * key_stride + group) * kLine, lines);
       for (std::size_t i = 0; i < kOctet && group + i < key_count; ++i) {
-        std::uint8_t line[kLine];
-        _mm512_storeu_si512(line, lines[i]);
+        alignas(64) std::uint8_t line[kLine];
+        _mm512_store_si512(line, lines[i]);
         // Fold the sums of the line's pages.
         for (std::size_t at = bytes; at < kLine; ++at) line[at % bytes] ^= line[at];
-        std::memcpy(out + (group + i) * page_size + columns.offset(column), line, bytes);
+        put(group + i, column, line);
       }
     }
   }

@@ -39,8 +39,7 @@ struct Plan {
   Columns columns;
   Method method;
   Layout layout = Layout::octets;
-  std::size_t key_count, key_stride, sum_stride, strip_columns;
-  std::size_t bucket_bytes = 0;
+  std::size_t key_count, key_stride, sum_stride, strips, strip_columns;
 
   explicit Plan(const ScanJob& job)
       : columns(job.body, job.page_size,
@@ -48,14 +47,13 @@ struct Plan {
         method(choose(job)),
         key_count(job.key_count),
         key_stride(round_up(job.key_count, kKeyAlign)),
-        sum_stride(job.key_count),
-        strip_columns(columns.count) {
+        sum_stride(job.key_count) {
+    std::size_t strip_bytes = kStripBytes;
     switch (method) {
       case Method::buckets:
         layout = Layout::patterns;
-        bucket_bytes = pattern_count(job.key_count) * columns.bytes *
-                       bucket_strip_columns(job.key_count, columns);
-        return;  // buckets cut strips of their own
+        cut_strips(bucket_strip_columns(job.key_count, columns));
+        return;
       case Method::gfni:
         sum_stride = key_stride;
         if (job.read_order == ReadOrder::rows && job.page_size < kRowBytes) layout = Layout::streams;
@@ -66,15 +64,23 @@ struct Plan {
       case Method::tables:
         break;
     }
-    std::size_t strip_bytes = kStripBytes;
     if (job.read_order == ReadOrder::rows)
       while (2 * strip_bytes * sum_stride <= kStripSumBytes) strip_bytes *= 2;
-    if (job.page_size > strip_bytes) strip_columns = strip_bytes / columns.bytes;
+    cut_strips(strip_bytes / columns.bytes);
   }
 
+  // Returns the first column of a strip, and where the strip before it ends. The last strip may
+  // have one column more than the others: if columns overlap there is one more to a page.
+  std::size_t strip_start(std::size_t strip) const {
+    return strip == strips ? columns.count : strip * strip_columns;
+  }
+
+  // The sums of the widest strip.
   std::size_t sum_bytes() const {
-    const std::size_t bytes = method == Method::gfni ? kCacheLine : columns.bytes;
-    return round_up(columns.count * bytes * sum_stride, kCacheLine);
+    return round_up(widest_strip() * sum_column_bytes() * sum_stride, kCacheLine);
+  }
+  std::size_t sum_column_bytes() const {
+    return method == Method::gfni ? kCacheLine : columns.bytes;
   }
 
   // Returns the number of leaves whose selection is held at a time. The selection should not push
@@ -90,14 +96,22 @@ struct Plan {
     return leaves;
   }
 
-  // The scratch of a scan holds the sums, the buckets, the selection of a batch of leaves, and the
-  // memory to expand that selection.
+  // The scratch of a thread holds the sums of a strip, its buckets and their queue, the selection of
+  // a batch of leaves, a row of it, and the memory to expand that selection.
   std::size_t buckets_offset() const { return sum_bytes(); }
+  std::size_t queue_offset() const {
+    const std::size_t bytes = widest_strip() * columns.bytes * pattern_count(key_count);
+    return buckets_offset() + (method == Method::buckets ? round_up(bytes, kCacheLine) : 0);
+  }
   std::size_t selection_offset() const {
-    return buckets_offset() + round_up(bucket_bytes, kCacheLine);
+    return queue_offset() +
+           (method == Method::buckets ? round_up(sizeof(BucketQueue), kCacheLine) : 0);
+  }
+  std::size_t single_offset() const {
+    return selection_offset() + round_up(batch_leaves() * kLeafBytes * key_stride, kCacheLine);
   }
   std::size_t staging_offset() const {
-    return selection_offset() + round_up(batch_leaves() * kLeafBytes * key_stride, kCacheLine);
+    return single_offset() + round_up(key_stride, kCacheLine);
   }
   std::size_t nodes_offset() const {
     return staging_offset() + batch_leaves() * kLeafBytes * kKeyAlign;
@@ -105,11 +119,21 @@ struct Plan {
   std::size_t paths_offset() const {
     return nodes_offset() + round_up(sizeof(NodeLevel), kCacheLine);
   }
-  std::size_t scratch_bytes() const {
+  std::size_t held_offset() const {
     return paths_offset() + round_up(key_count * sizeof(Path), kCacheLine);
   }
+  std::size_t scratch_bytes() const { return held_offset() + kCacheLine; }
 
  private:
+  // Cuts pages into strips of about `most` columns, or fewer.
+  void cut_strips(std::size_t most) {
+    const std::size_t inner = columns.count > 1 ? columns.count - 1 : 1;
+    const std::size_t wanted = inner / most + (inner % most > most / 2);
+    strip_columns = wanted < 2 ? columns.count : (inner + wanted - 1) / wanted;
+    strips = wanted < 2 ? 1 : (inner + strip_columns - 1) / strip_columns;
+  }
+  std::size_t widest_strip() const { return strip_columns + (strips > 1); }
+
   Method choose(const ScanJob& job) const {
     const bool rows = job.read_order == ReadOrder::rows;
     if (rows && job.key_count <= kMaxBucketKeys && columns.bytes >= kMinBucketBytes &&

@@ -100,5 +100,6 @@ cdef extern from "host_scanner.h" namespace "morphogen" nogil:
     cdef cppclass HostScanner:
         HostScanner(const HostKernels& kernels, size_t threads) except +
         size_t threads() const
+        size_t scratch_bytes() const
         void answer(const ScanJob& job, uint8_t* out) except +
         uint64_t read(const uint8_t* data, size_t bytes) except +

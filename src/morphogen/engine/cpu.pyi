@@ -59,6 +59,7 @@ class CpuEngine(Engine):
     @property
     def read_order(self) -> str:
         """The order in which a pass reads pages: "rows" or "memory"."""
+    def _scratch_bytes(self) -> int: ...
     def _read(self) -> int: ...
     def _run(
         self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy

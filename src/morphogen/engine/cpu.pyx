@@ -94,6 +94,9 @@ cdef class _Scanner:
             PyErr_CheckSignals()
         return 0
 
+    def scratch_bytes(self) -> int:
+        return self._scanner.scratch_bytes()
+
     @property
     def read_order(self) -> str:
         return "rows" if self._read_order == ReadOrder.rows else "memory"
@@ -181,6 +184,10 @@ class CpuEngine(Engine):
     def read_order(self) -> str:
         """The order in which a pass reads pages: "rows" or "memory"."""
         return self._read_order
+
+    def _scratch_bytes(self) -> int:
+        # What passes have allocated for all threads; tests hold it to its limit.
+        return self._scanner.scratch_bytes()
 
     def _read(self) -> int:
         cdef _Scanner scanner = self._scanner
