@@ -203,6 +203,17 @@ def test_files_that_are_none_are_named(ours: Pem, theirs: Pem, tmp_path: Path) -
             AsyncClient(URLS, **options)
 
 
+def test_authorities_without_tls_are_refused(ours: Pem) -> None:
+    urls = ["http://127.0.0.1:1", "https://two.example"]
+    plain = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
+    words = r"ours-ca\.pem .*by https only, not about http://127\.0\.0\.1:1"
+    for servers, files in ((urls, [ours.ca_file, None]), (plain, ours.ca_file)):
+        with pytest.raises(ValueError, match=words):
+            AsyncClient(servers, ca_file=files)
+    # One file is for those that have a certificate.
+    assert AsyncClient(urls, ca_file=ours.ca_file)
+
+
 def test_a_certificate_without_tls_is_refused(ours: Pem) -> None:
     urls = ["http://127.0.0.1:1", "https://two.example"]
     with pytest.raises(ValueError, match=r"by https only, not by http://127\.0\.0\.1:1"):

@@ -86,7 +86,9 @@ def make_credentials(
         If a file cannot be read.
     """
     if ca_file is None or isinstance(ca_file, (str, os.PathLike)):
-        ca_file = [ca_file] * PARTIES
+        # One file is for those of the servers that have a certificate to check.
+        secure = [address.url.startswith("https:") for address in addresses]
+        ca_file = [ca_file if one or not any(secure) else None for one in secure]
     each = zip(
         addresses,
         _for_each("headers", headers, _check_headers),
@@ -102,6 +104,11 @@ def make_credentials(
         elif certificate:
             raise ValueError(
                 f"a certificate is shown to a server by https only, not by {address.url}"
+            )
+        elif authorities:
+            raise ValueError(
+                f"the authorities of {authorities} can be asked about a server by https only, not "
+                f"about {address.url}"
             )
         made.append(Credentials(shown or (), context))
     return made
