@@ -91,6 +91,24 @@ def test_a_queue_full_of_others_still_has_room_for_one() -> None:
         assert refused.headers["Retry-After"] == "1"
 
 
+def test_a_client_over_its_share_is_refused_before_its_body_is_read() -> None:
+    with (
+        held(max_queued=64, max_queued_per_client=32) as app,
+        http_from(GREEDY) as greedy,
+        http_from(GREEDY) as more,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        first = pool.submit(ask, greedy, app.url, body(32), MSGPACK)
+        wait_for_queue(app, 32)
+        # Neither is a request, which is not found out of the one that says how long it is.
+        problem(ask(more, app.url, b"\xff", MSGPACK), 429)
+        assert ask(more, app.url, iter([b"\xff"]), MSGPACK).status_code == 400
+        problem(ask(more, app.url, iter([body(1)]), MSGPACK), 429)
+        app.engine.held.set()
+        assert first.result(SECONDS).status_code == 200
+        assert ask(more, app.url, body(1), MSGPACK).status_code == 200
+
+
 @pytest.mark.slow
 def test_two_hundred_greedy_connections_leave_room_for_one() -> None:
     with (
@@ -106,7 +124,7 @@ def test_two_hundred_greedy_connections_leave_room_for_one() -> None:
                 return answer.status_code
 
         crowd = [pool.submit(greedy) for _ in range(200)]
-        while app.batcher.statistics().refused < 192 * 32:
+        while app.metrics.requests[wire.QUERY_PATH, "429"] < 192:
             threading.Event().wait(0.001)
         assert app.batcher.statistics().queued == 256
         other = pool.submit(ask, lone, app.url, body(1), MSGPACK)
@@ -142,6 +160,24 @@ def test_the_forwarded_address_counts_only_behind_a_trusted_proxy(
         app.engine.held.set()
         assert first.result(SECONDS).status_code == 200
         assert other.result(SECONDS).status_code == (200 if trusted else 429)
+
+
+@pytest.mark.parametrize("trusted", [(), (GREEDY,), (LONE,)])
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded"])
+def test_forwarding_headers_of_a_proxy_that_is_not_trusted_are_told_once(
+    name: str, trusted: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", "morphogen.service")
+    limits = Limits(trusted_proxies=trusted)
+    with LiveApp(random_pages(PAGES, PAGE_SIZE), limits=limits) as app, http_from(GREEDY) as proxy:
+        assert proxy.get(f"{app.url}/health").status_code == 200
+        assert not caplog.records
+        for _ in range(2):
+            header = {name: "192.0.2.1"}
+            assert proxy.get(f"{app.url}/health", headers=header).status_code == 200
+    told = [record.__dict__["fields"]["message"] for record in caplog.records]
+    assert len(told) == (trusted != (GREEDY,))
+    assert "192.0.2" not in str(told)
 
 
 def test_a_trusted_proxy_may_have_more_connections_than_a_client() -> None:

@@ -219,7 +219,7 @@ def test_a_keyword_table_says_its_layout(tmp_path: Path, http: httpx.Client) -> 
     assert "was altered: its pages do not have their SHA-256" in run.stderr
 
 
-def test_a_page_size_for_a_keyword_table_is_refused(
+def test_options_that_do_not_fit_a_keyword_table_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "words.table"
@@ -229,6 +229,12 @@ def test_a_page_size_for_a_keyword_table_is_refused(
     assert capsys.readouterr().err == (
         f"morphogen: {path} is a keyword table, which says its page size itself: give none, not 128"
         "\n"
+    )
+    # This is refused before the pages are read: they were altered.
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert main(["serve", str(path), "--party", "0", "--port", "0", "--keys-per-query", "2"]) == 2
+    assert capsys.readouterr().err == (
+        "morphogen: keys_per_query must be 3 for a keyword table, not 2\n"
     )
 
 

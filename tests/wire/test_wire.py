@@ -104,6 +104,25 @@ def test_the_largest_request_of_the_largest_table_fits_even_indented() -> None:
     assert len(indented) <= wire.max_body_bytes(info)
 
 
+@pytest.mark.parametrize("keys", [1, 3])
+@pytest.mark.parametrize("num_pages", [1, 2**40])
+def test_the_length_of_a_body_tells_the_fewest_queries_in_it(num_pages: int, keys: int) -> None:
+    info = msgspec.structs.replace(INFO, num_pages=num_pages, keys_per_query=keys)
+    (query,) = queries(1, num_pages=num_pages)
+    query = mg.Query(query.keys[:keys])
+    for total in range(1, 33):
+        packed = wire.encode_request([query] * total, epoch_id=2**62, num_pages=num_pages)
+        text = wire.encode_request([query] * total, content_type=JSON)
+        indented = json.dumps(json.loads(text), indent=2).encode()
+        fewest = [
+            wire.fewest_queries(len(body), kind, info)
+            for kind, body in ((MSGPACK, packed), (JSON, text), (JSON, indented))
+        ]
+        assert all(1 <= count <= total for count in fewest)
+        assert fewest[0] >= total - 8
+    assert wire.fewest_queries(10**9, MSGPACK, info) == 32
+
+
 @pytest.mark.parametrize(
     ("name", "value", "field"),
     [

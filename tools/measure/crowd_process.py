@@ -20,6 +20,7 @@ import morphogen.wire as wire
 
 CROWDS = ("idle crowd", "slow crowd", "deaf crowd")
 BODIES = 4  # of the greedy ones' requests
+READ_AHEAD_BYTES = 1 << 20
 PAUSE = 0.2  # before a connection that was turned away comes back
 
 
@@ -38,7 +39,10 @@ class Crowd:
         at = urlsplit(self.urls[number % len(self.urls)])
         home = number // len(self.urls) % self.addresses
         source = (f"127.0.{1 + home // 250}.{1 + home % 250}", 0)
-        return await asyncio.open_connection(at.hostname, at.port, local_addr=source)
+        # A whole answer fits: reading it costs this machine little. A real crowd is on others.
+        return await asyncio.open_connection(
+            at.hostname, at.port, local_addr=source, limit=READ_AHEAD_BYTES
+        )
 
     async def sit(self, number: int, counts: Counter[str]) -> None:
         """Hold a connection open: send nothing, or read nothing, or send a head byte by byte."""

@@ -119,6 +119,24 @@ class MicroBatcher:
         self._check([])
         self._engine.check_usable()
 
+    def check_room(self, count: int, client: str | None = None) -> None:
+        """Refuse, as so many queries would be refused now.
+
+        Parameters
+        ----------
+        count : int
+            The number of queries.
+        client : str, optional
+            Whose they are.
+
+        Raises
+        ------
+        OverloadedError, BatcherClosedError
+            As from `submit`. They count as refused.
+        """
+        self._owner.check()
+        self._monitor.check_room(client, count)
+
     def submit(
         self, query: Query, *, timeout: float | None = None, client: str | None = None
     ) -> Future[Answer]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterable
 from time import perf_counter
 from typing import Any
@@ -40,6 +41,9 @@ from morphogen.service.problems import describe_error
 
 MAX_WAIT_SECONDS = 30.0
 HOLD_SECONDS = 1.0
+# Of one address so many requests may be held before each is held for longer, up to so many times:
+# else two hundred connections that come back every second would cost others a tenth of a core.
+_HELD_TOGETHER, _LONGEST_HOLD = 16, 4.0
 
 _DIGEST_STEP = 1 << 24
 
@@ -68,6 +72,21 @@ def digest_pages(pages: PageMatrix, progress: Progress | None = None) -> str:
     if pages.tail is not None:
         digest.update(pages.tail.data)
     return digest.hexdigest()
+
+
+def check_keys_per_query(keys_per_query: int, *, keyword_table: bool) -> None:
+    """Refuse a number of keys that queries cannot have.
+
+    Raises
+    ------
+    ValueError
+        If it is out of range, or a keyword table is to have other than 3.
+    """
+    check_range("keys_per_query", keys_per_query, 1, MAX_KEYS_PER_QUERY)
+    if keyword_table and keys_per_query != MAX_KEYS_PER_QUERY:
+        raise ValueError(
+            f"keys_per_query must be {MAX_KEYS_PER_QUERY} for a keyword table, not {keys_per_query}"
+        )
 
 
 def describe_table(
@@ -105,9 +124,7 @@ def describe_table(
     """
     if party not in (0, 1):
         raise ValueError(f"party must be 0 or 1, not {party}")
-    check_range("keys_per_query", keys_per_query, 1, MAX_KEYS_PER_QUERY)
-    if layout is not None and keys_per_query != 3:
-        raise ValueError(f"keys_per_query must be 3 for a keyword table, not {keys_per_query}")
+    check_keys_per_query(keys_per_query, keyword_table=layout is not None)
     return wire.TableInfo(
         party=party,
         epoch_id=engine.pages.epoch,
@@ -152,6 +169,7 @@ class Service:
         self.info = info
         self.metrics: Metrics = metrics
         self._info_body = msgspec.json.encode(info)
+        self._held: Counter[str] = Counter()  # requests that are about to be refused, by client
 
     async def answer(self, request: Request[Any, Any, Any], *, single: bool) -> Response[bytes]:
         """Decode, answer and encode one request.
@@ -174,6 +192,16 @@ class Service:
             If the request is wrong, or its answer fails: each error has its status.
         """
         kind = wire.media_type(request.headers.get("content-type", ""))
+        client = client_of(request.scope)
+        length = request.headers.get("content-length", "")
+        if length.isdecimal():
+            # Before it is read and decoded, which costs more than all else of a refusal.
+            fewest = 1 if single else wire.fewest_queries(int(length), kind, self.info)
+            try:
+                self.batcher.check_room(fewest, client)
+            except OverloadedError:
+                await self._hold(client)
+                raise
         body = await request.body()
         phases = self.metrics.phases
         started = perf_counter()
@@ -183,11 +211,10 @@ class Service:
         started = perf_counter()
         try:
             answers = await self.batcher.answer_many(
-                decoded.queries, timeout=self.max_wait, client=client_of(request.scope)
+                decoded.queries, timeout=self.max_wait, client=client
             )
         except OverloadedError:
-            # Who comes back at once costs others no more than who waits; nor do all come together.
-            await asyncio.sleep(self.hold_seconds * random.uniform(0.5, 1.5))
+            await self._hold(client)
             raise
         phases["answer"].observe(perf_counter() - started)
         started = perf_counter()
@@ -200,6 +227,20 @@ class Service:
         encoded = wire.encode_response(response, kind, single=single)
         phases["encode"].observe(perf_counter() - started)
         return Response(encoded, media_type=kind, status_code=200)
+
+    async def _hold(self, client: str) -> None:
+        """Wait before a client is told that there is no room.
+
+        Who comes back at once costs others no more than who waits; nor do all come together.
+        """
+        self._held[client] += 1
+        try:
+            times = min(max(1.0, self._held[client] / _HELD_TOGETHER), _LONGEST_HOLD)
+            await asyncio.sleep(times * self.hold_seconds * random.uniform(0.5, 1.5))
+        finally:
+            self._held[client] -= 1
+            if not self._held[client]:
+                del self._held[client]
 
     def epoch(self) -> Response[bytes]:
         """Describe the pages.
@@ -261,7 +302,8 @@ def create_app(
         Addresses and networks of proxies whose ``X-Forwarded-For`` tells the client. Each client's
         address has a share of the batcher's queue.
     hold_seconds : float, optional
-        Seconds, on average, until a client is told that the queue has no room.
+        Seconds, on average, until a client is told that the queue has no room; up to four times as
+        many if a crowd of one address is told so.
 
     Returns
     -------

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from morphogen.service.logs import log
+
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _NOBODY = "unknown"  # all that have no address
+_FORWARDING = frozenset({b"x-forwarded-for", b"forwarded"})
+_UNTRUSTED = (
+    "a request was passed on by a proxy that is not trusted: all of its clients have one address's "
+    "share of the queue. --trusted-proxies names those to be believed. This is told once"
+)
 
 
 def client_network(host: str) -> str:
@@ -80,6 +89,11 @@ class Proxies:
         address = _parse(host)
         return any(address in network for network in self._networks)
 
+    def _trust(self, client: tuple[str, int] | None) -> bool:
+        with suppress(ValueError):  # a program's own server may say anything
+            return client is not None and client[0] in self
+        return False
+
     def before(self, app: ASGIApp) -> ASGIApp:
         """Stand before an application: a request that a proxy passes on is its client's.
 
@@ -91,17 +105,27 @@ class Proxies:
         -------
         ASGI application
         """
-        if not self._networks:
-            return app
-        inner = cast(Any, ProxyHeadersMiddleware)(app, list(map(str, self._networks)))
+        inner = app
+        if self._networks:
+            inner = cast(Any, ProxyHeadersMiddleware)(app, list(map(str, self._networks)))
+        warned = False
 
         async def passed_on(scope: Scope, receive: Receive, send: Send) -> None:
-            if client := scope.get("client"):
+            nonlocal warned
+            client = scope.get("client")
+            if not warned and _is_forwarded(scope) and not self._trust(client):
+                warned = True
+                log("untrusted_proxy", logging.WARNING, message=_UNTRUSTED)
+            if client and self._networks:
                 # A socket of IPv6 writes addresses of IPv4 in its own way.
                 scope["client"] = (str(_parse(client[0])), client[1])
             await inner(scope, receive, send)
 
         return passed_on
+
+
+def _is_forwarded(scope: Scope) -> bool:
+    return any(name in _FORWARDING for name, _ in scope.get("headers", ()))
 
 
 def _parse(host: str) -> _Address:
