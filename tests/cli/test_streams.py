@@ -150,6 +150,26 @@ def test_without_a_reader_of_messages_the_code_stays(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_standard_output_that_does_not_block_is_waited_for(unbuffered: str) -> None:
+    program = "import sys, morphogen.cli.streams as s; s.prepare(); s.write('x' * 1_000_000)"
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with (
+        os.fdopen(read, "rb") as reader,
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        ) as process,
+    ):
+        os.close(write)
+        assert reader.read() == b"x" * 1_000_000
+        assert process.communicate(timeout=60)[1] == b""
+    assert process.returncode == 0
+
+
 def test_a_full_disk_is_said_to_be_that_of_the_standard_output() -> None:
     for arguments in (["demo", "pages"], ["--help"], ["doctor", "--json"]):
         done = run(*arguments, redirect=">/dev/full")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import shutil
 import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from morphogen.checks import names_file
 
@@ -29,10 +30,31 @@ class _Missing(io.TextIOBase):
         return len(text)
 
 
+class _Waiting(io.FileIO):
+    """A descriptor that does not block, written to as one that does.
+
+    Another process may have set that, which shares it. Python would fail with part of the text
+    written, or lose it without an error where streams have no buffers.
+    """
+
+    def write(self, data: Any, /) -> int:
+        written: int | None
+        while (written := super().write(data)) is None:
+            select.select([], [self], [])
+        return written
+
+
 def prepare() -> None:
     """Make sure that there are streams to write to, and that no text fails to be printed."""
     for descriptor in range(3):
         _occupy(descriptor)
+    with suppress(OSError, AttributeError):  # it is missing, or no descriptor
+        if not os.get_blocking(sys.stdout.fileno()):
+            sys.stdout = io.TextIOWrapper(
+                io.BufferedWriter(_Waiting(sys.stdout.fileno(), "wb", closefd=False)),
+                encoding=sys.stdout.encoding,
+                line_buffering=sys.stdout.isatty(),
+            )
     for name in ("stdout", "stderr"):
         stream: TextIO | None = getattr(sys, name)
         if stream is None or stream.closed:
