@@ -11,6 +11,7 @@ import pytest
 import budget
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", budget.GROUPS)
 def test_counts_are_those_of_the_budget(group: str) -> None:
     """The counts come from a process of its own, which may load the stand-in driver."""

@@ -70,6 +70,18 @@ async def connected(servers: Pair, **options: Any) -> AsyncIterator[AsyncClient]
         yield reader
 
 
+async def two_under_way(
+    reader: AsyncClient, servers: Pair, keys: Sequence[bytes]
+) -> tuple[Gate, list[asyncio.Task[bytes | None]]]:
+    """Send a lookup of each of two keys, and hold the answers: what is asked now waits."""
+    gate = Gate(servers, 2)
+    lookups = []
+    for key in keys:
+        lookups.append(asyncio.create_task(reader.lookup(key)))
+        await gate.reached()
+    return gate, lookups
+
+
 def run(work: Callable[[Pair], Awaitable[Any]], servers: Pair) -> Any:
     async def main() -> Any:
         return await work(servers)
@@ -82,11 +94,7 @@ def transcript(keys: list[bytes]) -> list[list[tuple[Any, ...]]]:
 
     async def look_up(servers: Pair) -> None:
         async with connected(servers) as reader:
-            gate = Gate(servers, 2)
-            first = []
-            for key in keys[:2]:
-                first.append(asyncio.create_task(reader.lookup(key)))
-                await gate.reached()
+            gate, first = await two_under_way(reader, servers, keys[:2])
             rest = [asyncio.create_task(reader.lookup(key)) for key in keys[2:]]
             for _ in range(5):
                 await asyncio.sleep(0)
@@ -173,11 +181,7 @@ def test_a_long_read_does_not_hold_up_another() -> None:
 def test_a_fault_of_a_message_reaches_all_that_share_it_and_nobody_else() -> None:
     async def look_up(servers: Pair) -> None:
         async with connected(servers) as reader:
-            gate = Gate(servers, 2)
-            first = []
-            for key in KEYS[:2]:
-                first.append(asyncio.create_task(reader.lookup(key)))
-                await gate.reached()
+            gate, first = await two_under_way(reader, servers, KEYS[:2])
             servers[1].then(instead(problem(500)))
             rest = [asyncio.create_task(reader.lookup(key)) for key in KEYS[2:12]]
             await asyncio.sleep(0)
@@ -196,11 +200,7 @@ def test_a_fault_of_a_message_reaches_all_that_share_it_and_nobody_else() -> Non
 def test_a_lookup_that_is_cancelled_while_it_waits_is_not_sent() -> None:
     async def look_up(servers: Pair) -> None:
         async with connected(servers) as reader:
-            gate = Gate(servers, 2)
-            first = []
-            for key in KEYS[:2]:
-                first.append(asyncio.create_task(reader.lookup(key)))
-                await gate.reached()
+            gate, first = await two_under_way(reader, servers, KEYS[:2])
             rest = [asyncio.create_task(reader.lookup(key)) for key in KEYS[2:6]]
             await asyncio.sleep(0)
             rest[0].cancel()
@@ -218,11 +218,7 @@ def test_a_lookup_that_is_cancelled_while_it_waits_is_not_sent() -> None:
 def test_a_message_all_of_whose_callers_went_away_holds_nobody_up() -> None:
     async def look_up(servers: Pair) -> None:
         async with connected(servers) as reader:
-            gate = Gate(servers, 2)
-            first = []
-            for key in KEYS[:2]:
-                first.append(asyncio.create_task(reader.lookup(key)))
-                await gate.reached()
+            gate, first = await two_under_way(reader, servers, KEYS[:2])
             for task in first:
                 task.cancel()
             assert await reader.lookup(KEYS[5]) == ITEMS[KEYS[5]]  # the gate is shut
@@ -282,11 +278,7 @@ def test_threads_share_messages() -> None:
 def test_closing_ends_what_waits() -> None:
     async def look_up(servers: Pair) -> None:
         async with connected(servers) as reader:
-            gate = Gate(servers, 2)
-            tasks = []
-            for key in KEYS[:2]:
-                tasks.append(asyncio.create_task(reader.lookup(key)))
-                await gate.reached()
+            gate, tasks = await two_under_way(reader, servers, KEYS[:2])
             tasks += [asyncio.create_task(reader.lookup(key)) for key in KEYS[2:6]]
             await asyncio.sleep(0)
             await reader.close()

@@ -61,7 +61,10 @@ def checked(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize(
+    "build",
+    [pytest.param(name, marks=pytest.mark.slow if "-O2" in name else ()) for name in BUILDS],
+)
 def test_nothing_depends_on_secrets(build: str, tmp_path: Path) -> None:
     if "avx2" in build and "avx2" not in mg.instruction_set.supported():
         pytest.skip(f"{UNSUPPORTED} avx2")

@@ -86,6 +86,7 @@ def test_a_second_session_runs_what_the_first_skipped(suite: Path) -> None:
     assert last.startswith("2 passed")
 
 
+@pytest.mark.slow
 def test_there_is_no_second_session_without_a_first(suite: Path) -> None:
     status, last = run(suite, "--remaining")
     assert status == pytest.ExitCode.USAGE_ERROR

@@ -84,12 +84,14 @@ def test_the_engine_finds_what_the_package_carries() -> None:
 # The output of nvcc
 
 
+@pytest.mark.slow
 def test_nvcc_makes_the_same_elsewhere_without_a_warning(nvcc: str, copied: Path) -> None:
     result = run_script(copied, "--nvcc", nvcc, "--output", str(copied / "made"))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert (copied / "made" / make_ptx.PTX).read_text() == PTX
 
 
+@pytest.mark.slow
 def test_ptx_of_another_compilation_is_found(nvcc: str, copied: Path) -> None:
     ptx = copied / "kernels" / "ptx" / make_ptx.PTX
     ptx.write_text(ptx.read_text() + "// by hand\n")
