@@ -70,9 +70,9 @@ def binutils() -> None:
         pytest.skip("this machine cannot run the instruction set: it is no x86-64")
 
 
-def compiled(output: Path, source: str, *flags: str) -> Path:
+def compiled(output: Path, source: str, *flags: str, compiler: str | None = None) -> Path:
     output.parent.mkdir(parents=True, exist_ok=True)
-    command = [cxx(), "-x", "c++", "-", "-fPIC", "-o", str(output), *flags]
+    command = [compiler or cxx(), "-x", "c++", "-", "-fPIC", "-o", str(output), *flags]
     subprocess.run(command, input=source, text=True, check=True)
     return output
 
@@ -103,6 +103,29 @@ def test_libraries_that_do_not_run_everywhere_are_found(
     # The module that chooses between its kernels may contain all instructions.
     chosen = library.rename(tmp_path / "instruction_set.so")
     assert bool(wheel_check.library_faults(chosen)) == ("cuInit" in fault)
+
+
+XOR = """extern "C" void add(long* a, long* b, long* c) {
+  for (int i = 0; i < 64; ++i) a[i] ^= b[i] ^ c[i];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("march", "fault"), [("armv8-a", ""), ("armv8.2-a+sha3", "eor3"), ("armv8.2-a+sve", "")]
+)
+def test_libraries_that_do_not_run_on_every_aarch64_are_found(
+    tmp_path: Path, march: str, fault: str
+) -> None:
+    compiler = "aarch64-linux-gnu-g++"
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}")
+    flags = ("-shared", "-O3", f"-march={march}")
+    # No kernels are chosen at run time there, so the module that does so is checked too.
+    library = compiled(tmp_path / "instruction_set.so", XOR, *flags, compiler=compiler)
+    found = wheel_check.library_faults(library)
+    assert len(found) == (march != "armv8-a")
+    start = f"instruction_set.so: not for every AArch64 processor: {fault}"
+    assert all(line.startswith(start) for line in found)
 
 
 @pytest.mark.usefixtures("binutils")

@@ -4,13 +4,15 @@
     python tools/release/wheel_check.py --objects build/wheel/cmake dist/*.whl
 
 The libraries need no CUDA driver and contain no other library. On x86-64 only the kernels that are
-chosen at run time use AVX. Exits with 1 and a line for each fault. Needs binutils.
+chosen at run time use AVX. On AArch64 nothing uses vector instructions newer than NEON. Exits with
+1 and a line for each fault. Needs binutils, those of Debian's cross compiler for another machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,8 +22,17 @@ from pathlib import Path
 # This module has several versions of its kernels, and chooses one when it is loaded.
 MANY_VERSIONED = "instruction_set."
 CUDA_SYMBOL = re.compile(r"(cu|cuda|nvrtc|nvml)[A-Z]\w+")
-# AVX and its successors: their mnemonics begin with a v, or they use registers of their own.
-AVX = re.compile(r"\t(v[a-z]\w+ .*|.*%[yz]mm\d.*|k[a-z]+[bwdq] .*%k\d.*)")
+# The machines that wheels are for, by the number that ELF gives them.
+MACHINES = {62: "x86-64", 183: "AArch64"}
+NEWER = {
+    # AVX and its successors: their mnemonics begin with a v, or they use registers of their own.
+    "x86-64": re.compile(r"\t(v[a-z]\w+ .*|.*%[yz]mm\d.*|k[a-z]+[bwdq] .*%k\d.*)"),
+    # Three-input logic, dot products, and the registers of SVE. Atomic instructions are no fault:
+    # the compiler's own functions ask for them at run time.
+    "AArch64": re.compile(
+        r"\t((?:eor3|bcax|rax1|xar|[su]dot|[su]mmla)\t.*|.*\b[zp]\d+(?:\.[bhsdq]|/[mz])\b.*)"
+    ),
+}
 
 
 def run(*command: str | Path) -> str:
@@ -33,17 +44,25 @@ def library_faults(library: Path) -> list[str]:
     undefined = run("nm", "--dynamic", "--undefined-only", "--format=just-symbols", library)
     names = [line.partition("@")[0] for line in undefined.split()]
     faults = [f"needs {name}" for name in names if CUDA_SYMBOL.fullmatch(name)]
-    is_x86 = "x86-64" in run("objdump", "--file-headers", library)
-    if is_x86 and not library.name.startswith(MANY_VERSIONED):
-        faults += avx_faults(library)
+    if machine(library) != "x86-64" or not library.name.startswith(MANY_VERSIONED):
+        faults += instruction_faults(library)
     return [f"{library.name}: {fault}" for fault in faults]
 
 
-def avx_faults(binary: Path) -> list[str]:
-    """Return the first instruction that some x86-64 processors lack, if there is one."""
-    listing = run("objdump", "--disassemble", "--no-show-raw-insn", binary)
-    found = AVX.search(listing)
-    return [f"not for every x86-64 processor: {found[1]}"] if found else []
+def machine(binary: Path) -> str:
+    with binary.open("rb") as file:
+        header = file.read(20)
+    return MACHINES[int.from_bytes(header[18:], "little")]
+
+
+def instruction_faults(binary: Path) -> list[str]:
+    """Return the first instruction that some processors of a machine lack, if there is one."""
+    name = machine(binary)
+    # An objdump of one machine disassembles no other.
+    cross = shutil.which("aarch64-linux-gnu-objdump") if name == "AArch64" else None
+    listing = run(cross or "objdump", "--disassemble", "--no-show-raw-insn", binary)
+    found = NEWER[name].search(listing)
+    return [f"not for every {name} processor: {found[1]}"] if found else []
 
 
 def object_faults(folder: Path) -> list[str]:
@@ -60,7 +79,7 @@ def object_faults(folder: Path) -> list[str]:
         faults.append(f"{folder}: no objects of instruction sets")
     for path, table in tables.items():
         if table is None:
-            faults += [f"{path}: {fault}" for fault in avx_faults(path)]
+            faults += [f"{path}: {fault}" for fault in instruction_faults(path)]
             continue
         for line in run("nm", "--demangle", "--defined-only", "--extern-only", path).splitlines():
             symbol = line.partition(" ")[2][2:]
