@@ -11,8 +11,9 @@ namespace {
 
 // To wake a thread takes tens of microseconds, about as long as to read a megabyte.
 constexpr std::uint64_t kBytesPerThread = 1 << 20;
-// A pass for so many keys takes about twice as long as a read of the pages.
-constexpr std::uint64_t kKeysOfARead = 32;
+// So many keys count as much as a read of the pages. They cost more than that in a pass, but threads
+// must also add up the sums of each: measured at 0.5 to 4 MiB and 96 keys (docs/experiments.md).
+constexpr std::uint64_t kKeysOfARead = 128;
 // To expand a key for a page takes about as long as to read this many of its bytes.
 constexpr std::uint64_t kExpandedBytes = 1;
 constexpr std::size_t kScratchAlign = 4096;
