@@ -25,7 +25,8 @@ bool is_supported(const HostKernels& kernels) {
   __builtin_cpu_init();
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl");
-  if (&kernels == &kernels_avx512_gfni) return avx512 && __builtin_cpu_supports("gfni");
+  if (&kernels == &kernels_avx512_gfni)
+    return avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni");
   if (&kernels == &kernels_avx512) return avx512;
   if (&kernels == &kernels_avx2) return __builtin_cpu_supports("avx2");
 #endif

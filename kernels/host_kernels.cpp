@@ -56,16 +56,7 @@ void scan_with_tables(const PageRun& run) {
 #if defined(__AVX512BW__) && defined(__GFNI__)
 template <class Prefetcher>
 void scan_with_gfni(const PageRun& run) {
-  if (run.layout == Layout::streams) {
-    switch (gfni_line_pages(run.columns->page_size)) {
-      case 1:
-        return scan_streams<GfniMethod<2, 1>>(run);
-      case 2:
-        return scan_streams<GfniMethod<2, 2>>(run);
-      default:
-        return scan_streams<GfniMethod<2, 4>>(run);
-    }
-  }
+  if (run.layout == Layout::streams) return scan_streams<GfniMethod<2>>(run);
   if (run.key_count <= kFewKeys) return scan_run<GfniMethod<1>, Prefetcher>(run);
   // 32 rows of wide pages would share too few cache sets.
   const bool many = run.key_count > kManyKeys && run.columns->page_size < kWidePageBytes;
@@ -88,6 +79,9 @@ void scan_with(Method method, const PageRun& run) {
       scan_with_gfni<Prefetcher>(run);
 #endif
       return;
+    case Method::flat:
+    case Method::octets:
+      return;  // scan_narrow_pages
     case Method::tables:
       return scan_with_tables<Bytes, Prefetcher>(run);
   }
@@ -113,6 +107,16 @@ void scan_pages(const Plan& plan, const PageRun& run) {
   }
 }
 
+void scan_narrow_pages([[maybe_unused]] const Plan& plan, [[maybe_unused]] const PageRun& run) {
+#if defined(__AVX2__)
+  if (plan.method == Method::flat) return scan_narrow(run, FlatMethod(run));
+#endif
+#if defined(__AVX512VBMI__) && defined(__GFNI__)
+  if (run.columns->page_size < Blocks::kBytes) return scan_narrow(run, OctetMethod<true>(run));
+  scan_narrow(run, OctetMethod<false>(run));
+#endif
+}
+
 // Calls `step` with the buckets of a strip, if that is the method.
 template <class Step>
 bool with_buckets(const Plan& plan, const PageRun& run, std::uint8_t* scratch, Step&& step) {
@@ -133,12 +137,21 @@ bool with_buckets(const Plan& plan, const PageRun& run, std::uint8_t* scratch, S
 }
 
 // Returns the selection row of the page at an offset from the first leaf. It moves the page's bits
-// to the place where a run of one page has them, in `single`.
+// to the place where a run of one page has them, in `single`, with planes of one row.
 const std::uint8_t* select_single(Layout layout, const std::uint8_t* selection, std::size_t stride,
+                                  std::size_t plane_bytes, std::size_t key_count,
                                   std::size_t offset, std::uint8_t* single) {
   if (layout == Layout::patterns) {
     // Each page has a byte of its own, and a run of one page reads no other.
     return selection + offset;
+  }
+  if (layout == Layout::keys || layout == Layout::groups) {
+    const std::size_t size = octet_bytes(layout, stride);
+    for (std::size_t key = 0; key < key_count; ++key)
+      single[key] = static_cast<std::uint8_t>(
+          selection[key / size * plane_bytes + offset / kOctet * size + key % size] >>
+          offset % kOctet);
+    return single;
   }
   const std::uint8_t* row;
   std::size_t bit;
@@ -200,7 +213,9 @@ void scan(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint6
     std::memset(scratch, 0, plan.sum_bytes());
     with_buckets(plan, run, scratch, [](auto&& buckets) { buckets.clear(); });
   }
+  const std::size_t row_bytes = octet_bytes(plan.layout, stride);
   const auto scan_run = [&] {
+    if (plan.is_narrow()) return scan_narrow_pages(plan, run);
     if (with_buckets(plan, run, scratch, [](auto&& buckets) { buckets.run(); })) return;
     if (job.read_order == ReadOrder::memory)
       scan_pages<FarPrefetcher>(plan, run);
@@ -225,19 +240,21 @@ void scan(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint6
                        staging, selection);
       held = {first_leaf, leaves};
     }
+    run.plane_bytes = static_cast<std::size_t>(leaves) * kLeafRows * row_bytes;
     const std::uint64_t body_stop = stop < body_pages ? stop : body_pages;
     if (page < body_stop) {
       run.pages = job.body + page * job.page_size;
       run.page_count = body_stop - page;
-      run.selection = selection + (page - first_leaf * kLeafBits) / kOctet * stride;
+      run.selection = selection + (page - first_leaf * kLeafBits) / kOctet * row_bytes;
       scan_run();
     }
     if (stop > body_pages) {
       run.pages = job.tail;
       run.page_count = 1;
-      run.selection = select_single(plan.layout, selection, stride,
+      run.selection = select_single(plan.layout, selection, stride, run.plane_bytes, job.key_count,
                                     static_cast<std::size_t>(body_pages - first_leaf * kLeafBits),
                                     scratch + plan.single_offset());
+      run.plane_bytes = row_bytes;
       scan_run();
     }
     page = stop;
@@ -280,8 +297,7 @@ void finish_strip(const ScanJob& job, const Plan& plan, const PageRun& run, std:
   };
 #if defined(__AVX512BW__) && defined(__GFNI__)
   if (plan.method == Method::gfni) {
-    gather_sums(run.sums, plan.columns, run.first_column, run.end_column, job.key_count,
-                plan.sum_stride, put);
+    gather_sums(run.sums, run.first_column, run.end_column, job.key_count, plan.sum_stride, put);
     return;
   }
 #endif
@@ -299,6 +315,10 @@ void finish(const ScanJob& job, std::size_t strip, bool add, std::uint8_t* scrat
             std::uint8_t* out) {
   const Plan plan(job);
   const PageRun run = strip_run(job, plan, strip, scratch);
+  if (plan.method == Method::flat)
+    return fold_flat_sums(run.sums, job.page_size, job.key_count, add, out);
+  if (plan.method == Method::octets)
+    return gather_block_sums(run.sums, job.page_size, job.key_count, plan.key_stride, add, out);
   with_buckets(plan, run, scratch, [](auto&& buckets) { buckets.fold(); });
   if (add) {
     finish_strip<Put::add>(job, plan, run, out);

@@ -59,6 +59,7 @@ struct PageRun {
   Layout layout;
   std::size_t key_count;
   std::size_t key_stride;  // key_count rounded up to kKeyAlign
+  std::size_t plane_bytes;  // from one key or group to the next, in Layout::keys and groups
   const Columns* columns;
   std::size_t first_column, end_column;  // of the strip that is scanned
   std::uint8_t* sums;  // [column of the strip][sum_stride] columns, arranged as the method likes

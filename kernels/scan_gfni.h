@@ -8,21 +8,6 @@
 
 #include "page_scan.h"
 
-namespace morphogen {
-namespace {
-
-// Returns the number of pages on a 64-byte line: more than one if pages are narrower and fill the
-// line exactly, and 0 if this method cannot take them.
-MORPHOGEN_FN std::size_t gfni_line_pages(std::size_t page_size) {
-  // The bytes of a 16-byte lane change places when they are transposed.
-  constexpr std::size_t kLine = 64, kMinPage = 16;
-  if (page_size >= kLine) return 1;
-  return page_size >= kMinPage && kLine % page_size == 0 ? kLine / page_size : 0;
-}
-
-}  // namespace
-}  // namespace morphogen
-
 #if defined(__AVX512BW__) && defined(__GFNI__)
 #include <immintrin.h>
 
@@ -46,20 +31,16 @@ MORPHOGEN_FN __m512i xor3(__m512i a, __m512i b, __m512i c) {
   return _mm512_ternarylogic_epi64(a, b, c, kXorOfThree);
 }
 
-// Adds Octets x 8 lines of 64 bytes in each step. A line holds one page's column, or LinePages
-// whole pages if pages are narrower. The sums of a line's pages lie side by side until gather_sums
-// folds them.
-template <std::size_t Octets, std::size_t LinePages = 1>
+// Adds Octets x 8 lines of 64 bytes, a column of one page each, in each step.
+template <std::size_t Octets>
 class GfniMethod {
  public:
   static constexpr std::size_t kColumnBytes = 64;
   static constexpr std::size_t kOctets = Octets;
-  static constexpr std::size_t kLinePages = LinePages;
 
   explicit GfniMethod(std::size_t) {}
 
-  // `selection` is the first octet's row. The next octet's row is `octet_step` bytes on, and the
-  // row of the next page of a line is key_stride bytes on.
+  // `selection` is the first octet's row. The next octet's row is `octet_step` bytes on.
   MORPHOGEN_FN void select(const std::uint8_t* selection, std::size_t key_stride,
                            std::size_t octet_step) {
     selection_ = selection;
@@ -136,17 +117,11 @@ class GfniMethod {
       out[i] = _mm512_gf2p8affine_epi64_epi8(reversed_identity, w[i], 0);
   }
 
-  // Returns the selection of 8 keys; each lane of the line has the selection of its own page.
-  MORPHOGEN_FN __m512i load_matrix(const std::uint8_t* selection) const {
-    __m512i matrix{};
-    for (std::size_t page = 0; page < LinePages; ++page) {
-      long long row;
-      std::memcpy(&row, selection + page * key_stride_, sizeof row);
-      constexpr std::size_t kWords = kColumnBytes / sizeof row / LinePages;  // of one page
-      const __mmask8 words = static_cast<__mmask8>(((1u << kWords) - 1) << page * kWords);
-      matrix = page == 0 ? _mm512_set1_epi64(row) : _mm512_mask_set1_epi64(matrix, words, row);
-    }
-    return matrix;
+  // Returns the selection of 8 keys.
+  static MORPHOGEN_FN __m512i load_matrix(const std::uint8_t* selection) {
+    long long row;
+    std::memcpy(&row, selection, sizeof row);
+    return _mm512_set1_epi64(row);
   }
 
   template <std::size_t Count>
@@ -191,7 +166,7 @@ template <class Method>
 inline void scan_streams(const PageRun& run) {
   constexpr std::size_t kTilePages = Method::kOctets * kLeafBits;
   const Columns& columns = *run.columns;
-  const std::size_t page_size = columns.page_size, line_bytes = page_size * Method::kLinePages;
+  const std::size_t page_size = columns.page_size;
   const Rows rows{kStreamPages * page_size, kLeafBits * page_size};
   const std::size_t octet_step = kLeafRows * run.key_stride;
   Method method(run.key_count);
@@ -200,7 +175,7 @@ inline void scan_streams(const PageRun& run) {
     const std::uint8_t* line = run.pages + page * page_size;
     const std::uint8_t* selection = run.selection + page / kOctet * run.key_stride;
     StreamPrefetcher prefetcher(line, rows, 0, 0, 0, false);
-    for (std::size_t j = 0; j < kStreamPages; j += Method::kLinePages, line += line_bytes) {
+    for (std::size_t j = 0; j < kStreamPages; ++j, line += page_size) {
       method.select(selection + j * run.key_stride, run.key_stride, octet_step);
       for (std::size_t column = 0; column < columns.count; ++column) {
         const std::uint8_t* at = line + columns.offset(column);
@@ -215,8 +190,7 @@ inline void scan_streams(const PageRun& run) {
     const std::uint8_t* leaf = run.pages + page * page_size;
     const std::uint8_t* selection = run.selection + page / kOctet * run.key_stride;
     const std::size_t leaf_bytes = (run.page_count - page) * page_size;
-    for (std::size_t j = 0; j < kStreamPages && j * page_size < leaf_bytes;
-         j += Method::kLinePages) {
+    for (std::size_t j = 0; j < kStreamPages && j * page_size < leaf_bytes; ++j) {
       method.select(selection + j * run.key_stride, run.key_stride, octet_step);
       for (std::size_t column = 0; column < columns.count; ++column) {
         const std::size_t at = j * page_size + columns.offset(column);
@@ -248,12 +222,9 @@ MORPHOGEN_FN void gather_keys(const std::uint8_t* sums, __m512i (&out)[kGfniVect
 // Hands `put(key, column, line)` the sum of each key and column [first, end), from sums of
 // [column][key_stride] lines.
 template <class Put>
-MORPHOGEN_FN void gather_sums(const std::uint8_t* sums, const Columns& columns, std::size_t first,
-                              std::size_t end, std::size_t key_count, std::size_t key_stride,
-                              Put&& put) {
+MORPHOGEN_FN void gather_sums(const std::uint8_t* sums, std::size_t first, std::size_t end,
+                              std::size_t key_count, std::size_t key_stride, Put&& put) {
   constexpr std::size_t kLine = sizeof(__m512i);
-  const std::size_t page_size = columns.page_size, line_pages = gfni_line_pages(page_size);
-  const std::size_t bytes = line_pages == 1 ? kLine : page_size;
   for (std::size_t group = 0; group < key_count; group += kOctet) {
     for (std::size_t column = first; column < end; ++column) {
       __m512i lines[kGfniVectors];
@@ -261,8 +232,6 @@ MORPHOGEN_FN void gather_sums(const std::uint8_t* sums, const Columns& columns, 
       for (std::size_t i = 0; i < kOctet && group + i < key_count; ++i) {
         alignas(64) std::uint8_t line[kLine];
         _mm512_store_si512(line, lines[i]);
-        // Fold the sums of the line's pages.
-        for (std::size_t at = bytes; at < kLine; ++at) line[at % bytes] ^= line[at];
         put(group + i, column, line);
       }
     }

@@ -3,8 +3,10 @@
 #pragma once
 
 #include "scan_buckets.h"
+#include "scan_flat.h"
 #include "scan_gfni.h"
 #include "scan_masks.h"
+#include "scan_octets.h"
 #include "scan_tables.h"
 #include "host_kernels.h"
 
@@ -15,13 +17,23 @@ MORPHOGEN_FN std::size_t round_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-enum class Method { buckets, masks, gfni, tables };
+enum class Method { flat, octets, buckets, masks, gfni, tables };
 
 #if defined(__AVX512BW__) && defined(__GFNI__)
 constexpr bool kHasGfni = true;
 #else
 constexpr bool kHasGfni = false;
 #endif
+
+#if defined(__AVX512VBMI__) && defined(__GFNI__)
+constexpr bool kHasOctets = true;
+#else
+constexpr bool kHasOctets = false;
+#endif
+
+// The most keys for the flat method: with more, products cost less where there are any. Without
+// them more keys were not measured.
+constexpr std::size_t kFlatKeys = kHasOctets ? 3 : 6;
 
 // The narrowest columns that masks and buckets take.
 constexpr std::size_t kMinMaskBytes = 16, kMinBucketBytes = 16;
@@ -58,6 +70,14 @@ struct Plan {
         sum_stride = key_stride;
         if (job.read_order == ReadOrder::rows && job.page_size < kRowBytes) layout = Layout::streams;
         break;
+      case Method::flat:
+        layout = Layout::keys;
+        cut_strips(columns.count);
+        return;
+      case Method::octets:
+        layout = Layout::groups;
+        cut_strips(columns.count);
+        return;
       case Method::masks:
         sum_stride = job.key_count <= kOneQueryKeys ? kOneQueryKeys : kTwoQueryKeys;
         break;
@@ -75,8 +95,14 @@ struct Plan {
     return strip == strips ? columns.count : strip * strip_columns;
   }
 
+  // Narrow pages have sums of their own kind.
+  bool is_narrow() const { return method == Method::flat || method == Method::octets; }
+
   // The sums of the widest strip.
   std::size_t sum_bytes() const {
+    if (method == Method::flat)
+      return round_up(Period(columns.page_size).bytes * key_count, kCacheLine);
+    if (method == Method::octets) return Blocks(columns.page_size).sum_bytes(key_stride);
     return round_up(widest_strip() * sum_column_bytes() * sum_stride, kCacheLine);
   }
   std::size_t sum_column_bytes() const {
@@ -85,14 +111,14 @@ struct Plan {
 
   // Returns the number of leaves whose selection is held at a time. The selection should not push
   // pages out of the second-level cache. But the fewer leaves there are, the more of the work is
-  // the walk to them, which slows small pages.
+  // the walk to them, which slows small pages: narrow pages may take more than their share.
   std::size_t batch_leaves() const {
-    constexpr std::size_t kSelectionBytes = 512 << 10;
+    const std::size_t most_bytes = (is_narrow() ? 2048 : 512) << 10;
     constexpr std::size_t kBatchPageBytes = 4 << 20;
     std::size_t leaves = 64;
     while (leaves < kSubtreeLeaves && leaves * kLeafBits * columns.page_size < kBatchPageBytes)
       leaves *= 2;
-    while (leaves > 1 && leaves * kLeafBytes * key_stride > kSelectionBytes) leaves /= 2;
+    while (leaves > 1 && leaves * kLeafBytes * key_stride > most_bytes) leaves /= 2;
     return leaves;
   }
 
@@ -111,7 +137,8 @@ struct Plan {
     return selection_offset() + round_up(batch_leaves() * kLeafBytes * key_stride, kCacheLine);
   }
   std::size_t staging_offset() const {
-    return single_offset() + round_up(key_stride, kCacheLine);
+    // Narrow methods load up to a line from any byte of the row.
+    return single_offset() + round_up(key_stride, kCacheLine) + kCacheLine;
   }
   std::size_t nodes_offset() const {
     return staging_offset() + batch_leaves() * kLeafBytes * kKeyAlign;
@@ -135,6 +162,10 @@ struct Plan {
   std::size_t widest_strip() const { return strip_columns + (strips > 1); }
 
   Method choose(const ScanJob& job) const {
+    if (job.page_size < kNarrowBytes) {
+      if (kHasFlat && job.key_count <= kFlatKeys) return Method::flat;
+      if (kHasOctets) return Method::octets;
+    }
     const bool rows = job.read_order == ReadOrder::rows;
     if (rows && job.key_count <= kMaxBucketKeys && columns.bytes >= kMinBucketBytes &&
         job.page_count >= kBucketPages * pattern_count(job.key_count))
@@ -147,8 +178,7 @@ struct Plan {
     if (job.key_count <= (two_queries ? kTwoQueryKeys : kOneQueryKeys) &&
         columns.bytes >= kMinMaskBytes)
       return Method::masks;
-    if (kHasGfni && (columns.bytes == 64 || (rows && gfni_line_pages(job.page_size) > 1)))
-      return Method::gfni;
+    if (kHasGfni && columns.bytes == kCacheLine) return Method::gfni;
     return Method::tables;
   }
 };

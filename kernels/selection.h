@@ -28,7 +28,18 @@ enum class Layout {
   // Rows hold the same pages as octets, but byte i of a row belongs to page 8 * o + i, and bit k of
   // it to key k.
   patterns,
+  // Bytes as in octets, but a row has those of 8 keys, and all rows of these keys come before those
+  // of the next 8.
+  groups,
+  // Bytes as in octets, but a row has that of one key: the leaves of a key as its tree gives them,
+  // then those of the next key.
+  keys,
 };
+
+// Returns the bytes of one row; `stride` is that of rows with all keys.
+MORPHOGEN_FN std::size_t octet_bytes(Layout layout, std::size_t stride) {
+  return layout == Layout::keys ? 1 : layout == Layout::groups ? kKeyAlign : stride;
+}
 
 #if defined(__BYTE_ORDER__)
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words hold their lowest byte first");
@@ -99,12 +110,23 @@ MORPHOGEN_FN void order_by_streams(std::uint8_t* leaf) {
   transpose_all_bits(leaf, kLeafBytes);
 }
 
-// Writes the rows of leaves [first_leaf, first_leaf + leaves) for all keys, `stride` bytes apart.
+// Writes the rows of leaves [first_leaf, first_leaf + leaves) for all keys. Rows with all keys lie
+// `stride` bytes apart.
 // `staging` has room for 8 keys' leaves.
 inline void expand_selection(const std::uint8_t* keys, std::size_t key_bytes, std::size_t key_count,
                              std::uint64_t first_leaf, std::size_t leaves, Layout layout,
                              std::size_t stride, Path* paths, NodeLevel& nodes, std::uint8_t* staging,
                              std::uint8_t* selection) {
+  if (layout == Layout::keys) {
+    for (std::size_t key = 0; key < key_count; ++key) {
+      std::uint8_t* own = selection + key * leaves * kLeafBytes;
+      expand_leaves(keys + key * key_bytes, first_leaf, leaves, paths[key], nodes,
+                    [own](std::uint64_t leaf, const std::uint32_t* words) {
+                      store_leaf(own + leaf * kLeafBytes, words);
+                    });
+    }
+    return;
+  }
   for (std::size_t group = 0; group < key_count; group += kKeyAlign) {
     for (std::size_t i = 0; i < kKeyAlign; ++i) {
       std::uint8_t* own = staging + i * leaves * kLeafBytes;
@@ -120,7 +142,9 @@ inline void expand_selection(const std::uint8_t* keys, std::size_t key_bytes, st
                       if (layout == Layout::streams) order_by_streams(out);
                     });
     }
-    std::uint8_t* out = selection + group;
+    const std::size_t row_bytes = octet_bytes(layout, stride);
+    std::uint8_t* out =
+        selection + group * (layout == Layout::groups ? leaves * kLeafRows : 1);
     for (std::size_t at = 0; at < leaves * kLeafBytes; at += sizeof(Bytes16)) {
       Bytes16 rows[8], words[8];
       for (std::size_t i = 0; i < 8; ++i)
@@ -131,7 +155,7 @@ inline void expand_selection(const std::uint8_t* keys, std::size_t key_bytes, st
         std::memcpy(word, &two, sizeof word);
         for (std::uint64_t one : word) {
           std::memcpy(out, &one, sizeof one);
-          out += stride;
+          out += row_bytes;
         }
       }
     }

@@ -64,6 +64,21 @@ def test_every_method_gives_the_naive_answer(
             assert np.array_equal(answer.pages, naive_answers(array, batch)), (queries, keys)
 
 
+@pytest.mark.parametrize("page_size", [1, 2, 3, 4, 5, 7, 8, 12, 20, 33, 48, 100, 120, 255])
+def test_narrow_pages_are_right_in_whole_streams_and_in_what_is_left_of_them(
+    instruction_set: str, page_size: int
+) -> None:
+    # Four streams of 4 KiB or 512 pages each, then some steps and pages that fill none.
+    num_pages = 4 * max(512, 4096 // page_size * 2) + 64 + 9
+    array = random_pages(num_pages, page_size)
+    with CpuEngine(mg.PageMatrix(array), threads=1, instruction_set=instruction_set) as engine:
+        # The most keys for masks with and without products, one key more, and a full pass.
+        for queries, keys in ((1, 1), (1, 3), (2, 2), (2, 3), (7, 1), (3, 3), (32, 3)):
+            batch = mg.make_queries(random_rows(queries, keys, num_pages), num_pages)[0]
+            answer = engine.answer(batch)
+            assert np.array_equal(answer.pages, naive_answers(array, batch)), (queries, keys)
+
+
 @pytest.mark.parametrize("order", READ_ORDERS)
 @pytest.mark.parametrize("page_size", [16, 32, 100, 512, 1_536, 4_096, 12_000])
 def test_short_last_page_counts_wherever_it_falls_in_a_leaf(

@@ -1,0 +1,53 @@
+// What the scan methods for narrow pages share: where they read, and the loop over all pages.
+//
+// Narrow pages are read in four streams. The hardware follows each by itself, so that more lines
+// are under way than in one stretch (docs/experiments.md).
+#pragma once
+
+#include "page_scan.h"
+
+namespace morphogen {
+namespace {
+
+constexpr std::size_t kNarrowBytes = 256;  // of the least page that is not narrow
+constexpr std::size_t kNarrowStreams = 4;
+constexpr std::size_t kStreamAheadBytes = 1024;  // of prefetches in a stream, by measurement
+
+// Returns the pages from one stream to the next: whole leaves, and at least the stretch of memory
+// that the hardware takes for one stream.
+MORPHOGEN_FN std::size_t narrow_stream_pages(std::size_t page_size) {
+  std::size_t pages = kLeafBits;
+  while (pages * page_size < kRowBytes) pages *= 2;
+  return pages;
+}
+
+// Adds all pages of a run. `method` takes step_pages() at a time in each of several streams, or
+// fewer at the end. Its selection has kOctetBytes for every 8 pages.
+template <class Method>
+inline void scan_narrow(const PageRun& run, const Method& method) {
+  const std::size_t page_size = run.columns->page_size, step = method.step_pages();
+  const std::uint8_t* pages = run.pages;
+  const std::uint8_t* selection = run.selection;
+  std::size_t left = run.page_count;
+  const auto advance = [&](std::size_t count) {
+    pages += count * page_size;
+    selection += count / kOctet * Method::kOctetBytes;
+    left -= count;
+  };
+  const std::size_t stream = narrow_stream_pages(page_size);
+  while (left >= kNarrowStreams * stream) {
+    for (std::size_t page = 0; page < stream; page += step)
+      method.template add<kNarrowStreams>(pages + page * page_size, stream * page_size,
+                                          selection + page / kOctet * Method::kOctetBytes,
+                                          stream / kOctet * Method::kOctetBytes);
+    advance(kNarrowStreams * stream);
+  }
+  while (left >= step) {
+    method.template add<1>(pages, 0, selection, 0);
+    advance(step);
+  }
+  if (left > 0) method.add_rest(pages, selection, left);
+}
+
+}  // namespace
+}  // namespace morphogen

@@ -1,0 +1,169 @@
+// A scan method for narrow pages of any size, for AVX-512 with GFNI: the scan as a product of bit
+// matrices, where scan_gfni.h multiplies from the other side.
+//
+// Eight bytes of each of 8 pages, put column by column, are eight 8 x 8 matrices of bits. One
+// GF2P8AFFINEQB multiplies the selection bytes of 8 keys with all eight. No line need divide into
+// pages for that: bytes are gathered from where they lie, and the sums of 8 keys take 8 bytes for
+// each byte of a page. Pages of less than 8 bytes leave place for several octets side by side.
+#pragma once
+
+#include "scan_narrow.h"
+
+namespace morphogen {
+namespace {
+
+// The cut of a narrow page into blocks of 8 columns of one byte. If the page is no multiple of 8,
+// its last block overlaps its neighbour, and both hold the same bytes of the overlap.
+struct Blocks {
+  static constexpr std::size_t kBytes = 8;
+
+  std::size_t page_size, count;
+  std::size_t octets;   // of pages whose columns fill one block
+  std::size_t columns;  // of one octet
+
+  explicit Blocks(std::size_t size)
+      : page_size(size),
+        count((size + kBytes - 1) / kBytes),
+        octets(size < kBytes ? kBytes / size : 1),
+        columns(size < kBytes ? size : kBytes) {}
+
+  MORPHOGEN_FN std::size_t offset(std::size_t block) const {
+    const std::size_t start = block * kBytes;
+    return start == 0 || start + kBytes <= page_size ? start : page_size - kBytes;
+  }
+
+  // Returns the bytes of all sums: [block][group of 8 keys][octet][column][key].
+  std::size_t sum_bytes(std::size_t key_stride) const { return count * kBytes * key_stride; }
+};
+
+// Writes, or adds, one page a key.
+inline void gather_block_sums(const std::uint8_t* sums, std::size_t page_size,
+                              std::size_t key_count, std::size_t key_stride, bool add,
+                              std::uint8_t* out) {
+  const Blocks blocks(page_size);
+  for (std::size_t block = 0; block < blocks.count; ++block) {
+    // The last block's first columns may be those of the block before.
+    const std::size_t first = block * Blocks::kBytes - blocks.offset(block);
+    for (std::size_t key = 0; key < key_count; ++key) {
+      const std::uint8_t* own =
+          sums + (block * key_stride + key / kKeyAlign * kKeyAlign) * Blocks::kBytes +
+          key % kKeyAlign;
+      std::uint8_t* page = out + key * page_size + blocks.offset(block);
+      for (std::size_t column = first; column < blocks.columns; ++column) {
+        if (!add) page[column] = 0;
+        for (std::size_t octet = 0; octet < blocks.octets; ++octet)
+          page[column] ^= own[(octet * blocks.columns + column) * kKeyAlign];
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace morphogen
+
+#if defined(__AVX512VBMI__) && defined(__GFNI__)
+#include <immintrin.h>
+
+namespace morphogen {
+namespace {
+
+// `Tiny` tells that pages are narrower than a block, so that whole octets fit a register.
+template <bool Tiny>
+class OctetMethod {
+ public:
+  static constexpr std::size_t kOctetBytes = kKeyAlign;
+
+  explicit OctetMethod(const PageRun& run)
+      : run_(run), blocks_(run.columns->page_size), groups_(run.key_stride / kKeyAlign) {
+    alignas(64) std::uint8_t order[64] = {};
+    alignas(64) long long words[8] = {};
+    for (std::size_t word = 0; word < 8; ++word) {
+      const std::size_t octet = word / blocks_.columns, column = word % blocks_.columns;
+      if (!Tiny) words[word] = static_cast<long long>(word * blocks_.page_size);
+      if (octet >= blocks_.octets) continue;  // nobody reads this place of the sums
+      if (Tiny) words[word] = static_cast<long long>(octet);
+      // The instruction numbers matrix rows from the last byte on, so take the pages backwards.
+      for (std::size_t page = 0; page < kOctet; ++page)
+        order[8 * word + 7 - page] =
+            static_cast<std::uint8_t>((octet * kOctet + page) * blocks_.columns + column);
+    }
+    order_ = _mm512_load_si512(order);
+    words_ = _mm512_load_si512(words);
+  }
+
+  std::size_t step_pages() const { return blocks_.octets * kOctet; }
+
+  // Adds a step of each stream.
+  template <std::size_t Streams>
+  MORPHOGEN_FN void add(const std::uint8_t* pages, std::size_t stream_bytes,
+                        const std::uint8_t* selection, std::size_t stream_selection) const {
+    add_pages<Streams>(pages, stream_bytes, selection, stream_selection, step_pages());
+  }
+
+  void add_rest(const std::uint8_t* pages, const std::uint8_t* selection, std::size_t count) const {
+    add_pages<1>(pages, 0, selection, 0, count);
+  }
+
+ private:
+  template <std::size_t Streams>
+  MORPHOGEN_FN void add_pages(const std::uint8_t* pages, std::size_t stream_bytes,
+                              const std::uint8_t* selection, std::size_t stream_selection,
+                              std::size_t count) const {
+    __m512i* sums = reinterpret_cast<__m512i*>(run_.sums);
+    for (std::size_t block = 0; block < blocks_.count; ++block) {
+      __m512i matrices[Streams];
+#pragma GCC unroll 4
+      for (std::size_t i = 0; i < Streams; ++i) {
+        const std::uint8_t* stream = pages + i * stream_bytes;
+        matrices[i] = load_matrices(stream + blocks_.offset(block), count);
+        // 8 pages of a block are as many bytes as a line.
+        if (Streams > 1) __builtin_prefetch(stream + kStreamAheadBytes + block * kCacheLine);
+      }
+      const std::uint8_t* own = selection;
+      for (std::size_t group = 0; group < groups_; ++group, own += run_.plane_bytes, ++sums) {
+        __m512i sum = _mm512_load_si512(sums);
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < Streams; ++i)
+          sum = _mm512_xor_si512(
+              sum, _mm512_gf2p8affine_epi64_epi8(load_selection(own + i * stream_selection),
+                                                 matrices[i], 0));
+        _mm512_store_si512(sums, sum);
+      }
+    }
+  }
+
+  // Returns a matrix for each column of a block, of up to step_pages() pages. Missing pages count
+  // as zero.
+  MORPHOGEN_FN __m512i load_matrices(const std::uint8_t* block, std::size_t count) const {
+    __m512i bytes;
+    if (Tiny) {
+      const std::size_t left = sizeof bytes - count * blocks_.page_size;
+      bytes = _mm512_maskz_loadu_epi8(~__mmask64{0} >> left, block);
+    } else {
+      const __mmask8 rows = static_cast<__mmask8>((1u << count) - 1);
+      bytes = _mm512_mask_i64gather_epi64(_mm512_setzero_si512(), rows, words_, block, 1);
+    }
+    // This constant transposes a matrix: bit i of all pages becomes one row.
+    const __m512i reversed_identity = _mm512_set1_epi64(0x0102040810204080);
+    return _mm512_gf2p8affine_epi64_epi8(reversed_identity,
+                                         _mm512_permutexvar_epi8(order_, bytes), 0);
+  }
+
+  // Returns the selection bytes of 8 keys for the pages of each matrix.
+  MORPHOGEN_FN __m512i load_selection(const std::uint8_t* selection) const {
+    if (Tiny) return _mm512_permutexvar_epi64(words_, _mm512_loadu_si512(selection));
+    long long word;
+    std::memcpy(&word, selection, sizeof word);
+    return _mm512_set1_epi64(word);
+  }
+
+  const PageRun& run_;
+  const Blocks blocks_;
+  const std::size_t groups_;
+  __m512i order_;  // from pages' bytes to columns
+  __m512i words_;  // Tiny: the octet of each matrix; else: the offset of each page
+};
+
+}  // namespace
+}  // namespace morphogen
+#endif
