@@ -1,5 +1,5 @@
 // The distributed point function of key format v1, for host and device code: the key layout, the
-// node and leaf steps, the walk from the root to one leaf, and Gen. docs/protocol.md is the
+// node and leaf steps, and the walk from the root to one leaf. docs/protocol.md is the
 // specification.
 //
 // Construction: Boyle, Gilboa, Ishai, "Function Secret Sharing: Improvements and Extensions", CCS
@@ -205,73 +205,6 @@ inline bool seeds_are_equal(const std::uint8_t* entropy) {
   for (int i = 0; i < kSeedWords; ++i)
     difference |= load_word(entropy + 4 * i) ^ load_word(entropy + kSeedBytes + 4 * i);
   return difference == 0;
-}
-
-// Gen: writes both parties' keys for page `index`, key_bytes(log_num_pages) bytes each. `entropy`
-// holds seed0 | seed1 | salt. The caller has checked that index < 2^log_num_pages and not
-// seeds_are_equal(entropy).
-inline void generate_keys(std::uint64_t index, int log_num_pages, const std::uint8_t* entropy,
-                          std::uint8_t* key0, std::uint8_t* key1) {
-  const int depth = tree_depth(log_num_pages);
-  const std::uint64_t leaf_index = index >> kLeafLogBits;
-
-  std::memset(key0, 0, kSaltOffset);
-  store_word(key0, kMagicWord);
-  key0[kLogPagesOffset] = static_cast<std::uint8_t>(log_num_pages);
-  std::memcpy(key0 + kSaltOffset, entropy + 2 * kSeedBytes, kSeedBytes);
-  std::memcpy(key0 + kRootSeedOffset, entropy, kSeedBytes);
-
-  Node<std::uint32_t> node0 = root_node(key0);
-  Node<std::uint32_t> node1;
-  for (int i = 0; i < kSeedWords; ++i) node1.seed[i] = load_word(entropy + kSeedBytes + 4 * i);
-  node1.control = 1;
-
-  std::uint32_t controls_left = 0, controls_right = 0;
-  for (int level = 0; level < depth; ++level) {
-    const std::uint32_t direction =
-        static_cast<std::uint32_t>(leaf_index >> (depth - 1 - level)) & 1u;
-    const std::uint32_t go_right = 0u - direction;
-    const Children<std::uint32_t> c0 = split_seed(node0.seed, key0);
-    const Children<std::uint32_t> c1 = split_seed(node1.seed, key0);
-
-    const std::uint32_t left = c0.left.control ^ c1.left.control ^ direction ^ 1u;
-    const std::uint32_t right = c0.right.control ^ c1.right.control ^ direction;
-    controls_left |= left << level;
-    controls_right |= right << level;
-    const std::uint32_t kept = (right & go_right) | (left & ~go_right);
-
-    const std::uint32_t mask0 = 0u - node0.control, mask1 = 0u - node1.control;
-    for (int i = 0; i < kSeedWords; ++i) {
-      // The losing side is the left one when the path goes right.
-      const std::uint32_t lost_left = c0.left.seed[i] ^ c1.left.seed[i];
-      const std::uint32_t lost_right = c0.right.seed[i] ^ c1.right.seed[i];
-      const std::uint32_t correction = (lost_left & go_right) | (lost_right & ~go_right);
-      store_word(key0 + kSeedCorrectionOffset + kSeedBytes * level + 4 * i, correction);
-      node0.seed[i] = ((c0.right.seed[i] & go_right) | (c0.left.seed[i] & ~go_right)) ^
-                      (correction & mask0);
-      node1.seed[i] = ((c1.right.seed[i] & go_right) | (c1.left.seed[i] & ~go_right)) ^
-                      (correction & mask1);
-    }
-    node0.control = ((c0.right.control & go_right) | (c0.left.control & ~go_right)) ^
-                    (kept & node0.control);
-    node1.control = ((c1.right.control & go_right) | (c1.left.control & ~go_right)) ^
-                    (kept & node1.control);
-  }
-  store_word(key0 + kControlLeftOffset, controls_left);
-  store_word(key0 + kControlRightOffset, controls_right);
-
-  std::uint32_t leaf0[kLeafWords], leaf1[kLeafWords];
-  expand_seed(node0.seed, key0, kCounterLeaf, leaf0);
-  expand_seed(node1.seed, key0, kCounterLeaf, leaf1);
-  const std::uint32_t position = static_cast<std::uint32_t>(index) & (kLeafBits - 1);
-  for (std::uint32_t i = 0; i < kLeafWords; ++i) {
-    const std::uint32_t unit = equal_mask(position >> 5, i) & (1u << (position & 31u));
-    store_word(key0 + leaf_correction_offset(depth) + 4 * i, leaf0[i] ^ leaf1[i] ^ unit);
-  }
-
-  std::memcpy(key1, key0, static_cast<std::size_t>(key_bytes(log_num_pages)));
-  key1[kPartyOffset] = 1;
-  std::memcpy(key1 + kRootSeedOffset, entropy + kSeedBytes, kSeedBytes);
 }
 
 // The faults of a key, in the order in which a strict parser looks for them.

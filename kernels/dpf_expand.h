@@ -1,10 +1,11 @@
 // EvalFull on the host: expands a run of leaves of one key, many nodes side by side in SIMD lanes.
 //
 // The run is cut into subtrees of at most 2^kSubtreeLevels leaves. The path to each subtree's root
-// is walked alone. Below the root every level is expanded breadth first, in place, one node a lane.
+// is walked alone, and the first levels below the root are expanded as few nodes (dpf_rows.h). Below
+// them every level is expanded breadth first, in place, one node a lane.
 #pragma once
 
-#include "dpf.h"
+#include "dpf_rows.h"
 #include "simd.h"
 
 namespace morphogen {
@@ -35,19 +36,6 @@ MORPHOGEN_FN void store_interleaved(std::uint32_t* words, WordVector left, WordV
   store_vector(words + kWordLanes, shuffle_words<Interleaved<1>>(left, right));
 }
 
-// Turns four words of a vector's leaves so that each leaf's four words lie side by side: the words
-// of leaf 4 * i + j are elements 4 * i to 4 * i + 3 of vector j.
-MORPHOGEN_FN void transpose_fours(const WordVector (&in)[4], WordVector (&out)[4]) {
-  const WordVector low01 = shuffle_words<Unpacked<1, 0>>(in[0], in[1]);
-  const WordVector high01 = shuffle_words<Unpacked<1, 1>>(in[0], in[1]);
-  const WordVector low23 = shuffle_words<Unpacked<1, 0>>(in[2], in[3]);
-  const WordVector high23 = shuffle_words<Unpacked<1, 1>>(in[2], in[3]);
-  out[0] = shuffle_words<Unpacked<2, 0>>(low01, low23);
-  out[1] = shuffle_words<Unpacked<2, 1>>(low01, low23);
-  out[2] = shuffle_words<Unpacked<2, 0>>(high01, high23);
-  out[3] = shuffle_words<Unpacked<2, 1>>(high01, high23);
-}
-
 // Replaces `parents` nodes of a level by their 2 * parents children. It goes from the last vector
 // to the first, so that the children of a vector never overwrite parents that are still to be read.
 inline void expand_level(NodeLevel& nodes, int parents, const std::uint8_t* key, int level) {
@@ -59,33 +47,62 @@ inline void expand_level(NodeLevel& nodes, int parents, const std::uint8_t* key,
   }
 }
 
-// The last path that was walked from a key's root. Subtrees are expanded in order, so the next path
-// shares most of its nodes with the last one. These nodes are no secret: they are the same for
-// every key.
+// Stores few nodes word by word, so that they fill the first vector of a level.
+MORPHOGEN_FN void store_by_words(const FewNodes& few, NodeLevel& nodes) {
+  WordVector seed[kSeedWords], control[kRowWords];
+  transpose_fours(few.seed, seed);
+  transpose_fours(few.control, control);
+  for (int i = 0; i < kSeedWords; ++i)
+    store_vector(nodes.seed[i], shuffle_words<TreeOrder>(seed[i]));
+  store_vector(nodes.control, shuffle_words<TreeOrder>(control[0]));
+}
+
+// The last path that was walked from a key's root, with the siblings of its nodes. Subtrees are
+// expanded in order, so the next path shares most of its nodes with the last one, and often the next
+// subtree's root is a sibling. Which nodes these are is no secret: it is the same for every key.
 class Path {
  public:
   explicit Path(const std::uint8_t* key) : key_(key) {
-    node_[0] = root_node(key);
-    index_[0] = 0;
+    const Node<std::uint32_t> root = root_node(key);
+    std::memcpy(&levels_[0].seed[0], root.seed, kSeedBytes);
+    levels_[0].control[0] = Row{} + root.control;
+    levels_[0].parent = 0;
   }
 
-  // Returns the node `target` of a level, numbered from the left.
-  const Node<std::uint32_t>& walk(int level, std::uint64_t target) {
+  // Returns, as the first of few nodes, the node `target` of a level, numbered from the left.
+  FewNodes walk(int level, std::uint64_t target) {
     int at = level < known_ ? level : known_;
-    while (index_[at] != target >> (level - at)) --at;
+    while (levels_[at].parent != target >> (level - at) >> 1) --at;
+    FewNodes node = get(at, target >> (level - at));
     for (; at < level; ++at) {
-      index_[at + 1] = target >> (level - at - 1);
-      node_[at + 1] = descend(node_[at], key_, at, at + 1, index_[at + 1] & 1);
+      expand_few<1>(node, key_, at);
+      Level& below = levels_[at + 1];
+      below.parent = target >> (level - at);
+      std::memcpy(below.seed, node.seed, sizeof below.seed);
+      std::memcpy(below.control, node.control, sizeof below.control);
+      node = get(at + 1, target >> (level - at - 1));
     }
     known_ = level;
-    return node_[level];
+    return node;
   }
 
  private:
+  // The two children of one node.
+  struct Level {
+    std::uint64_t parent;
+    Row seed[2], control[2];
+  };
+
+  FewNodes get(int level, std::uint64_t index) const {
+    FewNodes node;
+    node.seed[0] = splat_row(&levels_[level].seed[index & 1]);
+    node.control[0] = splat_row(&levels_[level].control[index & 1]);
+    return node;
+  }
+
   const std::uint8_t* key_;
   int known_ = 0;  // the deepest level that path holds
-  std::uint64_t index_[kMaxLogPages - kLeafLogBits + 1];
-  Node<std::uint32_t> node_[kMaxLogPages - kLeafLogBits + 1];
+  Level levels_[kMaxLogPages - kLeafLogBits + 1];
 };
 
 constexpr int kWordsOfFour = 4 * kWordLanes;
@@ -94,6 +111,13 @@ constexpr int kWordsOfFour = 4 * kWordLanes;
 MORPHOGEN_FN void store_leaf(std::uint8_t* out, const std::uint32_t* words) {
   for (int four = 0; four < kLeafWords / 4; ++four)
     std::memcpy(out + 16 * four, words + four * kWordsOfFour, 16);
+}
+
+template <int Vectors>
+MORPHOGEN_FN void store_few_leaves(const RowBlocks<Vectors>& leaves, std::uint32_t* words) {
+  for (int row = 0; row < kBlockRows; ++row)
+    for (int v = 0; v < Vectors; ++v)
+      store_vector(words + row * kWordsOfFour + v * kWordLanes, leaves.row[row][v]);
 }
 
 // Expands leaves [first_leaf, first_leaf + count) of a valid key; `path` is a path of the same key.
@@ -113,20 +137,38 @@ inline void expand_leaves(const std::uint8_t* key, std::uint64_t first_leaf, std
     int below = levels;
     while (below > 0 && (leaf >> (below - 1)) == ((stop - 1) >> (below - 1))) --below;
     const std::uint64_t top = leaf >> below;
-    const Node<std::uint32_t>& root = path.walk(depth - below, top);
-    for (int i = 0; i < kSeedWords; ++i) nodes.seed[i][0] = root.seed[i];
-    nodes.control[0] = root.control;
-
     const int skipped = static_cast<int>(leaf - (top << below));
     const int needed = static_cast<int>(stop - (top << below));
-    for (int remaining = below; remaining > 0; --remaining) {
+    const std::uint64_t base = (top << below) - first_leaf;  // may wrap around, and back again
+    alignas(64) std::uint32_t words[kLeafWords * kWordLanes];
+
+    FewNodes few = path.walk(depth - below, top);
+    int remaining = below;
+    for (; remaining > 0; --remaining) {
       const int parents = ((needed - 1) >> remaining) + 1;
-      expand_level(nodes, parents, key, depth - remaining);
+      if (parents > kFewNodes) break;
+      if (parents <= kRowLanes)
+        expand_few<1>(few, key, depth - remaining);
+      else
+        expand_few<2>(few, key, depth - remaining);
     }
+    if (remaining == 0 && needed <= kFewNodes) {
+      if (needed <= kRowLanes)
+        store_few_leaves(expand_few_leaves<1>(few, key, depth), words);
+      else
+        store_few_leaves(expand_few_leaves<2>(few, key, depth), words);
+      for (int at = skipped; at < needed; ++at)
+        sink(base + static_cast<std::uint64_t>(at), words + at * kRowWords);
+      leaf = stop;
+      continue;
+    }
+
+    store_by_words(few, nodes);
+    for (; remaining > 0; --remaining)
+      expand_level(nodes, ((needed - 1) >> remaining) + 1, key, depth - remaining);
     for (int first = skipped / kWordLanes * kWordLanes; first < needed; first += kWordLanes) {
       WordVector leaf_words[kLeafWords];
       expand_leaf(nodes.load(first), key, depth, leaf_words);
-      alignas(64) std::uint32_t words[kLeafWords * kWordLanes];
       for (int four = 0; four < kLeafWords / 4; ++four) {
         const WordVector in[4] = {leaf_words[4 * four], leaf_words[4 * four + 1],
                                   leaf_words[4 * four + 2], leaf_words[4 * four + 3]};
@@ -137,7 +179,7 @@ inline void expand_leaves(const std::uint8_t* key, std::uint64_t first_leaf, std
       }
       for (int lane = 0; lane < kWordLanes; ++lane) {
         if (first + lane < skipped || first + lane >= needed) continue;
-        sink((top << below) + static_cast<std::uint64_t>(first + lane) - first_leaf,
+        sink(base + static_cast<std::uint64_t>(first + lane),
              words + lane % 4 * kWordLanes + lane / 4 * 4);
       }
     }

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "dpf_expand.h"
+#include "dpf_generate.h"
 #include "scan_plan.h"
 
 #if defined(__AVX512F__)
@@ -366,7 +367,7 @@ std::uint64_t read(const std::uint8_t* data, std::size_t bytes) {
 }  // namespace
 
 extern const HostKernels MORPHOGEN_ISA;
-const HostKernels MORPHOGEN_ISA = {MORPHOGEN_ISA_NAME, expand, shape, begin, scan,
+const HostKernels MORPHOGEN_ISA = {MORPHOGEN_ISA_NAME, generate_keys, expand, shape, begin, scan,
                                     finish, read};
 
 }  // namespace morphogen

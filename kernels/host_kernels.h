@@ -48,6 +48,10 @@ struct ScanShape {
 struct HostKernels {
   const char* name;
 
+  // Gen: writes both parties' keys, as dpf_generate.h says.
+  void (*generate)(std::uint64_t index, int log_num_pages, const std::uint8_t* entropy,
+                   std::uint8_t* key0, std::uint8_t* key1);
+
   // Writes the selection bits of leaves [first_leaf, first_leaf + count), 64 bytes a leaf.
   void (*expand)(const std::uint8_t* key, std::uint64_t first_leaf, std::uint64_t count,
                  std::uint8_t* out);

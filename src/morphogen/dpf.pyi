@@ -15,7 +15,11 @@ from typing_extensions import Buffer
 MAX_PAGES: int
 
 def gen(
-    index: SupportsIndex, num_pages: SupportsIndex, *, entropy: Buffer | None = None
+    index: SupportsIndex,
+    num_pages: SupportsIndex,
+    *,
+    entropy: Buffer | None = None,
+    instruction_set: str | None = None,
 ) -> tuple[bytes, bytes]:
     """Make the pair of keys that selects one page (Gen).
 
@@ -28,6 +32,9 @@ def gen(
     entropy : bytes-like of 48 bytes, optional
         seed0 | seed1 | salt, for tests with known results. By default it comes from the operating
         system. Never use the same bytes for two pairs.
+    instruction_set : str, optional
+        One of ``morphogen.instruction_set.supported()``; by default the widest. The keys are the
+        same.
 
     Returns
     -------
@@ -40,7 +47,8 @@ def gen(
     TypeError
         If an argument is not of the type above.
     ValueError
-        If a number is out of range, or entropy has another length or two equal seeds.
+        If a number is out of range, entropy has another length or two equal seeds, or this machine
+        does not have the instruction set.
 
     Notes
     -----

@@ -7,6 +7,7 @@ the ChaCha20 block function of RFC 8439.
 
 import os
 
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint64_t
 
@@ -20,7 +21,6 @@ from morphogen.kernels cimport (
     KeyFault,
     eval_at as _eval_at,
     find_key_fault,
-    generate_keys,
     kEntropyBytes,
     kLeafBits,
     kLeafBytes,
@@ -34,9 +34,14 @@ from morphogen.kernels cimport (
 
 MAX_PAGES = 2 ** 40
 
+# An expansion of few pages takes less time than to look these up in their module.
+cdef object _empty = np.empty
+cdef object _uint8 = np.dtype(np.uint8)
+
 
 def gen(
-    index: SupportsIndex, num_pages: SupportsIndex, *, entropy: Buffer | None = None
+    index: SupportsIndex, num_pages: SupportsIndex, *, entropy: Buffer | None = None,
+    instruction_set: str | None = None,
 ) -> tuple[bytes, bytes]:
     """Make the pair of keys that selects one page (Gen).
 
@@ -49,6 +54,9 @@ def gen(
     entropy : bytes-like of 48 bytes, optional
         seed0 | seed1 | salt, for tests with known results. By default it comes from the operating
         system. Never use the same bytes for two pairs.
+    instruction_set : str, optional
+        One of ``morphogen.instruction_set.supported()``; by default the widest. The keys are the
+        same.
 
     Returns
     -------
@@ -61,7 +69,8 @@ def gen(
     TypeError
         If an argument is not of the type above.
     ValueError
-        If a number is out of range, or entropy has another length or two equal seeds.
+        If a number is out of range, entropy has another length or two equal seeds, or this machine
+        does not have the instruction set.
 
     Notes
     -----
@@ -83,11 +92,12 @@ def gen(
     cdef uint64_t pages = check_num_pages(num_pages)
     cdef int n = log_pages(pages)
     cdef uint64_t page = check_index(index, pages)
+    cdef const HostKernels* kernels = _instruction_set.select(instruction_set)
     cdef bytes secret = _entropy(entropy)
     cdef bytes key0 = PyBytes_FromStringAndSize(NULL, key_bytes(n))
     cdef bytes key1 = PyBytes_FromStringAndSize(NULL, key_bytes(n))
-    generate_keys(page, n, <const uint8_t*>PyBytes_AS_STRING(secret),
-                  <uint8_t*>PyBytes_AS_STRING(key0), <uint8_t*>PyBytes_AS_STRING(key1))
+    kernels.generate(page, n, <const uint8_t*>PyBytes_AS_STRING(secret),
+                     <uint8_t*>PyBytes_AS_STRING(key0), <uint8_t*>PyBytes_AS_STRING(key1))
     return key0, key1
 
 
@@ -162,15 +172,20 @@ def eval_full(
     cdef bytes held = check_key(key, pages)
     cdef const HostKernels* kernels = _instruction_set.select(instruction_set)
     cdef uint64_t leaves = (pages + kLeafBits - 1) // kLeafBits
-    bits = np.empty(leaves * kLeafBytes, dtype=np.uint8)
-    cdef uint8_t[::1] view = bits
+    cdef uint64_t size = (pages + 7) // 8
+    bits = _empty(leaves * kLeafBytes, _uint8)
     cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(held)
+    # A memory view costs more than a leaf.
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(bits, &buffer, PyBUF_WRITABLE)
+    cdef uint8_t* out = <uint8_t*>buffer.buf
     with nogil:
-        kernels.expand(data, 0, leaves, &view[0])
+        kernels.expand(data, 0, leaves, out)
     if pages % 8:
         # In C: Python's and numpy's ints branch on a byte of selection bits.
-        view[pages // 8] &= <uint8_t>((1 << (pages % 8)) - 1)
-    return bits[:(pages + 7) // 8]
+        out[pages // 8] &= <uint8_t>((1 << (pages % 8)) - 1)
+    PyBuffer_Release(&buffer)
+    return bits if size == leaves * kLeafBytes else bits[:size]
 
 
 def eval_at(key: Buffer, index: SupportsIndex, num_pages: SupportsIndex) -> int:
@@ -248,8 +263,12 @@ cdef bytes as_key_bytes(key):
 
 
 cdef bytes check_key(key, uint64_t num_pages):
-    cdef bytes held
-    held, _, n = parse_key(key)
+    cdef bytes held = as_key_bytes(key)
+    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(held)
+    cdef KeyFault fault = find_key_fault(data, len(held))
+    if fault != KeyFault.none:
+        raise_key_fault(held, fault)
+    cdef int n = data[kLogPagesOffset]
     if n != log_pages(num_pages):
         raise_key_domain(n, num_pages)
     return held

@@ -24,8 +24,6 @@ cdef extern from "dpf.h" namespace "morphogen" nogil:
     int log_pages(uint64_t num_pages)
     int key_bytes(int log_num_pages)
     bint seeds_are_equal(const uint8_t* entropy)
-    void generate_keys(uint64_t index, int log_num_pages, const uint8_t* entropy,
-                       uint8_t* key0, uint8_t* key1)
     uint32_t eval_at(const uint8_t* key, uint64_t index)
     KeyFault find_key_fault(const uint8_t* key, size_t size)
 
@@ -89,6 +87,8 @@ cdef extern from "host_kernels.h" namespace "morphogen" nogil:
 
     cdef cppclass HostKernels:
         const char* name
+        void (*generate)(uint64_t index, int log_num_pages, const uint8_t* entropy,
+                         uint8_t* key0, uint8_t* key1) noexcept nogil
         void (*expand)(const uint8_t* key, uint64_t first_leaf, uint64_t count,
                        uint8_t* out) noexcept nogil
 

@@ -12,6 +12,7 @@
 
 #include "dpf.h"
 #include "dpf_expand.h"
+#include "dpf_generate.h"
 
 using namespace morphogen;
 

@@ -72,11 +72,13 @@ for num_pages in (1, 512, 513, 40_000):
     given = secret_entropy()
     pairs = [
         counted("gen", partial(mg.dpf.gen, index, num_pages)),
-        counted("gen with entropy", partial(mg.dpf.gen, index, num_pages, entropy=given)),
     ]
+    for name in mg.instruction_set.supported():
+        call = partial(mg.dpf.gen, index, num_pages, entropy=given, instruction_set=name)
+        pairs.append(counted("gen with entropy", call))
     queries = counted("make_query", partial(mg.make_query, [index, 0], num_pages))
     pairs += zip(*(query.keys for query in queries), strict=True)
-    for pair, page in zip(pairs, [index, index, index, 0], strict=True):
+    for pair, page in zip(pairs, [index] * (len(pairs) - 1) + [0], strict=True):
         for name in mg.instruction_set.supported():
             assert selected(pair, num_pages, instruction_set=name) == [page]
 counted("gen", partial(mg.dpf.gen, 2**39, 2**40))

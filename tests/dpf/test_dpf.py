@@ -45,9 +45,11 @@ def differing_pages(
 
 
 @each_vector
-def test_gen_makes_the_vectors_keys(vector: dict[str, Any]) -> None:
+def test_gen_makes_the_vectors_keys(vector: dict[str, Any], instruction_set: str) -> None:
     entropy = bytes.fromhex(vector["seed0"] + vector["seed1"] + vector["salt"])
-    key0, key1 = dpf.gen(vector["index"], vector["num_pages"], entropy=entropy)
+    key0, key1 = dpf.gen(
+        vector["index"], vector["num_pages"], entropy=entropy, instruction_set=instruction_set
+    )
     assert key0.hex() == vector["key0"]
     assert key1.hex() == vector["key1"]
 
@@ -77,7 +79,7 @@ def test_eval_at_gives_the_vectors_bits(vector: dict[str, Any]) -> None:
 def test_equals_the_reference(num_pages: int, instruction_set: str) -> None:
     rng = random.Random(num_pages)
     index, entropy = rng.randrange(num_pages), rng.randbytes(48)
-    keys = dpf.gen(index, num_pages, entropy=entropy)
+    keys = dpf.gen(index, num_pages, entropy=entropy, instruction_set=instruction_set)
     assert keys == ref.gen(index, num_pages, entropy)
     parties = (0, 1) if num_pages < 5_000 else (1,)
     for party in parties:
@@ -383,6 +385,8 @@ def test_unknown_instruction_set() -> None:
     key = dpf.gen(0, 10)[0]
     with pytest.raises(ValueError, match=r"must be one of .*'baseline'.*, not 'mmx'"):
         dpf.eval_full(key, 10, instruction_set="mmx")
+    with pytest.raises(ValueError, match=r"must be one of .*'baseline'.*, not 'mmx'"):
+        dpf.gen(0, 10, instruction_set="mmx")
     with pytest.raises(TypeError):
         dpf.eval_full(key, 10, instruction_set=1)  # type: ignore[arg-type]
 

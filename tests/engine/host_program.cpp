@@ -21,7 +21,7 @@
 #include <sstream>
 #include <string>
 
-#include "dpf.h"
+#include "dpf_generate.h"
 #include "host_kernels.h"
 #include "host_scanner.h"
 
