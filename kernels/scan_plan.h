@@ -126,8 +126,9 @@ struct Plan {
   // a batch of leaves, a row of it, and the memory to expand that selection.
   std::size_t buckets_offset() const { return sum_bytes(); }
   std::size_t queue_offset() const {
+    if (method != Method::buckets) return buckets_offset();
     const std::size_t bytes = widest_strip() * columns.bytes * pattern_count(key_count);
-    return buckets_offset() + (method == Method::buckets ? round_up(bytes, kCacheLine) : 0);
+    return buckets_offset() + round_up(bytes, kCacheLine);
   }
   std::size_t selection_offset() const {
     return queue_offset() +
