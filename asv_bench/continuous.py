@@ -2,11 +2,12 @@
 
     python asv_bench/continuous.py
 
-Each comparison is `asv continuous` over the benchmarks named `track_cost...`. A cost that is worse
-by more than a tenth is measured again, up to three times, and counts if it is worse each time: on
-a shared machine one process in seven is slower by a tenth as a whole. The pinned commit shows the
-sum of many small losses. budget.json, beside asv's settings, names it. There `accepted`
-maps a regular expression for costs that may rise to the reason, until a later commit is pinned.
+Each comparison is `asv continuous` over the benchmarks named `track_cost...`, but for those that
+need a GPU and those of `shapes`. A cost that is worse by more than a tenth is measured again, up to
+three times, and counts if it is worse each time: on a shared machine one process in seven is slower
+by a tenth as a whole. The pinned commit shows the sum of many small losses. budget.json, beside
+asv's settings, names it. There `accepted` maps a regular expression for costs that may rise to the
+reason, until a later commit is pinned.
 
 Exits with 1 if a cost is worse, with 2 if a commit cannot be built or a benchmark fails.
 """
@@ -20,7 +21,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COSTS = r"^(?!gpu\.).*\.track_cost"
+COSTS = r"^(?!(gpu|shapes)\.).*\.track_cost"
 # A row of asv's table that reports a loss, with the benchmark's name in its last column.
 WORSE = re.compile(r"^\| \+ .*\| (\S.*?) +\|$", re.M)
 
