@@ -76,7 +76,15 @@ def test_a_tiny_run_of_every_section(
         assert (section, "2 threads against 1, the least gain") in found
         assert (section, "memory of a pass for 32 x 3") in found
     others = " ".join(section for section, _ in found)
-    for words in ("one core", "Keys", "Import", "Lookups over HTTP", "table of 20,000 rows"):
+    kinds = (
+        "Page sizes",
+        "one core",
+        "Keys",
+        "Import",
+        "Lookups over HTTP",
+        "table of 20,000 rows",
+    )
+    for words in kinds:
         assert words in others
     assert result["notes"] == [
         "Passes are not judged: their targets are for 256 MiB.",
@@ -119,7 +127,7 @@ def test_host_time_that_cannot_be_measured_says_why(monkeypatch: pytest.MonkeyPa
         (["--mib", "1", "--page-sizes", "2000000"], "holds no page of 2000000 bytes"),
         (["--mib", str(2**30)], "of memory are needed"),
         (["--threads", "0"], "invalid numbers value: '0'"),
-        (["--only", "keys,other"], "sections are passes, busy, keys"),
+        (["--only", "keys,other"], "sections are passes, sweep, busy, keys"),
     ],
 )
 def test_bad_options_are_refused(

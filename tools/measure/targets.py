@@ -7,7 +7,7 @@
 
 A ratio is taken within interleaved rounds (asv_bench/benchmarks/rounds.py), and the tables have the
 median and the quartiles over the rounds. Medians withstand a little other load: the description of
-the machine says how much there was. All sections take about a quarter of an hour and 4 GB.
+the machine says how much there was. All sections take about twenty minutes and 4 GB.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from morphogen.bench.workload import available_memory, random_pages, random_quer
 from morphogen.cli.signals import cleaning_up
 from passes import MIB, PAGE_SIZES, TABLE_BYTES, THREADS, busy_core_rows, pass_rows
 from rows import NotMeasuredError, Row, as_dict, show
+from sweep import SIZES, sweep_rows
 
 KEY_PAGES = 2**25
 # Seconds. Of 2^20 bits: the fastest peer's, dpf-cpp, on a machine that reads 13.7 GB/s a thread.
@@ -46,8 +47,16 @@ IMPORT_SECONDS = 0.1
 
 def all_pass_rows(options: argparse.Namespace) -> Iterator[Row]:
     data = random_pages(options.mib, MIB, seed=0)
-    for page_size in options.page_sizes:
+    for page_size in options.page_sizes or PAGE_SIZES:
         yield from pass_rows(data, page_size, options.threads, options.rounds)
+
+
+def all_sizes_rows(options: argparse.Namespace) -> Iterator[Row]:
+    # There are many sizes, and their targets are far from what rounds differ by.
+    rounds = -(-options.rounds // 3)
+    yield from sweep_rows(
+        random_pages(options.mib, MIB, seed=0), options.page_sizes or SIZES, rounds
+    )
 
 
 def busy_rows(options: argparse.Namespace) -> Iterator[Row]:
@@ -123,6 +132,7 @@ def import_rows(options: argparse.Namespace) -> Iterator[Row]:
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "passes": all_pass_rows,
+    "sweep": all_sizes_rows,
     "busy": busy_rows,
     "keys": key_rows,
     "host": host_rows,
@@ -152,7 +162,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--only", type=names, default=list(SECTIONS), metavar="SECTION,...", help="of these alone"
     )
     parser.add_argument("--threads", type=numbers, default=list(THREADS), metavar="T,...")
-    parser.add_argument("--page-sizes", type=numbers, default=list(PAGE_SIZES), metavar="B,...")
+    parser.add_argument(
+        "--page-sizes", type=numbers, metavar="B,...", help="of passes and of the sweep"
+    )
     parser.add_argument(
         "--mib", type=int, default=TABLE_BYTES // MIB, help="size of the table of passes"
     )
@@ -165,10 +177,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     found = parser.parse_args(arguments)
     if min(found.rounds, found.mib, found.build_rows) < 1:
         parser.error("--rounds, --mib and --build-rows must be 1 or more")
-    if max(found.page_sizes) > found.mib * MIB:
-        parser.error(f"a table of {found.mib} MiB holds no page of {max(found.page_sizes)} bytes")
+    largest = max(found.page_sizes or SIZES)
+    if largest > found.mib * MIB:
+        parser.error(f"a table of {found.mib} MiB holds no page of {largest} bytes")
     # The table, and of 4 MiB pages the answers and sums of 96 keys.
-    needed = found.mib * MIB + 300 * max(found.page_sizes)
+    needed = found.mib * MIB + 300 * largest
     if needed > available_memory():
         parser.error(
             f"{describe_size(needed)} of memory are needed, and "
