@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -16,17 +17,22 @@ Item = tuple[str, int, int]  # client, number, keys
 class Model:
     """Shares, beside a plain list of what each client has waiting."""
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 32, keys: int | None = None) -> None:
         self.width = width
-        self.shares: Shares = Shares(width)
+        self.keys = keys  # of a chunk, in place of its width
+        self.shares = Shares()
         self.waiting: dict[str, deque[Item]] = {}
         self.numbers = itertools.count()
 
     def add(self, client: str, count: int = 1, keys: int = 3) -> list[Item]:
         items = [(client, next(self.numbers), keys) for _ in range(count)]
-        self.shares.add(client, items)
+        if items:
+            self.shares.add(client, items, self.width_of(items[0]))
         self.waiting.setdefault(client, deque()).extend(items)
         return items
+
+    def width_of(self, item: Item) -> int:
+        return self.width if self.keys is None else self.keys // item[2]
 
     def take(self, claim: bool = True) -> list[Item]:
         keys: list[int] = []
@@ -41,8 +47,8 @@ class Model:
                 keys.append(item[2])
             return claim
 
-        chunk = self.shares.take(fits, take)
-        assert len(chunk) <= self.width
+        chunk = self.shares.take(self.width_of, fits, take)
+        assert not chunk or len(chunk) <= self.width_of(chunk[0])
         assert len({item[2] for item in chunk}) <= 1
         self.check()
         return chunk
@@ -151,6 +157,45 @@ def test_a_client_that_did_not_fit_a_chunk_leads_the_next() -> None:
         assert clients(model.take())[0] == "a"
 
 
+def test_a_width_in_keys_takes_more_items_of_fewer_keys() -> None:
+    model = Model(keys=96)
+    model.add("a", 33, keys=3)
+    model.add("b", 97, keys=1)
+    model.add("c", 49, keys=2)
+    chunks = [model.take() for _ in range(6)]
+    assert sorted((len(chunk), chunk[0][2]) for chunk in chunks) == [
+        *[(1, 1), (1, 2), (1, 3)],
+        *[(32, 3), (48, 2), (96, 1)],
+    ]
+
+
+def test_little_and_short_follow_the_width_in_keys() -> None:
+    model = Model(keys=96)
+    model.add("greedy", 1000, keys=1)
+    assert len(model.take()) == 96
+    model.add("some", 12, keys=1)  # an eighth of a chunk
+    chunk = Counter(clients(model.take()))
+    assert chunk == {"some": 12, "greedy": 24}
+    model.add("more", 13, keys=1)
+    assert clients(model.take())[0] == "greedy"
+
+
+def test_a_chunk_whose_first_item_is_gone_has_the_width_of_the_next() -> None:
+    shares = Shares()
+    gone, there = [[(client, number) for number in range(20)] for client in "ab"]
+    shares.add("a", gone, 10)
+    shares.add("b", there, 4)
+    claimed: list[Any] = []
+
+    def claim(item: Any) -> bool:
+        claimed.append(item)
+        return item in there
+
+    chunk = shares.take(lambda item: 10 if item in gone else 4, lambda item: True, claim)
+    assert claimed == gone + there[:4]
+    assert chunk == there[:4]
+
+
 # Room
 
 
@@ -206,7 +251,8 @@ def test_room_is_made_fairly_or_not_at_all(
 @given(st.data())
 @settings(max_examples=300)
 def test_nothing_is_lost_and_everybody_is_served_whatever_happens(data: st.DataObject) -> None:
-    model = Model(data.draw(st.sampled_from([1, 2, 3, 4, 8, 32])))
+    width = data.draw(st.sampled_from([1, 2, 3, 4, 8, 32]))
+    model = Model(width, keys=data.draw(st.sampled_from([None, 3 * width])))
     for _ in range(data.draw(st.integers(0, 30))):
         waiting = [item for items in model.waiting.values() for item in items]
         match data.draw(st.sampled_from(["add", "add", "take", "remove", "drop"])):

@@ -91,13 +91,14 @@ def opener_of(spoil: str, when: When) -> bench.Opener:
 
 
 def by_a_direct_call(queries: list[mg.Query], options: dict[str, Any]) -> bool:
-    """Not by a batcher, which knows the widest chunk, and not in the loop."""
+    """Not by a batcher, and not in the loop."""
     caller = threading.current_thread().name.startswith("morphogen-bench")
-    return caller and options.get("max_micro_batch") is None
+    return caller and "max_micro_batch" not in options
 
 
 def by_a_batcher(queries: list[mg.Query], options: dict[str, Any]) -> bool:
-    return (options.get("max_micro_batch") or 0) > 1
+    """It passes on that its own caller asked for no width."""
+    return options.get("max_micro_batch", 0) is None
 
 
 @pytest.mark.parametrize("spoil", ["corrupted", "short", "a chunk lost"])

@@ -116,7 +116,7 @@ def test_callers_share_chunks_of_two(gpu, capsys):
 
 
 def test_wrong_answers_to_callers_are_noticed(gpu, monkeypatch, capsys):
-    opener = opener_of("corrupted", lambda queries, options: options == {"max_micro_batch": 2})
+    opener = opener_of("corrupted", lambda queries, options: options == {"max_micro_batch": None})
     monkeypatch.setitem(bench.OPENERS, "cuda", opener)
     assert main([*ON_GPU, "--batch-sizes", "1", "--concurrency", "2", "--json"]) == 1
     output = capsys.readouterr()

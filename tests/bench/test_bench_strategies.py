@@ -84,6 +84,25 @@ def test_the_loop_and_the_default_are_always_there(cpu):
     assert list(strategies_of([default, "chunks-1"], cpu)[0]) == ["single", default]
 
 
+def test_of_queries_with_fewer_keys_the_default_takes_more(cpu):
+    strategies, lacking = strategies_of(["all"], cpu, keys_per_query=1)
+    assert strategies["chunks-96"] == Strategy(96, 1, graph=False)
+    assert list(strategies)[:2] == ["single", "chunks-96"]
+    assert strategies["chunks-32"] == Strategy(32, 1, graph=False)
+    assert lacking == ()
+    assert list(strategies_of(["all"], fake_gpu(), keys_per_query=1)[0]) == list(GPU_ALL)
+
+
+def test_a_benchmark_of_one_key_runs_the_default_and_what_was_asked_for(capsys):
+    arguments = ["--keys-per-query", "1", "--batch-sizes", "96", "--strategies", "chunks-32"]
+    assert main([*SMALL, *arguments, "--concurrency", "3", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["rows"][0]["micro_batch_sizes"] == [96]
+    sizes = {row["name"]: row["micro_batch_sizes"] for row in data["strategies"]}
+    assert sizes == {"single": [1] * 96, "chunks-96": [96], "chunks-32": [32] * 3}
+    assert {row["name"]: row["default"] for row in data["strategies"]}["chunks-96"]
+
+
 @pytest.mark.parametrize("name", GPU_ALL)
 def test_names_and_strategies_stand_for_each_other(name):
     strategies, _ = strategies_of([name, "chunks-4-lanes-1-graph"], fake_gpu())

@@ -34,8 +34,42 @@ def test_chunks_are_as_wide_as_asked() -> None:
                 sizes = engine.answer(batch[:total], max_micro_batch=width).micro_batch_sizes
                 ranges = mg.planner.micro_batch_ranges(total, width)
                 assert sizes == tuple(stop - start for start, stop in ranges)
-        default = engine.answer(batch)
-        assert max(default.micro_batch_sizes) == widest
+
+
+@pytest.mark.parametrize(
+    ("keys", "queries", "sizes"),
+    [
+        (1, 96, (96,)),
+        (1, 97, (96, 1)),
+        (2, 48, (48,)),
+        (2, 97, (48, 48, 1)),
+        (3, 32, (32,)),
+        (3, 33, (32, 1)),
+    ],
+)
+@pytest.mark.parametrize("page_size", [8, 24, 200])
+def test_a_pass_takes_96_keys_of_however_many_queries(
+    keys: int, queries: int, sizes: tuple[int, ...], page_size: int
+) -> None:
+    array = random_pages(1100, page_size)
+    batch = mg.make_queries(random_rows(queries, keys, 1100), 1100)[0]
+    with open_engine(array) as engine:
+        answer = engine.answer(batch)
+        assert answer.micro_batch_sizes == sizes
+        assert engine.answer(batch, lanes=1).micro_batch_sizes == sizes
+        np.testing.assert_array_equal(answer.pages, naive_answers(array, batch))
+        np.testing.assert_array_equal(answer.pages, engine.answer(batch, max_micro_batch=1).pages)
+        assert engine.check_width(None, keys) == 96 // keys
+
+
+@pytest.mark.parametrize("keys", [1, 2, 3])
+def test_a_width_that_is_asked_for_counts_queries_whatever_their_keys(keys: int) -> None:
+    batch = mg.make_queries(random_rows(70, keys, 20), 20)[0]
+    with open_engine(random_pages(20, 8)) as engine:
+        assert (engine.max_micro_batch, engine.widest_micro_batch) == (32, 32)
+        assert engine.answer(batch, max_micro_batch=32).micro_batch_sizes == (32, 32, 6)
+        assert engine.answer(batch, max_micro_batch=20).micro_batch_sizes == (20, 20, 20, 10)
+        assert engine.check_width(20, keys) == 20
 
 
 @pytest.mark.parametrize("width", [0, -1, 2**70, 33])

@@ -39,6 +39,16 @@ def test_what_is_not_asked_for_stays_as_it_was(
     assert CHOICES.choose(*asked) == strategy
 
 
+def test_only_a_width_that_is_not_asked_for_is_a_number_of_keys() -> None:
+    choices = Choices("cpu", Strategy(width=2, lanes=1, graph=False, keys=6), widest=4)
+    for own in (choices.choose(None, None, False), choices.choose(None, 1, False)):
+        assert [own.width_for(keys) for keys in (1, 2, 3)] == [6, 3, 2]
+    asked = choices.choose(4, None, False)
+    assert [asked.width_for(keys) for keys in (1, 2, 3)] == [4, 4, 4]
+    assert [choices.check_width(None, keys) for keys in (1, 2, 3)] == [6, 3, 2]
+    assert [DEFAULT.width_for(keys) for keys in (1, 2, 3)] == [2, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("choices", "asked", "message"),
     [
@@ -72,7 +82,8 @@ def test_what_is_of_another_type(asked: Any, message: str) -> None:
 
 def test_the_cpu_has_chunks_of_any_width_and_one_lane() -> None:
     with open_engine(PAGES) as engine:
-        assert engine.default_strategy == Strategy(engine.max_micro_batch, lanes=1, graph=False)
+        own = Strategy(engine.max_micro_batch, lanes=1, graph=False, keys=96)
+        assert engine.default_strategy == own
         assert engine.widest_micro_batch == engine.max_micro_batch
         naive = naive_answers(PAGES, BATCH)
         asked: list[dict[str, Any]] = [{}, {"lanes": 1}, {"lanes": 1, "graph": False}]

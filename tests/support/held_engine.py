@@ -16,8 +16,8 @@ SECONDS = 30  # only a failed test waits this long
 class HeldEngine(Engine):
     """A real engine that starts its chunks on the test's command, and records its calls."""
 
-    def __init__(self, inner: Engine, width: int) -> None:
-        default = Strategy(width, lanes=1, graph=False)
+    def __init__(self, inner: Engine, width: int, keys: int | None = None) -> None:
+        default = Strategy(width, lanes=1, graph=False, keys=keys)
         super().__init__(inner.pages, Choices("cpu", default, widest=width))
         self.inner = inner
         self.held = threading.Event()  # while it is set, chunks run

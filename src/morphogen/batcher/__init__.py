@@ -17,6 +17,7 @@ from morphogen.batcher.worker import start_worker, tell_answered, tell_expired
 from morphogen.checks import OwnerProcess
 from morphogen.engine.base import Engine
 from morphogen.errors import BatcherClosedError
+from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.query import Answer, Query, check_query
 
 MAX_QUEUED = 1024
@@ -36,7 +37,7 @@ class MicroBatcher:
         The engine that answers. It stays the caller's: close it after the batcher.
     max_micro_batch : int, optional
         The most queries in a chunk, 1 to ``engine.widest_micro_batch``; by default
-        ``engine.max_micro_batch``.
+        ``engine.max_micro_batch``, and on the CPU more of queries with one or two keys.
     max_queued : int, optional
         The most queries that may wait, 1 or more. One more is refused with OverloadedError, or
         takes the place of another client's if more of that client's wait.
@@ -79,9 +80,12 @@ class MicroBatcher:
             raise TypeError(f"engine must be an Engine, not {type(engine).__name__}")
         self._engine = engine
         self._num_pages = engine.pages.num_pages
-        self._width = engine.check_width(max_micro_batch)
+        widths = [engine.check_width(max_micro_batch, 1 + at) for at in range(MAX_KEYS_PER_QUERY)]
+        self._widths = tuple(widths)
+        # What was not asked for is the engine's to choose.
+        self._asked = max_micro_batch if max_micro_batch is None else widths[0]
         self._owner = OwnerProcess("batcher", "make one in each process", BatcherClosedError)
-        self._monitor = Monitor(max_queued, max_queued_per_client, self._width)
+        self._monitor = Monitor(max_queued, max_queued_per_client, self._widths)
 
     @property
     def engine(self) -> Engine:
@@ -90,8 +94,23 @@ class MicroBatcher:
 
     @property
     def max_micro_batch(self) -> int:
-        """The most queries in a chunk."""
-        return self._width
+        """The most queries in a chunk, of queries with three keys."""
+        return self._widths[-1]
+
+    def width_for(self, keys_per_query: int) -> int:
+        """The most queries in a chunk.
+
+        Parameters
+        ----------
+        keys_per_query : int
+            Keys of each of its queries, 1 to 3.
+
+        Returns
+        -------
+        int
+            Queries, 1 or more.
+        """
+        return self._widths[keys_per_query - 1]
 
     @property
     def max_queued(self) -> int:
@@ -182,7 +201,7 @@ class MicroBatcher:
             if turn.taken:
                 future.claim()
                 try:
-                    answer = self._engine.answer([query], max_micro_batch=self._width)
+                    answer = self._engine.answer([query], max_micro_batch=self._asked)
                     turn.answered = True
                 except Exception as raised:
                     error = raised
@@ -330,7 +349,7 @@ class MicroBatcher:
 
     def __repr__(self) -> str:
         state = ", closed" if self.closed else ""
-        return f"MicroBatcher({self._engine!r}, chunks of at most {self._width}{state})"
+        return f"MicroBatcher({self._engine!r}, chunks of at most {self.max_micro_batch}{state})"
 
     def __reduce__(self) -> NoReturn:
         # A copy would share the queue and the thread, and go on when the batcher is closed.
@@ -365,7 +384,7 @@ class MicroBatcher:
         """Queue all or none."""
         if futures and not self._monitor.has_worker():
             self._monitor.check_room(entries[0].client, len(entries))
-            start_worker(self._monitor, self._engine, self._width)
+            start_worker(self._monitor, self._engine, self._asked)
         self._monitor.add(futures, entries)
 
     def _expire(self, futures: list[AnswerFuture]) -> None:

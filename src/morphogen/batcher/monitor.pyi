@@ -59,8 +59,8 @@ class Monitor:
     ----------
     max_queued, max_queued_per_client : int
         The most queries that may wait, 1 or more, and the most of a client; None for as many.
-    width : int
-        The most queries in a chunk.
+    widths : tuple of int
+        The most queries in a chunk, of queries with 1, 2 and 3 keys.
     """
 
     @property
@@ -68,7 +68,10 @@ class Monitor:
     @property
     def changed(self) -> Condition: ...
     def __init__(
-        self, max_queued: SupportsIndex, max_queued_per_client: SupportsIndex | None, width: int
+        self,
+        max_queued: SupportsIndex,
+        max_queued_per_client: SupportsIndex | None,
+        widths: tuple[int, ...],
     ) -> None: ...
     def max_queued(self) -> int:
         """The most queries that may wait."""

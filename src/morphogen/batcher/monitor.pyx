@@ -82,8 +82,8 @@ cdef class Monitor:
     ----------
     max_queued, max_queued_per_client : int
         The most queries that may wait, 1 or more, and the most of a client; None for as many.
-    width : int
-        The most queries in a chunk.
+    widths : tuple of int
+        The most queries in a chunk, of queries with 1, 2 and 3 keys.
     """
 
     cdef readonly bint closed
@@ -97,10 +97,11 @@ cdef class Monitor:
     cdef double _seconds
 
     def __cinit__(
-        self, max_queued: SupportsIndex, max_queued_per_client: SupportsIndex | None, width: int
+        self, max_queued: SupportsIndex, max_queued_per_client: SupportsIndex | None,
+        widths: tuple[int, ...],
     ) -> None:
         self.changed = Condition()
-        self._waiting = WaitingQueue(max_queued, max_queued_per_client, width)
+        self._waiting = WaitingQueue(max_queued, max_queued_per_client, widths)
         self._sizes = {}
 
     def max_queued(self) -> int:

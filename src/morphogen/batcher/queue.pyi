@@ -18,8 +18,8 @@ class WaitingQueue:
     ----------
     limit, limit_of_client : int
         The most queries that may wait, 1 or more; and the most of a client.
-    width : int
-        The most queries in a chunk.
+    widths : tuple of int
+        The most queries in a chunk, of queries with 1, 2 and 3 keys.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class WaitingQueue:
     """
 
     def __init__(
-        self, limit: SupportsIndex, limit_of_client: SupportsIndex | None, width: int
+        self, limit: SupportsIndex, limit_of_client: SupportsIndex | None, widths: tuple[int, ...]
     ) -> None: ...
     def __len__(self) -> int: ...
     def check_room(self, client: str | None, count: int) -> None:
@@ -52,4 +52,5 @@ class WaitingQueue:
             pass has one; and the futures of those that are too late, or had to go. All are marked
             as running.
         """
+    def _width_of(self, future: AnswerFuture) -> int: ...
     def _discard(self, future: AnswerFuture) -> bool: ...

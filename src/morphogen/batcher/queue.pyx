@@ -17,8 +17,8 @@ class WaitingQueue:
     ----------
     limit, limit_of_client : int
         The most queries that may wait, 1 or more; and the most of a client.
-    width : int
-        The most queries in a chunk.
+    widths : tuple of int
+        The most queries in a chunk, of queries with 1, 2 and 3 keys.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class WaitingQueue:
     """
 
     def __init__(
-        self, limit: SupportsIndex, limit_of_client: SupportsIndex | None, width: int
+        self, limit: SupportsIndex, limit_of_client: SupportsIndex | None, widths: tuple[int, ...]
     ) -> None:
         self.limit = as_int("max_queued", limit)
         check_range("max_queued", self.limit, 1)
@@ -43,7 +43,8 @@ class WaitingQueue:
         self.refused = 0
         self.seconds = 0.0
         self._entries = {}
-        self._shares = Shares(width)
+        self._shares = Shares()
+        self._widths = widths
         self._gone = []  # for the room of others, and not told yet
 
     def __len__(self) -> int:
@@ -75,7 +76,7 @@ class WaitingQueue:
         self._gone += gone
         self.refused += len(gone)
         self._entries.update(zip(futures, entries, strict=True))
-        self._shares.add(entries[0].client, futures)
+        self._shares.add(entries[0].client, futures, self._width_of(futures[0]))
 
     def discard_cancelled(self, future: AnswerFuture) -> None:
         """Take out one that was cancelled, unless it left already."""
@@ -119,7 +120,10 @@ class WaitingQueue:
                 return True
             return False
 
-        self._shares.take(fits, claim)
+        self._shares.take(self._width_of, fits, claim)
+
+    def _width_of(self, future: AnswerFuture) -> int:
+        return self._widths[len(self._entries[future].query) - 1]
 
     def _discard(self, future: AnswerFuture) -> bool:
         entry = self._entries.pop(future, None)

@@ -6,7 +6,7 @@ as the queue is, so that no interrupt cuts a step.
 
 from collections import OrderedDict, deque
 from heapq import heapify, heappop, heapreplace
-from itertools import islice
+from itertools import chain, islice
 
 # For so many chunks after one with a client that asked for little, the others' are short: its next
 # query will wait for a chunk that runs, and should not wait for a long one.
@@ -17,18 +17,11 @@ class Shares:
     """Items that wait, in order of arrival within the share of each client.
 
     A client asks for little if it had nothing waiting, and has no more than an eighth of a chunk.
-    Such clients go first, in half of a chunk. Then all take turns, an item each.
-
-    Parameters
-    ----------
-    width : int
-        The most items in a chunk.
+    Such clients go first, in half of a chunk. Then all take turns, an item each. A chunk takes more
+    of some items than of others: those that have a chunk in common have its width in common.
     """
 
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._little = max(1, width // 8)
-        self._short = max(2, width // 4)  # the others' part of a chunk beside one with little
+    def __init__(self) -> None:
         # In the order of turns. Dictionaries, so that one taken out amid them leaves at once.
         self._few = OrderedDict()
         self._many = OrderedDict()
@@ -44,16 +37,27 @@ class Shares:
         """Count the items of a client."""
         return len(self._share(client) or ())
 
-    def add(self, client: str | None, items: Sequence[Any]) -> None:
-        """Put items at the end of their client's share."""
+    def add(self, client: str | None, items: Sequence[Any], width: int) -> None:
+        """Put items at the end of their client's share.
+
+        Parameters
+        ----------
+        client : str or None
+            The client.
+        items : sequence
+            The items.
+        width : int
+            The most such items in a chunk.
+        """
         if not items:
             return
+        little = max(1, width // 8)
         share = self._share(client)
         if share is None:
             share = OrderedDict()
-            (self._few if len(items) <= self._little else self._many)[client] = share
+            (self._few if len(items) <= little else self._many)[client] = share
         share.update(dict.fromkeys(items))
-        if len(share) > self._little and client in self._few:
+        if len(share) > little and client in self._few:
             self._many[client] = self._few.pop(client)
         self._total += len(items)
 
@@ -120,11 +124,18 @@ class Shares:
                 heappop(longest)
         return places if len(places) == excess else None
 
-    def take(self, fits: Callable[[Any], bool], claim: Callable[[Any], bool]) -> list[Any]:
+    def take(
+        self,
+        width_of: Callable[[Any], int],
+        fits: Callable[[Any], bool],
+        claim: Callable[[Any], bool],
+    ) -> list[Any]:
         """Take out the items of the next chunk.
 
         Parameters
         ----------
+        width_of : callable
+            The most items in a chunk with this one.
         fits : callable
             Whether an item can be in the chunk. If not, its client waits for the next and leads it.
         claim : callable
@@ -136,20 +147,21 @@ class Shares:
         list
             The items.
         """
-        few = list(islice(self._few, self._width))
-        many = list(islice(self._many, self._width))
-        first = (self._width + self._odd) // 2  # also of an odd width, all get their part
+        width = self._next_width(width_of)
+        few = list(islice(self._few, width))
+        many = list(islice(self._many, width))
+        first = (width + self._odd) // 2  # also of an odd width, all get their part
         self._odd ^= 1
         turns = deque(dict.fromkeys([*self._passed, *few[:first], *many, *few[first:]]))
         self._passed = []
         self._lately.append(few)
         little = {client for clients in self._lately for client in clients}
-        most = self._short if little else self._width
         chunk = []
         others = 0
-        while turns and len(chunk) < self._width:
+        while turns and len(chunk) < width:
             client = turns.popleft()
             share = self._share(client)
+            most = max(2, width // 4) if little else width
             if share is None or (client not in little and others >= most):
                 continue
             item = next(iter(share))
@@ -157,6 +169,8 @@ class Shares:
                 self._passed.append(client)
                 continue
             self.remove(client, item)
+            if not chunk:
+                width = width_of(item)  # those before it may have left the queue
             if not claim(item):
                 turns.appendleft(client)
                 continue
@@ -166,6 +180,14 @@ class Shares:
                 (self._few if client in self._few else self._many).move_to_end(client)
                 turns.append(client)
         return chunk
+
+    def _next_width(self, width_of: Callable[[Any], int]) -> int:
+        """The width of a chunk with the item that is next."""
+        for client in chain(self._passed, self._few, self._many):
+            share = self._share(client)
+            if share is not None:
+                return width_of(next(iter(share)))
+        return 0
 
     def _share(self, client: str | None) -> OrderedDict[Any, None] | None:
         return self._few.get(client) or self._many.get(client)

@@ -17,8 +17,17 @@ from morphogen.errors import DeadlineError, OverloadedError
 from morphogen.query import Answer
 
 
-def start_worker(monitor: Monitor, engine: Engine, width: int) -> None:
+def start_worker(monitor: Monitor, engine: Engine, max_micro_batch: int | None) -> None:
     """Give a batcher its thread.
+
+    Parameters
+    ----------
+    monitor : Monitor
+        The batcher's.
+    engine : Engine
+        The engine that answers.
+    max_micro_batch : int or None
+        As `Engine.answer` takes it.
 
     Raises
     ------
@@ -35,7 +44,7 @@ def start_worker(monitor: Monitor, engine: Engine, width: int) -> None:
         ready()
         if first:
             try:
-                _work(monitor, engine, width)
+                _work(monitor, engine, max_micro_batch)
             finally:
                 atexit.unregister(monitor.close)
                 monitor.remove_worker()
@@ -48,7 +57,7 @@ def start_worker(monitor: Monitor, engine: Engine, width: int) -> None:
         ) from None
 
 
-def _work(monitor: Monitor, engine: Engine, width: int) -> None:
+def _work(monitor: Monitor, engine: Engine, max_micro_batch: int | None) -> None:
     """Run chunk after chunk until the batcher is closed and its queue empty."""
     while True:
         turn = None  # an idle thread keeps no answers
@@ -59,7 +68,7 @@ def _work(monitor: Monitor, engine: Engine, width: int) -> None:
             tell_expired(turn.expired)
             tell_refused(turn.refused)
             if turn.futures:
-                _answer(turn, engine, width)
+                _answer(turn, engine, max_micro_batch)
         except BaseException as error:
             # Such as a lack of memory: the chunk fails, and the thread goes on.
             turn = monitor.abandon_turn() or turn
@@ -67,11 +76,11 @@ def _work(monitor: Monitor, engine: Engine, width: int) -> None:
                 tell_failed(error, [*turn.expired, *turn.refused, *turn.futures])
 
 
-def _answer(turn: Turn, engine: Engine, width: int) -> None:
+def _answer(turn: Turn, engine: Engine, max_micro_batch: int | None) -> None:
     outcome: Answer | BaseException
     with turn:
         try:
-            outcome = engine.answer(turn.queries, max_micro_batch=width)
+            outcome = engine.answer(turn.queries, max_micro_batch=max_micro_batch)
             turn.answered = True
         except BaseException as error:
             outcome = error

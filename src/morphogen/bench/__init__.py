@@ -104,7 +104,11 @@ def run_benchmark(
     fetch = random_fetch(config.num_pages, config.queries, config.keys_per_query, config.seed + 1)
     with ExitStack() as stack:
         engine = stack.enter_context(closing(opener(matrix, config, stage(told, "uploading"))))
-        strategies = StrategyMatrix(config.strategies, engine) if config.strategies else None
+        strategies = (
+            StrategyMatrix(config.strategies, engine, config.keys_per_query)
+            if config.strategies
+            else None
+        )
         run = _Run(config, engine, fetch, strategies)
         result = _describe(config, engine)
         if csv_path is not None:

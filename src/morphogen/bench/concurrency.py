@@ -192,7 +192,7 @@ def measure_concurrency(
             for way in ways if number % 2 == 0 else reversed(ways):
                 way.round(pool, timed=number >= warmup)
             progress(number + 1, total)
-        widest = {LONE: 1, DIRECT: 1, BATCHER: batcher.max_micro_batch}
+        widest = {LONE: 1, DIRECT: 1, BATCHER: batcher.width_for(len(queries[0]))}
     rows, faults = [], []
     for way in ways:
         found = way.faults(right, expected, widest[way.name])

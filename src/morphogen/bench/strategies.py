@@ -21,7 +21,7 @@ from morphogen.bench.statistics import Spread, p99
 from morphogen.bench.trial import Trial
 from morphogen.engine.base import Engine
 from morphogen.engine.strategy import Strategy
-from morphogen.planner import micro_batch_ranges
+from morphogen.planner import MAX_KEYS_PER_QUERY, micro_batch_ranges
 
 ALL = "all"
 SINGLE = "single"
@@ -68,8 +68,24 @@ def strategy_name(strategy: Strategy, default: Strategy) -> str:
     return f"chunks-{strategy.width}{lanes}{graph}"
 
 
+def default_of(engine: Engine, keys_per_query: int) -> Strategy:
+    """The strategy of an engine for which none is asked for, its width in queries.
+
+    Parameters
+    ----------
+    engine : Engine
+    keys_per_query : int
+
+    Returns
+    -------
+    Strategy
+    """
+    own = engine.default_strategy
+    return Strategy(own.width_for(keys_per_query), own.lanes, own.graph)
+
+
 def strategies_of(
-    names: Sequence[str], engine: Engine
+    names: Sequence[str], engine: Engine, keys_per_query: int = MAX_KEYS_PER_QUERY
 ) -> tuple[dict[str, Strategy], tuple[str, ...]]:
     """The strategies that names stand for, on this engine.
 
@@ -77,6 +93,8 @@ def strategies_of(
     ----------
     names : sequence of str
     engine : Engine
+    keys_per_query : int, optional
+        Keys of each query, 3 by default.
 
     Returns
     -------
@@ -90,12 +108,14 @@ def strategies_of(
         If a name is none, or the engine lacks a strategy that is named.
     """
     check_names(names)
-    default = engine.default_strategy
+    default = default_of(engine, keys_per_query)
     always = [Strategy(1, default.lanes, graph=False), default]
     named = [_parsed(name, default) for name in names if name != ALL]
-    offered = _offered(engine) if ALL in names else []
+    offered = _offered(engine, default) if ALL in names else []
     lacking = {}
-    for strategy in (*always, *named, *offered):
+    for strategy in (*named, *offered):
+        if strategy == default:
+            continue  # it may be wider than what may be asked for
         try:
             # An empty batch: the engine checks the strategy, and then has nothing to do.
             engine.answer(
@@ -116,9 +136,8 @@ def _parsed(name: str, default: Strategy) -> Strategy:
     return Strategy(int(width or 1), int(lanes or default.lanes), graph=graph is not None)
 
 
-def _offered(engine: Engine) -> list[Strategy]:
+def _offered(engine: Engine, default: Strategy) -> list[Strategy]:
     """The strategies that "all" means. An engine may lack some of them."""
-    default = engine.default_strategy
     if engine.device == "cpu":
         widest = engine.widest_micro_batch
         widths = [1 << power for power in range(widest.bit_length())]
@@ -230,6 +249,7 @@ class StrategyMatrix:
     names : sequence of str
         As `strategies_of` takes them.
     engine : Engine
+    keys_per_query : int
 
     Attributes
     ----------
@@ -244,11 +264,11 @@ class StrategyMatrix:
         If a name is none, or the engine has no such strategy.
     """
 
-    def __init__(self, names: Sequence[str], engine: Engine) -> None:
+    def __init__(self, names: Sequence[str], engine: Engine, keys_per_query: int) -> None:
         self.rows: list[StrategyRow] = []
         self.lacking: tuple[str, ...]
-        self._strategies, self.lacking = strategies_of(names, engine)
-        self._default = engine.default_strategy
+        self._strategies, self.lacking = strategies_of(names, engine, keys_per_query)
+        self._default = default_of(engine, keys_per_query)
         self._default_name = strategy_name(self._default, self._default)
         self._on_gpu = engine.device != "cpu"
         self._wider_exist = engine.widest_micro_batch > self._default.width

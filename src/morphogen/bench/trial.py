@@ -143,7 +143,7 @@ class Trial:
     ) -> None:
         self.q: int = len(queries)
         self._expected = expected
-        self._widest = engine.max_micro_batch
+        self._widest = engine.check_width(None, expected.page_shape[0])
         self._strategies = dict(strategies or {})
         self._contenders: dict[str, Contender] = {
             "single": lambda: [engine.answer(queries, max_micro_batch=1)],

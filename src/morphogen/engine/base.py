@@ -15,7 +15,7 @@ from morphogen.engine.locks import CallLock
 from morphogen.engine.strategy import Choices, Strategy
 from morphogen.errors import EngineClosedError
 from morphogen.pages import PageMatrix, check_array
-from morphogen.planner import KeyPacker, micro_batch_ranges
+from morphogen.planner import MAX_KEYS_PER_QUERY, KeyPacker, micro_batch_ranges
 from morphogen.query import Answer, Query
 
 
@@ -64,7 +64,11 @@ class Engine(ABC):
 
     @property
     def max_micro_batch(self) -> int:
-        """The most queries that share one pass over the pages, unless a caller asks for more."""
+        """The most queries of three keys that share one pass, unless a caller asks for more.
+
+        Of queries with fewer keys a GPU takes as many, and the CPU as many as have that many keys:
+        48 of two keys, 96 of one.
+        """
         return self._choices.default.width
 
     @property
@@ -102,7 +106,8 @@ class Engine(ABC):
             C-contiguous and writeable. By default a new one.
         max_micro_batch : int, optional
             The most queries that may share one pass, 1 to `widest_micro_batch`; by default
-            `max_micro_batch`. 1 gives the single-query loop, the baseline of every speed-up.
+            `max_micro_batch`, and on the CPU more of queries with one or two keys. 1 gives the
+            single-query loop, the baseline of every speed-up.
         lanes : int, optional
             Chunks that may be under way at a time: 1, 2 or 4 on a GPU, 2 by default; 1 on the CPU.
         graph : bool, optional
@@ -163,7 +168,8 @@ class Engine(ABC):
                 pages = (
                     np.empty(shape, dtype=np.uint8) if out is None else self._check_out(out, shape)
                 )
-                ranges = micro_batch_ranges(total, strategy.width)
+                width = strategy.width_for(self._packer.keys_per_query)
+                ranges = micro_batch_ranges(total, width)
                 run(ranges, pages, strategy)
                 party = self._packer.party
             finally:
@@ -176,13 +182,17 @@ class Engine(ABC):
             party=party if party >= 0 else None,
         )
 
-    def check_width(self, max_micro_batch: int | None) -> int:
+    def check_width(
+        self, max_micro_batch: int | None, keys_per_query: int = MAX_KEYS_PER_QUERY
+    ) -> int:
         """The width that a call would use.
 
         Parameters
         ----------
         max_micro_batch : int or None
             As `answer` takes it.
+        keys_per_query : int, optional
+            Keys of each query of the batch, 1 to 3.
 
         Returns
         -------
@@ -194,7 +204,7 @@ class Engine(ABC):
         TypeError, ValueError
             If it is no int, or not in 1..`widest_micro_batch`.
         """
-        return self._choices.check_width(max_micro_batch)
+        return self._choices.check_width(max_micro_batch, keys_per_query)
 
     def check_usable(self) -> None:
         """Refuse, as every call is refused, if this engine answers none any more.

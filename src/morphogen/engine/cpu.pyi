@@ -10,6 +10,8 @@ from morphogen.engine.base import Engine
 from morphogen.engine.strategy import Strategy
 from morphogen.pages import PageMatrix
 
+MAX_KEYS_PER_QUERY: int
+MAX_CHUNK_KEYS: int
 MAX_MICRO_BATCH: int
 MAX_THREADS: int
 

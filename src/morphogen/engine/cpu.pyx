@@ -7,6 +7,7 @@ from posix.unistd cimport getpid, pid_t
 
 from morphogen.checks import as_int, check_range
 from morphogen.errors import DeviceError
+from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.kernels cimport HostKernels, HostScanner, ReadOrder, ScanJob
 from morphogen.planner cimport KeyPacker
 
@@ -17,9 +18,10 @@ from morphogen.engine.strategy import Choices, Strategy
 cimport morphogen.instruction_set as _instruction_set
 
 
-# Widest chunk, by measurement (docs/performance.md): up to here a wider pass still costs less a
-# query, and its sums fit the second-level cache at 4 KiB pages.
-MAX_MICRO_BATCH = 32
+# Keys of the widest chunk, by measurement (docs/performance.md): up to here a wider pass costs less
+# a key at all page sizes, and its sums fit the second-level cache at 4 KiB pages.
+MAX_CHUNK_KEYS = 96
+MAX_MICRO_BATCH = MAX_CHUNK_KEYS // MAX_KEYS_PER_QUERY
 MAX_THREADS = 1024
 READ_ORDERS = ("memory", "rows")
 
@@ -157,7 +159,7 @@ class CpuEngine(Engine):
         self, pages: PageMatrix, *, threads: SupportsIndex | None = None,
         instruction_set: str | None = None, read_order: str | None = None,
     ) -> None:
-        default = Strategy(MAX_MICRO_BATCH, lanes=1, graph=False)
+        default = Strategy(MAX_MICRO_BATCH, lanes=1, graph=False, keys=MAX_CHUNK_KEYS)
         super().__init__(pages, Choices("cpu", default, widest=MAX_MICRO_BATCH))
         if read_order is not None and not isinstance(read_order, str):
             raise TypeError(f"read_order must be a str, not {type(read_order).__name__}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from morphogen.checks import as_int, check_range
+from morphogen.planner import MAX_KEYS_PER_QUERY
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,30 @@ class Strategy:
         Chunks that are under way at a time: 1, 2 or 4 on a GPU, 1 on the CPU.
     graph : bool
         Whether a chunk is launched by replaying a CUDA graph, not by a launch of its own.
+    keys : int or None
+        The most keys of a chunk, which count in place of ``width``: what a pass costs on the CPU
+        is a matter of its keys. None where a width is a number of queries: a GPU's, and a caller's.
     """
 
     width: int
     lanes: int
     graph: bool
+    keys: int | None = None
+
+    def width_for(self, keys_per_query: int) -> int:
+        """The most queries of a chunk.
+
+        Parameters
+        ----------
+        keys_per_query : int
+            Keys of each of its queries, 1 to 3.
+
+        Returns
+        -------
+        int
+            Queries, 1 or more.
+        """
+        return self.width if self.keys is None else self.keys // keys_per_query
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +95,20 @@ class Choices:
             width=self.check_width(max_micro_batch),
             lanes=self._check_lanes(lanes),
             graph=self._check_graph(graph),
+            keys=self.default.keys if max_micro_batch is None else None,
         )
 
-    def check_width(self, max_micro_batch: int | None) -> int:
+    def check_width(
+        self, max_micro_batch: int | None, keys_per_query: int = MAX_KEYS_PER_QUERY
+    ) -> int:
         """The width that a caller asks for.
 
         Parameters
         ----------
         max_micro_batch : int or None
             As `Engine.answer` takes it.
+        keys_per_query : int, optional
+            Keys of each query, 1 to 3.
 
         Returns
         -------
@@ -96,7 +121,7 @@ class Choices:
             As from `choose`.
         """
         if max_micro_batch is None:
-            return self.default.width
+            return self.default.width_for(keys_per_query)
         width = as_int("max_micro_batch", max_micro_batch)
         check_range("max_micro_batch", width, 1, self.widest, where=self.device)
         return width

@@ -186,7 +186,7 @@ class _BatcherCollector(Collector):
             queries.add_metric((outcome,), getattr(now, outcome))
         yield queries
         upto, buckets = 0, []
-        for size in range(1, self._batcher.max_micro_batch + 1):
+        for size in range(1, self._batcher.width_for(self._info.keys_per_query) + 1):
             upto += now.chunk_sizes.get(size, 0)
             buckets.append((str(float(size)), upto))
         yield HistogramMetricFamily(
