@@ -33,13 +33,4 @@ bool is_supported(const HostKernels& kernels) {
   return &kernels == &kernels_baseline;
 }
 
-ReadOrder preferred_read_order() {
-#if defined(__x86_64__)
-  // Measured on an Intel Xeon with AMX and on AMD's Zen 4, whose prefetchers do not follow rows.
-  __builtin_cpu_init();
-  if (__builtin_cpu_is("intel")) return ReadOrder::rows;
-#endif
-  return ReadOrder::memory;
-}
-
 }  // namespace morphogen

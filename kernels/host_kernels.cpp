@@ -61,8 +61,7 @@ void scan_with_gfni(const PageRun& run) {
   if (run.key_count <= kFewKeys) return scan_run<GfniMethod<1>, Prefetcher>(run);
   // 32 rows of wide pages would share too few cache sets.
   const bool many = run.key_count > kManyKeys && run.columns->page_size < kWidePageBytes;
-  if (!std::is_same<Prefetcher, FarPrefetcher>::value && many)
-    return scan_run<GfniMethod<4>, Prefetcher>(run);
+  if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
   scan_run<GfniMethod<2>, Prefetcher>(run);
 }
 #endif

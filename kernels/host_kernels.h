@@ -79,7 +79,4 @@ struct HostKernels {
 const HostKernels* const* compiled_kernels();
 bool is_supported(const HostKernels& kernels);
 
-// Returns the order that is faster on this machine.
-ReadOrder preferred_read_order();
-
 }  // namespace morphogen

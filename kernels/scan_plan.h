@@ -162,13 +162,22 @@ struct Plan {
   }
   std::size_t widest_strip() const { return strip_columns + (strips > 1); }
 
+  // Returns the most keys for which buckets take less time than masks. Where one instruction masks
+  // and adds a line of 64 bytes, and lines are asked for in memory order, they do so if they leave
+  // many pages unread, and in pages of few lines (measured on Zen 4, docs/experiments.md).
+  static std::size_t bucket_keys(const ScanJob& job) {
+    if (job.read_order == ReadOrder::rows || kVectorBytes < 64) return kMaxBucketKeys;
+    if (job.page_size >= kWidePageBytes) return 4;
+    if (job.page_size >= kRowBytes) return 2;
+    return job.page_size <= 512 ? 4 : 0;
+  }
+
   Method choose(const ScanJob& job) const {
     if (job.page_size < kNarrowBytes) {
       if (kHasFlat && job.key_count <= kFlatKeys) return Method::flat;
       if (kHasOctets) return Method::octets;
     }
-    const bool rows = job.read_order == ReadOrder::rows;
-    if (rows && job.key_count <= kMaxBucketKeys && columns.bytes >= kMinBucketBytes &&
+    if (job.key_count <= bucket_keys(job) && columns.bytes >= kMinBucketBytes &&
         job.page_count >= kBucketPages * pattern_count(job.key_count))
       return Method::buckets;
     // Masks are made anew for every tile of pages. The masks of one query always pay for

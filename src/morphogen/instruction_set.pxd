@@ -1,5 +1,4 @@
 # Only for Cython modules of this repository: an installation does not have the headers.
-from morphogen.kernels cimport HostKernels, ReadOrder
+from morphogen.kernels cimport HostKernels
 
 cdef const HostKernels* select(name) except NULL
-cdef ReadOrder read_order() noexcept

@@ -1,12 +1,6 @@
 """The SIMD instruction sets of the host kernels: compiled in, and supported by this machine."""
 
-from morphogen.kernels cimport (
-    HostKernels,
-    ReadOrder,
-    compiled_kernels,
-    is_supported,
-    preferred_read_order,
-)
+from morphogen.kernels cimport HostKernels, compiled_kernels, is_supported
 
 
 def compiled() -> tuple[str, ...]:
@@ -51,8 +45,3 @@ cdef const HostKernels* select(name) except NULL:
             return table[0]
         table += 1
     raise ValueError(f"instruction_set must be one of {supported()} here, not {name!r}")
-
-
-cdef ReadOrder read_order() noexcept:
-    """Return the order in which this machine reads pages faster."""
-    return preferred_read_order()

@@ -94,7 +94,14 @@ cdef extern from "host_kernels.h" namespace "morphogen" nogil:
 
     const HostKernels* const* compiled_kernels()
     bint is_supported(const HostKernels& kernels)
-    ReadOrder preferred_read_order()
+
+cdef extern from "read_order.h" namespace "morphogen" nogil:
+    cdef cppclass ReadOrderChoice:
+        ReadOrder order
+        bint measured
+
+    ReadOrderChoice preferred_read_order(const HostKernels& kernels) except +
+    ReadOrder measure_read_order(const HostKernels& kernels) except +
 
 cdef extern from "host_scanner.h" namespace "morphogen" nogil:
     cdef cppclass HostScanner:

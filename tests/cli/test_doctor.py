@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -50,6 +51,7 @@ def test_doctor_json(capsys, no_gpu):
     with CpuEngine(PageMatrix(np.zeros((1, 1), dtype=np.uint8))) as opened:
         assert data["instruction_set"] == opened.instruction_set
         assert data["read_order"] == opened.read_order
+        assert data["read_order_source"] == opened.read_order_source
         assert data["threads"] == opened.threads
     assert data["ok"] is True
     assert data["device"] == "cpu"
@@ -64,6 +66,20 @@ def test_doctor_json(capsys, no_gpu):
     assert data["checks"] == [
         {"instruction_set": name, "fault": ""} for name in instruction_set.supported()
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("make", "read order rows: was faster on processors of this make"),
+        ("measurement", "read order rows: was faster in a short measurement"),
+    ],
+)
+def test_doctor_tells_what_decided_the_order_of_reads(capsys, monkeypatch, no_gpu, source, words):
+    found = dataclasses.replace(diagnosis.examine(), read_order="rows", read_order_source=source)
+    monkeypatch.setattr(diagnosis, "examine", lambda: found)
+    assert main(["doctor"]) == 0
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_doctor_knows_the_right_answers():

@@ -38,6 +38,7 @@ OPTIONS = (
 )
 SOURCES = (
     *(KERNELS / f"host_{name}.cpp" for name in ("kernels", "dispatch", "scanner")),
+    KERNELS / "read_order.cpp",
     TESTS / "engine" / "host_program.cpp",
 )
 LEAF_BITS, LEAF_BYTES = 512, 64
@@ -107,6 +108,12 @@ def random_keys(count: int, num_pages: int) -> list[bytes]:
 def test_the_only_instruction_set_is_the_baseline(program: Path) -> None:
     jobs = Jobs()
     jobs.add("sets", expected=b"baseline\n")
+    jobs.check(program)
+
+
+def test_the_order_of_reads_is_measured(program: Path) -> None:
+    jobs = Jobs()
+    jobs.add("order", expected=b"measured\n")
     jobs.check(program)
 
 

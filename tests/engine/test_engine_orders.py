@@ -13,7 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import morphogen as mg
-from morphogen.engine.cpu import READ_ORDERS, CpuEngine  # type: ignore[attr-defined]
+from morphogen.engine.cpu import (  # type: ignore[attr-defined]
+    READ_ORDERS,
+    CpuEngine,
+    measure_read_order,
+)
 from naive import (
     assert_guards,
     guarded,
@@ -140,7 +144,23 @@ def test_order_must_be_one_that_there_is() -> None:
         CpuEngine(pages, read_order=1)  # type: ignore[arg-type]
 
 
-def test_by_default_the_order_is_that_of_the_processors_make() -> None:
+def test_by_default_the_order_is_that_of_the_processors_make_or_measured_once() -> None:
     facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    with CpuEngine(mg.PageMatrix(random_pages(8, 8))) as engine:
-        assert engine.read_order == ("rows" if "GenuineIntel" in facts else "memory")
+    makes = {"GenuineIntel": "rows", "AuthenticAMD": "memory"}
+    known = next((order for name, order in makes.items() if name in facts), None)
+    pages = mg.PageMatrix(random_pages(8, 8))
+    with CpuEngine(pages) as engine, CpuEngine(pages) as second:
+        assert engine.read_order == known or known is None
+        assert engine.read_order_source == ("measurement" if known is None else "make")
+        assert second.read_order == engine.read_order
+
+
+def test_an_order_that_the_caller_chose_is_the_callers() -> None:
+    with CpuEngine(mg.PageMatrix(random_pages(8, 8)), read_order="rows") as engine:
+        assert (engine.read_order, engine.read_order_source) == ("rows", "caller")
+
+
+def test_the_measurement_names_an_order_that_there_is(instruction_set: str) -> None:
+    assert measure_read_order(instruction_set) in READ_ORDERS
+    with pytest.raises(ValueError, match=r"^instruction_set must be one of .* not 'mmx'$"):
+        measure_read_order("mmx")

@@ -83,6 +83,8 @@ class Diagnosis:
         The one in use.
     read_order : str
         The order in which the CPU engine's passes read pages: "rows" or "memory".
+    read_order_source : str
+        What decided it: the processor's "make" or a "measurement" in this process.
     threads : int
         Threads of an engine, by default.
     threads_limit : str
@@ -107,6 +109,7 @@ class Diagnosis:
     supported: tuple[str, ...]
     instruction_set: str
     read_order: str
+    read_order_source: str
     threads: int
     threads_limit: str
     cores: int
@@ -146,6 +149,7 @@ def examine() -> Diagnosis:
             supported=instruction_set.supported(),
             instruction_set=engine.instruction_set,
             read_order=engine.read_order,
+            read_order_source=engine.read_order_source,
             threads=engine.threads,
             threads_limit=usable_cores().limit,
             cores=os.cpu_count() or 1,

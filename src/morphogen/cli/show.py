@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # Fewer bytes of pages lie in the processor's caches, where a pass costs little.
 _FEW_BYTES = 32 << 20
+_ORDER_SOURCES = {
+    "make": "was faster on processors of this make",
+    "measurement": "was faster in a short measurement, since no processor of this make is known",
+}
 
 
 def show_demo(result: DemoResult, console: Console) -> None:
@@ -167,7 +171,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         ("device", f"{diagnosis.device}: {why}"),
         *((f"cuda:{found.ordinal}", _describe_gpu(found)) for found in driver.devices),
         ("instruction set", f"{chosen}: the widest of the compiled that runs here{lacks}"),
-        ("read order", f"{diagnosis.read_order}: was faster on processors of this make"),
+        ("read order", f"{diagnosis.read_order}: {_ORDER_SOURCES[diagnosis.read_order_source]}"),
         ("compiled", ", ".join(diagnosis.compiled)),
         ("supported", ", ".join(supported)),
         (

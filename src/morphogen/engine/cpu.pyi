@@ -29,7 +29,8 @@ class CpuEngine(Engine):
     read_order : str, optional
         "rows": several pages are read side by side, which Intel's processors follow by themselves;
         "memory": one after the other, asked for far ahead by software. By default the one that
-        was faster on processors of this make; answers are the same.
+        was faster on processors of this make; for other makes than Intel and AMD a process's first
+        engine measures it, which takes some milliseconds. Answers are the same.
 
     Raises
     ------
@@ -61,9 +62,33 @@ class CpuEngine(Engine):
     @property
     def read_order(self) -> str:
         """The order in which a pass reads pages: "rows" or "memory"."""
+    @property
+    def read_order_source(self) -> str:
+        """What decided it: the processor's "make", a "measurement", or the "caller"."""
     def _scratch_bytes(self) -> int: ...
     def _read(self) -> int: ...
     def _run(
         self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy
     ) -> None: ...
     def _release(self) -> None: ...
+
+def measure_read_order(instruction_set: str | None = None) -> str:
+    """Measure the order in which passes read pages faster on this machine.
+
+    It takes some milliseconds. Where other programs use the memory, the result may vary.
+
+    Parameters
+    ----------
+    instruction_set : str, optional
+        As `CpuEngine` takes it.
+
+    Returns
+    -------
+    str
+        "rows" or "memory".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the machine has no such instruction set.
+    """

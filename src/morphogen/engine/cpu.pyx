@@ -8,7 +8,15 @@ from posix.unistd cimport getpid, pid_t
 from morphogen.checks import as_int, check_range
 from morphogen.errors import DeviceError
 from morphogen.planner import MAX_KEYS_PER_QUERY
-from morphogen.kernels cimport HostKernels, HostScanner, ReadOrder, ScanJob
+from morphogen.kernels cimport (
+    HostKernels,
+    HostScanner,
+    ReadOrder,
+    ReadOrderChoice,
+    ScanJob,
+    preferred_read_order,
+)
+from morphogen.kernels cimport measure_read_order as _measure_read_order
 from morphogen.planner cimport KeyPacker
 
 from morphogen.engine.base import Engine
@@ -52,18 +60,23 @@ cdef class _Scanner:
     cdef const uint8_t[::1] _tail
     cdef readonly str instruction_set
     cdef readonly Py_ssize_t threads
+    cdef readonly str read_order_source
     cdef ReadOrder _read_order
 
     def __cinit__(self, body, tail, instruction_set, Py_ssize_t threads, read_order):
         cdef const HostKernels* kernels = _instruction_set.select(instruction_set)
+        cdef ReadOrderChoice choice
         self._body = body
         self._tail = tail
         self.instruction_set = (<bytes>kernels.name).decode()
         self.threads = threads
         if read_order is None:
-            self._read_order = _instruction_set.read_order()
+            choice = preferred_read_order(kernels[0])
+            self._read_order = choice.order
+            self.read_order_source = "measurement" if choice.measured else "make"
         else:
             self._read_order = ReadOrder.rows if read_order == "rows" else ReadOrder.memory
+            self.read_order_source = "caller"
         self._owner = getpid()
         try:
             self._scanner = new HostScanner(kernels[0], threads)
@@ -101,7 +114,7 @@ cdef class _Scanner:
 
     @property
     def read_order(self) -> str:
-        return "rows" if self._read_order == ReadOrder.rows else "memory"
+        return _order_name(self._read_order)
 
     cdef uint64_t read(self) except? 0:
         cdef uint64_t total = 0
@@ -140,7 +153,8 @@ class CpuEngine(Engine):
     read_order : str, optional
         "rows": several pages are read side by side, which Intel's processors follow by themselves;
         "memory": one after the other, asked for far ahead by software. By default the one that
-        was faster on processors of this make; answers are the same.
+        was faster on processors of this make; for other makes than Intel and AMD a process's first
+        engine measures it, which takes some milliseconds. Answers are the same.
 
     Raises
     ------
@@ -171,6 +185,7 @@ class CpuEngine(Engine):
         self._threads = self._scanner.threads
         self._instruction_set = self._scanner.instruction_set
         self._read_order = self._scanner.read_order
+        self._read_order_source = self._scanner.read_order_source
 
     @property
     def threads(self) -> int:
@@ -186,6 +201,11 @@ class CpuEngine(Engine):
     def read_order(self) -> str:
         """The order in which a pass reads pages: "rows" or "memory"."""
         return self._read_order
+
+    @property
+    def read_order_source(self) -> str:
+        """What decided it: the processor's "make", a "measurement", or the "caller"."""
+        return self._read_order_source
 
     def _scratch_bytes(self) -> int:
         # What passes have allocated for all threads; tests hold it to its limit.
@@ -204,6 +224,33 @@ class CpuEngine(Engine):
 
     def _release(self) -> None:
         self._scanner = None
+
+
+def measure_read_order(instruction_set: str | None = None) -> str:
+    """Measure the order in which passes read pages faster on this machine.
+
+    It takes some milliseconds. Where other programs use the memory, the result may vary.
+
+    Parameters
+    ----------
+    instruction_set : str, optional
+        As `CpuEngine` takes it.
+
+    Returns
+    -------
+    str
+        "rows" or "memory".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the machine has no such instruction set.
+    """
+    return _order_name(_measure_read_order(_instruction_set.select(instruction_set)[0]))
+
+
+cdef str _order_name(ReadOrder order):
+    return "rows" if order == ReadOrder.rows else "memory"
 
 
 def _thread_count(threads):
