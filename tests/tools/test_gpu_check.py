@@ -29,8 +29,8 @@ STAGES = (
 )
 # The commands on the script's path: all that it needs, and no tool that only some machines have.
 TOOLS = (
-    *("bash", "cat", "date", "dirname", "env", "git", "mkdir", "realpath", "sed", "tail", "tee"),
-    *("timeout", "uname"),
+    *("bash", "cat", "date", "dirname", "env", "git", "grep", "mkdir", "realpath", "sed", "tail"),
+    *("tee", "timeout", "uname"),
 )
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

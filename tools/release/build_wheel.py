@@ -71,13 +71,20 @@ def make_environment(python: str, project: dict[str, Any]) -> tuple[Path, Path]:
     """Make an environment with a build's requirements, and apart from it a folder with nvcc."""
     environment, compiler = WORK / "env", WORK / "nvcc"
     run(python, "-m", "venv", "--clear", environment, environment=os.environ)
-    pip: Command = [environment / "bin" / "pip", "install", "--quiet"]
+    scripts = environment / "bin"
+    run(scripts / "pip", "install", "--quiet", "uv", environment=os.environ)
     extras = project["project"]["optional-dependencies"]
     requires = [*project["build-system"]["requires"], "cmake", "ninja", *extras["wheel"]]
-    run(*pip, *requires, environment=os.environ)
+    run(*install(scripts, scripts / "python"), *requires, environment=os.environ)
     shutil.rmtree(compiler, ignore_errors=True)
-    run(*pip, "--target", compiler, *extras["kernels"], environment=os.environ)
-    return environment / "bin", compiler / "nvidia" / "cu13" / "bin"
+    to_compiler: Command = [*install(scripts, scripts / "python"), "--target", compiler]
+    run(*to_compiler, *extras["kernels"], environment=os.environ)
+    return scripts, compiler / "nvidia" / "cu13" / "bin"
+
+
+def install(scripts: Path, python: Path) -> Command:
+    """Return the command that installs packages for a Python, in a tenth of pip's time."""
+    return [scripts / "uv", "pip", "install", "--quiet", "--python", python]
 
 
 def build(scripts: Path, nvcc: Path, output: Path) -> tuple[Path, Path, Path]:
@@ -123,15 +130,15 @@ def check(scripts: Path, wheel: Path, objects: Path) -> None:
     run(*command, environment=os.environ)
 
 
-def try_wheel(python: str, wheel: Path, settings: dict[str, Any]) -> None:
+def try_wheel(scripts: Path, python: str, wheel: Path, settings: dict[str, Any]) -> None:
     """Install a wheel in an empty environment, and run the commands that cibuildwheel runs."""
     with tempfile.TemporaryDirectory(prefix="wheel-") as folder:
-        scripts = Path(folder, "env", "bin")
-        run(python, "-m", "venv", scripts.parent, environment=os.environ)
-        environment = {**os.environ, "PATH": str(scripts), "PYTHONPATH": ""}
-        install: Command = [scripts / "pip", "install", "--quiet"]
+        tried = Path(folder, "env", "bin")
+        run(python, "-m", "venv", tried.parent, environment=os.environ)
+        environment = {**os.environ, "PATH": str(tried), "PYTHONPATH": ""}
+        into = install(scripts, tried / "python")
         wanted = f"{wheel}[{','.join(settings['test-extras'])}]"
-        run(*install, wanted, *settings["test-requires"], environment=environment)
+        run(*into, wanted, *settings["test-requires"], environment=environment)
 
         # Copy the tests alone, so that they cannot import the checkout's src.
         tests = Path(folder, "tests of the wheel")
@@ -144,10 +151,10 @@ def try_wheel(python: str, wheel: Path, settings: dict[str, Any]) -> None:
             output = run("/bin/sh", "-c", command, environment=environment, folder=tests)
             print(output.strip().splitlines()[-1])
 
-        # pip may bring newer bindings than those that the GPU engine was compiled against.
-        run(*install, f"{wheel}[cuda]", environment=environment)
-        run(scripts / "python", "-c", "import morphogen.engine.cuda", environment=environment)
-        found = json.loads(run(scripts / "morphogen", "doctor", "--json", environment=environment))
+        # This may bring newer bindings than those that the GPU engine was compiled against.
+        run(*into, f"{wheel}[cuda]", environment=environment)
+        run(tried / "python", "-c", "import morphogen.engine.cuda", environment=environment)
+        found = json.loads(run(tried / "morphogen", "doctor", "--json", environment=environment))
         print(f"GPU engine: {found['driver']['reason'] or 'found a GPU, and passed its tests'}")
 
 
@@ -161,7 +168,7 @@ def main() -> int:
     scripts, nvcc = make_environment(options.python, project)
     sdist, wheel, objects = build(scripts, nvcc, options.output)
     check(scripts, wheel, objects)
-    try_wheel(options.python, wheel, project["tool"]["cibuildwheel"])
+    try_wheel(scripts, options.python, wheel, project["tool"]["cibuildwheel"])
     print(f"All well: {sdist.name}, {wheel.name}, {wheel.stat().st_size:,} bytes")
     return 0
 
