@@ -84,8 +84,7 @@ struct Plan {
       case Method::tables:
         break;
     }
-    if (job.read_order == ReadOrder::rows)
-      while (2 * strip_bytes * sum_stride <= kStripSumBytes) strip_bytes *= 2;
+    while (2 * strip_bytes * sum_stride <= kStripSumBytes) strip_bytes *= 2;
     cut_strips(strip_bytes / columns.bytes);
   }
 
