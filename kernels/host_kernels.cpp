@@ -58,7 +58,13 @@ void scan_with_tables(const PageRun& run) {
 template <class Prefetcher>
 void scan_with_gfni(const PageRun& run) {
   if (run.layout == Layout::streams) return scan_streams<GfniMethod<2>>(run);
-  if (run.key_count <= kFewKeys) return scan_run<GfniMethod<1>, Prefetcher>(run);
+  // Columns of unaligned pages share lines. If many rows lay those in one set of a cache, they would
+  // be read for each column again. Rows side by side were not measured.
+  const std::size_t size = run.columns->page_size;
+  const bool crowded = std::is_same<Prefetcher, FarPrefetcher>::value && size % kCacheLine != 0 &&
+                       (size + kCacheLine) % kRowBytes < 2 * kCacheLine;
+  if (run.key_count <= kFewKeys || (crowded && run.key_count <= kManyKeys))
+    return scan_run<GfniMethod<1>, Prefetcher>(run);
   // 32 rows of wide pages would share too few cache sets.
   const bool many = run.key_count > kManyKeys && run.columns->page_size < kWidePageBytes;
   if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
