@@ -118,8 +118,10 @@ void scan_narrow_pages([[maybe_unused]] const Plan& plan, [[maybe_unused]] const
   if (plan.method == Method::flat) return scan_narrow(run, FlatMethod(run));
 #endif
 #if defined(__AVX512VBMI__) && defined(__GFNI__)
-  if (run.columns->page_size < Blocks::kBytes) return scan_narrow(run, OctetMethod<true>(run));
-  scan_narrow(run, OctetMethod<false>(run));
+  const Blocks blocks(run.columns->page_size);
+  if (blocks.octets > 1) return scan_narrow(run, OctetMethod<true, false>(run));
+  if (blocks.count == 1) return scan_narrow(run, OctetMethod<true, true>(run));
+  scan_narrow(run, OctetMethod<false, true>(run));
 #endif
 }
 
@@ -246,7 +248,7 @@ void scan(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint6
                        staging, selection);
       held = {first_leaf, leaves};
     }
-    run.plane_bytes = static_cast<std::size_t>(leaves) * kLeafRows * row_bytes;
+    run.plane_bytes = plane_size(plan.layout, static_cast<std::size_t>(leaves), stride);
     const std::uint64_t body_stop = stop < body_pages ? stop : body_pages;
     if (page < body_stop) {
       run.pages = job.body + page * job.page_size;

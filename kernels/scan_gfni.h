@@ -6,6 +6,7 @@
 // one GF2P8AFFINEQB with a constant bring 64 bytes of 8 pages into that form, once for all keys.
 #pragma once
 
+#include "avx512.h"
 #include "page_scan.h"
 
 #if defined(__AVX512BW__) && defined(__GFNI__)
@@ -24,11 +25,6 @@ MORPHOGEN_FN void unpack_level(const __m512i (&in)[kGfniVectors], __m512i (&out)
     out[i] = _mm512_unpacklo_epi8(in[i], in[i + Distance]);
     out[i + Distance] = _mm512_unpackhi_epi8(in[i], in[i + Distance]);
   }
-}
-
-MORPHOGEN_FN __m512i xor3(__m512i a, __m512i b, __m512i c) {
-  constexpr int kXorOfThree = 0x96;  // the truth table of a ^ b ^ c
-  return _mm512_ternarylogic_epi64(a, b, c, kXorOfThree);
 }
 
 // Adds Octets x 8 lines of 64 bytes, a column of one page each, in each step.
@@ -119,9 +115,7 @@ class GfniMethod {
 
   // Returns the selection of 8 keys.
   static MORPHOGEN_FN __m512i load_matrix(const std::uint8_t* selection) {
-    long long row;
-    std::memcpy(&row, selection, sizeof row);
-    return _mm512_set1_epi64(row);
+    return _mm512_set1_epi64(load_long(selection));
   }
 
   template <std::size_t Count>

@@ -11,15 +11,9 @@ namespace {
 
 constexpr std::size_t kNarrowBytes = 256;  // of the least page that is not narrow
 constexpr std::size_t kNarrowStreams = 4;
-constexpr std::size_t kStreamAheadBytes = 1024;  // of prefetches in a stream, by measurement
-
-// Returns the pages from one stream to the next: whole leaves, and at least the stretch of memory
-// that the hardware takes for one stream.
-MORPHOGEN_FN std::size_t narrow_stream_pages(std::size_t page_size) {
-  std::size_t pages = kLeafBits;
-  while (pages * page_size < kRowBytes) pages *= 2;
-  return pages;
-}
+// By measurement: the distance of prefetches in a stream, and the stretch of memory from one stream
+// to the next. The first lines of a stretch are not prefetched.
+constexpr std::size_t kStreamAheadBytes = 512, kStretchBytes = 32 << 10;
 
 // Adds all pages of a run. `method` takes step_pages() at a time in each of several streams, or
 // fewer at the end. Its selection has kOctetBytes for every 8 pages.
@@ -34,13 +28,17 @@ inline void scan_narrow(const PageRun& run, const Method& method) {
     selection += count / kOctet * Method::kOctetBytes;
     left -= count;
   };
-  const std::size_t stream = narrow_stream_pages(page_size);
-  while (left >= kNarrowStreams * stream) {
-    for (std::size_t page = 0; page < stream; page += step)
-      method.template add<kNarrowStreams>(pages + page * page_size, stream * page_size,
-                                          selection + page / kOctet * Method::kOctetBytes,
-                                          stream / kOctet * Method::kOctetBytes);
-    advance(kNarrowStreams * stream);
+  std::size_t stream = kLeafBits;  // streams begin at whole leaves
+  while (stream * page_size < kStretchBytes) stream *= 2;
+  // The rest is cut into shorter streams, down to what the hardware takes for one.
+  for (; stream >= kLeafBits && stream * page_size >= kRowBytes; stream /= 2) {
+    while (left >= kNarrowStreams * stream) {
+      for (std::size_t page = 0; page < stream; page += step)
+        method.template add<kNarrowStreams>(pages + page * page_size, stream * page_size,
+                                            selection + page / kOctet * Method::kOctetBytes,
+                                            stream / kOctet * Method::kOctetBytes);
+      advance(kNarrowStreams * stream);
+    }
   }
   while (left >= step) {
     method.template add<1>(pages, 0, selection, 0);

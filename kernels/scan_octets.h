@@ -3,10 +3,11 @@
 //
 // Eight bytes of each of 8 pages, put column by column, are eight 8 x 8 matrices of bits. One
 // GF2P8AFFINEQB multiplies the selection bytes of 8 keys with all eight. No line need divide into
-// pages for that: bytes are gathered from where they lie, and the sums of 8 keys take 8 bytes for
-// each byte of a page. Pages of less than 8 bytes leave place for several octets side by side.
+// pages for that: bytes are loaded from where they lie, and the sums of 8 keys take 8 bytes for
+// each byte of a page. Pages of 4 bytes or less leave place for several octets side by side.
 #pragma once
 
+#include "avx512.h"
 #include "scan_narrow.h"
 
 namespace morphogen {
@@ -67,8 +68,9 @@ inline void gather_block_sums(const std::uint8_t* sums, std::size_t page_size,
 namespace morphogen {
 namespace {
 
-// `Tiny` tells that pages are narrower than a block, so that whole octets fit a register.
-template <bool Tiny>
+// `Contiguous` tells that 8 pages are no more bytes than a register, so that one load gets them.
+// `Single` tells that a block has one octet.
+template <bool Contiguous, bool Single>
 class OctetMethod {
  public:
   static constexpr std::size_t kOctetBytes = kKeyAlign;
@@ -76,92 +78,100 @@ class OctetMethod {
   explicit OctetMethod(const PageRun& run)
       : run_(run), blocks_(run.columns->page_size), groups_(run.key_stride / kKeyAlign) {
     alignas(64) std::uint8_t order[64] = {};
-    alignas(64) long long words[8] = {};
+    alignas(64) long long octets[8] = {};
     for (std::size_t word = 0; word < 8; ++word) {
       const std::size_t octet = word / blocks_.columns, column = word % blocks_.columns;
-      if (!Tiny) words[word] = static_cast<long long>(word * blocks_.page_size);
       if (octet >= blocks_.octets) continue;  // nobody reads this place of the sums
-      if (Tiny) words[word] = static_cast<long long>(octet);
+      octets[word] = static_cast<long long>(octet);
       // The instruction numbers matrix rows from the last byte on, so take the pages backwards.
       for (std::size_t page = 0; page < kOctet; ++page)
         order[8 * word + 7 - page] =
             static_cast<std::uint8_t>((octet * kOctet + page) * blocks_.columns + column);
     }
     order_ = _mm512_load_si512(order);
-    words_ = _mm512_load_si512(words);
+    octets_ = _mm512_load_si512(octets);
   }
 
-  std::size_t step_pages() const { return blocks_.octets * kOctet; }
+  std::size_t step_pages() const { return (Single ? 1 : blocks_.octets) * kOctet; }
 
   // Adds a step of each stream.
   template <std::size_t Streams>
   MORPHOGEN_FN void add(const std::uint8_t* pages, std::size_t stream_bytes,
                         const std::uint8_t* selection, std::size_t stream_selection) const {
-    add_pages<Streams>(pages, stream_bytes, selection, stream_selection, step_pages());
-  }
-
-  void add_rest(const std::uint8_t* pages, const std::uint8_t* selection, std::size_t count) const {
-    add_pages<1>(pages, 0, selection, 0, count);
-  }
-
- private:
-  template <std::size_t Streams>
-  MORPHOGEN_FN void add_pages(const std::uint8_t* pages, std::size_t stream_bytes,
-                              const std::uint8_t* selection, std::size_t stream_selection,
-                              std::size_t count) const {
     __m512i* sums = reinterpret_cast<__m512i*>(run_.sums);
     for (std::size_t block = 0; block < blocks_.count; ++block) {
       __m512i matrices[Streams];
 #pragma GCC unroll 4
       for (std::size_t i = 0; i < Streams; ++i) {
         const std::uint8_t* stream = pages + i * stream_bytes;
-        matrices[i] = load_matrices(stream + blocks_.offset(block), count);
+        matrices[i] = make_matrices(load_pages(stream + blocks_.offset(block)));
         // 8 pages of a block are as many bytes as a line.
         if (Streams > 1) __builtin_prefetch(stream + kStreamAheadBytes + block * kCacheLine);
       }
       const std::uint8_t* own = selection;
       for (std::size_t group = 0; group < groups_; ++group, own += run_.plane_bytes, ++sums) {
-        __m512i sum = _mm512_load_si512(sums);
+        __m512i products[Streams];
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < Streams; ++i)
-          sum = _mm512_xor_si512(
-              sum, _mm512_gf2p8affine_epi64_epi8(load_selection(own + i * stream_selection),
-                                                 matrices[i], 0));
+          products[i] = _mm512_gf2p8affine_epi64_epi8(load_selection(own + i * stream_selection),
+                                                      matrices[i], 0);
+        __m512i sum = _mm512_load_si512(sums);
+        if constexpr (Streams == 1) {
+          sum = _mm512_xor_si512(sum, products[0]);
+        } else {
+#pragma GCC unroll 2
+          for (std::size_t i = 0; i < Streams; i += 2) sum = xor3(sum, products[i], products[i + 1]);
+        }
         _mm512_store_si512(sums, sum);
       }
     }
   }
 
-  // Returns a matrix for each column of a block, of up to step_pages() pages. Missing pages count
-  // as zero.
-  MORPHOGEN_FN __m512i load_matrices(const std::uint8_t* block, std::size_t count) const {
-    __m512i bytes;
-    if (Tiny) {
-      const std::size_t left = sizeof bytes - count * blocks_.page_size;
-      bytes = _mm512_maskz_loadu_epi8(~__mmask64{0} >> left, block);
-    } else {
-      const __mmask8 rows = static_cast<__mmask8>((1u << count) - 1);
-      bytes = _mm512_mask_i64gather_epi64(_mm512_setzero_si512(), rows, words_, block, 1);
+  // Adds fewer pages than a step. Missing pages count as zero.
+  void add_rest(const std::uint8_t* pages, const std::uint8_t* selection, std::size_t count) const {
+    __m512i* sums = reinterpret_cast<__m512i*>(run_.sums);
+    for (std::size_t block = 0; block < blocks_.count; ++block) {
+      alignas(64) std::uint8_t bytes[64] = {};
+      for (std::size_t page = 0; page < count; ++page)
+        std::memcpy(bytes + page * blocks_.columns,
+                    pages + page * blocks_.page_size + blocks_.offset(block), blocks_.columns);
+      const __m512i matrices = make_matrices(_mm512_load_si512(bytes));
+      const std::uint8_t* own = selection;
+      for (std::size_t group = 0; group < groups_; ++group, own += run_.plane_bytes, ++sums) {
+        const __m512i product =
+            _mm512_gf2p8affine_epi64_epi8(load_selection(own), matrices, 0);
+        _mm512_store_si512(sums, _mm512_xor_si512(_mm512_load_si512(sums), product));
+      }
     }
+  }
+
+ private:
+  // Returns a block of the pages of a step, page by page.
+  MORPHOGEN_FN __m512i load_pages(const std::uint8_t* block) const {
+    if (!Contiguous) return load_words(block, blocks_.page_size);
+    const std::size_t left = sizeof(__m512i) - step_pages() * blocks_.page_size;
+    return _mm512_maskz_loadu_epi8(~__mmask64{0} >> left, block);
+  }
+
+  // Returns a matrix for each column of a block.
+  MORPHOGEN_FN __m512i make_matrices(__m512i pages) const {
     // This constant transposes a matrix: bit i of all pages becomes one row.
     const __m512i reversed_identity = _mm512_set1_epi64(0x0102040810204080);
     return _mm512_gf2p8affine_epi64_epi8(reversed_identity,
-                                         _mm512_permutexvar_epi8(order_, bytes), 0);
+                                         _mm512_permutexvar_epi8(order_, pages), 0);
   }
 
   // Returns the selection bytes of 8 keys for the pages of each matrix.
   MORPHOGEN_FN __m512i load_selection(const std::uint8_t* selection) const {
-    if (Tiny) return _mm512_permutexvar_epi64(words_, _mm512_loadu_si512(selection));
-    long long word;
-    std::memcpy(&word, selection, sizeof word);
-    return _mm512_set1_epi64(word);
+    if (!Single) return _mm512_permutexvar_epi64(octets_, _mm512_loadu_si512(selection));
+    return _mm512_set1_epi64(load_long(selection));
   }
 
   const PageRun& run_;
   const Blocks blocks_;
   const std::size_t groups_;
-  __m512i order_;  // from pages' bytes to columns
-  __m512i words_;  // Tiny: the octet of each matrix; else: the offset of each page
+  __m512i order_;   // from pages' bytes to columns
+  __m512i octets_;  // the octet of each matrix
 };
 
 }  // namespace

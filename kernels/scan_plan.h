@@ -120,6 +120,10 @@ struct Plan {
     while (leaves > 1 && leaves * kLeafBytes * key_stride > most_bytes) leaves /= 2;
     return leaves;
   }
+  std::size_t selection_bytes() const {
+    const std::size_t planes = key_stride / octet_bytes(layout, key_stride);
+    return round_up(planes * plane_size(layout, batch_leaves(), key_stride), kCacheLine);
+  }
 
   // The scratch of a thread holds the sums of a strip, its buckets and their queue, the selection of
   // a batch of leaves, a row of it, and the memory to expand that selection.
@@ -134,14 +138,14 @@ struct Plan {
            (method == Method::buckets ? round_up(sizeof(BucketQueue), kCacheLine) : 0);
   }
   std::size_t single_offset() const {
-    return selection_offset() + round_up(batch_leaves() * kLeafBytes * key_stride, kCacheLine);
+    return selection_offset() + selection_bytes();
   }
   std::size_t staging_offset() const {
     // Narrow methods load up to a line from any byte of the row.
     return single_offset() + round_up(key_stride, kCacheLine) + kCacheLine;
   }
   std::size_t nodes_offset() const {
-    return staging_offset() + batch_leaves() * kLeafBytes * kKeyAlign;
+    return staging_offset() + staging_size(batch_leaves());
   }
   std::size_t paths_offset() const {
     return nodes_offset() + round_up(sizeof(NodeLevel), kCacheLine);

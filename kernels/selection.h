@@ -6,6 +6,7 @@
 // across pages, in registers of 16 bytes on every instruction set.
 #pragma once
 
+#include "avx512.h"
 #include "dpf_expand.h"
 
 namespace morphogen {
@@ -39,6 +40,12 @@ enum class Layout {
 // Returns the bytes of one row; `stride` is that of rows with all keys.
 MORPHOGEN_FN std::size_t octet_bytes(Layout layout, std::size_t stride) {
   return layout == Layout::keys ? 1 : layout == Layout::groups ? kKeyAlign : stride;
+}
+
+// Returns the bytes from one key to the next, or from 8 keys to the next 8, where a layout keeps
+// them apart. The line more keeps them out of each other's cache sets.
+MORPHOGEN_FN std::size_t plane_size(Layout layout, std::size_t leaves, std::size_t stride) {
+  return leaves * kLeafRows * octet_bytes(layout, stride) + kLeafBytes;
 }
 
 #if defined(__BYTE_ORDER__)
@@ -110,16 +117,52 @@ MORPHOGEN_FN void order_by_streams(std::uint8_t* leaf) {
   transpose_all_bits(leaf, kLeafBytes);
 }
 
+// Writes rows of 8 keys, `row_bytes` apart, from the leaves of the keys, which lie `step` bytes
+// apart.
+MORPHOGEN_FN void write_rows(const std::uint8_t* leaves, std::size_t step, std::size_t bytes,
+                             std::size_t row_bytes, std::uint8_t* out) {
+#if defined(__AVX512VBMI__)
+  if (row_bytes == kKeyAlign) {
+    alignas(64) std::uint8_t order[64];
+    for (std::size_t i = 0; i < sizeof order; ++i)
+      order[i] = static_cast<std::uint8_t>(i % kKeyAlign * kOctet + i / kKeyAlign);
+    const __m512i by_rows = _mm512_load_si512(order);
+    for (std::size_t at = 0; at < bytes; at += kOctet)
+      _mm512_store_si512(out + at * kKeyAlign,
+                         _mm512_permutexvar_epi8(by_rows, load_words(leaves + at, step)));
+    return;
+  }
+#endif
+  for (std::size_t at = 0; at < bytes; at += sizeof(Bytes16)) {
+    Bytes16 rows[8], words[8];
+    for (std::size_t i = 0; i < 8; ++i) std::memcpy(&rows[i], leaves + i * step + at, sizeof rows[i]);
+    transpose_bytes(rows, words);
+    for (const Bytes16& two : words) {
+      std::uint64_t word[2];
+      std::memcpy(word, &two, sizeof word);
+      for (std::uint64_t one : word) {
+        std::memcpy(out, &one, sizeof one);
+        out += row_bytes;
+      }
+    }
+  }
+}
+
+// Returns the bytes of the staging memory of expand_selection(): 8 keys' leaves.
+MORPHOGEN_FN std::size_t staging_size(std::size_t leaves) {
+  return plane_size(Layout::keys, leaves, 1) * kKeyAlign;
+}
+
 // Writes the rows of leaves [first_leaf, first_leaf + leaves) for all keys. Rows with all keys lie
 // `stride` bytes apart.
-// `staging` has room for 8 keys' leaves.
 inline void expand_selection(const std::uint8_t* keys, std::size_t key_bytes, std::size_t key_count,
                              std::uint64_t first_leaf, std::size_t leaves, Layout layout,
                              std::size_t stride, Path* paths, NodeLevel& nodes, std::uint8_t* staging,
                              std::uint8_t* selection) {
+  const std::size_t plane = plane_size(layout, leaves, stride);
   if (layout == Layout::keys) {
     for (std::size_t key = 0; key < key_count; ++key) {
-      std::uint8_t* own = selection + key * leaves * kLeafBytes;
+      std::uint8_t* own = selection + key * plane;
       expand_leaves(keys + key * key_bytes, first_leaf, leaves, paths[key], nodes,
                     [own](std::uint64_t leaf, const std::uint32_t* words) {
                       store_leaf(own + leaf * kLeafBytes, words);
@@ -127,9 +170,10 @@ inline void expand_selection(const std::uint8_t* keys, std::size_t key_bytes, st
     }
     return;
   }
+  const std::size_t step = plane_size(Layout::keys, leaves, stride);
   for (std::size_t group = 0; group < key_count; group += kKeyAlign) {
     for (std::size_t i = 0; i < kKeyAlign; ++i) {
-      std::uint8_t* own = staging + i * leaves * kLeafBytes;
+      std::uint8_t* own = staging + i * step;
       if (group + i >= key_count) {
         std::memset(own, 0, leaves * kLeafBytes);
         continue;
@@ -142,23 +186,8 @@ inline void expand_selection(const std::uint8_t* keys, std::size_t key_bytes, st
                       if (layout == Layout::streams) order_by_streams(out);
                     });
     }
-    const std::size_t row_bytes = octet_bytes(layout, stride);
-    std::uint8_t* out =
-        selection + group * (layout == Layout::groups ? leaves * kLeafRows : 1);
-    for (std::size_t at = 0; at < leaves * kLeafBytes; at += sizeof(Bytes16)) {
-      Bytes16 rows[8], words[8];
-      for (std::size_t i = 0; i < 8; ++i)
-        std::memcpy(&rows[i], staging + i * leaves * kLeafBytes + at, sizeof rows[i]);
-      transpose_bytes(rows, words);
-      for (const Bytes16& two : words) {
-        std::uint64_t word[2];
-        std::memcpy(word, &two, sizeof word);
-        for (std::uint64_t one : word) {
-          std::memcpy(out, &one, sizeof one);
-          out += row_bytes;
-        }
-      }
-    }
+    write_rows(staging, step, leaves * kLeafBytes, octet_bytes(layout, stride),
+               selection + (layout == Layout::groups ? group / kKeyAlign * plane : group));
   }
   if (layout == Layout::patterns) transpose_all_bits(selection, leaves * kLeafRows * stride);
 }
