@@ -68,14 +68,20 @@ def test_every_method_gives_the_naive_answer(
             assert np.array_equal(answer.pages, naive_answers(array, batch)), (queries, keys)
 
 
-@pytest.mark.parametrize("page_size", [1, 2, 3, 4, 5, 7, 8, 12, 20, 33, 48, 100, 120, 255])
-def test_narrow_pages_are_right_in_whole_streams_and_in_what_is_left_of_them(
-    instruction_set: str, page_size: int
+@pytest.mark.parametrize("threads", [1, 8])
+@pytest.mark.parametrize("page_size", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 20, 33, 48, 100, 255])
+def test_narrow_pages_are_right_in_streams_of_every_length_and_in_what_is_left_of_them(
+    instruction_set: str, page_size: int, threads: int
 ) -> None:
-    # Four streams of 4 KiB or 512 pages each, then some steps and pages that fill none.
-    num_pages = 4 * max(512, 4096 // page_size * 2) + 64 + 9
+    # Four streams of 32 KiB or more, four half as long, and so on, then steps that fill no stream,
+    # and pages that fill no step.
+    longest = 512
+    while longest * page_size < 32 << 10:
+        longest *= 2
+    num_pages = 8 * longest - 439
     array = random_pages(num_pages, page_size)
-    with CpuEngine(mg.PageMatrix(array), threads=1, instruction_set=instruction_set) as engine:
+    pages = mg.PageMatrix(array)
+    with CpuEngine(pages, threads=threads, instruction_set=instruction_set) as engine:
         # The most keys for masks with and without products, one key more, and a full pass.
         for queries, keys in ((1, 1), (1, 3), (2, 2), (2, 3), (7, 1), (3, 3), (32, 3)):
             batch = mg.make_queries(random_rows(queries, keys, num_pages), num_pages)[0]
