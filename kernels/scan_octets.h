@@ -77,6 +77,9 @@ class OctetMethod {
 
   explicit OctetMethod(const PageRun& run)
       : run_(run), blocks_(run.columns->page_size), groups_(run.key_stride / kKeyAlign) {
+    // A block reads lines of the whole step.
+    const std::size_t step_bytes = step_pages() * blocks_.page_size + kStreamAheadBytes / 2;
+    ahead_ = step_bytes > kStreamAheadBytes ? step_bytes : kStreamAheadBytes;
     alignas(64) std::uint8_t order[64] = {};
     alignas(64) long long octets[8] = {};
     for (std::size_t word = 0; word < 8; ++word) {
@@ -106,7 +109,7 @@ class OctetMethod {
         const std::uint8_t* stream = pages + i * stream_bytes;
         matrices[i] = make_matrices(load_pages(stream + blocks_.offset(block)));
         // 8 pages of a block are as many bytes as a line.
-        if (Streams > 1) __builtin_prefetch(stream + kStreamAheadBytes + block * kCacheLine);
+        if (Streams > 1) __builtin_prefetch(stream + ahead_ + block * kCacheLine);
       }
       const std::uint8_t* own = selection;
       for (std::size_t group = 0; group < groups_; ++group, own += run_.plane_bytes, ++sums) {
@@ -170,6 +173,7 @@ class OctetMethod {
   const PageRun& run_;
   const Blocks blocks_;
   const std::size_t groups_;
+  std::size_t ahead_;  // bytes to the lines that are prefetched
   __m512i order_;   // from pages' bytes to columns
   __m512i octets_;  // the octet of each matrix
 };
