@@ -178,7 +178,9 @@ struct Plan {
   Method choose(const ScanJob& job) const {
     if (job.page_size < kNarrowBytes) {
       if (kHasFlat && job.key_count <= kFlatKeys) return Method::flat;
-      if (kHasOctets) return Method::octets;
+      // Up to 6 keys cost less where a page fills a line.
+      if (kHasOctets && (job.key_count > kMaxBucketKeys || job.page_size < kCacheLine))
+        return Method::octets;
     }
     if (job.key_count <= bucket_keys(job) && columns.bytes >= kMinBucketBytes &&
         job.page_count >= kBucketPages * pattern_count(job.key_count))
