@@ -1,5 +1,7 @@
 #include "host_scanner.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -32,6 +34,16 @@ constexpr std::uint64_t kBlockBytes = 512 << 20, kBlockAnswers = 8;
 
 std::uint64_t divide_up(std::uint64_t value, std::uint64_t unit) {
   return (value + unit - 1) / unit;
+}
+
+// Moves this thread to any other core that it may use. Its affinity is the same afterwards.
+void leave_core(int core) {
+  cpu_set_t own;
+  // This fails where there are more cores than a cpu_set_t has: then the thread stays.
+  if (sched_getaffinity(0, sizeof(own), &own) != 0 || CPU_COUNT(&own) < 2) return;
+  cpu_set_t others = own;
+  CPU_CLR(core, &others);
+  if (sched_setaffinity(0, sizeof(others), &others) == 0) sched_setaffinity(0, sizeof(own), &own);
 }
 
 // The cut of a pass into pieces, each some pages of one strip. Strips are disjoint columns of the
@@ -115,6 +127,7 @@ void ThreadTeam::run(std::size_t count, Function function, const void* context) 
       function_ = function;
       context_ = context;
       count_ = count;
+      caller_core_ = sched_getcpu();
       ++round_;
     }
     start_.notify_all();
@@ -137,8 +150,12 @@ void ThreadTeam::work(std::size_t member) {
     if (member >= count_) continue;
     const Function function = function_;
     const void* const context = context_;
+    const int caller_core = caller_core_;
     ++running_;
     lock.unlock();
+    // A scheduler that finds no idle core may wake a thread on the caller's. There both would stay
+    // for the whole pass: to move one to another program's core would only swap their loads.
+    if (caller_core >= 0 && sched_getcpu() == caller_core) leave_core(caller_core);
     function(context, member);
     lock.lock();
     if (--running_ == 0) done_.notify_one();

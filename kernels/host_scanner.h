@@ -47,6 +47,7 @@ class ThreadTeam {
   const void* context_ = nullptr;
   std::size_t count_ = 0;  // members that may begin
   std::size_t running_ = 0;
+  int caller_core_ = -1;  // where the caller was as it woke the others
   std::uint64_t round_ = 0;
   bool stopping_ = false;
   std::vector<std::thread> threads_;

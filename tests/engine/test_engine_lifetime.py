@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import pickle
 import threading
 import time
@@ -55,6 +56,27 @@ def test_callers_on_many_threads_get_their_own_answers() -> None:
     with open_engine(array, threads=2) as engine, ThreadPoolExecutor(6) as executor:
         for result in [executor.submit(call, caller) for caller in range(6)]:
             result.result()
+
+
+def test_threads_may_use_the_same_cores_after_a_pass_as_before() -> None:
+    """They leave the caller's core, if they may use another."""
+    array = random_pages(1024, 4096)
+    batch = mg.make_queries(random_rows(1, 1, 1024), 1024)[0]
+    naive = naive_answers(array, batch)
+    mine = os.sched_getaffinity(0)
+    threads = set(Path("/proc/self/task").iterdir())
+    with open_engine(array, threads=4) as engine:
+        team = [int(thread.name) for thread in {*Path("/proc/self/task").iterdir()} - threads]
+        assert len(team) >= 3
+        try:
+            for cores in (mine, {min(mine)}):
+                for thread in (0, *team):
+                    os.sched_setaffinity(thread, cores)
+                for _ in range(10):
+                    assert np.array_equal(engine.answer(batch).pages, naive)
+                    assert all(os.sched_getaffinity(thread) == cores for thread in (0, *team))
+        finally:
+            os.sched_setaffinity(0, mine)
 
 
 def test_callers_of_many_engines_over_the_same_pages() -> None:
