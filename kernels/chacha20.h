@@ -4,7 +4,9 @@
 // for one block a lane. Nothing here branches on the data or indexes by it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <utility>
 
 // MORPHOGEN_FN is a macro because no constexpr can carry a function specifier. Host code is forced
 // inline because these headers are compiled once per instruction set: the linker could pick an
@@ -27,22 +29,23 @@ constexpr std::uint32_t kChaChaConstant1 = 0x3320646eu;
 constexpr std::uint32_t kChaChaConstant2 = 0x79622d32u;
 constexpr std::uint32_t kChaChaConstant3 = 0x6b206574u;
 
+// A turn by whole bytes is one instruction that moves bytes on NEON (REV32, TBL) and with AVX2
+// (VPSHUFB). GCC would make shifts of it, and take three. AVX-512 has an instruction for any turn.
+#if !defined(__CUDACC__) && \
+    (defined(__aarch64__) || (defined(__AVX2__) && !defined(__AVX512VL__)))
+#define MORPHOGEN_MOVES_BYTES
+template <int Turn, class Bytes, std::size_t... I>
+MORPHOGEN_FN Bytes turn_bytes(Bytes x, std::index_sequence<I...>) {
+  return __builtin_shufflevector(x, x, (I / 4 * 4 + (I + 4 - Turn) % 4)...);
+}
+#endif
+
 template <int Bits, class Word>
 MORPHOGEN_FN Word rotate_left(Word x) {
-#if defined(__aarch64__) && !defined(__CUDACC__)
-  // NEON moves bytes in one instruction (REV32, TBL). GCC would make shifts of it, and take three.
-  if constexpr (sizeof(Word) == 16 && Bits % 8 == 0) {
-    typedef std::uint8_t Bytes __attribute__((vector_size(16)));
-    typedef std::uint16_t Halves __attribute__((vector_size(16)));
-    if constexpr (Bits == 16) {
-      const Halves halves = (Halves)x;
-      return (Word)__builtin_shufflevector(halves, halves, 1, 0, 3, 2, 5, 4, 7, 6);
-    }
-    if constexpr (Bits == 8) {
-      const Bytes bytes = (Bytes)x;
-      return (Word)__builtin_shufflevector(bytes, bytes, 3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15,
-                                           12, 13, 14);
-    }
+#if defined(MORPHOGEN_MOVES_BYTES)
+  if constexpr (sizeof(Word) > 4 && Bits % 8 == 0) {
+    typedef std::uint8_t Bytes __attribute__((vector_size(sizeof(Word))));
+    return (Word)turn_bytes<Bits / 8>((Bytes)x, std::make_index_sequence<sizeof(Word)>());
   }
 #endif
   return (x << Bits) | (x >> (32 - Bits));
