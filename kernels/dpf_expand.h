@@ -114,7 +114,8 @@ MORPHOGEN_FN void store_leaf(std::uint8_t* out, const std::uint32_t* words) {
 }
 
 template <int Vectors>
-MORPHOGEN_FN void store_few_leaves(const RowBlocks<Vectors>& leaves, std::uint32_t* words) {
+MORPHOGEN_FN void store_few_leaves(const RowBlocks<WordVector, Vectors>& leaves,
+                                   std::uint32_t* words) {
   for (int row = 0; row < kBlockRows; ++row)
     for (int v = 0; v < Vectors; ++v)
       store_vector(words + row * kWordsOfFour + v * kWordLanes, leaves.row[row][v]);

@@ -10,6 +10,10 @@
 #include "dpf.h"
 #include "simd.h"
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 namespace morphogen {
 namespace {
 
@@ -44,8 +48,8 @@ struct TreeOrder {
   static constexpr int at(int i) { return i % kRowLanes * kRowWords + i / kRowLanes; }
 };
 
-template <class Index>
-MORPHOGEN_FN WordVector shuffle_words(WordVector a) {
+template <class Index, class Vector>
+MORPHOGEN_FN Vector shuffle_words(Vector a) {
   return shuffle_words<Index>(a, a);
 }
 
@@ -64,42 +68,49 @@ MORPHOGEN_FN void transpose_fours(const WordVector (&in)[4], WordVector (&out)[4
 
 typedef std::uint32_t Row __attribute__((vector_size(4 * kRowWords)));
 
-template <std::size_t... I>
-MORPHOGEN_FN WordVector splat_row(Row row, std::index_sequence<I...>) {
+template <class Vector, std::size_t... I>
+MORPHOGEN_FN Vector splat_row(Row row, std::index_sequence<I...>) {
   return __builtin_shufflevector(row, row, (I % kRowWords)...);
 }
 
-MORPHOGEN_FN WordVector splat_row(const void* bytes) {
+// Returns a vector with the same row of four words everywhere.
+template <class Vector = WordVector>
+MORPHOGEN_FN Vector splat_row(const void* bytes) {
   Row row;
   std::memcpy(&row, bytes, sizeof row);
-  return splat_row(row, std::make_index_sequence<kWordLanes>());
+#if defined(__AVX512F__)
+  // GCC 12 would pass the row through memory, and wait there until it is written.
+  if constexpr (sizeof(Vector) == 64)
+    return (Vector)_mm512_maskz_broadcast_i32x4(0xffff, (__m128i)row);
+#endif
+  return splat_row<Vector>(row, std::make_index_sequence<sizeof(Vector) / 4>());
 }
 
 // The first row of a vector.
-MORPHOGEN_FN Row first_row(WordVector rows) {
+template <class Vector>
+MORPHOGEN_FN Row first_row(Vector rows) {
   return __builtin_shufflevector(rows, rows, 0, 1, 2, 3);
 }
 
-template <int Vectors>
+template <class Vector, int Vectors>
 struct RowBlocks {
-  WordVector row[kBlockRows][Vectors];
+  Vector row[kBlockRows][Vectors];
 };
 
-// Expands a vector of seeds, or several, as expand_seed() does. `key` holds the salt.
-template <int Vectors>
-MORPHOGEN_FN RowBlocks<Vectors> expand_rows(const WordVector* seeds, const std::uint8_t* key,
-                                         std::uint32_t counter) {
+// Expands a vector of seeds, or several, as expand_seed() does, each with its salt.
+template <class Vector, int Vectors>
+MORPHOGEN_FN RowBlocks<Vector, Vectors> expand_rows(const Vector* seeds, const Vector* salts,
+                                                    std::uint32_t counter) {
   const std::uint32_t first[kRowWords] = {kChaChaConstant0, kChaChaConstant1, kChaChaConstant2,
                                           kChaChaConstant3};
   const std::uint32_t last[kRowWords] = {counter, kNonceWord0, kNonceWord1, kNonceWord2};
-  const WordVector in0 = splat_row(first), in2 = splat_row(key + kSaltOffset),
-                   in3 = splat_row(last);
-  RowBlocks<Vectors> blocks;
+  const Vector in0 = splat_row<Vector>(first), in3 = splat_row<Vector>(last);
+  RowBlocks<Vector, Vectors> blocks;
   auto& [a, b, c, d] = blocks.row;
   for (int v = 0; v < Vectors; ++v) {
     a[v] = in0;
     b[v] = seeds[v];
-    c[v] = in2;
+    c[v] = salts[v];
     d[v] = in3;
   }
   for (int round = 0; round < kChaChaDoubleRounds; ++round) {
@@ -121,17 +132,19 @@ MORPHOGEN_FN RowBlocks<Vectors> expand_rows(const WordVector* seeds, const std::
   for (int v = 0; v < Vectors; ++v) {
     a[v] += in0;
     b[v] += seeds[v];
-    c[v] += in2;
+    c[v] += salts[v];
     d[v] += in3;
   }
   return blocks;
 }
 
 // The control bits of an inner node's children, 0 or 1 in all words of a row, without corrections.
-MORPHOGEN_FN WordVector left_controls(WordVector third_rows) {
+template <class Vector>
+MORPHOGEN_FN Vector left_controls(Vector third_rows) {
   return shuffle_words<FirstOfRow>(third_rows) & 1u;
 }
-MORPHOGEN_FN WordVector right_controls(WordVector third_rows) {
+template <class Vector>
+MORPHOGEN_FN Vector right_controls(Vector third_rows) {
   return (shuffle_words<FirstOfRow>(third_rows) >> 8) & 1u;
 }
 
@@ -140,10 +153,20 @@ struct FewNodes {
   WordVector seed[kRowWords] = {}, control[kRowWords] = {};
 };
 
+// Expands the nodes of the first vectors under the salt of a key.
+template <int Vectors>
+MORPHOGEN_FN RowBlocks<WordVector, Vectors> expand_rows(const FewNodes& nodes,
+                                                        const std::uint8_t* key,
+                                                        std::uint32_t counter) {
+  WordVector salts[Vectors];
+  for (WordVector& salt : salts) salt = splat_row(key + kSaltOffset);
+  return expand_rows<WordVector, Vectors>(nodes.seed, salts, counter);
+}
+
 // Replaces the nodes of the first vectors by their children.
 template <int Vectors>
 MORPHOGEN_FN void expand_few(FewNodes& nodes, const std::uint8_t* key, int level) {
-  const RowBlocks<Vectors> blocks = expand_rows<Vectors>(nodes.seed, key, kCounterInner);
+  const RowBlocks<WordVector, Vectors> blocks = expand_rows<Vectors>(nodes, key, kCounterInner);
   const WordVector seed_correction = splat_row(key + kSeedCorrectionOffset + kSeedBytes * level);
   const std::uint32_t left_correction = (load_word(key + kControlLeftOffset) >> level) & 1u;
   const std::uint32_t right_correction = (load_word(key + kControlRightOffset) >> level) & 1u;
@@ -163,9 +186,9 @@ MORPHOGEN_FN void expand_few(FewNodes& nodes, const std::uint8_t* key, int level
 
 // Returns the selection bits below the nodes of the first vectors at full depth.
 template <int Vectors>
-MORPHOGEN_FN RowBlocks<Vectors> expand_few_leaves(const FewNodes& nodes, const std::uint8_t* key,
-                                               int depth) {
-  RowBlocks<Vectors> leaves = expand_rows<Vectors>(nodes.seed, key, kCounterLeaf);
+MORPHOGEN_FN RowBlocks<WordVector, Vectors> expand_few_leaves(const FewNodes& nodes,
+                                                              const std::uint8_t* key, int depth) {
+  RowBlocks<WordVector, Vectors> leaves = expand_rows<Vectors>(nodes, key, kCounterLeaf);
   for (int row = 0; row < kBlockRows; ++row) {
     const WordVector correction =
         splat_row(key + leaf_correction_offset(depth) + 4 * kRowWords * row);

@@ -45,12 +45,21 @@ struct ScanShape {
   std::size_t scratch_bytes;  // of a thread, 64-byte aligned
 };
 
+// A pair of keys to make.
+struct KeyPair {
+  std::uint64_t index;
+  const std::uint8_t* entropy;  // seed0 | seed1 | salt
+  std::uint8_t* keys[2];        // party 0's and party 1's
+};
+
+// The most pairs that are made at once: the keys of a query.
+constexpr int kGenPairs = 3;
+
 struct HostKernels {
   const char* name;
 
-  // Gen: writes both parties' keys, as dpf_generate.h says.
-  void (*generate)(std::uint64_t index, int log_num_pages, const std::uint8_t* entropy,
-                   std::uint8_t* key0, std::uint8_t* key1);
+  // Gen of 1 to kGenPairs pairs, as dpf_generate.h says.
+  void (*generate)(const KeyPair* pairs, int count, int log_num_pages);
 
   // Writes the selection bits of leaves [first_leaf, first_leaf + count), 64 bytes a leaf.
   void (*expand)(const std::uint8_t* key, std::uint64_t first_leaf, std::uint64_t count,

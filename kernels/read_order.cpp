@@ -47,7 +47,8 @@ std::vector<std::uint8_t> make_keys(const HostKernels& kernels, int log_num_page
   std::uint8_t entropy[48] = {};
   for (std::size_t key = 0; key < kMostKeys; key += 2) {
     entropy[0] = static_cast<std::uint8_t>(key + 1);  // the other seed is zero
-    kernels.generate(key, log_num_pages, entropy, &keys[key * size], &keys[(key + 1) * size]);
+    const KeyPair pair = {key, entropy, {&keys[key * size], &keys[(key + 1) * size]}};
+    kernels.generate(&pair, 1, log_num_pages);
   }
   return keys;
 }

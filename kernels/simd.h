@@ -39,14 +39,14 @@ MORPHOGEN_FN void store_vector(std::uint32_t* words, WordVector vector) {
 }
 
 // Returns a vector whose element i is element Index::at(i) of `a` followed by `b`.
-template <class Index, std::size_t... I>
-MORPHOGEN_FN WordVector shuffle_words(WordVector a, WordVector b, std::index_sequence<I...>) {
+template <class Index, class Vector, std::size_t... I>
+MORPHOGEN_FN Vector shuffle_words(Vector a, Vector b, std::index_sequence<I...>) {
   return __builtin_shufflevector(a, b, Index::at(static_cast<int>(I))...);
 }
 
-template <class Index>
-MORPHOGEN_FN WordVector shuffle_words(WordVector a, WordVector b) {
-  return shuffle_words<Index>(a, b, std::make_index_sequence<kWordLanes>());
+template <class Index, class Vector>
+MORPHOGEN_FN Vector shuffle_words(Vector a, Vector b) {
+  return shuffle_words<Index>(a, b, std::make_index_sequence<sizeof(Vector) / 4>());
 }
 
 // The halves of the sequence a_0 b_0 a_1 b_1 ...

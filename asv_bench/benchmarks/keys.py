@@ -28,6 +28,13 @@ def track_cost_of_gen() -> float:
 track_cost_of_gen.unit = "x a fixed loop"
 
 
+def track_cost_of_a_query_of_three_keys() -> float:
+    return cost(lambda: mg.make_query([NUM_PAGES // 3, 0, NUM_PAGES - 1], NUM_PAGES))
+
+
+track_cost_of_a_query_of_three_keys.unit = "x a fixed loop"
+
+
 class Pack:
     params = ([2, 32],)
     param_names = ("queries",)

@@ -23,7 +23,7 @@ from morphogen.engine.cpu import CpuEngine
 # The pages are eight times the simulated last cache (callgrind.py), so every pass over them shows.
 NUM_PAGES, PAGE_SIZE = 2_048, 4_096
 KEY_PAGES = 2**25
-ENTROPY = bytes(range(48))
+ENTROPY, MORE_ENTROPY = bytes(range(48)), bytes(range(3 * 48))
 REPEATS = {"answer": 2, "expand": 2, "gen": 20, "plan and pack": 20, "nothing": 20}
 
 ANSWERS = ("1 x 1", "1 x 3", "2 x 3", "8 x 3", "32 x 3")
@@ -76,6 +76,7 @@ def make_works(instruction_set: str) -> dict[str, Callable[[], object]]:
     for exponent in (16, 20):
         add_expansion(exponent)
     works["gen 2^25"] = lambda: mg.dpf.gen(KEY_PAGES // 3, KEY_PAGES, entropy=ENTROPY)
+    works["gen of 3 at 2^25"] = lambda: mg.dpf.gen_many((1, 2, 3), KEY_PAGES, entropy=MORE_ENTROPY)
     for queries in (2, 32):
         add_packing(queries)
     return works

@@ -19,9 +19,11 @@ from morphogen.errors import InvalidKeyError, KeyDomainError
 from morphogen.kernels cimport (
     HostKernels,
     KeyFault,
+    KeyPair,
     eval_at as _eval_at,
     find_key_fault,
     kEntropyBytes,
+    kGenPairs,
     kLeafBits,
     kLeafBytes,
     kLogPagesOffset,
@@ -93,11 +95,64 @@ def gen(
     cdef int n = log_pages(pages)
     cdef uint64_t page = check_index(index, pages)
     cdef const HostKernels* kernels = _instruction_set.select(instruction_set)
-    cdef bytes secret = _entropy(entropy)
+    cdef bytes secret = _entropy(entropy, 1)
+    cdef KeyPair pair
+    keys = _new_pair(&pair, page, n, <const uint8_t*>PyBytes_AS_STRING(secret))
+    kernels.generate(&pair, 1, n)
+    return keys
+
+
+def gen_many(
+    indices: Iterable[SupportsIndex], num_pages: SupportsIndex, *, entropy: Buffer | None = None,
+    instruction_set: str | None = None,
+) -> tuple[list[bytes], list[bytes]]:
+    """Make a pair of keys for each of several pages, in less time than `gen` takes one by one.
+
+    Parameters
+    ----------
+    indices : iterable of int
+        The pages to select, each 0 <= index < num_pages. They may repeat.
+    num_pages : int
+        Pages in the table, 1 to 2**40.
+    entropy, instruction_set : optional
+        As for `gen`, with 48 bytes of entropy for each pair.
+
+    Returns
+    -------
+    tuple of (list of bytes, list of bytes)
+        The keys of party 0 and of party 1, in the order of the indices; they equal those of `gen`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `gen` raises them, before any key is made.
+    """
+    cdef uint64_t pages = check_num_pages(num_pages)
+    cdef int n = log_pages(pages)
+    cdef list asked = [check_index(index, pages) for index in indices]
+    cdef const HostKernels* kernels = _instruction_set.select(instruction_set)
+    cdef Py_ssize_t count = len(asked), first, at
+    cdef bytes secret = _entropy(entropy, count)
+    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(secret)
+    cdef KeyPair[kGenPairs] group
+    cdef list keys0 = [], keys1 = []
+    for first in range(0, count, kGenPairs):
+        for at in range(first, min(first + kGenPairs, count)):
+            key0, key1 = _new_pair(&group[at - first], asked[at], n, data + at * kEntropyBytes)
+            keys0.append(key0)
+            keys1.append(key1)
+        kernels.generate(group, <int>min(kGenPairs, count - first), n)
+    return keys0, keys1
+
+
+cdef tuple _new_pair(KeyPair* pair, uint64_t index, int n, const uint8_t* entropy):
+    """Describe a pair to make, and return its keys, which are not written yet."""
     cdef bytes key0 = PyBytes_FromStringAndSize(NULL, key_bytes(n))
     cdef bytes key1 = PyBytes_FromStringAndSize(NULL, key_bytes(n))
-    kernels.generate(page, n, <const uint8_t*>PyBytes_AS_STRING(secret),
-                     <uint8_t*>PyBytes_AS_STRING(key0), <uint8_t*>PyBytes_AS_STRING(key1))
+    pair.index = index
+    pair.entropy = entropy
+    pair.keys[0] = <uint8_t*>PyBytes_AS_STRING(key0)
+    pair.keys[1] = <uint8_t*>PyBytes_AS_STRING(key1)
     return key0, key1
 
 
@@ -294,44 +349,39 @@ cdef int raise_key_fault(bytes key, KeyFault fault) except -1:
         if len(key) < key_bytes(0):
             raise InvalidKeyError(f"a key has at least {key_bytes(0)} bytes, this one {len(key)}")
         n = data[kLogPagesOffset]
-        raise InvalidKeyError(
-            f"a key with n = {n} has {key_bytes(n)} bytes, this one {len(key)}"
-        )
+        raise InvalidKeyError(f"a key with n = {n} has {key_bytes(n)} bytes, this one {len(key)}")
     if fault == KeyFault.magic:
         raise InvalidKeyError(f"a key starts with b'MGK1', this one with {key[:4]!r}")
     if fault == KeyFault.party:
         raise InvalidKeyError(f"a key's party is 0 or 1, this one's {data[kPartyOffset]}")
     if fault == KeyFault.log_pages:
-        raise InvalidKeyError(
-            f"a key's n is at most {kMaxLogPages}, this one's {data[kLogPagesOffset]}"
-        )
+        n = data[kLogPagesOffset]
+        raise InvalidKeyError(f"a key's n is at most {kMaxLogPages}, this one's {n}")
     if fault == KeyFault.reserved:
-        raise InvalidKeyError(
-            f"a key's reserved bytes are 00 00, this one's {key[6:8].hex(' ')}"
-        )
+        raise InvalidKeyError(f"a key's reserved bytes are 00 00, this one's {key[6:8].hex(' ')}")
     raise InvalidKeyError(
         f"a key with n = {data[kLogPagesOffset]} has control corrections for "
         f"{max(0, data[kLogPagesOffset] - 9)} levels, this one has bits beyond them"
     )
 
 
-cdef bytes _entropy(entropy):
+cdef bytes _entropy(entropy, Py_ssize_t pairs):
+    cdef Py_ssize_t size = pairs * kEntropyBytes, at
     cdef bytes secret
     if entropy is None:
-        secret = os.urandom(kEntropyBytes)
+        secret = os.urandom(size)
     else:
         try:
             with memoryview(entropy) as view:
                 secret = view.tobytes()
         except TypeError:
-            raise TypeError(
-                f"entropy must be bytes-like, not {type(entropy).__name__}"
-            ) from None
-        if len(secret) != kEntropyBytes:
-            raise ValueError(f"entropy must have {kEntropyBytes} bytes, not {len(secret)}")
-    if seeds_are_equal(<const uint8_t*>PyBytes_AS_STRING(secret)):
-        # Both parties' trees would be equal, and the leaf correction would show the index.
-        raise ValueError("entropy must have two different seeds, not two equal ones")
+            raise TypeError(f"entropy must be bytes-like, not {type(entropy).__name__}") from None
+        if len(secret) != size:
+            raise ValueError(f"entropy must have {size} bytes, not {len(secret)}")
+    for at in range(0, size, kEntropyBytes):
+        if seeds_are_equal(<const uint8_t*>PyBytes_AS_STRING(secret) + at):
+            # Both parties' trees would be equal, and the leaf correction would show the index.
+            raise ValueError("entropy must have two different seeds, not two equal ones")
     return secret
 
 

@@ -85,10 +85,17 @@ cdef extern from "host_kernels.h" namespace "morphogen" nogil:
         size_t page_size
         ReadOrder read_order
 
+    cdef enum:
+        kGenPairs
+
+    cdef cppclass KeyPair:
+        uint64_t index
+        const uint8_t* entropy
+        uint8_t* keys[2]
+
     cdef cppclass HostKernels:
         const char* name
-        void (*generate)(uint64_t index, int log_num_pages, const uint8_t* entropy,
-                         uint8_t* key0, uint8_t* key1) noexcept nogil
+        void (*generate)(const KeyPair* pairs, int count, int log_num_pages) noexcept nogil
         void (*expand)(const uint8_t* key, uint64_t first_leaf, uint64_t count,
                        uint8_t* out) noexcept nogil
 

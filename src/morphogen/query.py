@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import morphogen.dpf as dpf
-from morphogen.checks import as_indices, as_int, check_range
+from morphogen.checks import as_indices, as_int
 from morphogen.errors import DomainMismatchError, EpochMismatchError
 from morphogen.pages import check_array
 from morphogen.planner import MAX_KEYS_PER_QUERY, KeyPacker
@@ -274,17 +274,15 @@ def queries_of_rows(
     ValueError
         If an index is out of range.
     """
-    last = as_int("num_pages", num_pages) - 1
-    n = last.bit_length()
-    for row in rows:  # all of them before the first key is made
-        for index in row:
-            if not 0 <= index <= last:
-                check_range("index", index, 0, last)
+    n = (as_int("num_pages", num_pages) - 1).bit_length()
+    keys0, keys1 = dpf.gen_many([index for row in rows for index in row], num_pages)
     halves: tuple[list[Query], list[Query]] = ([], [])
+    first = 0
     for row in rows:
-        pairs = [dpf.gen(index, num_pages) for index in row]
-        for half, keys in zip(halves, zip(*pairs, strict=True), strict=True):
-            half.append(query_of_checked_keys(keys, n))
+        end = first + len(row)
+        halves[0].append(query_of_checked_keys(tuple(keys0[first:end]), n))
+        halves[1].append(query_of_checked_keys(tuple(keys1[first:end]), n))
+        first = end
     return halves
 
 

@@ -83,21 +83,13 @@ __attribute__((noinline)) std::uint32_t evaluate(const Bytes& key, std::uint64_t
   return eval_at(key.data(), index);
 }
 
-// Runs Gen with a secret index and secret entropy, then Eval of both keys, whose secrets are still
-// marked.
-void run_pair(int n) {
-  const std::uint64_t index = random_word() & ((std::uint64_t{1} << n) - 1);
-  std::uint64_t secret_index = index;
-  Bytes entropy = random_bytes(kEntropyBytes);
-  Bytes keys[2] = {Bytes(key_bytes(n)), Bytes(key_bytes(n))};
-  make_secret(secret_index);
-  make_secret(entropy, 0, entropy.size());
-  bool equal_seeds = seeds_are_equal(entropy.data());
-  VALGRIND_MAKE_MEM_DEFINED(&equal_seeds, sizeof equal_seeds);
-  check(!equal_seeds, "two random seeds are equal", n);
-  generate_keys(secret_index, n, entropy.data(), keys[0].data(), keys[1].data());
-  leak(keys[0]);
+// What Gen gets and makes of one page.
+struct Made {
+  std::uint64_t index;
+  Bytes entropy, keys[2];
+};
 
+void check_pair(const std::uint64_t index, Bytes (&keys)[2], int n) {
   // Expand the leaves around the hidden page, or the whole table if it is small.
   const std::uint64_t leaves = std::uint64_t{1} << tree_depth(n);
   const std::uint64_t leaf = index >> kLeafLogBits;
@@ -126,6 +118,26 @@ void run_pair(int n) {
     make_public(keys[party]);
     check(find_key_fault(keys[party].data(), keys[party].size()) == KeyFault::none, "the key", n);
   }
+}
+
+// Runs Gen of some pairs at once with secret indices and secret entropy, then Eval of their keys,
+// whose secrets are still marked.
+void run_pairs(int count, int n) {
+  std::vector<Made> made(count);
+  std::vector<KeyPair> pairs;
+  for (Made& pair : made) {
+    pair = {random_word() & ((std::uint64_t{1} << n) - 1), random_bytes(kEntropyBytes), {}};
+    for (Bytes& key : pair.keys) key.resize(key_bytes(n));
+    make_secret(pair.entropy, 0, pair.entropy.size());
+    bool equal_seeds = seeds_are_equal(pair.entropy.data());
+    VALGRIND_MAKE_MEM_DEFINED(&equal_seeds, sizeof equal_seeds);
+    check(!equal_seeds, "two random seeds are equal", n);
+    pairs.push_back({pair.index, pair.entropy.data(), {pair.keys[0].data(), pair.keys[1].data()}});
+    make_secret(pairs.back().index);
+  }
+  generate_keys(pairs.data(), count, n);
+  leak(made.back().keys[0]);
+  for (Made& pair : made) check_pair(pair.index, pair.keys, n);
 }
 
 // Runs Eval of a random key: all but its public fields is secret.
@@ -163,7 +175,7 @@ int main() {
   // Without valgrind nothing is marked, and nothing would be reported.
   std::printf("%s\n", RUNNING_ON_VALGRIND ? "under valgrind" : "not under valgrind");
   for (int n : {0, 1, 5, 9, 10, 11, 13, 16, 20, 25, 40}) {
-    run_pair(n);
+    for (int count = 1; count <= kGenPairs; ++count) run_pairs(count, n);
     run_random_key(n);
   }
   std::printf("done\n");

@@ -33,15 +33,16 @@ def address_of(data: bytes) -> int:
 
 
 def secret_entropy(size: int = ENTROPY) -> bytes:
-    """Random bytes, secret but for the last bit of each seed, in which the seeds differ.
+    """Random bytes, secret but for the last bit of each seed, in which a pair's seeds differ.
 
     So memcheck knows that they differ, if no part of them is compared without the rest.
     """
     entropy = bytearray(urandom(size))
-    entropy[SEED - 1] &= 0x7F
-    entropy[2 * SEED - 1] |= 0x80
     secret = bytearray(b"\xff" * size)
-    secret[SEED - 1] = secret[2 * SEED - 1] = 0x7F
+    for end in range(SEED - 1, size, ENTROPY):
+        entropy[end] &= 0x7F
+        entropy[end + SEED] |= 0x80
+        secret[end] = secret[end + SEED] = 0x7F
     held = bytes(entropy)
     mark(address_of(held), bytes(secret))
     return held
@@ -76,6 +77,12 @@ for num_pages in (1, 512, 513, 40_000):
     for name in mg.instruction_set.supported():
         call = partial(mg.dpf.gen, index, num_pages, entropy=given, instruction_set=name)
         pairs.append(counted("gen with entropy", call))
+        # A group of three, and the rest of one.
+        given_all = secret_entropy(4 * ENTROPY)
+        together = partial(
+            mg.dpf.gen_many, [index] * 4, num_pages, entropy=given_all, instruction_set=name
+        )
+        pairs += zip(*counted("gen_many", together), strict=True)
     queries = counted("make_query", partial(mg.make_query, [index, 0], num_pages))
     pairs += zip(*(query.keys for query in queries), strict=True)
     for pair, page in zip(pairs, [index] * (len(pairs) - 1) + [0], strict=True):

@@ -3,7 +3,7 @@
 //
 // Standard input holds jobs: a line of words, then bytes. Standard output gets each job's bytes.
 //   sets                                    no bytes; the names of the supported sets, a line
-//   gen INDEX LOG_PAGES                     entropy; both parties' keys
+//   gen LOG_PAGES INDEX...                  entropy for each; both parties' keys of each
 //   expand SET FIRST LEAVES KEY_BYTES       a key; 64 bytes a leaf
 //   read SET THREADS SIZE                   bytes; their XOR as a 64-bit word
 //   answer SET ORDER THREADS KEYS KEY_BYTES PAGES PAGE_SIZE TAIL
@@ -17,9 +17,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <iostream>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "dpf_generate.h"
 #include "host_kernels.h"
@@ -93,14 +95,19 @@ void name_sets() {
 }
 
 void generate(std::istringstream& words) {
-  const auto index = take<std::uint64_t>(words);
   const auto log_num_pages = take<int>(words);
-  const Walled entropy(kEntropyBytes);
-  entropy.read();
   const auto size = static_cast<std::size_t>(key_bytes(log_num_pages));
-  const Walled keys[] = {Walled(size), Walled(size)};
-  generate_keys(index, log_num_pages, entropy.data(), keys[0].data(), keys[1].data());
-  for (const Walled& key : keys) {
+  std::deque<Walled> memory;
+  std::vector<KeyPair> pairs;
+  for (std::uint64_t index; words >> index;) {
+    const Walled& entropy = memory.emplace_back(kEntropyBytes);
+    entropy.read();
+    std::uint8_t* const key0 = memory.emplace_back(size).data();
+    pairs.push_back({index, entropy.data(), {key0, memory.emplace_back(size).data()}});
+  }
+  generate_keys(pairs.data(), static_cast<int>(pairs.size()), log_num_pages);
+  for (const Walled& key : memory) {
+    if (key.size() != size) continue;  // entropy: no key is as short
     if (find_key_fault(key.data(), size) != KeyFault::none) fail("a faulty key");
     key.write();
   }

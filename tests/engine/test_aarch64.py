@@ -123,13 +123,26 @@ def test_the_recorded_keys_and_their_bits(program: Path, vector: dict[str, Any])
     keys = [bytes.fromhex(vector[f"key{party}"]) for party in (0, 1)]
     entropy = bytes.fromhex(vector["seed0"] + vector["seed1"] + vector["salt"])
     jobs = Jobs()
-    jobs.add(f"gen {vector['index']} {keys[0][5]}", entropy, expected=b"".join(keys))
+    jobs.add(f"gen {keys[0][5]} {vector['index']}", entropy, expected=b"".join(keys))
     for party, key in enumerate(keys):
         bits = mg.dpf.eval_full(key, num_pages).tobytes()
         assert hashlib.sha256(bits).hexdigest() == vector[f"bits{party}_sha256"]
         if leaves := num_pages // LEAF_BITS:
             line = f"expand baseline 0 {leaves} {len(key)}"
             jobs.add(line, key, expected=bits[: leaves * LEAF_BYTES])
+    jobs.check(program)
+
+
+def test_several_pairs_of_keys_at_once(program: Path) -> None:
+    rng = random.Random(3)
+    jobs = Jobs()
+    for n in (0, 9, 10, 25, 40):
+        for count in (2, 3):
+            indices = [rng.randrange(2**n) for _ in range(count)]
+            entropy = rng.randbytes(48 * count)
+            halves = mg.dpf.gen_many(indices, 2**n, entropy=entropy)
+            pairs = [key for pair in zip(*halves, strict=True) for key in pair]
+            jobs.add(f"gen {n} {' '.join(map(str, indices))}", entropy, expected=b"".join(pairs))
     jobs.check(program)
 
 

@@ -32,6 +32,7 @@ from morphogen import dpf, planner
 from morphogen.bench.describe import describe_size
 from morphogen.bench.workload import available_memory, random_pages, random_queries
 from morphogen.cli.signals import cleaning_up
+from morphogen.query import make_query
 from passes import MIB, PAGE_SIZES, TABLE_BYTES, THREADS, busy_core_rows, pass_rows
 from rows import NotMeasuredError, Row, as_dict, show
 from sweep import SIZES, sweep_rows
@@ -39,7 +40,7 @@ from sweep import SIZES, sweep_rows
 KEY_PAGES = 2**25
 # Seconds. Of 2^20 bits: the fastest peer's, dpf-cpp, on a machine that reads 13.7 GB/s a thread.
 EXPAND_SECONDS = {2**9: 0.5e-6, 2**16: 4e-6, 2**20: 112.9e-6}
-GEN_SECONDS = 10e-6
+GEN_SECONDS = 3e-6
 PACK_SECONDS = 1e-6
 LAUNCH_SECONDS = 10e-6
 IMPORT_SECONDS = 0.1
@@ -77,6 +78,7 @@ def key_rows(options: argparse.Namespace) -> Iterator[Row]:
     times = interleave(
         {
             "gen": partial(dpf.gen, KEY_PAGES // 3, KEY_PAGES),
+            "query": partial(make_query, [KEY_PAGES // 3, 0, KEY_PAGES - 1], KEY_PAGES),
             **{f"expand {pages}": partial(dpf.eval_full, keys[pages], pages) for pages in keys},
             **{f"pack {size}": partial(plan_and_pack, size) for size in batches},
         },
@@ -87,6 +89,7 @@ def key_rows(options: argparse.Namespace) -> Iterator[Row]:
         what += " (a leaf: the call)" if pages == 2**9 else ""
         yield Row.of(section, what, times[f"expand {pages}"], "s", limit)
     yield Row.of(section, "a key pair for 2^25 pages", times["gen"], "s", GEN_SECONDS)
+    yield Row.of(section, "a query's 3 key pairs", times["query"], "s", 3 * GEN_SECONDS)
     for size in batches:
         a_chunk = times[f"pack {size}"] / len(planner.micro_batch_ranges(size))
         yield Row.of(section, f"plan and pack a chunk of {size}", a_chunk, "s", PACK_SECONDS)
