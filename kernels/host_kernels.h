@@ -25,6 +25,7 @@ struct ScanJob {
   std::uint64_t page_count;   // counts the tail
   std::size_t page_size;
   ReadOrder read_order;
+  bool body_is_mapped;        // from a file, which may not be in memory
 };
 
 // Pages are read as rows from this size on. Smaller pages lie too close together: the hardware

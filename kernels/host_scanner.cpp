@@ -8,6 +8,8 @@
 #include <cstring>
 #include <new>
 
+#include "read_ahead.h"
+
 namespace morphogen {
 namespace {
 
@@ -27,10 +29,12 @@ constexpr std::uint64_t kLeastPieceBytes = 128 << 10, kMostPieceBytes = 32 << 20
 // The pages of a piece for each key, if the threads that share a strip add up their sums: each then
 // adds less than a tenth of what it scans.
 constexpr std::uint64_t kPiecePagesPerKey = 8;
-// Strips of so many bytes of pages are scanned before the next pages, so that a mapped file larger
-// than memory is read from its disk once. It is many times the answers' bytes, since the sums of
-// each strip are then added to them.
+// Strips of so many bytes of pages are scanned before the next pages. It is many times the answers'
+// bytes, since the sums of each strip are then added to them.
 constexpr std::uint64_t kBlockBytes = 512 << 20, kBlockAnswers = 8;
+// The same for files that are read from their disk: a block must stay in memory until its last
+// strip is scanned, since it would be read again for each strip.
+constexpr std::uint64_t kFileBlockBytes = 32 << 20, kFileBlockAnswers = 2;
 
 std::uint64_t divide_up(std::uint64_t value, std::uint64_t unit) {
   return (value + unit - 1) / unit;
@@ -56,12 +60,14 @@ class Cut {
     std::uint64_t first, last;
   };
 
-  Cut(const ScanJob& job, std::size_t strips, std::size_t threads)
+  Cut(const ScanJob& job, std::size_t strips, std::size_t threads, bool from_disk)
       : page_count_(job.page_count), strips_(strips), block_pages_(job.page_count) {
     const std::uint64_t granule = scan_granule(job.page_size);
     if (strips > 1) {
-      const std::uint64_t answers = kBlockAnswers * job.key_count;
-      const std::uint64_t pages = std::max(kBlockBytes / job.page_size, answers);
+      const std::uint64_t answers =
+          (from_disk ? kFileBlockAnswers : kBlockAnswers) * job.key_count;
+      const std::uint64_t bytes = from_disk ? kFileBlockBytes : kBlockBytes;
+      const std::uint64_t pages = std::max(bytes / job.page_size, answers);
       block_pages_ = std::min(divide_up(pages, granule) * granule, page_count_);
     }
     blocks_ = divide_up(page_count_, block_pages_);
@@ -81,6 +87,11 @@ class Cut {
 
   // Tells whether several pieces add to the same bytes of the answers.
   bool shares_strips() const { return blocks_ > 1 || runs() > 1; }
+
+  // Returns the end of a piece's block.
+  std::uint64_t block_end(const Piece& piece) const {
+    return (piece.first / block_pages_ + 1) * block_pages_;
+  }
 
   // A piece of the last block may have no pages.
   Piece piece(std::uint64_t number) const {
@@ -198,7 +209,10 @@ void HostScanner::reserve_scratch(std::size_t count, std::size_t bytes) {
 void HostScanner::answer(const ScanJob& job, std::uint8_t* out) {
   const ScanShape shape = kernels_.shape(job);
   std::size_t count = team_for(job, shape.scratch_bytes);
-  const Cut cut(job, shape.strips, count);
+  const std::uint64_t body_pages = job.page_count - (job.tail != nullptr);
+  const bool strided = job.body_is_mapped && shape.strips > 1;
+  ReadAhead ahead(job.body, strided ? body_pages * job.page_size : 0);
+  const Cut cut(job, shape.strips, count, ahead.is_on());
   count = static_cast<std::size_t>(std::min<std::uint64_t>(count, cut.pieces()));
   reserve_scratch(count, shape.scratch_bytes);
 
@@ -221,6 +235,7 @@ void HostScanner::answer(const ScanJob& job, std::uint8_t* out) {
       if (number >= cut.pieces()) break;
       const Cut::Piece piece = cut.piece(number);
       if (piece.first >= piece.last) continue;
+      ahead.reach(cut.block_end(piece) * job.page_size);
       const bool fresh = piece.strip != strip;
       if (fresh) finish();
       strip = piece.strip;

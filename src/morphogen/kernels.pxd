@@ -84,6 +84,7 @@ cdef extern from "host_kernels.h" namespace "morphogen" nogil:
         uint64_t page_count
         size_t page_size
         ReadOrder read_order
+        bint body_is_mapped
 
     cdef enum:
         kGenPairs

@@ -186,6 +186,11 @@ class PageMatrix:
         return self._num_pages * self._page_size
 
     @property
+    def mapped(self) -> bool:
+        """Whether the pages are those of a mapped file, which may not be in memory."""
+        return self._mapping is not None
+
+    @property
     def body(self) -> npt.NDArray[np.uint8]:
         """The pages that lie contiguously: uint8 of shape (pages, page_size), read-only."""
         return self._body
@@ -212,7 +217,7 @@ class PageMatrix:
         raise TypeError("a PageMatrix cannot be pickled: open it where it is used")
 
     def __repr__(self) -> str:
-        kind = "mapped" if self._mapping is not None else "in memory"
+        kind = "mapped" if self.mapped else "in memory"
         return (
             f"PageMatrix({self._num_pages} pages of {self._page_size} bytes, epoch {self._epoch}, "
             f"{kind})"

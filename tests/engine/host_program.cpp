@@ -135,6 +135,7 @@ void answer(std::istringstream& words) {
   const HostKernels& set = find_set(take<std::string>(words));
   ScanJob job = {};
   job.read_order = take<int>(words) != 0 ? ReadOrder::rows : ReadOrder::memory;
+  job.body_is_mapped = false;
   HostScanner scanner(set, take<std::size_t>(words));
   job.key_count = take<std::size_t>(words);
   job.key_bytes = take<std::size_t>(words);

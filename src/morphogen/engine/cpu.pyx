@@ -40,7 +40,7 @@ cdef class _Scanner:
 
     Parameters
     ----------
-    body, tail : arrays of a PageMatrix
+    pages : PageMatrix
     instruction_set : str or None
         As `CpuEngine` takes it.
     threads : int
@@ -60,14 +60,16 @@ cdef class _Scanner:
     cdef const uint8_t[::1] _tail
     cdef readonly str instruction_set
     cdef readonly Py_ssize_t threads
+    cdef bint _mapped
     cdef readonly str read_order_source
     cdef ReadOrder _read_order
 
-    def __cinit__(self, body, tail, instruction_set, Py_ssize_t threads, read_order):
+    def __cinit__(self, pages, instruction_set, Py_ssize_t threads, read_order):
         cdef const HostKernels* kernels = _instruction_set.select(instruction_set)
         cdef ReadOrderChoice choice
-        self._body = body
-        self._tail = tail
+        self._body = pages.body
+        self._tail = pages.tail
+        self._mapped = pages.mapped
         self.instruction_set = (<bytes>kernels.name).decode()
         self.threads = threads
         if read_order is None:
@@ -99,6 +101,7 @@ cdef class _Scanner:
         job.page_count = packer.num_pages
         job.page_size = out.shape[2]
         job.read_order = self._read_order
+        job.body_is_mapped = self._mapped
         for start, stop in ranges:
             job.keys = packer.chunk_keys(start)
             job.key_count = (stop - start) * packer.keys_per_query
@@ -180,7 +183,7 @@ class CpuEngine(Engine):
         if read_order not in (None, *READ_ORDERS):
             raise ValueError(f"read_order must be one of {READ_ORDERS}, not {read_order!r}")
         self._scanner = _Scanner(
-            pages.body, pages.tail, instruction_set, _thread_count(threads), read_order
+            pages, instruction_set, _thread_count(threads), read_order
         )
         self._threads = self._scanner.threads
         self._instruction_set = self._scanner.instruction_set
