@@ -137,11 +137,14 @@ def draw(costs: Costs, path: Path) -> None:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "morphogen"}):
         figure = Figure(figsize=(9.6, 5.4), layout="constrained")
         axis = figure.subplots()
-        label = f"a cliff: neighbours {NEIGHBOURS_COST} times apart"
-        for (queries, keys), by_size in costs.items():
+        colors = ("tab:blue", "tab:orange", "tab:green", "tab:purple")
+        for ((queries, keys), by_size), color in zip(costs.items(), colors, strict=False):
             sizes = sorted(by_size)
             values = [by_size[size] for size in sizes]
-            axis.plot(sizes, values, "o-", markersize=2.5, label=f"{queries} x {keys}")
+            label = f"{queries} x {keys}"
+            axis.plot(sizes, values, "o-", color=color, markersize=2.5, label=label)
+        label = f"a cliff: neighbours {NEIGHBOURS_COST} times apart"
+        for by_size in costs.values():
             for low, high, ratio in neighbours(by_size):
                 if ratio > NEIGHBOURS_COST:
                     ends = [by_size[low], by_size[high]]
