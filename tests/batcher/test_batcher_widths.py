@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 import pytest
 
 import morphogen as mg
 from held_engine import SECONDS, HeldEngine
+from morphogen.batcher.entry import Entry
+from morphogen.batcher.future import AnswerFuture
+from morphogen.batcher.queue import WaitingQueue
 from naive import Bytes, naive_answers, open_engine, random_pages, random_rows
 
 PAGES = 700
@@ -63,3 +67,15 @@ def test_each_chunk_has_the_width_of_its_own_queries() -> None:
                 future.result(SECONDS).pages, naive_answers(TABLE, [query])
             )
         assert engine.chunks == [2, 1, 6, 2, 3, 1]
+
+
+def test_an_interrupt_while_queries_are_counted_leaves_none_half_queued() -> None:
+    class Interrupted:
+        def __len__(self) -> int:
+            raise KeyboardInterrupt
+
+    query: Any = Interrupted()
+    queue = WaitingQueue(10, None, (6, 3, 2))
+    with pytest.raises(KeyboardInterrupt):
+        queue.add([AnswerFuture(lambda _: None)], [Entry(query, 0.0, None, None)])
+    assert len(queue) == 0

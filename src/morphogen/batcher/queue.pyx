@@ -70,13 +70,15 @@ class WaitingQueue:
         """Put queries of one client at the end of its share, once there is room."""
         if not entries:
             return
+        # First: a query's length is a call of Python, which an interrupt may end.
+        width = self._widths[len(entries[0].query) - 1]
         gone = self._shares.make_room(entries[0].client, len(entries), self.limit)
         for future in gone:
             del self._entries[future]
         self._gone += gone
         self.refused += len(gone)
         self._entries.update(zip(futures, entries, strict=True))
-        self._shares.add(entries[0].client, futures, self._width_of(futures[0]))
+        self._shares.add(entries[0].client, futures, width)
 
     def discard_cancelled(self, future: AnswerFuture) -> None:
         """Take out one that was cancelled, unless it left already."""
