@@ -187,14 +187,15 @@ def test_demo_notices_a_wrong_page(file, capsys, monkeypatch):
 
 @pytest.mark.parametrize("json_option", [[], ["--json"]])
 def test_demo_shows_no_more_of_the_keys(file, capsys, monkeypatch, json_option):
-    pairs = []
-    gen = dpf.gen
+    pairs: list[tuple[bytes, bytes]] = []
+    gen_many = dpf.gen_many
 
-    def recording_gen(*arguments, **options):
-        pairs.append(gen(*arguments, **options))
-        return pairs[-1]
+    def recording(*arguments, **options):
+        made = gen_many(*arguments, **options)
+        pairs.extend(zip(*made, strict=True))
+        return made
 
-    monkeypatch.setattr(dpf, "gen", recording_gen)
+    monkeypatch.setattr(dpf, "gen_many", recording)
     assert main(["demo", str(file), "--page-size", "10", "--device", "cpu", *json_option]) == 0
     digits = re.sub(r"\s", "", capsys.readouterr().out)
     assert len(pairs) == 24

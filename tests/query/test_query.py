@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import pickle
 import re
 from typing import Any
@@ -201,7 +202,7 @@ def test_indices_of_large_tables_in_every_kind_of_rows(num_pages: int) -> None:
 
 
 def test_every_index_is_checked_before_the_first_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mg.dpf, "gen", lambda *arguments: pytest.fail("a key was made"))
+    monkeypatch.setattr(os, "urandom", lambda size: pytest.fail("a key was made"))
     with pytest.raises(ValueError, match=r"not 1000$"):
         mg.make_queries([[0]] * 5 + [[NUM_PAGES]], NUM_PAGES)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -76,16 +77,20 @@ class ServerProcess:
 
     def _read_log(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.log = [*self.log[1 - _TAIL_LINES :], line.strip()]
-            if not self.url:
-                try:
-                    event = json.loads(line)
-                    self.url, self.metrics_url = event["url"], event["metrics_url"]
-                except (ValueError, KeyError, TypeError):
-                    continue
-                self._ready.set()
+        # An interrupt while this thread starts lets `stop` take it for none, and close the pipe.
+        with suppress(ValueError):
+            for line in self.process.stderr:
+                self._read_line(line)
         self._ready.set()
+
+    def _read_line(self, line: str) -> None:
+        self.log = [*self.log[1 - _TAIL_LINES :], line.strip()]
+        if self.url:
+            return
+        with suppress(ValueError, KeyError, TypeError):
+            event = json.loads(line)
+            self.url, self.metrics_url = event["url"], event["metrics_url"]
+            self._ready.set()
 
     def stop(self) -> int:
         """Ask it to stop. It answers the queries that it has accepted.
