@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
-import pytest
 
 import morphogen as mg
 import morphogen.wire as wire
@@ -20,21 +18,14 @@ from served_table import (
     SECONDS,
     LiveApp,
     ask,
-    file,
     http,
+    live,
     problem,
-    servers,
     some_queries,
     table,
 )
 
-__all__ = ["file", "http", "servers", "table"]
-
-
-@pytest.fixture
-def live(table: Bytes) -> Iterator[LiveApp]:
-    with LiveApp(table, max_queued=4) as app:
-        yield app
+__all__ = ["http", "live", "table"]
 
 
 def test_more_than_may_wait_is_told_to_come_back(live: LiveApp, http: httpx.Client) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,17 @@ def test_a_start_that_is_interrupted_leaves_no_process(
     with pytest.raises(KeyboardInterrupt):
         ServerProcess(tmp_path / "pages", 0)
     assert started[0].returncode is not None
+
+
+def test_the_reader_of_a_log_ends_where_an_interrupt_closed_it(tmp_path: Path) -> None:
+    """`stop` takes a thread for none while it starts, and closes the pipe under it."""
+    server = ServerProcess.__new__(ServerProcess)
+    with (tmp_path / "log").open("w+") as log:
+        pass
+    server.process = SimpleNamespace(stderr=log)  # type: ignore[assignment]
+    server._ready = threading.Event()
+    server._read_log()
+    assert server._ready.is_set()
 
 
 def test_a_server_that_logs_little_still_tells_its_address(tmp_path: Path) -> None:

@@ -34,19 +34,14 @@ from served_table import (
     ask,
     file,
     http,
+    live,
     problem,
     servers,
     some_queries,
     table,
 )
 
-__all__ = ["file", "http", "servers", "table"]
-
-
-@pytest.fixture
-def live(table: Bytes) -> Iterator[LiveApp]:
-    with LiveApp(table, max_queued=4) as app:
-        yield app
+__all__ = ["file", "http", "live", "servers", "table"]
 
 
 # Answers

@@ -120,3 +120,9 @@ class LiveApp:
         self.listener.close()
         self.batcher.close()
         self.engine.close()
+
+
+@pytest.fixture
+def live(table: Bytes) -> Iterator[LiveApp]:
+    with LiveApp(table, max_queued=4) as app:
+        yield app
