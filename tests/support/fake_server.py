@@ -6,7 +6,7 @@ import json
 import socket
 import ssl
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 import morphogen.wire as wire
+from morphogen.authentication import HASH_BYTES, Seal, seal_pages
 from morphogen.client import Client
 from morphogen.wire import BatchResponse, TableInfo
 from naive import Bytes, open_engine, random_pages
@@ -63,7 +64,10 @@ Fault = Callable[[Reply], Reply]
 
 
 class FakeServer:
-    """One party over a table. Each fault is used for one request to its path, in order."""
+    """One party over a table. Each fault is used for one request to its path, in order.
+
+    With a seal, it states its root, and answers for its cap. Lies, unlike faults, last.
+    """
 
     def __init__(
         self,
@@ -72,13 +76,15 @@ class FakeServer:
         *,
         epoch: int = 7,
         layout: dict[str, Any] | None = None,
+        seal: Seal | None = None,
         tls: ssl.SSLContext | None = None,
         port: int = 0,
     ) -> None:
         self.party, self.epoch, self.layout = party, epoch, layout
         self.said: dict[str, Any] = {}  # replaces the true answers of /epoch
         self.seen: list[Seen] = []
-        self.faults: dict[str, deque[Fault]] = {wire.QUERY_PATH: deque(), wire.EPOCH_PATH: deque()}
+        self.faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self.lies: dict[str, Fault] = {}  # for all requests to a path
         self.asked = threading.Semaphore(0)  # counts the requests
         self.barrier: threading.Barrier | None = None
         self._released = threading.Event()
@@ -86,7 +92,7 @@ class FakeServer:
         self._connections: list[socket.socket] = []
         self._changed = threading.Condition()
         self._open = 0
-        self.set_table(table)
+        self.set_table(table, seal=seal)
         outer = self
 
         class Handler(_Handler):
@@ -103,11 +109,13 @@ class FakeServer:
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
         self._thread.start()
 
-    def set_table(self, table: Bytes, epoch: int | None = None) -> None:
+    def set_table(
+        self, table: Bytes, epoch: int | None = None, *, seal: Seal | None = None
+    ) -> None:
         """Serve another table from now on."""
         with self.table_changes:
-            self.table = table
-            self.digest = sha256(table.tobytes()).hexdigest()
+            self.table, self.seal = table, seal
+            self.digest = sha256(table.tobytes()).hexdigest() if seal is None else seal.root.hex()
             self.epoch = self.epoch if epoch is None else epoch
 
     @property
@@ -123,6 +131,11 @@ class FakeServer:
             device="cpu",
             table=self.layout,
         )
+        if self.seal is not None:
+            nodes, levels = len(self.seal.cap), 0
+            while -(-len(self.table) >> levels) > nodes:
+                levels += 1
+            info = msgspec.structs.replace(info, root=self.digest, proof_levels=levels)
         return msgspec.structs.replace(info, **self.said)
 
     @property
@@ -133,9 +146,18 @@ class FakeServer:
         """Apply these faults to the next answers of a path."""
         self.faults[path].extend(faults)
 
+    def lie(self, fault: Fault, path: str = wire.QUERY_PATH) -> None:
+        """Apply this fault to all answers of a path from now on."""
+        self.lies[path] = fault
+
     def reply(self, seen: Seen) -> Reply:
         if seen.path == wire.EPOCH_PATH:
             return Reply(200, {"Content-Type": wire.JSON}, msgspec.json.encode(self.info))
+        if seen.path == wire.cap_path(self.epoch) and self.seal is not None:
+            headers = {"Content-Type": "application/octet-stream", "ETag": f'"{self.digest}"'}
+            return Reply(200, headers, self.seal.cap.tobytes())
+        if seen.path != wire.QUERY_PATH:
+            return problem(404)
         try:
             request = wire.decode_request(seen.body, wire.MSGPACK, self.info)
         except wire.WireConflictError as conflict:
@@ -210,6 +232,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.fake.barrier.wait(PATIENCE)
         with self.fake.table_changes:
             reply = self.fake.reply(seen)
+        if (lie := self.fake.lies.get(seen.path)) is not None:
+            reply = lie(reply)
         if fault is not None:
             reply = fault(reply)
         if reply.cut == -1:
@@ -273,13 +297,51 @@ def altered_pages(reply: Reply) -> Reply:
     return replace(reply, body=msgspec.msgpack.encode(answer))
 
 
+def xored_pages(error: Bytes) -> Fault:
+    """Lie: XOR every page of an answer, or those at its keys, with an error.
+
+    The error's shape is (page_size,), (keys, page_size) or (queries, keys, page_size).
+    """
+
+    def alter(reply: Reply) -> Reply:
+        answer = msgspec.msgpack.decode(reply.body)
+        for at, result in enumerate(answer["results"]):
+            pages = np.array([np.frombuffer(page, np.uint8) for page in result["pages"]])
+            pages ^= error[at] if error.ndim == 3 else error
+            result["pages"] = [page.tobytes() for page in pages]
+        return replace(reply, body=msgspec.msgpack.encode(answer))
+
+    return alter
+
+
+def flipped_byte(at: int) -> Fault:
+    """Flip every bit of one byte of the body, such as of a cap."""
+
+    def alter(reply: Reply) -> Reply:
+        body = bytearray(reply.body)
+        body[at] ^= 0xFF
+        return replace(reply, body=bytes(body))
+
+    return alter
+
+
+def sealed_pages(
+    num_pages: int = 50, page_size: int = 96, proof_levels: int = 2, layout: bytes = b""
+) -> Seal:
+    """Return a table of random pages that prove themselves."""
+    contents = random_pages(num_pages, page_size - HASH_BYTES * proof_levels)
+    return seal_pages(contents, page_size, proof_levels, layout)
+
+
 @contextmanager
 def two_servers(
-    table: Bytes | None = None, **options: Any
+    table: Bytes | None = None, *, seal: Seal | None = None, **options: Any
 ) -> Iterator[tuple[FakeServer, FakeServer]]:
     """Run party 0 and party 1 over equal tables."""
+    if seal is not None:
+        table = seal.pages
     pages = random_pages(50, 96) if table is None else table
-    servers = [FakeServer(pages, party, **options) for party in (0, 1)]
+    servers = [FakeServer(pages, party, seal=seal, **options) for party in (0, 1)]
     try:
         yield servers[0], servers[1]
     finally:

@@ -304,8 +304,23 @@ def test_answers_of_another_shape(kind: str) -> None:
 def test_the_table_is_read_as_it_was_written() -> None:
     info = msgspec.structs.replace(INFO, table={"seed": "00" * 16})
     assert wire.decode_info(msgspec.json.encode(info)) == info
+    sealed = msgspec.structs.replace(info, root=INFO.digest, proof_levels=4)
+    assert wire.decode_info(msgspec.json.encode(sealed)) == sealed
     more = {**msgspec.to_builtins(info), "of a later version": 1}
     assert wire.decode_info(json.dumps(more).encode()) == info
+
+
+def test_pages_without_authentication_are_described_without_a_root() -> None:
+    body = json.loads(msgspec.json.encode(INFO))
+    assert not {"root", "proof_levels"} & set(body)
+    assert body["table"] is None
+    nulls = {**body, "root": None, "proof_levels": None}
+    assert wire.decode_info(json.dumps(nulls).encode()) == INFO
+
+
+def test_each_epoch_has_a_path_of_its_own_for_the_cap() -> None:
+    assert wire.cap_path(0) == "/epoch/0/cap"
+    assert wire.cap_path(2**63 - 1) == "/epoch/9223372036854775807/cap"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\xff", b'{"party": "0"}'])

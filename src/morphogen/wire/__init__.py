@@ -26,14 +26,17 @@ from morphogen.wire.forms import (
     SingleForm,
     TableInfo as TableInfo,
 )
+from morphogen.wire.paths import (
+    EPOCH_PATH as EPOCH_PATH,
+    QUERY_PATH as QUERY_PATH,
+    SINGLE_PATH as SINGLE_PATH,
+    cap_path as cap_path,
+)
 
 JSON = "application/json"  #: Content type of JSON bodies.
 MSGPACK = "application/msgpack"  #: Content type of MessagePack bodies.
 FORMAT_VERSION = 1  #: Of the keys and of these messages.
 MAX_QUERIES = 32  #: The most queries in one request.
-QUERY_PATH = "/query/page/gpu/batch"  #: The path for a batch.
-SINGLE_PATH = "/query/page/gpu"  #: The path for one query.
-EPOCH_PATH = "/epoch"  #: The path for the description of the pages.
 
 # Beside keys in a body: names, brackets, and the white space of somebody who indents his JSON.
 _BYTES_A_BODY, _BYTES_A_QUERY, _BYTES_A_KEY = 4096, 128, 64

@@ -28,7 +28,7 @@ else:
     Queries, Pages = TypeVar("Queries"), TypeVar("Pages")
 
 
-class TableInfo(msgspec.Struct, frozen=True, kw_only=True):
+class TableInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The answer of ``GET /epoch``: the description of a server and its pages.
 
     Attributes
@@ -41,11 +41,16 @@ class TableInfo(msgspec.Struct, frozen=True, kw_only=True):
     format_version : int
         Of the keys and of these messages, 1.
     digest : str
-        SHA-256 of all pages one after the other, in hexadecimal.
+        SHA-256 of all pages one after the other, in hexadecimal. Of authenticated pages it is the
+        root.
     device : str
         The device that answers: "cpu", "cuda:0".
     table : dict or None
         The layout of a keyword table, its seed included (`TableLayout.as_dict`).
+    root : str or None
+        Of authenticated pages: the root of their tree, 32 bytes in hexadecimal.
+    proof_levels : int or None
+        Of authenticated pages: the siblings in each. The cap is at `cap_path`.
     """
 
     party: int
@@ -56,7 +61,10 @@ class TableInfo(msgspec.Struct, frozen=True, kw_only=True):
     format_version: int
     digest: str
     device: str
-    table: dict[str, Any] | None = None
+    # Not a default to msgspec, which would leave it out: a table without a layout says null.
+    table: dict[str, Any] | None = msgspec.field(default_factory=lambda: None)
+    root: str | None = None
+    proof_levels: int | None = None
 
 
 class BatchRequest(msgspec.Struct, Generic[Queries], frozen=True, forbid_unknown_fields=True):
@@ -84,7 +92,7 @@ class BatchResponse(
     epoch_id, num_pages : int
         Of the pages that answered.
     digest : str
-        SHA-256 of all pages, as in `TableInfo`.
+        As in `TableInfo`.
     pages : numpy.ndarray
         uint8 of shape (queries, keys per query, page_size).
     """
