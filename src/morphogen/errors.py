@@ -80,4 +80,16 @@ class TableFileError(MorphogenError, ValueError):
 
 
 class TableBuildError(MorphogenError, ValueError):
-    """A keyword table cannot be made of these entries."""
+    """A keyword table cannot be made of these entries.
+
+    Parameters
+    ----------
+    message : str
+        The fault. It never shows a key or a value.
+    entries : tuple of int, optional
+        The entries that it is about, counted from 1 in the order in which they were added.
+    """
+
+    def __init__(self, message: str, entries: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.entries = entries

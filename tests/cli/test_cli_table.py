@@ -259,7 +259,7 @@ def test_a_failing_build_leaves_the_old_table(
     build("key,v\na,1\n", "--value", "v")
     with pytest.raises(ValueError, match="the row has 1 fields"):
         build("key,v\na,2\nb\n", "--value", "v", "--force")
-    monkeypatch.setattr("morphogen.keyword.place", lambda *_: None)
+    monkeypatch.setattr("morphogen.keyword.builder.place", lambda *_: None)
     with pytest.raises(mg.TableBuildError, match="no table was found"):
         build("key,v\na,2\n", "--force")
     assert build.find("a") == "1"

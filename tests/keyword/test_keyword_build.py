@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 import keyword_format as fmt
 import morphogen as mg
 import morphogen.keyword as keyword
+import morphogen.keyword.builder as builder
 import morphogen.keyword.cuckoo as cuckoo
 import morphogen.keyword.layout as table_layout
 from keyword_tables import numbered, plain, read
@@ -81,11 +82,11 @@ def test_a_key_that_is_there_twice_is_named_by_its_rows_only() -> None:
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        (("secret", b""), "entry 1: a key must be bytes, not str"),
-        ((b"", "secret"), "entry 1: a value must be bytes, not str"),
+        ((bytearray(b"secret"), b""), "entry 1: a key must be bytes or str, not bytearray"),
+        ((b"", None), "entry 1: a value must be bytes or str, not NoneType"),
     ],
 )
-def test_only_bytes(item: Any, message: str) -> None:
+def test_only_bytes_and_text(item: Any, message: str) -> None:
     with pytest.raises(TypeError, match=f"^{message}$"):
         build([item])
 
@@ -137,7 +138,7 @@ def test_another_seed_is_tried_where_one_fails(
         placements += 1
         return cuckoo.place(*args) if placements % 3 == 0 else None
 
-    monkeypatch.setattr(keyword, "place", third_time_lucky)
+    monkeypatch.setattr(builder, "place", third_time_lucky)
     items = numbered(100, 5)
     tables = [keyword.build_table(items, page_size=64, seed=seed) for _ in range(2)]
     for built in tables:
@@ -155,7 +156,7 @@ def test_two_keys_with_one_check_take_another_seed(monkeypatch: pytest.MonkeyPat
         candidates, check = table_layout.hash_key(key, seed, num_pages)
         return candidates, bytes(16) if seed == SEED else check
 
-    monkeypatch.setattr(keyword, "hash_key", equal_checks)
+    monkeypatch.setattr(builder, "hash_key", equal_checks)
     built = keyword.build_table(numbered(20, 5), seed=SEED)
     assert built.tries == 2
     assert all(read(built.layout, built.pages, key) == v for key, v in numbered(20, 5))

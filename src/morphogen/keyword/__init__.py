@@ -6,68 +6,36 @@ every byte.
 
 from __future__ import annotations
 
-import math
-import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Iterable
 
-import numpy as np
-
-from morphogen.checks import check_range
-from morphogen.errors import TableBuildError
-from morphogen.keyword.cuckoo import place
-from morphogen.keyword.layout import (
-    HEAD_BYTES,
-    MAX_VALUE_SIZE,
-    SEED_BYTES,
-    Bytes,
-    TableLayout as TableLayout,
-    hash_key,
+from morphogen.keyword.builder import (
+    BuiltTable as BuiltTable,
+    Duplicates,
+    TableBuilder as TableBuilder,
+    WrittenTable as WrittenTable,
+    add_items,
 )
-from morphogen.pages import MAX_PAGE_SIZE
+from morphogen.keyword.layout import Bytes, TableLayout as TableLayout
 from morphogen.progress import Progress
-
-SEED_TRIES = 8
-LOAD = 0.9
-LOAD_OF_SINGLE_SLOTS = 0.85  # with one slot a page, no large table is fuller than 0.917
-_NEXT_SEED = b"morphogen/kw/sd\0"
-_STEP = 1 << 14  # entries between two calls of progress
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class BuiltTable:
-    """A keyword table in memory.
-
-    Parameters
-    ----------
-    pages : numpy.ndarray
-        uint8 of shape (num_pages, page_size).
-    layout : TableLayout
-        The places of the keys.
-    tries : int
-        Seeds that it took, 1 or more.
-    """
-
-    pages: Bytes
-    layout: TableLayout
-    tries: int
 
 
 def build(
-    items: Iterable[tuple[bytes, bytes]],
+    items: Iterable[tuple[bytes | str, bytes | str]],
     *,
     page_size: int = 4096,
     load: float | None = None,
     seed: bytes | None = None,
     progress: Progress | None = None,
+    value_size: int | None = None,
+    proof_levels: int | None = None,
+    duplicates: Duplicates = "error",
 ) -> tuple[Bytes, TableLayout]:
     """Build a keyword table.
 
     Parameters
     ----------
-    items : iterable of tuple of bytes
-        Keys with their values: at least one. Each key is there once.
+    items : iterable of tuple of bytes or str
+        Keys with their values: at least one. Text is stored as UTF-8.
     page_size : int, optional
         Bytes a page. The largest value and 20 bytes more must fit it.
     load : float, optional
@@ -80,6 +48,8 @@ def build(
         cryptographic random number generator.
     progress : callable, optional
         Called with the work done and the work in all.
+    value_size, proof_levels, duplicates : optional
+        As `TableBuilder` takes them.
 
     Returns
     -------
@@ -94,7 +64,7 @@ def build(
         If there are no items, a key is there twice, a value does not fit a page, or no table was
         found for any of 8 seeds.
     TypeError
-        If a key or a value is not bytes.
+        If a key or a value is neither bytes nor str.
     ValueError
         If page_size, load or seed is out of its range.
 
@@ -113,17 +83,29 @@ def build(
     >>> layout.find(b"carrot", pages[list(layout.candidates(b"carrot"))])
     b'a root'
     """
-    built = build_table(items, page_size=page_size, load=load, seed=seed, progress=progress)
+    built = build_table(
+        items,
+        page_size=page_size,
+        load=load,
+        seed=seed,
+        progress=progress,
+        value_size=value_size,
+        proof_levels=proof_levels,
+        duplicates=duplicates,
+    )
     return built.pages, built.layout
 
 
 def build_table(
-    items: Iterable[tuple[bytes, bytes]],
+    items: Iterable[tuple[bytes | str, bytes | str]],
     *,
     page_size: int = 4096,
     load: float | None = None,
     seed: bytes | None = None,
     progress: Progress | None = None,
+    value_size: int | None = None,
+    proof_levels: int | None = None,
+    duplicates: Duplicates = "error",
 ) -> BuiltTable:
     """Build a keyword table as `build` does, and say how many seeds it took.
 
@@ -139,6 +121,8 @@ def build_table(
         As `build` takes it.
     progress : callable, optional
         As `build` takes it.
+    value_size, proof_levels, duplicates : optional
+        As `TableBuilder` takes them.
 
     Returns
     -------
@@ -150,118 +134,13 @@ def build_table(
     TableBuildError, TypeError, ValueError
         As from `build`.
     """
-    check_range("page_size", page_size, 1, MAX_PAGE_SIZE)
-    if load is not None and not 0 < load <= 1:
-        raise ValueError(f"load must be above 0 and at most 1, not {load}")
-    if seed is not None and len(seed) != SEED_BYTES:
-        raise ValueError(f"seed must have {SEED_BYTES} bytes, not {len(seed)}")
-    keys, values, value_size = _collect(items, page_size)
-    slots = page_size // (HEAD_BYTES + value_size)
-    if load is None:
-        load = LOAD if slots > 1 else LOAD_OF_SINGLE_SLOTS
-    num_pages = math.ceil(len(keys) / (load * slots))
-    report = progress if progress is not None else _silent
-    for attempt in range(SEED_TRIES):
-        used = _nth_seed(seed, attempt)
-        layout = TableLayout(num_pages, page_size, slots, value_size, used, len(keys))
-        placed = _attempt(keys, layout, report)
-        if placed is not None:
-            pages = _fill(values, *placed, layout, report)
-            return BuiltTable(pages, layout, attempt + 1)
-    raise TableBuildError(
-        f"no table was found for {len(keys)} entries in {num_pages} pages of {slots} slots with "
-        f"any of {SEED_TRIES} seeds: choose a load below {load:g}"
+    builder = TableBuilder(
+        page_size=page_size,
+        load=load,
+        seed=seed,
+        value_size=value_size,
+        proof_levels=proof_levels,
+        duplicates=duplicates,
     )
-
-
-def _silent(done: int, total: int) -> None:
-    pass
-
-
-def _collect(
-    items: Iterable[tuple[bytes, bytes]], page_size: int
-) -> tuple[list[bytes], list[bytes], int]:
-    """The keys, the values, and the size of the largest value."""
-    rows: dict[bytes, int] = {}
-    values: list[bytes] = []
-    largest = 0
-    for row, (key, value) in enumerate(items, start=1):
-        if not isinstance(key, bytes):
-            raise TypeError(f"entry {row}: a key must be bytes, not {type(key).__name__}")
-        if not isinstance(value, bytes):
-            raise TypeError(f"entry {row}: a value must be bytes, not {type(value).__name__}")
-        first = rows.setdefault(key, row)
-        if first != row:
-            raise TableBuildError(f"entries {first} and {row} have the same key")
-        if HEAD_BYTES + len(value) > page_size or len(value) > MAX_VALUE_SIZE:
-            raise TableBuildError(
-                f"entry {row}: a value of {len(value)} bytes takes {HEAD_BYTES + len(value)} in "
-                f"the table, more than a page of {page_size} bytes has room for"
-            )
-        largest = max(largest, len(value))
-        values.append(value)
-    if not values:
-        raise TableBuildError("a keyword table needs at least one entry, not 0")
-    return list(rows), values, largest
-
-
-def _nth_seed(first: bytes | None, attempt: int) -> bytes:
-    if first is None:
-        return secrets.token_bytes(SEED_BYTES)
-    if attempt == 0:
-        return first
-    number = attempt.to_bytes(4, "little")
-    return blake2b(number, key=first, person=_NEXT_SEED, digest_size=SEED_BYTES).digest()
-
-
-def _attempt(
-    keys: Sequence[bytes], layout: TableLayout, report: Progress
-) -> tuple[list[int], list[bytes]] | None:
-    """The entry of each slot, -1 for none, and each entry's check; None if this seed will not do.
-
-    Hashing is the first third of the work, placing the second, filling the pages the last.
-    """
-    total = 3 * len(keys)
-    pages: list[list[int]] = []
-    checks: list[bytes] = []
-    for row, key in enumerate(keys):
-        if row % _STEP == 0:
-            report(row, total)
-        candidates, check = hash_key(key, layout.seed, layout.num_pages)
-        pages.append(candidates)
-        checks.append(check)
-    if len(set(checks)) != len(checks):  # once in 2**128 pairs of keys
-        return None
-    slots = place(
-        pages,
-        layout.num_pages,
-        layout.slots_per_page,
-        lambda done: report(len(keys) + done, total),
-    )
-    return None if slots is None else (slots, checks)
-
-
-def _fill(
-    values: Sequence[bytes],
-    slots: Sequence[int],
-    checks: Sequence[bytes],
-    layout: TableLayout,
-    report: Progress,
-) -> Bytes:
-    pages = np.zeros((layout.num_pages, layout.page_size), dtype=np.uint8)
-    flat = pages.reshape(-1).data
-    total = 3 * len(values)
-    done = 2 * len(values)
-    for slot, row in enumerate(slots):
-        if row < 0:
-            continue
-        if done % _STEP == 0:
-            report(done, total)
-        done += 1
-        page, place_in_page = divmod(slot, layout.slots_per_page)
-        start = page * layout.page_size + place_in_page * layout.slot_size
-        value = values[row]
-        entry = checks[row] + (len(value) + 1).to_bytes(4, "little") + value
-        flat[start : start + len(entry)] = entry
-    report(total, total)
-    return pages
+    add_items(builder, items)
+    return builder.build(None if progress is None else lambda done, total, _: progress(done, total))

@@ -67,5 +67,5 @@ def clients(client: mg.Client) -> None:
 
 
 def keyword_tables() -> None:
-    build({"key": "value"}.items())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    build({"key": 5}.items())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     build([(b"key", b"value")], 512)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
