@@ -75,6 +75,13 @@ class TableMismatchError(MorphogenError):
     """Two servers disagree about the table, or it is not the one that the client knows."""
 
 
+class IntegrityError(MorphogenError):
+    """A page is not the one that the table's root vouches for.
+
+    It names no page, key, position or server: what is wrong may depend on what was asked.
+    """
+
+
 class TableFileError(MorphogenError, ValueError):
     """A file is not a whole, unaltered keyword table."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import morphogen as mg
+import morphogen.authentication.hashing as hashing
 from authentication_format import Table
-from morphogen import authentication
 from morphogen.authentication import (
     Seal,
     check_pages,
     default_proof_levels,
+    num_cap_nodes,
     root_of_cap,
     seal_pages,
+    tree_of_pages,
 )
 from naive import Bytes, random_pages
 
@@ -145,7 +148,7 @@ def test_one_wrong_page_of_many_is_enough_and_all_are_hashed(
         hashed.append(len(data))
         return hashlib.sha256(data)
 
-    monkeypatch.setattr(authentication, "sha256", counting)
+    monkeypatch.setattr(hashing, "sha256", counting)
     assert check_pages(seal.pages, range(9), seal.cap, 2)
     whole = len(hashed)
     assert whole == 9 * 3
@@ -277,3 +280,75 @@ def test_a_cap_of_another_shape_has_no_root() -> None:
         root_of_cap(contents_of(2, 32), 5, 40, 1)
     with pytest.raises(ValueError, match=r"^num_pages must be in 1\.\.2\*\*40, not 0$"):
         default_proof_levels(0)
+
+
+# Trees of pages that are there
+
+
+@pytest.fixture(params=[1, 300, 1 << 20], ids=lambda size: f"chunks of {size} bytes")
+def chunk_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    size: int = request.param
+    monkeypatch.setattr("morphogen.authentication.tree._CHUNK_BYTES", size)
+    return size
+
+
+def test_the_tree_of_sealed_pages_is_that_of_the_seal(chunk_bytes: int) -> None:
+    for num_pages, levels in shapes(20):
+        seal = sealed(num_pages, levels)
+        tree = tree_of_pages(mg.PageMatrix(seal.pages), levels, LAYOUT)
+        assert tree.root == seal.root
+        np.testing.assert_array_equal(tree.cap, seal.cap)
+
+
+def refused(pages: Bytes, levels: int, root: bytes) -> bool:
+    try:
+        return tree_of_pages(mg.PageMatrix(pages), levels, LAYOUT).root != root
+    except mg.IntegrityError:
+        return True
+
+
+@pytest.mark.parametrize(("num_pages", "levels"), [(1, 0), (3, 0), (5, 1), (5, 3), (8, 2)])
+def test_every_bit_of_every_page_is_in_the_tree(
+    num_pages: int, levels: int, chunk_bytes: int
+) -> None:
+    seal = sealed(num_pages, levels, 3)
+    flat = seal.pages.reshape(-1)
+    for at in range(8 * flat.size):
+        flat[at // 8] ^= 1 << at % 8
+        assert refused(seal.pages, levels, seal.root)
+        flat[at // 8] ^= 1 << at % 8
+    assert not refused(seal.pages, levels, seal.root)
+
+
+def test_no_two_pages_may_be_swapped(chunk_bytes: int) -> None:
+    for num_pages, levels in shapes(9):
+        seal = sealed(num_pages, levels)
+        for one, other in combinations(range(num_pages), 2):
+            pages = seal.pages.copy()
+            pages[[one, other]] = pages[[other, one]]
+            assert refused(pages, levels, seal.root)
+            assert not check_pages(pages[[one, other]], [one, other], seal.cap, levels)
+            assert not check_pages(pages[[one]], [one], seal.cap, levels)
+
+
+def test_the_tree_of_a_mapped_file_with_a_short_last_page(tmp_path: Path) -> None:
+    path = tmp_path / "pages"
+    path.write_bytes(bytes(range(200)))
+    contents = np.frombuffer(bytes(range(200)) + bytes(8), dtype=np.uint8).reshape(-1, 16)
+    calls: list[tuple[int, int]] = []
+    tree = tree_of_pages(mg.PageMatrix.open(path, 16), 0, progress=lambda *call: calls.append(call))
+    assert tree.root == Table(tuple(row.tobytes() for row in contents), 0).root()
+    assert calls == [(0, 208), (208, 208)]
+
+
+def test_what_has_no_tree() -> None:
+    pages = mg.PageMatrix(contents_of(4, 64))
+    with pytest.raises(ValueError, match=r"^page_size must be in 65\.\.2\*\*40, not 64$"):
+        tree_of_pages(pages, 2)
+    with pytest.raises(ValueError, match=r"^proof_levels must be in 0\.\.2, not 3$"):
+        tree_of_pages(pages, 3)
+    with pytest.raises(TypeError, match=r"^layout must be bytes, not str$"):
+        tree_of_pages(pages, 0, "x")  # type: ignore[arg-type]
+    assert num_cap_nodes(5, 1) == 3
+    with pytest.raises(ValueError, match=r"^proof_levels must be in 0\.\.3, not 4$"):
+        num_cap_nodes(5, 4)

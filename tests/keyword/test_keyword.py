@@ -28,6 +28,7 @@ def a_layout(**changes: Any) -> TableLayout:
         "value_size": 4,
         "seed": SEED,
         "entries": 7,
+        "version": 1,
     }
     return TableLayout(**values | changes)
 
@@ -67,7 +68,7 @@ def test_the_library_gives_the_example_of_the_document() -> None:
     document = document_example()
     items = [(b"apple", b"red"), (b"plum", b"blue"), (b"", b"")]
     pages, layout = build(items, page_size=64, seed=SEED)
-    assert layout == TableLayout(2, 64, 2, 4, SEED, 3)
+    assert layout == TableLayout(2, 64, 2, 4, SEED, 3, version=1)
     assert [row.tobytes() for row in pages] == [document["page.0"], document["page.1"]]
     for name, key in (("apple", b"apple"), ("plum", b"plum"), ("empty", b""), ("absent", b"pear")):
         assert bytes(layout.candidates(key)) == document[f"{name}.pages"]
@@ -287,7 +288,7 @@ NOT_SIZES: tuple[Any, ...] = (-1, 2**32 - 1, 1.0, "1", None, False)
 NOT_SEEDS: tuple[Any, ...] = (
     "", "11" * 15, "11" * 17, "g" * 32, "AB" * 16, "1 " * 16, " " + "1" * 31, b"1" * 16, 1, None
 )  # fmt: skip
-NOT_VERSIONS: tuple[Any, ...] = (0, 2, "1", True, None, 1.0)
+NOT_VERSIONS: tuple[Any, ...] = (0, 3, "1", True, None, 1.0)
 WRONG: list[tuple[str, Any]] = [
     *((name, value) for name in NUMBERS for value in NOT_NUMBERS),
     *(("value_size", value) for value in NOT_SIZES),

@@ -20,7 +20,7 @@ def test_the_recorded_table_is_built_and_written(tmp_path: Path) -> None:
 
 def test_the_recorded_table_is_read() -> None:
     pages, layout = open_table(RECORDED)
-    assert layout == TableLayout(9, 96, 3, 8, SEED, 24)
+    assert layout == TableLayout(9, 96, 3, 8, SEED, 24, version=1)
     for key, value in ITEMS:
         assert read(layout, pages.body, key) == value
     assert read(layout, pages.body, b"key 24") is None

@@ -79,6 +79,7 @@ ERRORS = [
     "DomainMismatchError",
     "EngineClosedError",
     "EpochMismatchError",
+    "IntegrityError",
     "InvalidKeyError",
     "KeyDomainError",
     "MorphogenError",

@@ -273,7 +273,7 @@ def _build(builder: TableBuilder, report: Progress) -> BuiltTable:
     num_pages = math.ceil(len(keys) / (load * slots))
     for attempt in range(SEED_TRIES):
         used = _nth_seed(builder._seed, attempt)
-        layout = TableLayout(num_pages, page_size, slots, value_size, used, len(keys))
+        layout = TableLayout(num_pages, page_size, slots, value_size, used, len(keys), version=1)
         placed = _attempt(keys, layout, report)
         if placed is not None:
             pages = _fill(values, *placed, layout, report)

@@ -16,10 +16,11 @@ from typing import BinaryIO
 from morphogen.checks import names_file
 from morphogen.errors import TableFileError
 from morphogen.keyword.atomic_file import replace_file
-from morphogen.keyword.layout import VERSION, Bytes, TableLayout
+from morphogen.keyword.layout import Bytes, TableLayout
 from morphogen.pages import PageMatrix, special_kind
 from morphogen.progress import Progress
 
+VERSION = 1
 MAGIC = b"MGKWT\r\n\x1a"  # a transfer that changes ends of lines spoils it
 HEADER_BYTES = 4096
 _ALIKE = 5  # bytes of the magic: once in 300 million files of random bytes
@@ -293,7 +294,7 @@ def _read(file: BinaryIO, path: str | os.PathLike[str]) -> TableHeader:
     if any(sealed[_FIELDS.size :]):
         raise TableFileError(f"{os.fspath(path)} has a header whose unused bytes are not zero")
     try:
-        layout = TableLayout(pages, page_size, slots, value_size, seed, entries)
+        layout = TableLayout(pages, page_size, slots, value_size, seed, entries, version=VERSION)
     except ValueError as error:
         raise TableFileError(f"{os.fspath(path)} has an impossible header: {error}") from None
     length = os.fstat(file.fileno()).st_size

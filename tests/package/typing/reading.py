@@ -145,6 +145,7 @@ def errors(pages: mg.PageMatrix) -> str:
         mg.BatcherClosedError,
         mg.EngineClosedError,
         mg.EpochMismatchError,
+        mg.IntegrityError,
         mg.OverloadedError,
         mg.ServerError,
         mg.TableMismatchError,

@@ -108,7 +108,7 @@ def keyword_tables(words: dict[bytes, bytes], path: Path) -> None:
     built = build_table(iter(words.items()), progress=lambda done, total: None)
     assert_type(built, BuiltTable)
     assert_type(built.tries, int)
-    assert_type(layout.candidates(b"key"), tuple[int, int, int])
+    assert_type(layout.candidates(b"key"), tuple[int, ...])
     assert_type(layout.find(b"key", pages), bytes | None)
     assert_type((layout.slot_size, layout.load), tuple[int, float])
     assert_type(TableLayout.from_dict(layout.as_dict()), TableLayout)

@@ -1,0 +1,58 @@
+"""The hashes of leaves and of nodes, and the levels of a tree above others."""
+
+from __future__ import annotations
+
+import struct
+from hashlib import sha256
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+
+HASH_BYTES = 32
+_NODE_HEAD = b"morphogen/node/1" + bytes(16)
+_LEAF = struct.Struct("<16sQQ")  # name, index, bytes of content
+
+
+def hash_leaf(index: int, content: bytes) -> bytes:
+    """Return the leaf of a page."""
+    return sha256(_LEAF.pack(b"morphogen/leaf/1", index, len(content)) + content).digest()
+
+
+def hash_node(children: bytes) -> bytes:
+    """Return the node above two, whose 64 bytes are given."""
+    return sha256(_NODE_HEAD + children).digest()
+
+
+def hash_leaves(contents: Bytes, first: int = 0) -> Bytes:
+    """Return the leaves of pages from the index ``first`` on: uint8 (pages, 32)."""
+    hashes = np.empty((len(contents), HASH_BYTES), dtype=np.uint8)
+    flat = hashes.reshape(-1).data
+    for at, content in enumerate(contents):
+        start = HASH_BYTES * at
+        flat[start : start + HASH_BYTES] = hash_leaf(first + at, content.tobytes())
+    return hashes
+
+
+def hash_pairs(level: Bytes) -> Bytes:
+    """Return the parents of an even number of nodes: uint8 (nodes / 2, 32)."""
+    hashes = np.empty((len(level) // 2, HASH_BYTES), dtype=np.uint8)
+    flat, pairs = hashes.reshape(-1).data, level.tobytes()
+    for index in range(len(hashes)):
+        start = HASH_BYTES * index
+        pair = pairs[2 * start : 2 * (start + HASH_BYTES)]
+        flat[start : start + HASH_BYTES] = hash_node(pair)
+    return hashes
+
+
+def even(level: Bytes) -> Bytes:
+    """Return a level with an even number of nodes: one that covers no page is zero."""
+    return level if len(level) % 2 == 0 else np.pad(level, ((0, 1), (0, 0)))
+
+
+def climb(level: Bytes, levels: int) -> Bytes:
+    """Return the nodes so many levels above."""
+    for _ in range(levels):
+        level = hash_pairs(even(level))
+    return level
