@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,14 +20,18 @@ from crowd import (
     connect,
     get,
     many_open_files,
+    read_answer,
     read_to_end,
     send_slowly,
 )
+from morphogen.authentication import Seal
+from morphogen.service.cap import PIECE_BYTES
 from morphogen.service.clients import client_network
+from morphogen.service.connections import Phase
 from morphogen.service.limits import Limits
 from morphogen.wire import MSGPACK, QUERY_PATH
 from naive import random_pages
-from served_table import PAGE_SIZE, PAGES, LiveApp, ask, http, some_queries
+from served_table import EPOCH, PAGE_SIZE, PAGES, LiveApp, ask, http, some_queries
 
 __all__ = ["http"]
 
@@ -34,6 +40,7 @@ pytestmark = pytest.mark.slow  # processes of their own, or crowds of connection
 
 OK = b"HTTP/1.1 200 "
 HALF_A_HEAD = b"GET /health HTTP/1.1\r\nHost: "
+GET_CAP = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % wire.cap_path(EPOCH).encode()
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -253,6 +260,79 @@ def test_who_asks_on_without_reading_has_one_answer_in_memory(
         while received < 4 * 32 * 3 * 50_000:
             received += len(asks.recv(1 << 20))
     assert app.batcher.statistics().answered == 128
+
+
+# Caps
+
+
+@pytest.fixture(scope="module")
+def large() -> Seal:
+    """Returns pages of a byte with a cap of 16 MiB, which no test checks."""
+    cap = random_pages(1 << 19, 32)
+    return Seal(random_pages(len(cap), 1), cap, bytes(32))
+
+
+@contextmanager
+def capped(large: Seal, **limits: object) -> Iterator[LiveApp]:
+    with LiveApp(large.pages, seal=large, limits=Limits(**limits)) as app:  # type: ignore[arg-type]
+        yield app
+
+
+def phases(app: LiveApp) -> Counter[Phase]:
+    return Counter(one.phase for one in list(app.connections._open))
+
+
+def test_slow_readers_of_a_cap_share_one_buffer(large: Seal) -> None:
+    with capped(large) as app, Crowd(app.address, 40, GET_CAP) as crowd:
+        while phases(app) != {Phase.ANSWER: 40}:
+            threading.Event().wait(0.001)
+        assert get(app.address).startswith(OK)
+        unread = sum(one.unread_bytes() for one in list(app.connections._open))
+        assert 0 < unread <= 40 * PIECE_BYTES
+        for one in crowd.sockets[::13]:
+            assert read_answer(one) == large.cap.tobytes()
+        assert not app.connections.cut_off
+
+
+def test_parts_of_caps_that_nobody_reads_have_a_bound(large: Seal) -> None:
+    with (
+        capped(large, unread_bytes=4 * PIECE_BYTES, per_address=100) as app,
+        Crowd(app.address, 12, GET_CAP, OTHER),
+    ):
+        while sum(app.connections.cut_off.values()) < 3:
+            threading.Event().wait(0.001)
+        assert set(app.connections.cut_off) == {"unread"}
+        with connect(app.address, GET_CAP) as reads:
+            assert read_answer(reads) == large.cap.tobytes()
+
+
+def test_each_part_of_a_cap_has_its_time(large: Seal) -> None:
+    with capped(large) as app, connect(app.address, GET_CAP) as reads:
+        began = set[float]()
+        while len(began) < 5:
+            if phases(app) == {Phase.ANSWER: 1}:
+                began |= {one.since for one in list(app.connections._open)}
+            reads.recv(PIECE_BYTES // 4)
+
+
+def test_a_part_of_a_cap_that_is_not_read_is_cut_off(large: Seal) -> None:
+    with capped(large, answer_seconds=0.1) as app, connect(app.address, GET_CAP) as silent:
+        while not app.connections.cut_off:
+            threading.Event().wait(0.001)
+        assert app.connections.cut_off == {"answer": 1}
+        assert len(read_to_end(silent)) < large.cap.nbytes
+
+
+def test_who_sends_on_gains_no_time_to_read_a_cap(large: Seal) -> None:
+    with capped(large) as app, connect(app.address, GET_CAP) as silent:
+        while phases(app) != {Phase.ANSWER: 1}:
+            threading.Event().wait(0.001)
+        (asked,) = list(app.connections._open)
+        since = asked.since
+        silent.sendall(HEALTH)
+        for _ in range(2):  # what came before is seen by then
+            assert get(app.address).startswith(OK)
+        assert (asked.phase, asked.since) == (Phase.ANSWER, since)
 
 
 # The end

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import morphogen as mg
 import morphogen.engine.base as base
 import morphogen.wire as wire
+from fake_server import sealed_pages
 from morphogen.service.process import ServerProcess
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
 from naive import Bytes, naive_answers, random_rows
@@ -272,10 +273,21 @@ def _mutate(server: ServerProcess, http: httpx.Client, kind: str, count: int) ->
 def test_what_the_openapi_document_allows_never_makes_the_server_fail(
     servers: list[ServerProcess],
 ) -> None:
-    schema = schemathesis.openapi.from_url(servers[0].url + "/schema/openapi.json")
+    paths = {f"POST {QUERY_PATH}", f"POST {SINGLE_PATH}", "GET /epoch"}
+    assert paths <= _call_all(servers[0].url)
+
+
+@pytest.mark.slow
+def test_what_the_openapi_document_of_authenticated_pages_allows_never_makes_it_fail() -> None:
+    seal = sealed_pages(PAGES, PAGE_SIZE, 1)
+    with LiveApp(seal.pages, seal=seal) as live:
+        assert "GET " + wire.cap_path("{epoch}") in _call_all(live.url)
+
+
+def _call_all(url: str) -> set[str]:
+    """Call all that the document at a server allows, and return the operations."""
+    schema = schemathesis.openapi.from_url(url + "/schema/openapi.json")
     operations: list[Any] = [result.ok() for result in schema.get_all_operations()]  # type: ignore[union-attr]
-    labels = {operation.label for operation in operations}
-    assert {f"POST {QUERY_PATH}", f"POST {SINGLE_PATH}", "GET /epoch"} <= labels
 
     for operation in operations:
 
@@ -288,9 +300,16 @@ def test_what_the_openapi_document_allows_never_makes_the_server_fail(
         )
         @given(case=operation.as_strategy())
         def call(case: Any) -> None:
-            case.call_and_validate(checks=[schemathesis.checks.not_a_server_error])
+            case.call_and_validate(
+                checks=[
+                    schemathesis.checks.not_a_server_error,
+                    schemathesis.checks.status_code_conformance,
+                    schemathesis.checks.response_headers_conformance,
+                ]
+            )
 
         call()
+    return {operation.label for operation in operations}
 
 
 # Metrics

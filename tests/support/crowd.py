@@ -61,6 +61,17 @@ def read_to_end(connection: socket.socket) -> bytes:
     return bytes(received)
 
 
+def read_answer(connection: socket.socket) -> bytes:
+    """The body of one answer that tells its length."""
+    with connection.makefile("rb") as file:
+        length = 0
+        while (line := file.readline()).strip():
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        return file.read(length)
+
+
 def send_slowly(connection: socket.socket, piece: bytes = b"x") -> None:
     """Send a piece again and again, until the server hangs up."""
     connection.settimeout(0.005)

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 import morphogen.wire as wire
-from morphogen.authentication import HASH_BYTES, Seal, seal_pages
+from morphogen.authentication import Seal, seal_pages
+from morphogen.authentication.hashing import HASH_BYTES
 from morphogen.client import Client
 from morphogen.wire import BatchResponse, TableInfo
 from naive import Bytes, open_engine, random_pages

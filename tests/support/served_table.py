@@ -12,6 +12,7 @@ import pytest
 
 import morphogen as mg
 from held_engine import HeldEngine
+from morphogen.authentication import Seal, Tree
 from morphogen.service import create_app, describe_table
 from morphogen.service.limits import Limits
 from morphogen.service.listener import bind, listen
@@ -85,15 +86,18 @@ class LiveApp:
         max_wait: float = SECONDS,
         drain_seconds: float = SECONDS,
         limits: Limits | None = None,
+        seal: Seal | None = None,
         **options: Any,
     ) -> None:
         self.engine = HeldEngine(open_engine(mg.PageMatrix(table, EPOCH), threads=1), 2)
         self.batcher = mg.MicroBatcher(self.engine, **options)
-        info = describe_table(self.engine, party)
-        self.metrics = Metrics(self.batcher, info)
+        tree = None if seal is None else Tree(seal.cap, seal.root)
+        self.info = describe_table(self.engine, party, tree=tree)
+        self.metrics = Metrics(self.batcher, self.info)
         app = create_app(
             self.batcher,
-            info,
+            self.info,
+            cap=None if seal is None else seal.cap.data,
             max_wait=max_wait,
             drain_seconds=drain_seconds,
             metrics=self.metrics,

@@ -1,7 +1,7 @@
 """The service of one party over HTTP."""
 
-from morphogen.service.app import (
-    create_app as create_app,
+from morphogen.service.app import create_app as create_app
+from morphogen.service.table import (
     describe_table as describe_table,
     digest_pages as digest_pages,
 )

@@ -6,7 +6,6 @@ docs/protocol.md, section 11, defines paths, bodies and statuses.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -22,12 +21,8 @@ from litestar.types import ASGIApp
 import morphogen
 import morphogen.wire as wire
 from morphogen.batcher import MicroBatcher
-from morphogen.checks import check_range
-from morphogen.engine.base import Engine
 from morphogen.errors import MorphogenError, OverloadedError
-from morphogen.pages import PageMatrix
-from morphogen.planner import MAX_KEYS_PER_QUERY
-from morphogen.progress import Progress
+from morphogen.service.cap import cap_handler
 from morphogen.service.clients import Proxies, client_of
 from morphogen.service.metrics import Metrics
 from morphogen.service.middleware import DRAIN_SECONDS, count_queries, outermost
@@ -44,98 +39,6 @@ HOLD_SECONDS = 1.0
 # Of one address so many requests may be held before each is held for longer, up to so many times:
 # else two hundred connections that come back every second would cost others a tenth of a core.
 _HELD_TOGETHER, _LONGEST_HOLD = 16, 4.0
-
-_DIGEST_STEP = 1 << 24
-
-
-def digest_pages(pages: PageMatrix, progress: Progress | None = None) -> str:
-    """SHA-256 of all pages, one after the other.
-
-    Parameters
-    ----------
-    pages : PageMatrix
-        The page matrix.
-    progress : callable, optional
-        Called with the bytes done and those in all.
-
-    Returns
-    -------
-    str
-        Hexadecimal.
-    """
-    digest = hashlib.sha256()
-    body = pages.body.reshape(-1)
-    for start in range(0, body.size, _DIGEST_STEP):
-        digest.update(body[start : start + _DIGEST_STEP].data)
-        if progress is not None:
-            progress(start, pages.nbytes)
-    if pages.tail is not None:
-        digest.update(pages.tail.data)
-    return digest.hexdigest()
-
-
-def check_keys_per_query(keys_per_query: int, *, keyword_table: bool) -> None:
-    """Refuse a number of keys that queries cannot have.
-
-    Raises
-    ------
-    ValueError
-        If it is out of range, or a keyword table is to have other than 3.
-    """
-    check_range("keys_per_query", keys_per_query, 1, MAX_KEYS_PER_QUERY)
-    if keyword_table and keys_per_query != MAX_KEYS_PER_QUERY:
-        raise ValueError(
-            f"keys_per_query must be {MAX_KEYS_PER_QUERY} for a keyword table, not {keys_per_query}"
-        )
-
-
-def describe_table(
-    engine: Engine,
-    party: int,
-    *,
-    keys_per_query: int = 3,
-    digest: str | None = None,
-    layout: dict[str, Any] | None = None,
-) -> wire.TableInfo:
-    """Describe an engine's pages for ``GET /epoch``.
-
-    Parameters
-    ----------
-    engine : Engine
-        The engine that answers.
-    party : int
-        0 or 1: the keys of this party are answered.
-    keys_per_query : int, optional
-        1 to 3.
-    digest : str, optional
-        `digest_pages` of the pages; by default it is computed.
-    layout : dict, optional
-        Of a keyword table.
-
-    Returns
-    -------
-    TableInfo
-        For `create_app`.
-
-    Raises
-    ------
-    ValueError
-        If party or keys_per_query is out of range, or a keyword table is to have other than 3.
-    """
-    if party not in (0, 1):
-        raise ValueError(f"party must be 0 or 1, not {party}")
-    check_keys_per_query(keys_per_query, keyword_table=layout is not None)
-    return wire.TableInfo(
-        party=party,
-        epoch_id=engine.pages.epoch,
-        num_pages=engine.pages.num_pages,
-        page_size=engine.pages.page_size,
-        keys_per_query=keys_per_query,
-        format_version=wire.FORMAT_VERSION,
-        digest=digest_pages(engine.pages) if digest is None else digest,
-        device=engine.device,
-        table=layout,
-    )
 
 
 class Service:
@@ -277,6 +180,7 @@ def create_app(
     batcher: MicroBatcher,
     info: wire.TableInfo,
     *,
+    cap: bytes | memoryview | None = None,
     max_wait: float = MAX_WAIT_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
     metrics: Metrics | None = None,
@@ -291,6 +195,9 @@ def create_app(
         It is closed, with everything answered, when the application shuts down.
     info : TableInfo
         From `describe_table`.
+    cap : bytes-like, optional
+        Of authenticated pages: the nodes of their tree's cap, one after the other. It is not
+        copied, however many clients take it.
     max_wait : float, optional
         Seconds that a query may wait for its chunk: most clients have gone by then.
     drain_seconds : float, optional
@@ -310,6 +217,12 @@ def create_app(
     ASGI application
         For uvicorn, or any other server of ASGI applications.
 
+    Raises
+    ------
+    ValueError
+        If the pages are authenticated and there is no cap, or the other way round, or the cap has
+        another length.
+
     Examples
     --------
     >>> import numpy as np
@@ -318,6 +231,8 @@ def create_app(
     >>> engine = mg.open_engine(mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8)), device="cpu")
     >>> app = create_app(mg.MicroBatcher(engine), describe_table(engine, party=0))
     """
+    if cap is None and info.root is not None:
+        raise ValueError("authenticated pages need their cap: info has a root")
     service = Service(batcher, info, max_wait, metrics or Metrics(batcher, info), hold_seconds)
 
     @post(wire.QUERY_PATH, status_code=200, operation_class=batch_operation(info))
@@ -328,7 +243,7 @@ def create_app(
     async def query_single(request: Request[Any, Any, Any]) -> Response[bytes]:
         return await service.answer(request, single=True)
 
-    @get(wire.EPOCH_PATH, sync_to_thread=False, operation_class=epoch_operation())
+    @get(wire.EPOCH_PATH, sync_to_thread=False, operation_class=epoch_operation(info))
     def epoch() -> Response[bytes]:
         return service.epoch()
 
@@ -347,8 +262,11 @@ def create_app(
     async def drain() -> None:
         await asyncio.to_thread(batcher.close)
 
+    handlers = [query_batch, query_single, epoch, health, live, ready]
+    if cap is not None:
+        handlers.append(cap_handler(cap, info))
     app = Litestar(
-        [query_batch, query_single, epoch, health, live, ready],
+        handlers,
         request_max_body_size=wire.max_body_bytes(info),
         exception_handlers={Exception: describe_error},
         on_shutdown=[drain],
@@ -367,7 +285,7 @@ def create_app(
     surrounded = outermost(
         app,
         service.metrics.requests,
-        {route.path for route in app.routes},
+        {route.path_format for route in app.routes},
         drain_bytes=wire.max_body_bytes(info),
         drain_seconds=drain_seconds,
     )

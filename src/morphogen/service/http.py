@@ -30,6 +30,7 @@ class Protocol(H11Protocol):
         self._connection = connection
         connection.when_read = self._go_on_once_read
         self._unread = False  # the client has not read its answer
+        self._part_unread = False  # nor the part of it that was written, and more will come
         self._half_closed = False
         self._early = b""  # came with the end of TLS's handshake
 
@@ -66,10 +67,32 @@ class Protocol(H11Protocol):
         self._half_closed = True
         return True
 
+    def pause_writing(self) -> None:
+        """Write no more until the client has read."""
+        super().pause_writing()
+        # Not now, amid a write: most answers are whole right after it.
+        self.loop.call_soon(self._note_part)
+
     def resume_writing(self) -> None:
         """Go on once the client has read everything."""
         super().resume_writing()
         self._go_on_once_read()
+        if self._part_unread:
+            self._part_unread = False
+            self._note_phase()
+
+    def _note_part(self) -> None:
+        """Let the client read a part of an answer, of which each has its time."""
+        cycle = self.cycle
+        if (
+            self.flow.write_paused
+            and cycle is not None
+            and cycle.response_started
+            and not cycle.response_complete
+        ):
+            self._part_unread = True
+            self._connection.enter(Phase.ANSWER)
+            self._connections.note_answer(self._connection)
 
     def on_response_complete(self) -> None:
         """Let the client read its answer before its next request is begun.
@@ -92,7 +115,7 @@ class Protocol(H11Protocol):
             self._note_phase()
 
     def _note_phase(self) -> None:
-        if self._unread:
+        if self._unread or self._part_unread:
             return
         state = self.conn.their_state
         if state is h11.SEND_BODY:

@@ -29,7 +29,7 @@ class Limits:
         The most connections of one address; None for a quarter of all.
     head_seconds, body_seconds, answer_seconds : float
         The longest time in which a client sends the whole head of a request, then its whole body,
-        and in which it reads the whole answer.
+        and in which it reads the whole answer; of a cap, each 256 KiB.
     idle_seconds : float
         The longest time between an answer and the next request.
     trusted_proxies : tuple of str

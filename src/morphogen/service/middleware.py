@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Set as AbstractSet
 from contextlib import suppress
 from time import perf_counter
 from urllib.parse import quote
@@ -53,7 +53,8 @@ def outermost(
     requests : collections.Counter
         Of requests, by path and status.
     paths : set of str
-        The application's own. Any other may hold anything, and would be a metric of its own.
+        The application's own, with parameters in braces. Any other may hold anything, and would be
+        a metric of its own.
     drain_bytes : int
         The most bytes that are read of a body that is refused before its end.
     drain_seconds : float
@@ -63,6 +64,12 @@ def outermost(
     -------
     ASGI application
     """
+    templates = [(_matcher(path), path) for path in sorted(paths) if "{" in path]
+
+    def known(path: str) -> str:
+        if path in paths:
+            return path
+        return next((name for matches, name in templates if matches(path)), "other")
 
     async def surrounded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -90,7 +97,7 @@ def outermost(
         try:
             await app(scope, body.receive, watch)
         finally:
-            path = scope["path"] if scope["path"] in paths else "other"
+            path = known(scope["path"])
             requests[path, str(status)] += 1
             log(
                 "request",
@@ -103,6 +110,12 @@ def outermost(
             )
 
     return surrounded
+
+
+def _matcher(template: str) -> Callable[[str], object]:
+    """What tells whether a path has the form of a template."""
+    parts = (re.escape(part) for part in re.split(r"\{[^}]*\}", template))
+    return re.compile("[^/]+".join(parts)).fullmatch
 
 
 def _plain(scope: HTTPScope) -> HTTPScope:

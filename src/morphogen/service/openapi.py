@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from litestar.openapi.spec import (
+    OpenAPIHeader,
     OpenAPIMediaType,
     OpenAPIResponse,
     OpenAPIType,
@@ -16,7 +17,10 @@ from litestar.openapi.spec import (
 
 import morphogen.dpf as dpf
 import morphogen.wire as wire
+from morphogen.service.problems import PROBLEM
 from morphogen.wire import TableInfo
+
+OCTETS = "application/octet-stream"
 
 _ERRORS = {
     "400": "The body is wrong; the problem document names the field.",
@@ -28,6 +32,7 @@ _ERRORS = {
 }
 
 _INTEGER, _TEXT = Schema(type=OpenAPIType.INTEGER), Schema(type=OpenAPIType.STRING)
+_SHA256 = Schema(type=OpenAPIType.STRING, pattern="^[0-9a-f]{64}$")
 _NUMBER = Schema(type=OpenAPIType.INTEGER, minimum=0, maximum=2**63 - 1)
 
 
@@ -81,11 +86,6 @@ def _operation(body: dict[str, Schema], answer: dict[str, Schema]) -> type[Opera
     response = _record(
         {"epoch_id": _INTEGER, **answer, "num_pages": _INTEGER, "digest": _TEXT}, closed=False
     )
-    problem = OpenAPIMediaType(
-        schema=_record(
-            {"type": _TEXT, "title": _TEXT, "status": _INTEGER, "detail": _TEXT}, closed=False
-        )
-    )
 
     def media(schema: Schema) -> dict[str, OpenAPIMediaType]:
         packed = Schema(description="The same map in MessagePack, keys and pages binary.")
@@ -97,27 +97,41 @@ def _operation(body: dict[str, Schema], answer: dict[str, Schema]) -> type[Opera
     return _class(
         {
             "200": OpenAPIResponse(description="The pages.", content=media(response)),
-            **{
-                status: OpenAPIResponse(
-                    description=text, content={"application/problem+json": problem}
-                )
-                for status, text in _ERRORS.items()
-            },
+            **{status: _problem(text) for status, text in _ERRORS.items()},
         },
         RequestBody(content=media(request), required=True),
     )
 
 
-def epoch_operation() -> type[Operation]:
+def epoch_operation(info: TableInfo) -> type[Operation]:
     """The operation of `wire.EPOCH_PATH`."""
     numbers = ("party", "epoch_id", "num_pages", "page_size", "keys_per_query", "format_version")
     table = Schema(type=[OpenAPIType.OBJECT, OpenAPIType.NULL])
     fields = dict.fromkeys(numbers, _INTEGER) | {
-        "digest": Schema(type=OpenAPIType.STRING, pattern="^[0-9a-f]{64}$"),
+        "digest": _SHA256,
         "device": _TEXT,
         "table": table,
     }
+    if info.root is not None:
+        fields |= {"root": _SHA256, "proof_levels": _INTEGER}
     return _class({"200": _json("What the table is.", _record(fields, closed=False))})
+
+
+def cap_operation(info: TableInfo) -> type[Operation]:
+    """The operation of `wire.cap_path`."""
+    octets = OpenAPIMediaType(schema=Schema(content_media_type=OCTETS))
+    tag = OpenAPIHeader(description="The root.", schema=Schema(const=f'"{info.root}"'))
+    return _class(
+        {
+            "200": OpenAPIResponse(
+                description="The cap's nodes, 32 bytes each.",
+                headers={"ETag": tag},
+                content={OCTETS: octets},
+            ),
+            "304": OpenAPIResponse(description="The client has it.", headers={"ETag": tag}),
+            "404": _problem("There is none of this epoch."),
+        }
+    )
 
 
 def health_operation(*names: str) -> type[Operation]:
@@ -128,6 +142,12 @@ def health_operation(*names: str) -> type[Operation]:
         unready = {name: Schema(type=OpenAPIType.BOOLEAN) for name in names} | {"reason": _TEXT}
         answers["503"] = _json("It takes no queries.", _record(unready, closed=False))
     return _class(answers)
+
+
+def _problem(description: str) -> OpenAPIResponse:
+    fields = {"type": _TEXT, "title": _TEXT, "status": _INTEGER, "detail": _TEXT}
+    content = {PROBLEM: OpenAPIMediaType(schema=_record(fields, closed=False))}
+    return OpenAPIResponse(description=description, content=content)
 
 
 def _json(description: str, schema: Schema) -> OpenAPIResponse:

@@ -22,18 +22,13 @@ from morphogen.keyword.file import is_table, open_table, read_header
 from morphogen.pages import PageMatrix, check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
-from morphogen.service.app import (
-    MAX_WAIT_SECONDS,
-    check_keys_per_query,
-    create_app,
-    describe_table,
-    digest_pages,
-)
+from morphogen.service.app import MAX_WAIT_SECONDS, create_app
 from morphogen.service.limits import Limits
 from morphogen.service.listener import bind, listen
 from morphogen.service.logs import log, set_up_logs
 from morphogen.service.metrics import METRICS_PATH, Metrics, metrics_app
 from morphogen.service.server import Server
+from morphogen.service.table import check_keys_per_query, describe_table, digest_pages
 from morphogen.service.tls import server_context
 
 PAGE_SIZE = 4096  # of a file of pages, unless told otherwise

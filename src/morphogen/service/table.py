@@ -1,0 +1,129 @@
+"""What a server serves: its pages, opened and checked, and what it says of them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import morphogen.wire as wire
+from morphogen.authentication import Tree, num_cap_nodes
+from morphogen.checks import check_range
+from morphogen.engine.base import Engine
+from morphogen.pages import PageMatrix
+from morphogen.planner import MAX_KEYS_PER_QUERY
+from morphogen.progress import Progress
+
+_DIGEST_STEP = 1 << 24
+
+
+def digest_pages(pages: PageMatrix, progress: Progress | None = None) -> str:
+    """SHA-256 of all pages, one after the other.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+        The page matrix.
+    progress : callable, optional
+        Called with the bytes done and those in all.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+    """
+    digest = hashlib.sha256()
+    body = pages.body.reshape(-1)
+    for start in range(0, body.size, _DIGEST_STEP):
+        digest.update(body[start : start + _DIGEST_STEP].data)
+        if progress is not None:
+            progress(start, pages.nbytes)
+    if pages.tail is not None:
+        digest.update(pages.tail.data)
+    return digest.hexdigest()
+
+
+def check_keys_per_query(keys_per_query: int, *, keyword_table: bool) -> None:
+    """Refuse a number of keys that queries cannot have.
+
+    Raises
+    ------
+    ValueError
+        If it is out of range, or a keyword table is to have other than 3.
+    """
+    check_range("keys_per_query", keys_per_query, 1, MAX_KEYS_PER_QUERY)
+    if keyword_table and keys_per_query != MAX_KEYS_PER_QUERY:
+        raise ValueError(
+            f"keys_per_query must be {MAX_KEYS_PER_QUERY} for a keyword table, not {keys_per_query}"
+        )
+
+
+def describe_table(
+    engine: Engine,
+    party: int,
+    *,
+    keys_per_query: int = 3,
+    digest: str | None = None,
+    layout: dict[str, Any] | None = None,
+    tree: Tree | None = None,
+) -> wire.TableInfo:
+    """Describe an engine's pages for ``GET /epoch``.
+
+    Parameters
+    ----------
+    engine : Engine
+        The engine that answers.
+    party : int
+        0 or 1: the keys of this party are answered.
+    keys_per_query : int, optional
+        1 to 3.
+    digest : str, optional
+        `digest_pages` of the pages; by default it is computed. Not for authenticated pages.
+    layout : dict, optional
+        Of a keyword table.
+    tree : Tree, optional
+        Of authenticated pages: what `morphogen.authentication.tree_of_pages` makes of these very
+        pages. A server of other pages would tell a server that lies about the indices.
+
+    Returns
+    -------
+    TableInfo
+        For `create_app`.
+
+    Raises
+    ------
+    ValueError
+        If party or keys_per_query is out of range, a keyword table is to have other than 3, there
+        are both a digest and a tree, or the tree is of another number of pages.
+    """
+    if party not in (0, 1):
+        raise ValueError(f"party must be 0 or 1, not {party}")
+    check_keys_per_query(keys_per_query, keyword_table=layout is not None)
+    root = proof_levels = None
+    if tree is not None:
+        if digest is not None:
+            raise ValueError(
+                "the digest of authenticated pages is the root of their tree: give one"
+            )
+        proof_levels = _proof_levels(engine.pages.num_pages, len(tree.cap))
+        digest = root = tree.root.hex()
+    return wire.TableInfo(
+        party=party,
+        epoch_id=engine.pages.epoch,
+        num_pages=engine.pages.num_pages,
+        page_size=engine.pages.page_size,
+        keys_per_query=keys_per_query,
+        format_version=wire.FORMAT_VERSION,
+        digest=digest_pages(engine.pages) if digest is None else digest,
+        device=engine.device,
+        table=layout,
+        root=root,
+        proof_levels=proof_levels,
+    )
+
+
+def _proof_levels(num_pages: int, nodes: int) -> int:
+    """The level of a tree that has so many nodes: each has fewer than the one below it."""
+    for levels in range((num_pages - 1).bit_length() + 1):
+        if num_cap_nodes(num_pages, levels) == nodes:
+            return levels
+    raise ValueError(f"a tree over {num_pages} pages has no level of {nodes} nodes")
