@@ -17,6 +17,7 @@ from morphogen.cli import streams
 from morphogen.cli.output import (
     BROKEN_PIPE,
     EXIT_CODES,
+    FAILED,
     INTERRUPTED,
     OK,
     USAGE,
@@ -27,7 +28,7 @@ from morphogen.cli.output import (
 )
 from morphogen.cli.progress_bar import ProgressBar
 from morphogen.cli.signals import EndedBySignal, cleaning_up
-from morphogen.errors import MorphogenError
+from morphogen.errors import IntegrityError, MorphogenError
 
 COMMANDS = ("demo", "bench", "serve", "get", "table", "doctor")  # in the order of --help
 
@@ -85,6 +86,8 @@ def _outcome(argv: Sequence[str] | None) -> int:
         return BROKEN_PIPE
     except OSError as error:
         return _complain(_describe(error), USAGE)
+    except IntegrityError as error:
+        return _complain(str(error), FAILED)
     except (
         _UsageError,
         ModuleNotFoundError,  # an extra is missing

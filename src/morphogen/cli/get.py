@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from morphogen.checks import needs_extra
@@ -63,6 +64,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_credential_options(parser)
     parser.add_argument(
+        "--root",
+        metavar="HEX",
+        help="the root that the table must have, as its builder says: every page is checked",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="refuse a table whose pages cannot be checked (default: check those that can be)",
+    )
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep there what pages are checked against, 16 MiB at most as tables are built",
+    )
+    parser.add_argument(
         "--insecure",
         action="store_true",
         help="allow http to other machines: the network then sees what is read",
@@ -102,7 +119,9 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     with _connect(args, servers) as client:
         if keys:
             found = _look_up(client, keys, stage(progress, "working"))
-            return print_values(keys, found, _about(client, servers), args.output, print_result)
+            about = _about(client, servers)
+            proven = client.authenticated
+            return print_values(keys, found, about, args.output, print_result, proven=proven)
         pages = _read(client, args.pages, stage(progress, "working"))
         return _print_pages(pages, _about(client, servers), args, print_result)
 
@@ -115,6 +134,8 @@ def _about(client: Client, servers: list[str]) -> dict[str, Any]:
         "epoch_id": info.epoch_id,
         "num_pages": info.num_pages,
         "page_size": info.page_size,
+        "authenticated": client.authenticated,
+        "root": None if client.root is None else client.root.hex(),
     }
 
 
@@ -134,6 +155,9 @@ def _connect(args: argparse.Namespace, servers: list[str]) -> Client:
         retries=args.retries,
         **read_credentials(args),
         insecure=args.insecure,
+        root=args.root,
+        verify=args.verify or None,
+        cache_dir=args.cache_dir,
     )
 
 
@@ -150,8 +174,12 @@ def _look_up(client: Client, keys: list[bytes], progress: Progress) -> list[byte
 
 
 def _read(client: Client, indices: list[int], progress: Progress) -> list[tuple[int, bytes]]:
+    """Read the contents of pages: without their proofs, of no more use once they are checked."""
+    from morphogen.authentication.hashing import HASH_BYTES
+
     progress(0, len(indices))
     found = client.get(indices)
+    found = found[:, : client.info.page_size - HASH_BYTES * (client.info.proof_levels or 0)]
     progress(len(indices), len(indices))
     return [(index, page.tobytes()) for index, page in zip(indices, found, strict=True)]
 

@@ -145,6 +145,8 @@ def print_values(
     about: dict[str, Any],
     output: Path | None,
     print_result: PrintResult,
+    *,
+    proven: bool = False,
 ) -> int:
     """Print what was found, or write it to a file.
 
@@ -158,6 +160,8 @@ def print_values(
     output : pathlib.Path or None
         The file for the value, of one key only.
     print_result : callable
+    proven : bool, optional
+        Whether it is proven that a key is not there.
 
     Returns
     -------
@@ -170,7 +174,7 @@ def print_values(
         write_output(output, found[0])
     if output == STANDARD:
         if missing:
-            complain("the table has no such key")
+            complain("the table has no such key" + (" (proven)" if proven else ""))
         return NOT_FOUND if missing else OK
     names = [os.fsdecode(key) for key in keys]
     rows = [
@@ -178,8 +182,9 @@ def print_values(
         | ({} if written or value is None else {"value": as_text(value), "hex": value.hex()})
         for name, value in zip(names, found, strict=True)
     ]
+    absent = "not there (proven)" if proven else "not there"
     shown = [
-        (name, "not there" if value is None else (as_text(value) or excerpt(value)))
+        (name, absent if value is None else (as_text(value) or excerpt(value)))
         for name, value in zip(names, found, strict=True)
     ]
     data = {**about, "values": rows} | ({"output": os.fspath(written)} if written else {})

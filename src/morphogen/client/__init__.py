@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import NoReturn, Self, SupportsIndex
@@ -44,6 +45,9 @@ class Client:
         headers: Headers = None,
         certificates: Certificates = None,
         insecure: bool = False,
+        root: bytes | str | None = None,
+        verify: bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._client = AsyncClient(
             urls,
@@ -54,6 +58,9 @@ class Client:
             headers=headers,
             certificates=certificates,
             insecure=insecure,
+            root=root,
+            verify=verify,
+            cache_dir=cache_dir,
         )
         self._loop = LoopThread(self._client.close)
         try:
@@ -66,6 +73,16 @@ class Client:
     def info(self) -> TableInfo:
         """The description of the pages that the first URL's server gave when it was last asked."""
         return self._client.info
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether each page is checked against the root of the table."""
+        return self._client.authenticated
+
+    @property
+    def root(self) -> bytes | None:
+        """The root that each page is checked against."""
+        return self._client.root
 
     def get(self, indices: Iterable[SupportsIndex]) -> npt.NDArray[np.uint8]:
         """Read pages, all of one epoch."""
@@ -104,7 +121,7 @@ class Client:
 
 def _take_docstrings() -> None:
     """Give this client the parameters and the methods' docstrings of the other, in full."""
-    for name in ("info", "get", "lookup", "lookup_many", "close"):
+    for name in ("info", "authenticated", "root", "get", "lookup", "lookup_many", "close"):
         vars(Client)[name].__doc__ = vars(AsyncClient)[name].__doc__
     if Client.__doc__ and AsyncClient.__doc__:  # python -OO has no docstrings
         summary, heading, examples = inspect.cleandoc(Client.__doc__).partition("Examples\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import NoReturn, Self, SupportsIndex, TypeVar
@@ -10,12 +11,14 @@ from typing import NoReturn, Self, SupportsIndex, TypeVar
 import morphogen.client.rules as rules
 from morphogen.checks import OwnerProcess, check_range, check_seconds
 from morphogen.client.addresses import two_servers
+from morphogen.client.agreement import Agreement, Demands
+from morphogen.client.cap import Caps
 from morphogen.client.credentials import Authorities, Certificates, Headers, make_credentials
-from morphogen.client.queue import Bytes, Infos
+from morphogen.client.queue import Bytes
 from morphogen.client.session import Session
 from morphogen.client.transport import Link
 from morphogen.errors import EpochMismatchError, MorphogenError
-from morphogen.keyword import TableLayout
+from morphogen.keyword.layout import CANDIDATES
 from morphogen.wire import TableInfo
 
 T = TypeVar("T")
@@ -48,6 +51,15 @@ class AsyncClient:
     insecure : bool, optional
         Allow ``http`` to other machines than this. An observer of the network then sees both keys,
         and with them which page is read.
+    root : bytes or str, optional
+        The only root that the table may have, 32 bytes or 64 hexadecimal digits, from somebody
+        whom you trust. Another is refused, that of the table's next version too.
+    verify : bool, optional
+        True to refuse a table whose pages are not authenticated; False to check no page. By
+        default the pages of a table that has a root are checked.
+    cache_dir : path-like, optional
+        A folder for caps, so that another process need not take them from a server again. They
+        are checked when they are read. Files there may be deleted at any time.
 
     Raises
     ------
@@ -67,6 +79,10 @@ class AsyncClient:
 
     A client may be used in one event loop after the other, and makes its connections anew in each.
     It cannot be used in two that run at once.
+
+    Pages of an authenticated table are checked, all of a call, when all have come. For that its
+    cap, 16 MiB at most as tables are built, is taken from the first server once for each root. It
+    has a second more than the timeout for each 256 KiB.
     """
 
     def __init__(
@@ -80,19 +96,23 @@ class AsyncClient:
         headers: Headers = None,
         certificates: Certificates = None,
         insecure: bool = False,
+        root: bytes | str | None = None,
+        verify: bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._addresses = two_servers(urls, insecure=insecure)
         check_seconds("timeout", timeout, above_zero=True)
         check_range("retries", retries, 0)
         check_seconds("backoff", backoff)
+        self._demands = Demands.of(root, verify)
         self._timeout = timeout
         self._policy = rules.RetryPolicy(retries, backoff)
         self._credentials = make_credentials(self._addresses, headers, certificates, ca_file)
         self._owner = OwnerProcess("client", "make a client in each process", MorphogenError)
         self._session: Session | None = None
         self._shutdown: AsyncGenerator[None] | None = None
-        self._infos: Infos | None = None
-        self._layout: tuple[TableInfo, TableLayout] | None = None
+        self._caps = Caps(cache_dir)
+        self._agreement: Agreement | None = None
         self._closed = False
 
     @property
@@ -104,12 +124,37 @@ class AsyncClient:
         MorphogenError
             If the servers were not asked yet.
         """
-        if self._infos is None:
-            raise MorphogenError("the servers have not been asked yet: connect first")
-        return self._infos[0]
+        return self._agreed.info
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether each page is checked against the root of the table, as it was when last asked.
+
+        Then a page is right, and a key that is not found is not in the table, even if one of the
+        servers lies. ``verify=True`` makes sure of it for the next table, too.
+
+        Raises
+        ------
+        MorphogenError
+            If the servers were not asked yet.
+        """
+        return self.root is not None
+
+    @property
+    def root(self) -> bytes | None:
+        """The root that each page is checked against, 32 bytes; None if none is checked.
+
+        Raises
+        ------
+        MorphogenError
+            If the servers were not asked yet.
+        """
+        return self._agreed.root
 
     async def connect(self) -> TableInfo:
         """Ask both servers what pages they have, once, and check that they agree.
+
+        The cap of an authenticated table is taken and checked, too.
 
         Returns
         -------
@@ -121,13 +166,13 @@ class AsyncClient:
         EpochMismatchError
             If their epochs differ each time that they are asked.
         TableMismatchError
-            If the servers have different pages under one epoch.
+            If the servers have different pages under one epoch, or not the root that is demanded.
         ServerError, DeadlineError
             If a server fails, or does not answer in time.
         MorphogenError
             If the client is closed.
         """
-        return (await self._until_agreed(self._no_reads))[0][0]
+        return (await self._until_agreed(self._no_reads))[0].info
 
     async def get(self, indices: Iterable[SupportsIndex]) -> Bytes:
         """Read pages, all of one epoch.
@@ -140,13 +185,16 @@ class AsyncClient:
         Returns
         -------
         numpy.ndarray
-            uint8 of shape (indices, page_size), in their order.
+            uint8 of shape (indices, page_size), in their order. The last ``32 * proof_levels``
+            bytes of an authenticated page are its proof.
 
         Raises
         ------
         TypeError, ValueError
             If an index is no int or out of range. No page was asked for then, unless the pages were
             replaced by fewer meanwhile.
+        IntegrityError
+            If a page is not that of the table's root. It does not say which.
         EpochMismatchError, TableMismatchError, ServerError, DeadlineError
             As from `AsyncClient.connect`.
         MorphogenError
@@ -155,16 +203,16 @@ class AsyncClient:
         wanted = rules.page_indices(indices)
         info = await self.connect()
         rules.check_indices(wanted, info.num_pages)
-        infos, pages = await self._until_agreed(
-            lambda session, infos: session.read(infos, rules.page_rows(wanted, infos[0]))
+        agreed, pages = await self._until_agreed(
+            lambda session, agreed: agreed.read(session, rules.page_rows(wanted, agreed.info))
         )
         # Again: the pages may have been replaced by fewer. The reads were made all the same, so
         # that the servers do not see which index that concerned.
-        rules.check_indices(wanted, infos[0].num_pages)
-        return pages.reshape(-1, infos[0].page_size)[: len(wanted)]
+        rules.check_indices(wanted, agreed.info.num_pages)
+        return pages.reshape(-1, agreed.info.page_size)[: len(wanted)]
 
     async def lookup(self, key: bytes) -> bytes | None:
-        """Look one key up: always one query of three keys, whether or not the key exists.
+        """Look one key up: always the same queries in one message, whether or not the key exists.
 
         Parameters
         ----------
@@ -174,7 +222,8 @@ class AsyncClient:
         Returns
         -------
         bytes or None
-            Its value; None if the table has no such key.
+            Its value; None if the table has no such key, which is proven if the client is
+            `authenticated`.
 
         Raises
         ------
@@ -182,14 +231,14 @@ class AsyncClient:
             If key is not bytes.
         TableMismatchError
             If the servers' table is not a keyword table, or they disagree about it.
-        EpochMismatchError, ServerError, DeadlineError, MorphogenError
+        IntegrityError, EpochMismatchError, ServerError, DeadlineError, MorphogenError
             As from `get`.
         """
         (value,) = await self.lookup_many([key])
         return value
 
     async def lookup_many(self, keys: Iterable[bytes]) -> list[bytes | None]:
-        """Look keys up, all in one epoch: one query of three keys for each.
+        """Look keys up, all in one epoch: for each a query of three keys for each fragment.
 
         Parameters
         ----------
@@ -199,25 +248,29 @@ class AsyncClient:
         Returns
         -------
         list of (bytes or None)
-            The values in the order of the keys; None for a key that the table does not have.
+            The values in the order of the keys; None for a key that the table does not have, as
+            from `lookup`.
 
         Raises
         ------
         TypeError, TableMismatchError, EpochMismatchError
             As from `lookup`.
-        ServerError, DeadlineError, MorphogenError
+        IntegrityError, ServerError, DeadlineError, MorphogenError
             As from `lookup`.
         """
         wanted = rules.lookup_keys(keys)
-        self._layout_of(self._infos[0] if self._infos else await self.connect())
-        infos, pages = await self._until_agreed(
-            lambda session, infos: session.read(
-                infos, rules.lookup_rows(wanted, self._layout_of(infos[0]))
+        if self._agreement is None:
+            await self.connect()
+        _ = self._agreed.layout  # refused before any work, if it is none
+        agreed, pages = await self._until_agreed(
+            lambda session, agreed: agreed.read(
+                session, rules.lookup_rows(wanted, agreed.layout), agreed.layout.fragments
             )
         )
         # The contents of the pages are looked at only now, when all has been sent.
-        layout = self._layout_of(infos[0])
-        return [layout.find(key, found) for key, found in zip(wanted, pages, strict=True)]
+        layout = agreed.layout
+        groups = pages.reshape(len(wanted), CANDIDATES * layout.fragments, layout.page_size)
+        return [layout.find(key, found) for key, found in zip(wanted, groups, strict=True)]
 
     async def close(self) -> None:
         """Close the connections. May be called again."""
@@ -256,13 +309,13 @@ class AsyncClient:
         one, other = (address.url for address in self._addresses)
         return f"{type(self).__name__}([{one!r}, {other!r}])"
 
-    def _layout_of(self, info: TableInfo) -> TableLayout:
-        """The layout of a keyword table, read once for each epoch."""
-        if self._layout is None or self._layout[0] is not info:
-            self._layout = (info, rules.table_layout(info))
-        return self._layout[1]
+    @property
+    def _agreed(self) -> Agreement:
+        if self._agreement is None:
+            raise MorphogenError("the servers have not been asked yet: connect first")
+        return self._agreement
 
-    async def _no_reads(self, session: Session, infos: Infos) -> None:
+    async def _no_reads(self, session: Session, agreed: Agreement) -> None:
         pass
 
     async def _here(self) -> Session:
@@ -292,31 +345,34 @@ class AsyncClient:
         return session
 
     async def _until_agreed(
-        self, work: Callable[[Session, Infos], Awaitable[T]]
-    ) -> tuple[Infos, T]:
+        self, work: Callable[[Session, Agreement], Awaitable[T]]
+    ) -> tuple[Agreement, T]:
         """Do work over one epoch, from its beginning for each new one, a few times at most."""
         session = await self._here()
-        stale: Infos | None = None
+        stale: Agreement | None = None
         reason: EpochMismatchError | None = None
         for attempt in range(rules.EPOCH_TRIES):
             if attempt:
                 await asyncio.sleep(self._policy.wait(attempt - 1))
             try:
-                infos = stale = await self._agreed(session, stale)
-                return infos, await work(session, infos)
+                agreed = stale = await self._agree(session, stale)
+                return agreed, await work(session, agreed)
             except EpochMismatchError as error:
                 reason = error
         raise EpochMismatchError(
             f"no epoch that both servers have, asked {rules.EPOCH_TRIES} times: {reason}"
         )
 
-    async def _agreed(self, session: Session, stale: Infos | None) -> Infos:
-        """The descriptions of both servers; asked anew if the known ones turned out stale."""
-        infos = self._infos
-        if infos is None or infos is stale:
+    async def _agree(self, session: Session, stale: Agreement | None) -> Agreement:
+        """What the servers agree on; asked anew if what is known turned out stale."""
+        agreed = self._agreement
+        if agreed is None or agreed is stale:
             async with session.asking:
-                if self._infos is None or self._infos is stale:
-                    known = None if self._infos is None else self._infos[0]
-                    self._infos = rules.agree(await session.ask(), self._addresses, known)
-                infos = self._infos
-        return infos
+                agreed = self._agreement
+                if agreed is None or agreed is stale:
+                    known = None if agreed is None else agreed.info
+                    infos = rules.agree(await session.ask(), self._addresses, known)
+                    checked = self._demands.check(infos[0])
+                    cap = await self._caps.get(infos[0], session.ask_cap) if checked else None
+                    agreed = self._agreement = Agreement(infos, cap)
+        return agreed

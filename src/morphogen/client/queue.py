@@ -40,17 +40,20 @@ class _Reading:
         The pages of each query.
     pages : numpy.ndarray
         uint8 of shape (rows, keys per query, page_size), filled as answers come.
+    together : int
+        Queries, one after the other, that one message has to have.
     sent, missing : int
         Queries that were given to a message, and those whose pages have not come.
     ended : asyncio.Future
         Without a result: what was read is not for asyncio's logs.
     """
 
-    __slots__ = ("ended", "infos", "missing", "pages", "rows", "sent")
+    __slots__ = ("ended", "infos", "missing", "pages", "rows", "sent", "together")
 
-    def __init__(self, infos: Infos, rows: Rows) -> None:
+    def __init__(self, infos: Infos, rows: Rows, together: int) -> None:
         self.infos = infos
         self.rows = rows
+        self.together = together
         shape = (len(rows), infos[0].keys_per_query, infos[0].page_size)
         self.pages: Bytes = np.empty(shape, dtype=np.uint8)
         self.sent: int = 0
@@ -124,7 +127,7 @@ class MessageQueue:
         self._scheduled = False
         self._closed = False
 
-    async def read(self, infos: Infos, rows: Rows) -> Bytes:
+    async def read(self, infos: Infos, rows: Rows, together: int = 1) -> Bytes:
         """Read the pages of queries, which may share messages with those of other calls.
 
         Parameters
@@ -133,6 +136,9 @@ class MessageQueue:
             The table that they are for. A message has queries of one table only.
         rows : list of list of int
             The pages of each query.
+        together : int, optional
+            Queries, one after the other, that one message has to have: `wire.MAX_QUERIES` at most,
+            and a divisor of the number of rows.
 
         Returns
         -------
@@ -146,7 +152,7 @@ class MessageQueue:
         """
         if self._closed:
             raise MorphogenError("this client is closed")
-        reading = _Reading(infos, rows)
+        reading = _Reading(infos, rows, together)
         if not rows:
             return reading.pages
         self._waiting.append(reading)
@@ -198,10 +204,13 @@ class MessageQueue:
             reading = self._waiting[0]
             if parts and reading.infos is not parts[0][0].infos:
                 break
+            whole = room - room % reading.together
+            if not whole:  # they begin the next
+                break
             self._waiting.popleft()
             if reading.ended.done():  # cancelled, or another message of it failed
                 continue
-            part = slice(reading.sent, min(reading.sent + room, len(reading.rows)))
+            part = slice(reading.sent, min(reading.sent + whole, len(reading.rows)))
             parts.append((reading, part))
             room -= part.stop - part.start
             reading.sent = part.stop

@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import chain
 from typing import Any, SupportsIndex
 
 import morphogen.dpf as dpf
 import morphogen.wire as wire
+from morphogen.authentication import num_cap_nodes
+from morphogen.authentication.hashing import HASH_BYTES
 from morphogen.checks import as_indices, check_range
 from morphogen.client.addresses import PARTIES, ServerAddress
 from morphogen.errors import EpochMismatchError, ServerError, TableMismatchError, WireError
@@ -26,6 +29,7 @@ from morphogen.wire import BatchResponse, TableInfo
 EPOCH_TRIES = 8  # over some seconds: one server may get a new table after the other
 MAX_EPOCH = 2**63 - 1
 MAX_EPOCH_BYTES = 64 * 1024
+CAP_BYTES_A_SECOND = 256 * 1024  # at least: a cap may take longer than other messages
 MAX_WAIT_SECONDS = 5.0  # however much longer a server asks for
 MAX_BACKOFF_SECONDS = 1.0  # on average
 # With a backoff of 0.1 the waits are 3.7 to 11 seconds in all: longer than a server's restart.
@@ -58,7 +62,25 @@ def check_info(info: TableInfo, url: str) -> TableInfo:
             raise ServerError(f"{url}: {name} must be in {low}..{high}{given}")
     if not re.fullmatch(r"[0-9a-f]{64}", info.digest):
         raise ServerError(f"{url}: digest must be 64 hexadecimal digits")
+    if fault := _root_fault(info):
+        raise ServerError(f"{url}: {fault}")
     return info
+
+
+def _root_fault(info: TableInfo) -> str:
+    """What cannot be of the root that a server states, if it states one."""
+    levels = info.proof_levels
+    if info.root is None and levels is None:
+        return ""
+    if info.root is None or levels is None:
+        return "it states a root without proof levels, or these without a root"
+    if info.root != info.digest:
+        return "root must be the digest"
+    try:
+        num_cap_nodes(info.num_pages, levels)
+    except ValueError:
+        return "proof_levels is more than the tree over its pages has"
+    return "" if info.page_size > HASH_BYTES * levels else "its pages are all proof levels"
 
 
 def agree(
@@ -117,7 +139,9 @@ def agree(
 
 
 def _difference(one: TableInfo, other: TableInfo) -> str:
-    for name in ("num_pages", "page_size", "keys_per_query", "digest"):
+    if (one.root is None) != (other.root is None):
+        return "a root is stated by one, and left out by the other"
+    for name in ("num_pages", "page_size", "keys_per_query", "proof_levels", "digest"):
         was, now = getattr(one, name), getattr(other, name)
         if was != now:
             return f"{name} differs" if name == "digest" else f"{name} is {was} and {now}"
@@ -212,6 +236,24 @@ def lookup_keys(keys: Iterable[bytes]) -> list[bytes]:
     return wanted
 
 
+def lookup_layout(info: TableInfo) -> TableLayout:
+    """The layout of the servers' table, if keys can be looked up in it.
+
+    Raises
+    ------
+    TableMismatchError
+        If it is not a keyword table, its layout is not that of its pages, or queries have not as
+        many keys as a key has candidates.
+    """
+    layout = table_layout(info)
+    if info.keys_per_query != MAX_KEYS_PER_QUERY:
+        raise TableMismatchError(
+            f"a lookup takes {MAX_KEYS_PER_QUERY} keys a query: the servers answer queries of "
+            f"{info.keys_per_query}"
+        )
+    return layout
+
+
 def table_layout(info: TableInfo) -> TableLayout:
     """The layout of the servers' keyword table.
 
@@ -234,17 +276,13 @@ def table_layout(info: TableInfo) -> TableLayout:
                 f"the servers' keyword layout has {name} {getattr(layout, name)}, their table "
                 f"{getattr(info, name)}"
             )
-    if info.keys_per_query != MAX_KEYS_PER_QUERY:
-        raise TableMismatchError(
-            f"a lookup takes {MAX_KEYS_PER_QUERY} keys a query: the servers answer queries of "
-            f"{info.keys_per_query}"
-        )
     return layout
 
 
 def lookup_rows(keys: Sequence[bytes], layout: TableLayout) -> list[list[int]]:
-    """One query for each key: its candidates, three whatever the key."""
-    return [list(layout.candidates(key)) for key in keys]
+    """A query for each fragment of each key: its candidates, three whatever the key."""
+    candidates = chain(*map(layout.candidates, keys))
+    return [list(row) for row in zip(*[candidates] * MAX_KEYS_PER_QUERY, strict=True)]
 
 
 def answer_bytes(info: TableInfo, queries: int) -> int:

@@ -43,9 +43,32 @@ class Session:
         """Ask both servers what pages they have. Whether they agree is left to the caller."""
         return await _both(lambda at: self._ask(self._links[at]))
 
-    async def read(self, infos: Infos, rows: Rows) -> Bytes:
+    async def ask_cap(self, epoch: int, size: int) -> tuple[bytes | bytearray, str]:
+        """Ask the first server for the cap of its table, of so many bytes exactly.
+
+        Returns
+        -------
+        body : bytes or bytearray
+            Of that size. What it says is left to the caller.
+        url : str
+            Of the server.
+        """
+        link = self._links[0]
+        body = await link.exchange(
+            wire.cap_path(epoch),
+            b"",
+            wire.OCTETS,
+            size,
+            more_seconds=size / rules.CAP_BYTES_A_SECOND,
+            missing=f"it has no cap of epoch {epoch}",
+        )
+        if len(body) != size:
+            raise ServerError(f"{link.url}: the cap must have {size} bytes, not {len(body)}")
+        return body, link.url
+
+    async def read(self, infos: Infos, rows: Rows, together: int = 1) -> Bytes:
         """Read the pages of queries: uint8 of shape (rows, keys_per_query, page_size)."""
-        return await self._queue.read(infos, rows)
+        return await self._queue.read(infos, rows, together)
 
     async def close(self) -> None:
         """End the connections, and all that waits for them."""

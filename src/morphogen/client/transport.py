@@ -14,7 +14,7 @@ from morphogen.client.addresses import ServerAddress
 from morphogen.client.connection import Connection, ConnectionLostError, HttpAnswer
 from morphogen.client.credentials import Credentials
 from morphogen.client.rules import RetryPolicy, refusal
-from morphogen.errors import DeadlineError, MorphogenError, ServerError
+from morphogen.errors import DeadlineError, EpochMismatchError, MorphogenError, ServerError
 
 # A router on the way may forget a connection that is silent for longer, and tell nobody.
 _IDLE_SECONDS = 5.0
@@ -89,7 +89,14 @@ class Link:
         self._idle.clear()
 
     async def exchange(
-        self, path: str, body: bytes, content_type: str, limit: int
+        self,
+        path: str,
+        body: bytes,
+        content_type: str,
+        limit: int,
+        *,
+        more_seconds: float = 0.0,
+        missing: str = "",
     ) -> bytes | bytearray:
         """Send one message until it is answered, always with the same bytes.
 
@@ -103,6 +110,10 @@ class Link:
             Of the body and of the answer.
         limit : int
             The most bytes that the answer may have.
+        more_seconds : float, optional
+            For an answer so long that the usual time may not do.
+        missing : str, optional
+            What status 404 means, if it means that the server's pages have another epoch.
 
         Returns
         -------
@@ -114,7 +125,7 @@ class Link:
         DeadlineError
             If the time ran out.
         EpochMismatchError
-            If the server says that its pages have another epoch (409).
+            If the server says that its pages have another epoch: 409, or 404 with `missing`.
         ServerError
             If the server cannot be reached or its answer is no answer.
         MorphogenError
@@ -122,13 +133,14 @@ class Link:
         """
         request = self._request(path, body, content_type)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
+        seconds = self._timeout + more_seconds
+        deadline = loop.time() + seconds
         try:
             async with asyncio.timeout_at(deadline) as scope:
                 for attempt in itertools.count(1):
                     try:
                         answer = await self._attempt(request, body, limit, attempt)
-                        return self._check(answer, content_type, limit)
+                        return self._check(answer, content_type, limit, missing)
                     except _PassingError as passing:
                         error, after = passing.error, passing.retry_after
                     if attempt > self._policy.retries:
@@ -140,7 +152,7 @@ class Link:
         except TimeoutError:
             if not scope.expired():
                 raise
-        raise DeadlineError(f"{self.url}: no whole answer within {self._timeout:g} s")
+        raise DeadlineError(f"{self.url}: no whole answer within {seconds:g} s")
 
     def _request(self, path: str, body: bytes, content_type: str) -> h11.Request:
         """The head of a message: it depends on nothing but the path and the body's length."""
@@ -218,7 +230,11 @@ class Link:
         if self._closed:
             raise MorphogenError("this client is closed")
 
-    def _check(self, answer: HttpAnswer, content_type: str, limit: int) -> bytes | bytearray:
+    def _check(
+        self, answer: HttpAnswer, content_type: str, limit: int, missing: str
+    ) -> bytes | bytearray:
+        if answer.status == 404 and missing:
+            raise EpochMismatchError(f"{self.url}: 404 Not Found: {missing}")
         if answer.status != 200:
             error = refusal(answer.status, _problem_field(answer.body), self.url)
             if self._policy.again(answer.status):

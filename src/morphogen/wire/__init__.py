@@ -35,6 +35,7 @@ from morphogen.wire.paths import (
 
 JSON = "application/json"  #: Content type of JSON bodies.
 MSGPACK = "application/msgpack"  #: Content type of MessagePack bodies.
+OCTETS = "application/octet-stream"  #: Content type of a cap.
 FORMAT_VERSION = 1  #: Of the keys and of these messages.
 MAX_QUERIES = 32  #: The most queries in one request.
 
