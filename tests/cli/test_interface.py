@@ -20,8 +20,9 @@ INTERFACE = {
     "morphogen get": "-h/--help --json PAGE --server --lookup --lookup-file -o/--output --timeout "
     "--retries --ca-file --header-file --client-cert --insecure",
     "morphogen table": "-h/--help --json",
-    "morphogen table build": "-h/--help FILE.csv --key -o/--output --value --page-size "
-    "--delimiter --force --json",
+    "morphogen table build": "-h/--help FILE --key -o/--output --value --page-size "
+    "--delimiter --force --json --format --columns --sql-table --query --duplicates --value-size "
+    "--proof-levels",
     "morphogen table info": "-h/--help TABLE --json",
     "morphogen table verify": "-h/--help TABLE --json",
     "morphogen table get": "-h/--help TABLE KEY --lookup-file -o/--output --json",
