@@ -142,8 +142,18 @@ class PageMatrix:
             return cls._map(file, size, version, start)
 
     @classmethod
-    def _map(cls, file: BinaryIO, page_size: int, epoch: int, offset: int) -> PageMatrix:
-        """Map an open file, whose header the caller may have read, as a page matrix."""
+    def _map(
+        cls,
+        file: BinaryIO,
+        page_size: int,
+        epoch: int,
+        offset: int,
+        num_pages: int | None = None,
+    ) -> PageMatrix:
+        """Map an open file, whose header the caller may have read, as a page matrix.
+
+        More may follow ``num_pages`` pages, which the caller knows to be there.
+        """
         size, start, version = _checked(page_size, offset, epoch)
         length = os.fstat(file.fileno()).st_size
         if length <= start:
@@ -155,6 +165,8 @@ class PageMatrix:
         with names_file(file.name):
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         whole, rest = divmod(len(mapping) - start, size)
+        if num_pages is not None:
+            whole, rest = num_pages, 0
         body = np.frombuffer(mapping, dtype=np.uint8, count=whole * size, offset=start)
         tail = None
         if rest:

@@ -18,8 +18,8 @@ from rich.console import Console
 import morphogen as mg
 import morphogen.cli.rows.lines as lines
 import morphogen.cli.table as cli_table
-from keyword_tables import read
-from morphogen.keyword.file import open_table, read_header
+from keyword_tables import opened, read
+from morphogen.keyword.file import read_header
 
 
 class Build:
@@ -52,7 +52,7 @@ class Build:
         self.shown = captured.get()
 
     def find(self, key: str) -> str | None:
-        pages, layout = open_table(self.table)
+        pages, layout = opened(self.table)
         value = read(layout, pages.body, key.encode())
         return None if value is None else value.decode()
 
@@ -116,6 +116,7 @@ def test_what_is_printed(build: Build) -> None:
     header = read_header(build.table)
     assert build.data == {
         "table": str(build.table),
+        "version": header.version,
         "entries": 5000,
         "rows": 5000,
         "page_size_reason": None,

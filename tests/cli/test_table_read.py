@@ -32,10 +32,12 @@ def altered(table: Path) -> Path:
 
 def test_info_prints_what_the_header_says(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header = read_header(table)
+    assert header.layout is not None
     expected = {
         "table": str(table),
+        "version": 1,
         "entries": 63,
-        "pages": header.layout.num_pages,
+        "pages": header.num_pages,
         "page_size": 100,
         "slots_per_page": 3,
         "load": header.layout.load,

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-import keyword_format as fmt
-from keyword_tables import read
+from keyword_tables import plain, read
 from morphogen.keyword import TableLayout
 from morphogen.keyword.layout import hash_key
 from naive import Bytes
@@ -35,16 +34,10 @@ def a_layout(**changes: Any) -> TableLayout:
     return TableLayout(**values | changes)
 
 
-def table_of(layout: TableLayout) -> fmt.Format:
-    values = layout.as_dict()
-    assert values.pop("version") == 2
-    return fmt.Format(**values | {"seed": bytes.fromhex(values["seed"])})
-
-
 def filled(layout: TableLayout, items: dict[bytes, bytes]) -> Bytes:
     """Pages with those items; their siblings are whatever."""
     pages = np.full((layout.num_pages, layout.page_size), 255, dtype=np.uint8)
-    for page, content in zip(pages, table_of(layout).fill(items), strict=True):
+    for page, content in zip(pages, plain(layout).fill(items), strict=True):
         page[: layout.content_size] = np.frombuffer(content, dtype=np.uint8)
     return pages
 
@@ -57,7 +50,7 @@ def filled(layout: TableLayout, items: dict[bytes, bytes]) -> Bytes:
 def test_values_of_any_size_are_found(items: dict[bytes, bytes], absent: list[bytes]) -> None:
     layout = a_layout()
     pages = filled(layout, items)
-    table = table_of(layout)
+    table = plain(layout)
     for key in [*items, *absent]:
         candidates = layout.candidates(key)
         assert candidates == table.candidates(key)
@@ -83,7 +76,7 @@ def test_the_first_fragment_lies_where_version_1_has_it() -> None:
 
 def slots_of(layout: TableLayout, pages: Bytes, key: bytes, fragment: int) -> list[tuple[int, int]]:
     """Where the fragments of a key lie, among the pages of its candidates."""
-    check = table_of(layout).check(key, fragment)
+    check = plain(layout).check(key, fragment)
     return [
         (row, at)
         for row in range(3 * fragment, 3 * fragment + 3)
@@ -178,7 +171,7 @@ def test_a_layout_there_and_back() -> None:
 
 def test_what_the_root_vouches_for() -> None:
     layout = a_layout()
-    assert layout.authenticated_bytes() == table_of(layout).authenticated()
+    assert layout.authenticated_bytes() == plain(layout).authenticated()
     assert len(layout.authenticated_bytes()) == 48
     changes: dict[str, Any] = {
         "slots_per_page": 4,

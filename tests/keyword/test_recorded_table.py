@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keyword_tables import read
+from keyword_tables import opened, read
 from morphogen.keyword import TableLayout, build
-from morphogen.keyword.file import open_table, write_table
+from morphogen.keyword.file import write_table
 
 RECORDED = Path(__file__).resolve().parents[1] / "vectors" / "keyword_v1.table"
 SEED = bytes(range(16))
@@ -19,7 +19,7 @@ def test_the_recorded_table_is_built_and_written(tmp_path: Path) -> None:
 
 
 def test_the_recorded_table_is_read() -> None:
-    pages, layout = open_table(RECORDED)
+    pages, layout = opened(RECORDED)
     assert layout == TableLayout(9, 96, 3, 8, SEED, 24, version=1)
     for key, value in ITEMS:
         assert read(layout, pages.body, key) == value

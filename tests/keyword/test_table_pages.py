@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 import morphogen as mg
-from keyword_tables import numbered
+from keyword_tables import numbered, opened
 from morphogen.keyword import build
 from morphogen.keyword.file import (
-    open_table,
     write_table,
 )
 
@@ -47,7 +46,7 @@ def test_a_private_lookup_through_two_engines(tmp_path: Path) -> None:
     items = numbered(3000, 12)
     write_table(tmp_path / "table", *build(items, page_size=256))
     wanted = [*items[::150], *((b"absent %d" % i, None) for i in range(20)), (b"", None)]
-    tables = [open_table(tmp_path / "table", epoch=3) for _ in range(2)]
+    tables = [opened(tmp_path / "table", epoch=3) for _ in range(2)]
     layout = tables[0][1]
     with (
         mg.open_engine(tables[0][0], "cpu") as one,
@@ -63,7 +62,7 @@ def test_a_private_lookup_through_two_engines(tmp_path: Path) -> None:
 
 def test_a_private_lookup_where_all_candidates_coincide(tmp_path: Path) -> None:
     write_table(tmp_path / "table", *build(numbered(5, 4)))
-    pages, layout = open_table(tmp_path / "table")
+    pages, layout = opened(tmp_path / "table")
     assert layout.num_pages == 1
     with mg.open_engine(pages, "cpu") as engine:
         for key, value in [*numbered(5, 4), (b"absent", None)]:

@@ -6,6 +6,8 @@ import hashlib
 import struct
 from dataclasses import dataclass
 
+from authentication_format import Table
+
 CHECK, HEAD, HEADER = 16, 20, 4096
 
 
@@ -117,3 +119,18 @@ def table_file(table: Format, pages: list[bytes]) -> bytes:
     head += table.seed + hashlib.sha256(body).digest()
     head = head.ljust(HEADER - 32, b"\0")
     return head + hashlib.sha256(head).digest() + body
+
+
+def sealed_file(table: Format | None, contents: list[bytes], proof_levels: int) -> bytes:
+    """Return the bytes of a file of version 2, of a table's contents or of pages without keys."""
+    layout = b"" if table is None else table.authenticated()
+    tree = Table(tuple(contents), proof_levels, layout)
+    pages = [tree.page(at) for at in range(len(contents))]
+    body = b"".join(pages)
+    head = b"MGKWT\r\n\x1a" + struct.pack("<II", 2, HEADER)
+    head += struct.pack("<2Q", len(pages), len(pages[0]))
+    keys = layout[:40] or bytes(40)  # slots, size of values, entries, seed
+    head += keys + hashlib.sha256(body).digest()
+    head += struct.pack("<Q", proof_levels) + (layout[40:] or bytes(8)) + tree.root()
+    head = head.ljust(HEADER - 32, b"\0")
+    return head + hashlib.sha256(head).digest() + body + b"".join(tree.cap())

@@ -21,11 +21,8 @@ import numpy as np
 from morphogen.authentication.hashing import (
     HASH_BYTES,
     Bytes,
-    even,
     hash_leaf,
-    hash_leaves,
     hash_node,
-    hash_pairs,
 )
 from morphogen.authentication.shape import (
     Shape,
@@ -34,7 +31,11 @@ from morphogen.authentication.shape import (
     num_cap_nodes as num_cap_nodes,
     tree_height,
 )
-from morphogen.authentication.tree import Tree as Tree, tree_of_pages as tree_of_pages
+from morphogen.authentication.tree import (
+    Tree as Tree,
+    fill_siblings as fill_siblings,
+    tree_of_pages as tree_of_pages,
+)
 from morphogen.checks import as_indices, as_int, check_range
 from morphogen.dpf import MAX_PAGES
 from morphogen.pages import check_array
@@ -97,14 +98,8 @@ def seal_pages(
 
     pages = np.empty((num_pages, shape.page_size), dtype=np.uint8)
     pages[:, : shape.content_size] = contents
-    level = hash_leaves(pages[:, : shape.content_size])
-    indices = np.arange(num_pages)
-    for height in range(shape.proof_levels):
-        padded = even(level)
-        start = shape.content_size + HASH_BYTES * height
-        pages[:, start : start + HASH_BYTES] = padded[(indices >> height) ^ 1]
-        level = hash_pairs(padded)
-    return Seal(pages, level, shape.root(level, layout))
+    tree = fill_siblings(pages, shape.proof_levels, layout)
+    return Seal(pages, tree.cap, tree.root)
 
 
 def check_pages(

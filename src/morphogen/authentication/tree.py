@@ -16,7 +16,7 @@ from morphogen.authentication.hashing import (
 )
 from morphogen.authentication.shape import Shape, check_layout
 from morphogen.errors import IntegrityError
-from morphogen.pages import PageMatrix
+from morphogen.pages import PageMatrix, check_array
 from morphogen.progress import Progress
 
 _CHUNK_BYTES = 1 << 20  # of pages that are hashed together, if one is not longer
@@ -75,17 +75,67 @@ def tree_of_pages(
     for start in range(0, pages.num_pages, tree.chunk_pages):
         if progress is not None:
             progress(start * pages.page_size, pages.nbytes)
-        tree.verify(_chunk(pages, start, tree.chunk_pages))
+        tree.verify(chunk_of(pages, start, tree.chunk_pages))
     if progress is not None:
         progress(pages.nbytes, pages.nbytes)
     cap = tree.cap()
     return Tree(cap, shape.root(cap, layout))
 
 
-class ChunkedTree:
-    """The lowest levels of a tree, found from one chunk of pages after the other.
+def fill_siblings(
+    pages: Bytes,
+    proof_levels: SupportsIndex,
+    layout: bytes = b"",
+    progress: Progress | None = None,
+) -> Tree:
+    """Make pages prove themselves, in place.
 
-    A chunk has ``chunk_pages`` pages, a power of 2, the last one fewer.
+    Parameters
+    ----------
+    pages : numpy.ndarray
+        uint8 (num_pages, page_size). Their last 32 * proof_levels bytes are written.
+    proof_levels : int
+        Siblings in each page, 0 to ceil(log2(num_pages)).
+    layout : bytes, optional
+        As `seal_pages` takes it.
+    progress : callable, optional
+        Called with the bytes done and those in all.
+
+    Returns
+    -------
+    Tree
+        The cap and the root.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, or is out of range.
+    """
+    check_array("pages", pages)
+    if pages.ndim != 2:
+        raise ValueError(f"pages must have 2 dimensions, not {pages.ndim}")
+    shape = Shape(len(pages), pages.shape[1], proof_levels)
+    check_layout(layout)
+    tree = ChunkedTree(shape)
+    for start in range(0, len(pages), tree.chunk_pages):
+        if progress is not None:
+            progress(start * shape.page_size, pages.size)
+        tree.fill(pages[start : start + tree.chunk_pages])
+    if tree.has_uppers:
+        for number, upper in enumerate(tree.upper_siblings()):
+            start = number * tree.chunk_pages
+            pages[start : start + tree.chunk_pages, -upper.size :] = upper
+    if progress is not None:
+        progress(pages.size, pages.size)
+    cap = tree.cap()
+    return Tree(cap, shape.root(cap, layout))
+
+
+class ChunkedTree:
+    """A tree that is found from one chunk of pages after the other.
+
+    A chunk has ``chunk_pages`` pages, a power of 2, the last one fewer. Where that is less than a
+    node of the cap covers, the pages of a chunk share the siblings above it, the *upper* ones.
 
     Parameters
     ----------
@@ -97,6 +147,7 @@ class ChunkedTree:
         self._shape = shape
         self._height = max(0, (_CHUNK_BYTES // shape.page_size).bit_length() - 1)
         self._levels = min(shape.proof_levels, self._height)
+        self._above = HASH_BYTES * self._levels + shape.content_size  # where upper siblings begin
         self._nodes: list[Bytes] = []
         self._uppers: list[Bytes] = []
         self._done = 0
@@ -105,6 +156,52 @@ class ChunkedTree:
     def chunk_pages(self) -> int:
         """Pages of a chunk."""
         return 1 << self._height
+
+    @property
+    def has_uppers(self) -> bool:
+        """Whether siblings above the chunks are in the pages."""
+        return self._levels < self._shape.proof_levels
+
+    def add(self, contents: Bytes) -> list[Bytes]:
+        """Take the next chunk, of which only the contents are there.
+
+        Parameters
+        ----------
+        contents : numpy.ndarray
+            uint8 (pages, content_size).
+
+        Returns
+        -------
+        list of numpy.ndarray
+            Of each level below the chunk's own nodes, the siblings of the pages: uint8 (pages, 32).
+        """
+        level = hash_leaves(contents, self._done)
+        self._done += len(contents)
+        indices = np.arange(len(contents))
+        siblings = []
+        for height in range(self._levels):
+            level = even(level)
+            siblings.append(level[(indices >> height) ^ 1])
+            level = hash_pairs(level)
+        self._nodes.append(level)
+        return siblings
+
+    def fill(self, pages: Bytes, upper: Bytes | None = None) -> None:
+        """Take the next chunk, and write siblings behind its contents.
+
+        Parameters
+        ----------
+        pages : numpy.ndarray
+            uint8 (pages, page_size).
+        upper : numpy.ndarray, optional
+            The chunk's row of `upper_siblings`, where it is known.
+        """
+        size = self._shape.content_size
+        for height, siblings in enumerate(self.add(pages[:, :size])):
+            at = size + HASH_BYTES * height
+            pages[:, at : at + HASH_BYTES] = siblings
+        if upper is not None:
+            pages[:, self._above :] = upper
 
     def verify(self, pages: Bytes) -> None:
         """Take the next chunk, whose siblings must be those that its contents give.
@@ -117,27 +214,29 @@ class ChunkedTree:
         Raises
         ------
         IntegrityError
-            If they are not, as far as this chunk tells.
+            If they are not, as far as this chunk tells. `cap` tells the rest.
         """
-        size, levels = self._shape.content_size, self._levels
-        level = hash_leaves(pages[:, :size], self._done)
-        self._done += len(pages)
-        indices = np.arange(len(pages))
-        for height in range(levels):
-            level = even(level)
+        size = self._shape.content_size
+        for height, siblings in enumerate(self.add(pages[:, :size])):
             at = size + HASH_BYTES * height
-            _require(np.array_equal(pages[:, at : at + HASH_BYTES], level[(indices >> height) ^ 1]))
-            level = hash_pairs(level)
-        # Where a chunk is smaller than what a cap's node covers, its pages share the siblings above
-        # it, which are compared once all chunks are known.
-        if self._levels < self._shape.proof_levels:
-            upper = pages[:, size + HASH_BYTES * levels :]
+            _require(np.array_equal(pages[:, at : at + HASH_BYTES], siblings))
+        if self.has_uppers:
+            upper = pages[:, self._above :]
             _require(bool((upper == upper[0]).all()))
             self._uppers.append(upper[0].copy())
-        self._nodes.append(level)
+
+    def upper_siblings(self) -> Bytes:
+        """Return the siblings above the chunks, when all were taken.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8 (chunks, 32 * levels): what the pages of each chunk end with.
+        """
+        return self._climb()[1]
 
     def cap(self) -> Bytes:
-        """Return the cap, when all pages were taken.
+        """Return the cap, when all chunks were taken.
 
         Returns
         -------
@@ -147,19 +246,22 @@ class ChunkedTree:
         Raises
         ------
         IntegrityError
-            If a sibling above the chunks is another than the contents give.
+            If a page that was verified has another upper sibling than the contents give.
         """
+        cap, uppers = self._climb()
+        _require(not self._uppers or np.array_equal(np.stack(self._uppers), uppers))
+        return cap
+
+    def _climb(self) -> tuple[Bytes, Bytes]:
         level = np.concatenate(self._nodes)
-        if self._uppers:
-            uppers = np.stack(self._uppers)
-            chunks = np.arange(len(uppers))
-            for height in range(self._shape.proof_levels - self._levels):
-                level = even(level)
-                at = HASH_BYTES * height
-                stored = uppers[:, at : at + HASH_BYTES]
-                _require(np.array_equal(stored, level[(chunks >> height) ^ 1]))
-                level = hash_pairs(level)
-        return level
+        levels = self._shape.proof_levels - self._levels
+        uppers = np.empty((len(level) if levels else 0, levels, HASH_BYTES), dtype=np.uint8)
+        chunks = np.arange(len(uppers))
+        for height in range(levels):
+            level = even(level)
+            uppers[:, height] = level[(chunks >> height) ^ 1]
+            level = hash_pairs(level)
+        return level, uppers.reshape(len(uppers), levels * HASH_BYTES)
 
 
 def _require(right: bool) -> None:
@@ -167,7 +269,8 @@ def _require(right: bool) -> None:
         raise IntegrityError("a page is not the one that the other pages vouch for")
 
 
-def _chunk(pages: PageMatrix, start: int, count: int) -> Bytes:
+def chunk_of(pages: PageMatrix, start: int, count: int) -> Bytes:
+    """Return so many pages of a matrix, fewer at its end: uint8 (pages, page_size)."""
     chunk = pages.body[start : start + count]
     if pages.tail is not None and len(chunk) < count:
         chunk = np.concatenate((chunk, pages.tail[np.newaxis]))

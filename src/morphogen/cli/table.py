@@ -1,4 +1,4 @@
-"""``morphogen table build | info | verify | get``: keyword tables as files."""
+"""``morphogen table build | seal | info | verify | get | root``: tables as files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import morphogen.cli.table_read as table_read
+import morphogen.cli.table_seal as table_seal
 from morphogen.cli.lookup import add_lookup_options
 from morphogen.cli.output import PrintResult, print_help
 from morphogen.cli.table_build import add_build_options, build
@@ -53,14 +54,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "build a keyword table from a file: CSV, JSON, Parquet, Arrow or SQLite",
         )
     )
+    table_seal.add_seal_arguments(
+        add("seal", table_seal.seal, "write a file as pages that prove themselves to clients")
+    )
     for name, action, text in (
         ("info", table_read.info, "print what the header of a table says, without its pages"),
         ("verify", table_read.verify, "read a whole table, and say whether a byte was altered"),
         ("get", table_read.get, "look keys up in a table on this machine, without servers"),
+        ("root", table_seal.root, "print the root of a table, which clients pin with --root"),
     ):
         below = add(name, action, text)
         below.add_argument(
-            "table", type=Path, metavar="TABLE", help="a keyword table; - for the standard input"
+            "table", type=Path, metavar="TABLE", help="a table file; - for the standard input"
         )
         if name == "get":
             below.add_argument("keys", nargs="*", metavar="KEY", help="to look up, as text")

@@ -24,7 +24,10 @@ _ROWS = (
     ("page_size", "bytes a page", "{:,}"),
     ("slots_per_page", "slots a page", "{:,}"),
     ("load", "load", "{:.1%}"),
-    ("largest_value", "largest value", "{:,} bytes"),
+    ("largest_value", "values up to", "{:,} bytes"),
+    ("fragments", "slots a value, at most", "{:,}"),
+    ("proof_levels", "proof levels", "{:,}"),
+    ("cap_bytes", "cap", "{:,} bytes"),
     ("bytes", "file", "{:,} bytes"),
     ("seed_tries", "seeds tried", "{}"),
 )
@@ -45,21 +48,23 @@ def facts(path: Path, header: TableHeader, **more: Any) -> dict[str, Any]:
     dict
         For programs.
     """
-    from morphogen.keyword.file import HEADER_BYTES
+    from morphogen.authentication.hashing import HASH_BYTES
 
+    data: dict[str, Any] = {"table": os.fspath(path), "version": header.version}
     layout = header.layout
-    return {
-        "table": os.fspath(path),
-        "entries": layout.entries,
-        "pages": layout.num_pages,
-        "page_size": layout.page_size,
-        "slots_per_page": layout.slots_per_page,
-        "load": layout.load,
-        "largest_value": layout.value_size,
-        "bytes": HEADER_BYTES + layout.num_pages * layout.page_size,
-        **more,
-        "sha256": header.digest.hex(),
-    }
+    if layout is not None:
+        data |= {
+            "entries": layout.entries,
+            "slots_per_page": layout.slots_per_page,
+            "load": layout.load,
+            "largest_value": layout.max_value_size,
+        }
+    data |= {"pages": header.num_pages, "page_size": header.page_size, "bytes": header.file_size}
+    if header.root is not None:
+        data |= {"proof_levels": header.proof_levels, "cap_bytes": HASH_BYTES * header.cap_nodes}
+        data |= {} if layout is None else {"fragments": layout.fragments}
+        data["root"] = header.root.hex()
+    return data | more | {"sha256": header.digest.hex()}
 
 
 def show_facts(data: dict[str, Any], console: Console) -> None:
@@ -77,6 +82,8 @@ def show_facts(data: dict[str, Any], console: Console) -> None:
     from morphogen.cli.tables import print_table
 
     console.print(f"Table  {data['table']}", soft_wrap=True)
+    if "root" in data:
+        console.print(f"Root  {data['root']}", soft_wrap=True)
     console.print(f"SHA-256 of its pages  {data['sha256']}", soft_wrap=True)
     rows = Table(box=box.SIMPLE_HEAD, show_header=False)
     rows.add_column()
@@ -100,12 +107,14 @@ def info(args: argparse.Namespace, progress: StagedProgress, print_result: Print
 def verify(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
     """Read a whole table, and print whether it is as it was written."""
     from morphogen.errors import TableFileError
-    from morphogen.keyword.file import open_table, read_header
+    from morphogen.keyword.file import check_digest, open_table
 
     table = input_file(args.table)
     try:
-        open_table(table, progress=stage(progress, "verifying"))
-        data = facts(table, read_header(table)) | {"verified": True}
+        opened = open_table(table, progress=stage(progress, "verifying"))
+        if opened.tree is not None and not check_digest(opened, stage(progress, "hashing")):
+            raise TableFileError(f"{table} has a header with another SHA-256 than its pages'")
+        data = facts(table, opened.header) | {"verified": True}
     except TableFileError as error:
         reason = str(error)
         data = {"table": os.fspath(table), "verified": False, "reason": reason}
@@ -129,6 +138,9 @@ def get(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     if not keys:
         raise ValueError("table get takes keys, or --lookup-file with at least one")
     table = input_file(args.table)
-    pages, layout = open_table(table, verify=False)
-    found = [layout.find(key, pages.body[list(layout.candidates(key))]) for key in keys]
+    opened = open_table(table, verify=False)
+    layout, body = opened.layout, opened.pages.body
+    if layout is None:
+        raise ValueError(f"{table} has pages without keys: morphogen get reads them by number")
+    found = [layout.find(key, body[list(layout.candidates(key))]) for key in keys]
     return print_values(keys, found, {"table": os.fspath(table)}, args.output, print_result)

@@ -1,48 +1,62 @@
-"""The keyword table's file: a header that describes and seals the pages, then the pages.
+"""The table's file: a header that describes and seals the pages, the pages, and their cap.
 
-Section 12.4 of docs/protocol.md defines the header.
+Section 12.4 of docs/protocol.md defines it.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-import struct
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
+from morphogen.authentication.hashing import HASH_BYTES
+from morphogen.authentication.shape import Shape
+from morphogen.authentication.tree import ChunkedTree, Tree, tree_of_pages
 from morphogen.checks import names_file
-from morphogen.errors import TableFileError
+from morphogen.errors import IntegrityError, TableFileError
 from morphogen.keyword.atomic_file import replace_file
+from morphogen.keyword.header import (
+    HEADER_BYTES as HEADER_BYTES,
+    MAGIC as MAGIC,
+    TableHeader as TableHeader,
+    altered,
+    header_of,
+    is_table as is_table,
+    pack_header,
+    parse_header,
+)
 from morphogen.keyword.layout import Bytes, TableLayout
 from morphogen.pages import PageMatrix, special_kind
 from morphogen.progress import Progress
 
-VERSION = 1
-MAGIC = b"MGKWT\r\n\x1a"  # a transfer that changes ends of lines spoils it
-HEADER_BYTES = 4096
-_ALIKE = 5  # bytes of the magic: once in 300 million files of random bytes
-_FIELDS = struct.Struct("<8sIIQQQQQ16s32s")
-_SEAL_BYTES = 32
 _BLOCK = 1 << 22  # bytes hashed and written between two calls of progress
 
 
-@dataclass(frozen=True, slots=True)
-class TableHeader:
-    """The header of a table file.
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class OpenedTable:
+    """A table whose file is mapped.
 
     Parameters
     ----------
-    layout : TableLayout
-        The places of the keys.
-    digest : bytes
-        SHA-256 of all pages, 32 bytes.
+    pages : PageMatrix
+        Over the mapped file, without its header and cap.
+    layout : TableLayout or None
+        The places of the keys; None for pages without keys.
+    header : TableHeader
+        All that the header says.
+    tree : Tree or None
+        The tree that was recomputed from the pages; None if the pages were not verified, and in
+        version 1.
     """
 
-    layout: TableLayout
-    digest: bytes
+    pages: PageMatrix
+    layout: TableLayout | None
+    header: TableHeader
+    tree: Tree | None
 
 
 def write_table(
@@ -52,7 +66,7 @@ def write_table(
     *,
     progress: Progress | None = None,
 ) -> TableHeader:
-    """Write a table's file, whole or not at all.
+    """Write a table's file, whole or not at all, in the version of its layout.
 
     A reader of ``path`` finds the old file or the new table, which has the permissions of any new
     file.
@@ -62,7 +76,7 @@ def write_table(
     path : path-like
         A file that is there is replaced. A link is followed.
     array : numpy.ndarray
-        uint8 of shape (num_pages, page_size), C-contiguous.
+        uint8 of shape (num_pages, page_size), C-contiguous. In version 2 with their siblings.
     layout : TableLayout
         That of the array.
     progress : callable, optional
@@ -75,6 +89,8 @@ def write_table(
 
     Raises
     ------
+    IntegrityError
+        If a page has another sibling than the contents give.
     OSError
         If the file cannot be written. The file that was there before is still there.
     TypeError
@@ -86,9 +102,10 @@ def write_table(
     with replace_file(path) as file:
         # If writing ends here for good, this is no table, and no file of plain pages either.
         file.write(MAGIC.ljust(HEADER_BYTES, b"\0"))
-        header = TableHeader(layout, _digest(pages, progress, file))
+        header, cap = _describe(pages, layout, progress, file)
+        file.write(cap)
         file.seek(0)
-        file.write(_pack(header))
+        file.write(pack_header(header))
     return header
 
 
@@ -119,15 +136,18 @@ def send_table(
 
     Raises
     ------
+    IntegrityError
+        As `write_table` does; nothing is written.
     OSError
         If the stream cannot be written.
     TypeError, ValueError
         As `write_table` does.
     """
     pages = _checked(array, layout)
-    header = TableHeader(layout, _digest(pages, progress))
-    stream.write(_pack(header))
+    header, cap = _describe(pages, layout, progress)
+    stream.write(pack_header(header))
     stream.write(pages.body.reshape(-1).data)
+    stream.write(cap)
     stream.flush()
     return header
 
@@ -138,27 +158,26 @@ def open_table(
     *,
     verify: bool = True,
     progress: Progress | None = None,
-) -> tuple[PageMatrix, TableLayout]:
+) -> OpenedTable:
     """Map a table's file, without reading it into memory.
 
     Parameters
     ----------
     path : path-like
-        The file, as `write_table` makes it.
+        The file, as `write_table` and `morphogen.keyword.sealing.seal_file` make it.
     epoch : int, optional
         Version of the table, 0 to 2**63 - 1.
     verify : bool, optional
-        Whether to read all pages and compare them with the header's SHA-256. The header and the
-        file's length are always checked.
+        Whether to read all pages, and to compare their tree with the header's root and with the
+        cap, in version 1 their SHA-256 with the header's. The header and the file's length are
+        always checked.
     progress : callable, optional
         Called with the bytes verified and those in all.
 
     Returns
     -------
-    pages : PageMatrix
-        Over the mapped file, without its header.
-    layout : TableLayout
-        The places of the keys.
+    OpenedTable
+        The pages, over the mapped file, and what the file says of them.
 
     Raises
     ------
@@ -171,12 +190,15 @@ def open_table(
     """
     with _open_file(path) as file:
         header = _read(file, path)
-        layout = header.layout
         # This very file, although another may have taken its place since.
-        pages = PageMatrix._map(file, layout.page_size, epoch, HEADER_BYTES)
-    if verify and _digest(pages, progress) != header.digest:
-        raise _altered(path, "its pages do not have the SHA-256 of its header")
-    return pages, layout
+        pages = PageMatrix._map(file, header.page_size, epoch, HEADER_BYTES, header.num_pages)
+        cap = _read_cap(file, header, path) if verify and header.root is not None else None
+    tree = None
+    if cap is not None:
+        tree = _verified(pages, header, cap, path, progress)
+    elif verify and _digest(pages, progress) != header.digest:
+        raise altered(path, "its pages do not have the SHA-256 of its header")
+    return OpenedTable(pages, header.layout, header, tree)
 
 
 def read_header(path: str | os.PathLike[str]) -> TableHeader:
@@ -190,7 +212,7 @@ def read_header(path: str | os.PathLike[str]) -> TableHeader:
     Returns
     -------
     TableHeader
-        Its layout and the digest of its pages.
+        Its layout, the digest of its pages and their root.
 
     Raises
     ------
@@ -203,32 +225,56 @@ def read_header(path: str | os.PathLike[str]) -> TableHeader:
         return _read(file, path)
 
 
-def is_table(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as a keyword table does, or nearly so: it may be damaged.
+def read_cap(path: str | os.PathLike[str]) -> Bytes:
+    """Read the cap of a table file of version 2, without its pages.
 
     Parameters
     ----------
     path : path-like
-        A file that may be a keyword table.
+        The file, as `write_table` makes it.
 
     Returns
     -------
-    bool
-        False for a folder, a pipe and the like.
+    numpy.ndarray
+        uint8 (nodes, 32), of which the header's root is the root.
 
     Raises
     ------
     OSError
-        If it is not there or cannot be read.
+        If the file cannot be opened.
+    TableFileError
+        If it is no table or one of version 1, or its cap or header was altered.
     """
-    if not stat.S_ISREG(Path(path).stat().st_mode):
-        return False
-    with names_file(path), Path(path).open("rb") as file:
-        head = file.read(len(MAGIC))
-    # A magic that lost a few bytes or its ends of lines: a table that `open_table` refuses must not
-    # pass for a file of plain pages.
-    alike = sum(one == other for one, other in zip(head, MAGIC, strict=False))
-    return alike >= _ALIKE
+    with _open_file(path) as file:
+        header = _read(file, path)
+        if header.root is None:
+            raise TableFileError(f"{os.fspath(path)} is a table of version 1, which has no cap")
+        cap = _read_cap(file, header, path)
+    shape = Shape(header.num_pages, header.page_size, header.proof_levels)
+    if shape.root(cap, header.authenticated_layout) != header.root:
+        raise altered(path, "its cap does not have the root of its header")
+    return cap
+
+
+def check_digest(opened: OpenedTable, progress: Progress | None = None) -> bool:
+    """Whether an opened table's pages have the SHA-256 of its header.
+
+    Who verified a table of version 2 knows that they are its own; this tells whether the header
+    says so to those who compare the SHA-256 alone.
+
+    Parameters
+    ----------
+    opened : OpenedTable
+        From `open_table`.
+    progress : callable, optional
+        Called with the bytes hashed and those in all.
+
+    Returns
+    -------
+    bool
+        False for a header that states the SHA-256 of other pages.
+    """
+    return _digest(opened.pages, progress) == opened.header.digest
 
 
 def _checked(array: Bytes, layout: TableLayout) -> PageMatrix:
@@ -241,22 +287,32 @@ def _checked(array: Bytes, layout: TableLayout) -> PageMatrix:
     return pages
 
 
-def _pack(header: TableHeader) -> bytes:
-    layout = header.layout
-    fields = _FIELDS.pack(
-        MAGIC,
-        VERSION,
-        HEADER_BYTES,
-        layout.num_pages,
-        layout.page_size,
-        layout.slots_per_page,
-        layout.value_size,
-        layout.entries,
-        layout.seed,
-        header.digest,
-    )
-    sealed = fields.ljust(HEADER_BYTES - _SEAL_BYTES, b"\0")
-    return sealed + sha256(sealed).digest()
+def _describe(
+    pages: PageMatrix,
+    layout: TableLayout,
+    progress: Progress | None,
+    file: BinaryIO | None = None,
+) -> tuple[TableHeader, bytes]:
+    """The header and the cap of pages, which are written to file on the way."""
+    shape = Shape(layout.num_pages, layout.page_size, layout.proof_levels)
+    if layout.version == 1:
+        return header_of(layout, shape, _digest(pages, progress, file), None), b""
+    tree = ChunkedTree(shape)
+    hashed = sha256()
+    for start in range(0, pages.num_pages, tree.chunk_pages):
+        if progress is not None:
+            progress(start * pages.page_size, pages.nbytes)
+        chunk = pages.body[start : start + tree.chunk_pages]
+        tree.verify(chunk)
+        flat = chunk.reshape(-1).data
+        hashed.update(flat)
+        if file is not None:
+            file.write(flat)
+    if progress is not None:
+        progress(pages.nbytes, pages.nbytes)
+    cap = tree.cap()
+    root = shape.root(cap, layout.authenticated_bytes())
+    return header_of(layout, shape, hashed.digest(), root), cap.tobytes()
 
 
 def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
@@ -270,43 +326,34 @@ def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
 def _read(file: BinaryIO, path: str | os.PathLike[str]) -> TableHeader:
     with names_file(path):
         head = file.read(HEADER_BYTES)
-    if head[: len(MAGIC)] != MAGIC:
-        raise TableFileError(f"{os.fspath(path)} is not a keyword table: it begins otherwise")
-    if len(head) < HEADER_BYTES:
-        raise TableFileError(
-            f"{os.fspath(path)} is truncated: a keyword table has a header of {HEADER_BYTES} "
-            f"bytes, this file has {len(head)} in all"
-        )
-    if not any(head[len(MAGIC) :]):
-        raise TableFileError(f"{os.fspath(path)} was not written to its end")
-    sealed, seal = head[:-_SEAL_BYTES], head[-_SEAL_BYTES:]
-    if sha256(sealed).digest() != seal:
-        raise _altered(path, "its header does not have the SHA-256 that it says")
-    _, version, header_bytes, pages, page_size, slots, value_size, entries, seed, digest = (
-        _FIELDS.unpack_from(sealed)
-    )
-    # From here on nothing was altered by accident, but the writer may be another one.
-    if (version, header_bytes) != (VERSION, HEADER_BYTES):
-        raise TableFileError(
-            f"{os.fspath(path)} has version {version} of the format and a header of "
-            f"{header_bytes} bytes; this release reads version {VERSION} and {HEADER_BYTES}"
-        )
-    if any(sealed[_FIELDS.size :]):
-        raise TableFileError(f"{os.fspath(path)} has a header whose unused bytes are not zero")
+    return parse_header(head, os.fstat(file.fileno()).st_size, path)
+
+
+def _read_cap(file: BinaryIO, header: TableHeader, path: str | os.PathLike[str]) -> Bytes:
+    with names_file(path):
+        file.seek(header.cap_offset)
+        raw = file.read(HASH_BYTES * header.cap_nodes)
+    if len(raw) != HASH_BYTES * header.cap_nodes:
+        raise TableFileError(f"{os.fspath(path)} was truncated while it was read")
+    return np.frombuffer(raw, dtype=np.uint8).reshape(-1, HASH_BYTES)
+
+
+def _verified(
+    pages: PageMatrix,
+    header: TableHeader,
+    cap: Bytes,
+    path: str | os.PathLike[str],
+    progress: Progress | None,
+) -> Tree:
     try:
-        layout = TableLayout(pages, page_size, slots, value_size, seed, entries, version=VERSION)
-    except ValueError as error:
-        raise TableFileError(f"{os.fspath(path)} has an impossible header: {error}") from None
-    length = os.fstat(file.fileno()).st_size
-    expected = HEADER_BYTES + pages * page_size
-    if length != expected:
-        what = "truncated" if length < expected else "too long"
-        raise TableFileError(f"{os.fspath(path)} is {what}: {length} bytes instead of {expected}")
-    return TableHeader(layout, digest)
-
-
-def _altered(path: str | os.PathLike[str], why: str) -> TableFileError:
-    return TableFileError(f"{os.fspath(path)} was altered: {why}")
+        tree = tree_of_pages(pages, header.proof_levels, header.authenticated_layout, progress)
+    except IntegrityError:
+        raise altered(path, "its pages do not have the siblings of their contents") from None
+    if tree.root != header.root:
+        raise altered(path, "its pages do not have the root of its header")
+    if not np.array_equal(tree.cap, cap):
+        raise altered(path, "its cap is not that of its pages")
+    return tree
 
 
 def _digest(pages: PageMatrix, progress: Progress | None, file: BinaryIO | None = None) -> bytes:

@@ -18,7 +18,7 @@ from morphogen.batcher import MAX_QUEUED, MicroBatcher
 from morphogen.checks import check_range, check_seconds, is_loopback
 from morphogen.engine import device_candidates, open_engine
 from morphogen.errors import TableFileError
-from morphogen.keyword.file import is_table, open_table, read_header
+from morphogen.keyword.file import is_table, open_table
 from morphogen.pages import PageMatrix, check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
@@ -249,9 +249,9 @@ def _open_pages(
             f"not {config.page_size}"
         )
     check_keys_per_query(config.keys_per_query, keyword_table=True)
-    promised = read_header(config.path).digest.hex()
-    pages, layout = open_table(config.path, config.epoch, verify=False)
-    return pages, layout.as_dict(), promised
+    opened = open_table(config.path, config.epoch, verify=False)
+    layout = None if opened.layout is None else opened.layout.as_dict()
+    return opened.pages, layout, opened.header.digest.hex()
 
 
 @contextmanager

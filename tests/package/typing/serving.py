@@ -12,9 +12,19 @@ from litestar.types import ASGIApp
 
 import morphogen as mg
 import morphogen.wire as wire
+from morphogen.authentication import Tree
 from morphogen.batcher import MAX_QUEUED
 from morphogen.keyword import BuiltTable, TableLayout, build, build_table
-from morphogen.keyword.file import TableHeader, is_table, open_table, read_header, write_table
+from morphogen.keyword.file import (
+    OpenedTable,
+    TableHeader,
+    is_table,
+    open_table,
+    read_cap,
+    read_header,
+    write_table,
+)
+from morphogen.keyword.sealing import seal_file
 from morphogen.service import create_app, describe_table, digest_pages
 from morphogen.service.metrics import Metrics
 from morphogen.service.run import ServerConfig, serve
@@ -113,6 +123,11 @@ def keyword_tables(words: dict[bytes, bytes], path: Path) -> None:
     assert_type((layout.slot_size, layout.load), tuple[int, float])
     assert_type(TableLayout.from_dict(layout.as_dict()), TableLayout)
     assert_type(write_table(path, pages, layout), TableHeader)
-    assert_type(open_table(path, epoch=1, verify=False), tuple[mg.PageMatrix, TableLayout])
+    opened = open_table(path, epoch=1, verify=False)
+    assert_type(opened, OpenedTable)
+    assert_type((opened.pages, opened.layout), tuple[mg.PageMatrix, TableLayout | None])
+    assert_type((opened.header, opened.tree), tuple[TableHeader, Tree | None])
+    assert_type(seal_file(path, path, page_size=512, proof_levels=2), TableHeader)
+    assert_type(read_cap(path), Bytes)
     assert_type(read_header(path).digest, bytes)
     assert_type(is_table(path), bool)

@@ -1,0 +1,159 @@
+"""The sealing of a file: its pages prove themselves in a table file of version 2."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import SupportsIndex
+
+import numpy as np
+
+from morphogen.authentication.hashing import HASH_BYTES
+from morphogen.authentication.shape import Shape, default_proof_levels, tree_height
+from morphogen.authentication.tree import ChunkedTree, chunk_of
+from morphogen.checks import as_int, check_range
+from morphogen.keyword.atomic_file import replace_file
+from morphogen.keyword.file import is_table, open_table
+from morphogen.keyword.header import HEADER_BYTES, MAGIC, TableHeader, header_of, pack_header
+from morphogen.keyword.layout import TableLayout
+from morphogen.pages import MAX_PAGE_SIZE, PageMatrix
+from morphogen.progress import Progress
+
+DEFAULT_PAGE_SIZE = 4096
+_LEAST_BYTES_A_LEVEL = 256  # of a page, for each sibling that nobody asked for
+
+
+def seal_file(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    page_size: SupportsIndex | None = None,
+    proof_levels: SupportsIndex | None = None,
+    progress: Progress | None = None,
+) -> TableHeader:
+    """Write a file's bytes, or a table's pages, as pages that prove themselves.
+
+    Parameters
+    ----------
+    source : path-like
+        Any file, of whose bytes each page takes page_size - 32 * proof_levels; the last page is
+        padded with zeros. Or a keyword table of version 1, whose pages stay as they are.
+    target : path-like
+        The table file of version 2 to write, whole or not at all.
+    page_size : int, optional
+        Bytes a page, by default 4096. A keyword table has its own.
+    proof_levels : int, optional
+        Siblings in each page. By default as many as `default_proof_levels` says, and at most one
+        for each 256 bytes of a page. Those of a keyword table are 0.
+    progress : callable, optional
+        Called with the bytes written and those in all.
+
+    Returns
+    -------
+    TableHeader
+        The header that was written.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read or written. A target that was there before is still there.
+    TableFileError
+        If source begins as a table and is not a whole one.
+    TypeError, ValueError
+        If page_size or proof_levels has the wrong type or is out of range, source is empty, no
+        file, or sealed already, or target is something other than a file.
+    """
+    size = None if page_size is None else as_int("page_size", page_size)
+    levels = None if proof_levels is None else as_int("proof_levels", proof_levels)
+    if is_table(source):
+        contents, layout = _of_table(source, size, levels, progress)
+        shape = Shape(layout.num_pages, layout.page_size, 0)
+    else:
+        contents, shape = _of_file(source, DEFAULT_PAGE_SIZE if size is None else size, levels)
+        layout = None
+    return _write(target, contents, shape, layout, progress)
+
+
+def _of_table(
+    source: str | os.PathLike[str], size: int | None, levels: int | None, progress: Progress | None
+) -> tuple[PageMatrix, TableLayout]:
+    opened = open_table(source, progress=progress)
+    if opened.layout is None or opened.header.version > 1:
+        raise ValueError(f"{os.fspath(source)} is sealed already")
+    if size not in (None, opened.layout.page_size):
+        raise ValueError(
+            f"page_size must be {opened.layout.page_size}, that of the keyword table, not {size}"
+        )
+    if levels:
+        raise ValueError(
+            f"proof_levels must be 0 for a keyword table that was built without them, not {levels}"
+        )
+    return opened.pages, replace(opened.layout, version=2)
+
+
+def _of_file(
+    source: str | os.PathLike[str], size: int, levels: int | None
+) -> tuple[PageMatrix, Shape]:
+    check_range("page_size", size, 1, MAX_PAGE_SIZE)
+    length = Path(source).stat().st_size
+    if levels is None:
+        levels = _chosen_levels(length, size)
+    content_size = size - HASH_BYTES * levels
+    if levels < 0 or content_size < 1:
+        most = (size - 1) // HASH_BYTES
+        raise ValueError(f"proof_levels must be in 0..{most} for pages of {size}, not {levels}")
+    num_pages = max(1, -(-length // content_size))
+    check_range("proof_levels", levels, 0, tree_height(num_pages))
+    contents = PageMatrix.open(source, content_size)
+    return contents, Shape(contents.num_pages, size, levels)
+
+
+def _chosen_levels(length: int, size: int) -> int:
+    """The fewest levels that are as many as so many pages should have."""
+    for levels in range(size // _LEAST_BYTES_A_LEVEL):
+        num_pages = max(1, -(-length // (size - HASH_BYTES * levels)))
+        if levels >= default_proof_levels(num_pages):
+            return levels
+    return size // _LEAST_BYTES_A_LEVEL
+
+
+def _write(
+    target: str | os.PathLike[str],
+    contents: PageMatrix,
+    shape: Shape,
+    layout: TableLayout | None,
+    progress: Progress | None,
+) -> TableHeader:
+    with replace_file(target) as file:
+        # If writing ends here for good, this is no table, and no file of plain pages either.
+        file.write(MAGIC.ljust(HEADER_BYTES, b"\0"))
+        tree, hashed = ChunkedTree(shape), sha256()
+        uppers = _upper_siblings(contents, shape) if tree.has_uppers else None
+        total = shape.num_pages * shape.page_size
+        for number, start in enumerate(range(0, shape.num_pages, tree.chunk_pages)):
+            if progress is not None:
+                progress(start * shape.page_size, total)
+            chunk = chunk_of(contents, start, tree.chunk_pages)
+            pages = np.empty((len(chunk), shape.page_size), dtype=np.uint8)
+            pages[:, : shape.content_size] = chunk
+            tree.fill(pages, None if uppers is None else uppers[number])
+            hashed.update(pages.data)
+            file.write(pages.data)
+        if progress is not None:
+            progress(total, total)
+        cap = tree.cap()
+        file.write(cap.data)
+        root = shape.root(cap, b"" if layout is None else layout.authenticated_bytes())
+        header = header_of(layout, shape, hashed.digest(), root)
+        file.seek(0)
+        file.write(pack_header(header))
+    return header
+
+
+def _upper_siblings(contents: PageMatrix, shape: Shape) -> np.ndarray:
+    """Siblings that depend on pages far behind: all contents are hashed once more for them."""
+    tree = ChunkedTree(shape)
+    for start in range(0, shape.num_pages, tree.chunk_pages):
+        tree.add(chunk_of(contents, start, tree.chunk_pages))
+    return tree.upper_siblings()
