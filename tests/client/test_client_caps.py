@@ -28,7 +28,7 @@ from fake_server import (
     two_servers,
     xored_pages,
 )
-from morphogen.client import AsyncClient
+from morphogen.client import AsyncClient, Client
 from morphogen.errors import (
     DeadlineError,
     EpochMismatchError,
@@ -36,6 +36,7 @@ from morphogen.errors import (
     ServerError,
     TableMismatchError,
 )
+from served_table import LiveApp
 
 Pair = tuple[FakeServer, FakeServer]
 SEAL = sealed_pages()
@@ -222,6 +223,18 @@ def test_a_read_that_is_cancelled_at_any_step_holds_nobody_up(steps: int) -> Non
 
     with two_servers(seal=SEAL) as servers:
         asyncio.run(read(servers))
+
+
+def test_a_cap_of_several_parts_comes_whole_from_a_service(tmp_path: Path) -> None:
+    seal = sealed_pages(40_000, 33, 0)
+    assert seal.cap.nbytes > 1 << 20
+    with (
+        LiveApp(seal.pages, seal=seal) as one,
+        LiveApp(seal.pages, seal=seal, party=1) as other,
+        Client([one.url, other.url], root=seal.root, cache_dir=tmp_path) as reader,
+    ):
+        assert (reader.get([4, 39_999]) == seal.pages[[4, 39_999]]).all()
+        assert (tmp_path / name(seal)).read_bytes() == seal.cap.tobytes()
 
 
 # Folders of caps

@@ -16,9 +16,11 @@ from storm import assert_survives, named
 
 SETUP = """
 import asyncio
+import tempfile
+from pathlib import Path
 import numpy as np
 import morphogen as mg
-from fake_server import client, two_servers
+from fake_server import client, sealed_pages, two_servers
 from morphogen.client.loop import LoopThread
 from storm import *
 
@@ -69,6 +71,19 @@ with two_servers() as servers:
         read()
 """
 
+CAP = """
+seal = sealed_pages()
+with two_servers(seal=seal) as servers, tempfile.TemporaryDirectory() as folder:
+    def connect():
+        for cap in Path(folder).iterdir():
+            cap.unlink(missing_ok=True)
+        with client(servers, cache_dir=folder) as reader:
+            assert np.array_equal(reader.get([3, 7]), seal.pages[[3, 7]])
+    storm(connect, INTERRUPTS // 10)
+    connect()
+    assert [cap.name for cap in Path(folder).iterdir()] == [seal.root.hex() + ".cap"]
+"""
+
 END = """
 assert not pending()
 while named("morphogen-client"):
@@ -78,7 +93,7 @@ print("done")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [RUN, CLOSE, READ], ids=["run", "close", "read"])
+@pytest.mark.parametrize("script", [RUN, CLOSE, READ, CAP], ids=["run", "close", "read", "cap"])
 def test_a_client_survives_a_storm_of_interrupts(script: str) -> None:
     assert_survives(SETUP + script + END)
 
