@@ -32,6 +32,7 @@ class Stream:
     def __init__(self, path: Path, file: IO[bytes], head: bytes) -> None:
         self._path = path
         self.kind: str = ""
+        self._peeked = b""
         self._stream: Any = file
         if head.startswith(GZIP):
             self.kind = "gzip"
@@ -60,6 +61,9 @@ class Stream:
         ValueError
             If it is compressed and was cut short or damaged, or something else follows.
         """
+        if self._peeked:
+            peeked, self._peeked = self._peeked[:size], self._peeked[size:]
+            return peeked
         try:
             read: bytes = self._stream.read(size)
         except EOFError:
@@ -73,6 +77,27 @@ class Stream:
                 raise ValueError(f"{self._path}: the {self.kind} file was cut short") from None
             raise self._damaged(error) from None
         return read
+
+    def peek(self, size: int) -> bytes:
+        """Look at the first bytes, before any is read.
+
+        Parameters
+        ----------
+        size : int
+            The most that is wanted.
+
+        Returns
+        -------
+        bytes
+            Which `read` will give, too.
+
+        Raises
+        ------
+        OSError, ValueError
+            As from `read`.
+        """
+        self._peeked = self.read(size)
+        return self._peeked
 
     def _damaged(self, error: Exception) -> ValueError:
         return ValueError(

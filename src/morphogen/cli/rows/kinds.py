@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -91,31 +91,34 @@ def open_rows(path: Path, options: RowOptions, progress: Progress) -> Iterator[R
     with names_file(path), path.open("rb") as opened:
         head, file = beginning(opened, _HEAD)
         kind = options.format or _guess(path, head, options)
-        _check(kind, options)
-        if kind in TEXTS:
-            yield _text_rows(path, file, head, kind, options, progress)
+        if kind in ("", *TEXTS):
+            stream = Stream(path, file, head)
+            if not kind:
+                # The standard input has no ending, and no heading begins so.
+                kind = "jsonl" if stream.peek(_HEAD).lstrip().startswith(b"{") else "csv"
+            _check(kind, options)
+            yield _text_rows(path, file, stream, kind, options, progress)
             return
+        _check(kind, options)
         places = Places(path, "row")
         if kind == "sqlite":
             yield Rows(read_sqlite(file, head, options, places, progress), places)
         else:
-            seekable = file if file.seekable() else _copy(file)
-            yield Rows(read_arrow(seekable, head, options, kind, places, progress), places)
+            with nullcontext(file) if file.seekable() else _copy(file) as copy:
+                yield Rows(read_arrow(copy, head, options, kind, places, progress), places)
 
 
 def _guess(path: Path, head: bytes, options: RowOptions) -> str:
+    """The kind; nothing where only the text itself may tell."""
     for magic, kind in _BEGINNINGS.items():
         if head.startswith(magic):
             return kind
     endings = [ending.lower() for ending in path.suffixes]
     if endings and endings[-1] in _COMPRESSED:
         endings.pop()
-    kind = _ENDINGS.get(endings[-1], "") if endings else ""
-    if kind:
-        return kind
-    plain = options.delimiter is None and options.columns is None
-    # The standard input has no ending, and no heading begins so.
-    return "jsonl" if plain and head.lstrip().startswith(b"{") else "csv"
+    if endings and endings[-1] in _ENDINGS:
+        return _ENDINGS[endings[-1]]
+    return "" if options.delimiter is None and options.columns is None else "csv"
 
 
 def _check(kind: str, options: RowOptions) -> None:
@@ -132,7 +135,12 @@ def _check(kind: str, options: RowOptions) -> None:
 
 
 def _text_rows(
-    path: Path, file: IO[bytes], head: bytes, kind: str, options: RowOptions, progress: Progress
+    path: Path,
+    file: IO[bytes],
+    stream: Stream,
+    kind: str,
+    options: RowOptions,
+    progress: Progress,
 ) -> Rows:
     total = os.fstat(file.fileno()).st_size if file.seekable() else 0
 
@@ -140,7 +148,6 @@ def _text_rows(
         if total:  # a pipe has no size
             progress(min(file.tell(), total), total)
 
-    stream = Stream(path, file, head)
     name = "JSON" if kind == "jsonl" else kind.upper()
     lines = Lines(path, stream, name, options.most, report, returns=kind != "jsonl")
     places = Places(path, "line")

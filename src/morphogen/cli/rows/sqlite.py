@@ -24,12 +24,6 @@ _BATCH = 1 << 21  # bytes of keys and values, where rows are long
 _MAX_FIELD = 1 << 27  # bytes
 _STEPS = 100_000  # of SQLite's machine between two looks for a signal
 _KINDS = {int: "an integer", float: "a number", type(None): "null"}
-_ALLOWED = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
-}
 
 Batch = tuple[Sequence[bytes], Sequence[bytes] | Sequence[str]]
 
@@ -104,20 +98,20 @@ def _restrict(
         while True:
             try:
                 yield 0
+            except GeneratorExit:
+                return
             except BaseException as signal:  # raised by its handler, when Python goes on here
                 signals.append(signal)
                 yield 1
-
-    def authorize(action: int, *_: object) -> int:
-        return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
 
     for pragma in ("trusted_schema = OFF", "cell_size_check = ON", "query_only = ON"):
         database.execute(f"PRAGMA {pragma}")
     database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(_MAX_FIELD, 2 * options.most))
-    database.set_authorizer(authorize)
     # However long a query takes, Python's handlers of signals run now and then.
-    database.set_progress_handler(look().__next__, _STEPS)
+    looking = look()
+    next(looking)
+    database.set_progress_handler(looking.__next__, _STEPS)
     # Text that is no UTF-8 comes as it is, and no message shows it.
     database.text_factory = bytes
 
@@ -155,6 +149,10 @@ def _read(
 def _source(database: sqlite3.Connection, options: RowOptions, path: Path) -> tuple[str, int]:
     """The query, and how many rows it gives, or 0 if only running it tells."""
     if options.query is not None:
+        try:
+            options.query.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{path}: --query is not UTF-8") from None
         return options.query, 0
     tables = [
         name.decode("utf-8", "backslashreplace")
