@@ -69,6 +69,8 @@ def read_sqlite(
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
             raise (signals or [KeyboardInterrupt()])[0] from None
         raise ValueError(f"{places.path}: SQLite: {one_line(str(error))}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{places.path}: SQLite: a name is not UTF-8") from None
 
 
 def _open(file: IO[bytes], path: Path) -> sqlite3.Connection:
