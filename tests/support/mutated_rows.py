@@ -46,7 +46,7 @@ def mutate(raw: bytes, chance: random.Random) -> bytes:
 
 def read_csv(path: Path) -> list[Item]:
     """By Python's own reader, as it stands there."""
-    text = gunzipped(path).decode("utf-8-sig")
+    text = unpacked(path).decode("utf-8-sig")
     heading, *rows = (row for row in csv.reader(io.StringIO(text, newline="")) if row)
     assert all(len(row) == len(heading) for row in rows)
     at, to = heading.index("key"), heading.index("value")
@@ -55,14 +55,19 @@ def read_csv(path: Path) -> list[Item]:
 
 def read_json(path: Path) -> list[Item]:
     """By Python's own reader, line by line."""
-    lines = gunzipped(path).decode("utf-8-sig").split("\n")
+    lines = unpacked(path).decode("utf-8-sig").split("\n")
     rows = [json.loads(line) for line in lines if line.strip()]
     return [(row["key"].encode(), row["value"].encode()) for row in rows]
 
 
-def gunzipped(path: Path) -> bytes:
+def unpacked(path: Path) -> bytes:
     """What a file holds."""
     raw = path.read_bytes()
+    if raw.startswith(b"\x28\xb5\x2f\xfd"):
+        import pyarrow
+
+        packed: bytes = pyarrow.CompressedInputStream(pyarrow.py_buffer(raw), "zstd").read()
+        return packed
     return gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
 
 
