@@ -15,7 +15,6 @@ from morphogen.cli.credentials import add_credential_options, read_credentials
 from morphogen.cli.lookup import (
     add_lookup_options,
     check_destination,
-    excerpt,
     print_values,
     read_keys,
     show_rows,
@@ -23,6 +22,7 @@ from morphogen.cli.lookup import (
 )
 from morphogen.cli.output import OK, PrintResult
 from morphogen.cli.streams import STANDARD
+from morphogen.cli.values import excerpt
 from morphogen.errors import EpochMismatchError
 from morphogen.progress import Progress, StagedProgress, stage
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from morphogen.checks import names_file
 from morphogen.cli.output import NOT_FOUND, OK, PrintResult
 from morphogen.cli.streams import STANDARD, check_input, complain, takes_output, write_bytes
+from morphogen.cli.values import as_row, as_text, show_value
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_SHOWN_BYTES = 16
+    from rich.table import Table
 
 
 def add_lookup_options(parser: argparse.ArgumentParser, what: str) -> None:
@@ -179,57 +179,32 @@ def print_values(
     names = [os.fsdecode(key) for key in keys]
     rows = [
         {"key": name, "found": value is not None}
-        | ({} if written or value is None else {"value": as_text(value), "hex": value.hex()})
+        | ({} if written or value is None else _for_programs(value))
         for name, value in zip(names, found, strict=True)
     ]
     absent = "not there (proven)" if proven else "not there"
-    shown = [
-        (name, absent if value is None else (as_text(value) or excerpt(value)))
-        for name, value in zip(names, found, strict=True)
-    ]
+
+    def show(console: Console) -> None:
+        shown = [
+            (name, absent if value is None else show_value(value))
+            for name, value in zip(names, found, strict=True)
+        ]
+        show_rows(console, ("key", "value"), shown, written)
+
     data = {**about, "values": rows} | ({"output": os.fspath(written)} if written else {})
-    print_result(data, lambda console: show_rows(console, ("key", "value"), shown, written))
+    print_result(data, show)
     return NOT_FOUND if missing else OK
 
 
-def as_text(value: bytes) -> str | None:
-    """Decode a value.
-
-    Parameters
-    ----------
-    value : bytes
-
-    Returns
-    -------
-    str or None
-        None if a terminal could not show it as it is.
-    """
-    try:
-        text = value.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    return text if text.isprintable() else None
-
-
-def excerpt(content: bytes) -> str:
-    """Show the first bytes in hexadecimal.
-
-    Parameters
-    ----------
-    content : bytes
-
-    Returns
-    -------
-    str
-    """
-    more = " ..." if len(content) > _SHOWN_BYTES else ""
-    return content[:_SHOWN_BYTES].hex(" ") + more
+def _for_programs(value: bytes) -> dict[str, Any]:
+    row = as_row(value)
+    return {"value": as_text(value), "hex": value.hex()} | ({} if row is None else {"row": row})
 
 
 def show_rows(
     console: Console,
     columns: tuple[str, str],
-    rows: Sequence[tuple[str, str]],
+    rows: Sequence[tuple[str, str | Table]],
     written: Path | None,
 ) -> None:
     """Show rows of two columns, and where their bytes were written.
@@ -239,12 +214,13 @@ def show_rows(
     console : rich.console.Console
     columns : tuple of str
         The headings.
-    rows : sequence of tuple of str
+    rows : sequence of tuple of (str or rich.table.Table)
     written : pathlib.Path or None
     """
     from rich.table import Table
 
-    shown = Table()
+    # Lines between rows of which one has several lines of its own.
+    shown = Table(show_lines=any(isinstance(cell, Table) for row in rows for cell in row))
     for column in columns:
         shown.add_column(column, overflow="fold")  # a long value is shown in full
     for row in rows:
