@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -27,7 +28,7 @@ def tables(draw: st.DrawFn, field: st.SearchStrategy[str]) -> list[list[str]]:
     return draw(st.lists(st.lists(field, min_size=width, max_size=width), min_size=1, max_size=12))
 
 
-def written(rows: list[list[str]], delimiter: str, end: str, quoting: int) -> tuple[str, list[int]]:
+def written(rows: list[list[str]], delimiter: str, end: str, quoting: Any) -> tuple[str, list[int]]:
     """The rows as CSV, and the line of each: a carriage return and a line feed end one together."""
     numbers, text = [], ""
     for row in rows:
@@ -57,7 +58,7 @@ def test_what_was_written_comes_back(
         st.sampled_from(["\n", "\r\n", "\r"]),
         st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     )
-    def check(rows: list[list[str]], end: str, quoting: int) -> None:
+    def check(rows: list[list[str]], end: str, quoting: Any) -> None:
         names = tuple(f"{at}%" for at in range(len(rows[0])))
         text, numbers = written([list(names), *rows], delimiter, end, quoting)
         path.write_bytes(text.encode())

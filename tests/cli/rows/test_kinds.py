@@ -12,6 +12,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,7 +138,7 @@ def test_the_format_that_is_given_counts(tmp_path: Path) -> None:
     ],
 )
 def test_an_option_for_another_kind_is_refused(
-    options: dict[str, object], message: str, tmp_path: Path
+    options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "rows.parquet"
     path.write_bytes(as_parquet(b""))
