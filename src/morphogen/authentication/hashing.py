@@ -27,23 +27,23 @@ def hash_node(children: bytes) -> bytes:
 
 def hash_leaves(contents: Bytes, first: int = 0) -> Bytes:
     """Return the leaves of pages from the index ``first`` on: uint8 (pages, 32)."""
-    hashes = np.empty((len(contents), HASH_BYTES), dtype=np.uint8)
-    flat = hashes.reshape(-1).data
-    for at, content in enumerate(contents):
-        start = HASH_BYTES * at
-        flat[start : start + HASH_BYTES] = hash_leaf(first + at, content.tobytes())
-    return hashes
+    hashes, size = [], contents.shape[1]
+    for index, content in enumerate(contents, first):
+        hashed = sha256(_LEAF.pack(b"morphogen/leaf/1", index, size))
+        hashed.update(content)  # where it lies, without a copy
+        hashes.append(hashed.digest())
+    return _joined(hashes)
 
 
 def hash_pairs(level: Bytes) -> Bytes:
     """Return the parents of an even number of nodes: uint8 (nodes / 2, 32)."""
-    hashes = np.empty((len(level) // 2, HASH_BYTES), dtype=np.uint8)
-    flat, pairs = hashes.reshape(-1).data, level.tobytes()
-    for index in range(len(hashes)):
-        start = HASH_BYTES * index
-        pair = pairs[2 * start : 2 * (start + HASH_BYTES)]
-        flat[start : start + HASH_BYTES] = hash_node(pair)
-    return hashes
+    nodes, pair = level.tobytes(), 2 * HASH_BYTES
+    starts = range(0, len(nodes), pair)
+    return _joined([sha256(_NODE_HEAD + nodes[at : at + pair]).digest() for at in starts])
+
+
+def _joined(hashes: list[bytes]) -> Bytes:
+    return np.frombuffer(bytearray().join(hashes), dtype=np.uint8).reshape(-1, HASH_BYTES)
 
 
 def even(level: Bytes) -> Bytes:
