@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import trustme
 
-import morphogen.service.run as serving
+import morphogen.service.table as reading
 import morphogen.wire as wire
 from morphogen.cli import main
 from morphogen.keyword import build
@@ -57,6 +57,7 @@ def test_the_log_is_structured_and_holds_no_keys(file: Path, http: httpx.Client)
     assert [event["event"] for event in events] == ["started", *["request"] * 3, "stopped"]
     started, answered, refused, lost, stopped = events
     assert started["url"] == server.url
+    assert (started["root"], started["proof_levels"]) == (None, None)
     assert (answered["path"], answered["status"], answered["queries"]) == (QUERY_PATH, 200, 2)
     assert refused["status"] == 400
     assert (lost["path"], lost["status"]) == ("other", 404)
@@ -258,7 +259,7 @@ def test_what_cannot_be_served_is_refused_before_the_pages_are_read(
     def read(*_: object) -> str:
         raise AssertionError("the pages were read")
 
-    monkeypatch.setattr(serving, "digest_pages", read)
+    monkeypatch.setattr(reading, "digest_pages", read)
     assert main(["serve", str(file), "--party", "0", "--port", "0", *options]) == 2
     assert words in capsys.readouterr().err
 
@@ -269,7 +270,7 @@ def test_a_port_that_is_taken_is_refused_before_the_pages_are_read(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(serving, "digest_pages", lambda *_: pytest.fail("the pages were read"))
+    monkeypatch.setattr(reading, "digest_pages", lambda *_: pytest.fail("the pages were read"))
     port = str(httpx.URL(servers[0].url).port)
     assert main(["serve", str(file), "--party", "0", "--port", port]) == 2
     assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err

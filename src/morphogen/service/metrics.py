@@ -212,3 +212,9 @@ class _BatcherCollector(Collector):
             "What answers.",
             value={"device": self._info.device, "party": str(self._info.party)},
         )
+        if self._info.root is not None:
+            yield InfoMetricFamily(
+                "morphogen_table",
+                "The authenticated pages.",
+                value={"root": self._info.root, "proof_levels": str(self._info.proof_levels)},
+            )

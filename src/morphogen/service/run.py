@@ -11,15 +11,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import morphogen.wire as wire
 from morphogen.batcher import MAX_QUEUED, MicroBatcher
 from morphogen.checks import check_range, check_seconds, is_loopback
 from morphogen.engine import device_candidates, open_engine
-from morphogen.errors import TableFileError
-from morphogen.keyword.file import is_table, open_table
-from morphogen.pages import PageMatrix, check_epoch
+from morphogen.pages import check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
 from morphogen.service.app import MAX_WAIT_SECONDS, create_app
@@ -28,10 +25,9 @@ from morphogen.service.listener import bind, listen
 from morphogen.service.logs import log, set_up_logs
 from morphogen.service.metrics import METRICS_PATH, Metrics, metrics_app
 from morphogen.service.server import Server
-from morphogen.service.table import check_keys_per_query, describe_table, digest_pages
+from morphogen.service.table import PagesFile, describe_table
 from morphogen.service.tls import server_context
 
-PAGE_SIZE = 4096  # of a file of pages, unless told otherwise
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _METRICS_LIMITS = Limits(connections=16, per_address=16)
 # The thread that answers chunks and the event loop hand the interpreter to each other. With
@@ -46,7 +42,7 @@ class ServerConfig:
     Attributes
     ----------
     path : pathlib.Path
-        A file of pages, or a keyword table, which says its page size itself.
+        A file of pages; or a keyword table or sealed pages, whose file says the page size itself.
     party : int
     host : str
     port : int
@@ -150,14 +146,16 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     config : ServerConfig
         The options.
     progress : callable, optional
-        Called while the pages are read for their digest, with the bytes done and those in all.
+        Called while the pages are read for their digest or root, with the bytes done and those in
+        all.
 
     Raises
     ------
     OSError
         If a file cannot be read, or the address not be bound.
     TableFileError, ValueError
-        If the file is a spoiled keyword table, or an option does not fit it.
+        If the file is a spoiled table, of which a page, a sibling, the cap or the root is wrong,
+        or an option does not fit it.
     DeviceError
         If the device cannot be used.
     """
@@ -171,8 +169,15 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
         ports = [opened.enter_context(bind(config.host, config.port))]
         if config.metrics_port is not None:
             ports.append(opened.enter_context(bind(config.metrics_host, config.metrics_port)))
-        pages, layout, promised = _open_pages(config)
-        engine = opened.enter_context(open_engine(pages, config.device, threads=config.threads))
+        file = PagesFile(
+            config.path,
+            page_size=config.page_size,
+            keys_per_query=config.keys_per_query,
+            epoch=config.epoch,
+        )
+        engine = opened.enter_context(
+            open_engine(file.pages, config.device, threads=config.threads)
+        )
         batcher = opened.enter_context(
             MicroBatcher(
                 engine,
@@ -181,21 +186,21 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
                 max_queued_per_client=config.share,
             )
         )
-        digest = digest_pages(pages, progress)  # verifies a keyword table in the same pass
-        if promised is not None and digest != promised:
-            raise TableFileError(f"{config.path} was altered: its pages do not have their SHA-256")
+        digest, tree = file.read(progress)
         info = describe_table(
             engine,
             config.party,
             keys_per_query=config.keys_per_query,
             digest=digest,
-            layout=layout,
+            layout=None if file.layout is None else file.layout.as_dict(),
+            tree=tree,
         )
         limits = limits.with_answers_of(_largest_answer(info))
         metrics = Metrics(batcher, info)
         app = create_app(
             batcher,
             info,
+            cap=None if tree is None else tree.cap.data,
             max_wait=config.max_wait,
             metrics=metrics,
             trusted_proxies=limits.trusted_proxies,
@@ -223,9 +228,11 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
                     page_size=info.page_size,
                     keys_per_query=info.keys_per_query,
                     digest=info.digest,
+                    root=info.root,
+                    proof_levels=info.proof_levels,
                     device=info.device,
                     max_micro_batch=batcher.max_micro_batch,
-                    keyword_table=layout is not None,
+                    keyword_table=info.table is not None,
                     open_files=open_files,
                     max_connections=limits.connections,
                     max_connections_per_address=limits.most_of_an_address,
@@ -234,24 +241,6 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
             finally:
                 batcher.close()
                 log("stopped", **_totals(batcher))
-
-
-def _open_pages(
-    config: ServerConfig,
-) -> tuple[PageMatrix, dict[str, Any] | None, str | None]:
-    """Map the file. Of a keyword table also its layout, and the digest that its pages must have."""
-    if not is_table(config.path):
-        size = PAGE_SIZE if config.page_size is None else config.page_size
-        return PageMatrix.open(config.path, size, config.epoch), None, None
-    if config.page_size is not None:
-        raise ValueError(
-            f"{config.path} is a keyword table, which says its page size itself: give none, "
-            f"not {config.page_size}"
-        )
-    check_keys_per_query(config.keys_per_query, keyword_table=True)
-    opened = open_table(config.path, config.epoch, verify=False)
-    layout = None if opened.layout is None else opened.layout.as_dict()
-    return opened.pages, layout, opened.header.digest.hex()
 
 
 @contextmanager

@@ -1,18 +1,26 @@
-"""What a server serves: its pages, opened and checked, and what it says of them."""
+"""What a server serves: a file's pages, read and checked, and what it says of them."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any
 
+import numpy as np
+
 import morphogen.wire as wire
-from morphogen.authentication import Tree, num_cap_nodes
+from morphogen.authentication import Tree, num_cap_nodes, tree_of_pages
 from morphogen.checks import check_range
 from morphogen.engine.base import Engine
+from morphogen.errors import IntegrityError
+from morphogen.keyword.file import is_table, open_table, read_cap
+from morphogen.keyword.header import TableHeader, altered
+from morphogen.keyword.layout import TableLayout
 from morphogen.pages import PageMatrix
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
 
+PAGE_SIZE = 4096  # of a file of pages, unless told otherwise
 _DIGEST_STEP = 1 << 24
 
 
@@ -40,6 +48,104 @@ def digest_pages(pages: PageMatrix, progress: Progress | None = None) -> str:
     if pages.tail is not None:
         digest.update(pages.tail.data)
     return digest.hexdigest()
+
+
+class PagesFile:
+    """A file of pages, sealed pages or a keyword table: mapped, and not read yet.
+
+    Parameters
+    ----------
+    path : path-like
+        The file. A table's own is recognised by its first bytes.
+    page_size : int or None
+        Bytes a page of a file of pages, by default 4096; None for a table.
+    keys_per_query : int
+        1 to 3.
+    epoch : int
+        Version of the pages.
+
+    Attributes
+    ----------
+    pages : PageMatrix
+    layout : TableLayout or None
+        Of a keyword table.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened or mapped.
+    TableFileError
+        If it begins as a table and is no whole one.
+    ValueError
+        If an option does not fit it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        page_size: int | None,
+        keys_per_query: int,
+        epoch: int,
+    ) -> None:
+        self._path = path
+        self._header: TableHeader | None = None
+        self.layout: TableLayout | None = None
+        if not is_table(path):
+            size = PAGE_SIZE if page_size is None else page_size
+            self.pages: PageMatrix = PageMatrix.open(path, size, epoch)
+            return
+        opened = open_table(path, epoch, verify=False)
+        self.pages, self.layout, self._header = opened.pages, opened.layout, opened.header
+        if page_size is not None:
+            kind = "a file of sealed pages" if self.layout is None else "a keyword table"
+            raise ValueError(
+                f"{os.fspath(path)} is {kind}, which says its page size itself: give none, not "
+                f"{page_size}"
+            )
+        check_keys_per_query(keys_per_query, keyword_table=self.layout is not None)
+
+    def read(self, progress: Progress | None = None) -> tuple[str | None, Tree | None]:
+        """Read all pages, and compare them with what the file says of them.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with the bytes done and those in all.
+
+        Returns
+        -------
+        digest : str or None
+            `digest_pages` of pages that are not authenticated.
+        tree : Tree or None
+            Of authenticated pages, recomputed from them.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        TableFileError
+            If pages, their siblings, the cap or the root are not those that belong together. An
+            honest server of such pages would let clients tell a server that lies which of them are
+            read.
+        """
+        header = self._header
+        if header is None or header.root is None:
+            digest = digest_pages(self.pages, progress)
+            if header is not None and digest != header.digest.hex():
+                raise altered(self._path, "its pages do not have their SHA-256")
+            return digest, None
+        try:
+            tree = tree_of_pages(
+                self.pages, header.proof_levels, header.authenticated_layout, progress
+            )
+        except IntegrityError:
+            raise altered(self._path, "a page does not fit the others") from None
+        if tree.root != header.root:
+            raise altered(self._path, "its pages do not have their root")
+        if not np.array_equal(tree.cap, read_cap(self._path)):
+            raise altered(self._path, "its cap is not that of its pages")
+        return None, tree
 
 
 def check_keys_per_query(keys_per_query: int, *, keyword_table: bool) -> None:
