@@ -267,6 +267,34 @@ def test_the_next_table_is_refused_if_the_root_is_pinned_and_taken_if_not() -> N
                 assert reader.root == expected
 
 
+@pytest.mark.parametrize(
+    "said",
+    [{"num_pages": 10}, {"num_pages": 12}, {"table": {"slots_per_page": 3}}, {"table": None}],
+    ids=str,
+)
+def test_a_next_table_that_the_old_root_does_not_vouch_for_is_refused(
+    said: dict[str, Any],
+) -> None:
+    """Both servers lie: the cap that is in memory says nothing of another shape or layout."""
+    layout = TABLE.layout.as_dict()
+    with (
+        two_servers(seal=TABLE.seal, layout=layout) as servers,
+        client(servers, root=TABLE.seal.root) as reader,
+    ):
+        assert reader.lookup(b"key 3") == b"value 3"
+        changed = {name: value for name, value in said.items() if name == "num_pages"}
+        for server in servers:
+            server.set_table(server.table, epoch=8, seal=server.seal)
+            table = said.get("table", {})
+            server.said = {
+                "epoch_id": 8,
+                **said,
+                "table": None if table is None else {**layout, **table, **changed},
+            }
+        with pytest.raises(ServerError, match="its cap is not that of the table's root"):
+            reader.lookup(b"key 3")
+
+
 def test_a_next_table_without_a_root_is_read_unchecked_unless_it_must_have_one() -> None:
     with (
         two_servers(seal=SEAL) as servers,

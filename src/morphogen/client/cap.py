@@ -13,6 +13,7 @@ import stat
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,7 @@ class Caps:
         self._folder = None if folder is None else Path(folder)
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
-        self._root: str | None = None
-        self._cap: Bytes = np.empty((0, HASH_BYTES), dtype=np.uint8)
+        self._last: tuple[_Claim, Bytes] | None = None
 
     async def get(self, info: TableInfo, fetch: Fetch) -> Bytes:
         """Take the cap of a table, of which every byte is hashed to the root.
@@ -77,51 +77,64 @@ class Caps:
             If the cap has more than `MAX_CAP_BYTES`, or the keyword layout does not belong to a
             table with a root.
         """
-        if self._root is None or self._root != info.root:
-            proof = _Proof(info)
+        claim = _Claim.of(info)
+        # Not by the root alone: two servers that both lie could state another shape with it.
+        if self._last is None or self._last[0] != claim:
             # In a thread: to hash 16 MiB takes half a second, in which the loop has other work.
-            cap = await asyncio.to_thread(self._kept, proof)
+            cap = await asyncio.to_thread(self._kept, claim)
             if cap is None:
-                body, url = await fetch(info.epoch_id, proof.size)
-                cap = await asyncio.to_thread(proof.cap, body)
+                body, url = await fetch(info.epoch_id, claim.size)
+                cap = await asyncio.to_thread(claim.cap, body)
                 if cap is None:
                     raise ServerError(f"{url}: its cap is not that of the table's root")
-                await asyncio.to_thread(self._keep, proof, body)
-            self._root, self._cap = info.root, cap
-        return self._cap
+                await asyncio.to_thread(self._keep, claim, body)
+            self._last = (claim, cap)
+        return self._last[1]
 
-    def _kept(self, proof: _Proof) -> Bytes | None:
+    def _kept(self, claim: _Claim) -> Bytes | None:
         """The cap in the folder. Anybody may have written there: it is checked like a server's."""
-        body = self._folder and _read_exactly(self._folder / proof.file_name, proof.size)
-        return proof.cap(body) if body else None
+        body = self._folder and _read_exactly(self._folder / claim.file_name, claim.size)
+        return claim.cap(body) if body else None
 
-    def _keep(self, proof: _Proof, body: bytes | bytearray) -> None:
+    def _keep(self, claim: _Claim, body: bytes | bytearray) -> None:
         if self._folder is not None:
             try:
-                _write_whole(self._folder / proof.file_name, body)
+                _write_whole(self._folder / claim.file_name, body)
             except OSError as error:  # the folder only saves time
                 _log.warning("the cap cannot be kept in %s: %s", self._folder, error.strerror)
 
 
-class _Proof:
-    """What a cap has to be."""
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What the servers state of a table, for which a cap has to be the proof."""
 
-    def __init__(self, info: TableInfo) -> None:
+    root: str
+    num_pages: int
+    page_size: int
+    proof_levels: int
+    layout: bytes
+
+    @classmethod
+    def of(cls, info: TableInfo) -> _Claim:
         assert info.root is not None
         assert info.proof_levels is not None
-        self._shape = (info.num_pages, info.page_size, info.proof_levels)
-        self._root = info.root
-        self._layout = _layout_bytes(info)
-        self.size = num_cap_nodes(info.num_pages, info.proof_levels) * HASH_BYTES
-        if self.size > MAX_CAP_BYTES:
+        layout = _layout_bytes(info)
+        claim = cls(info.root, info.num_pages, info.page_size, info.proof_levels, layout)
+        if claim.size > MAX_CAP_BYTES:
             raise TableMismatchError(
-                f"the table's cap has {self.size} bytes: a client takes up to {MAX_CAP_BYTES}, "
+                f"the table's cap has {claim.size} bytes: a client takes up to {MAX_CAP_BYTES}, "
                 "for which the table needs more proof levels"
             )
+        return claim
+
+    @property
+    def size(self) -> int:
+        """Bytes of the cap."""
+        return num_cap_nodes(self.num_pages, self.proof_levels) * HASH_BYTES
 
     @property
     def file_name(self) -> str:
-        return f"{self._root}.cap"
+        return f"{self.root}.cap"
 
     def cap(self, body: bytes | bytearray) -> Bytes | None:
         """The cap that these bytes are, or None if they are not that of the root."""
@@ -129,8 +142,8 @@ class _Proof:
             return None
         cap = np.frombuffer(body, dtype=np.uint8).reshape(-1, HASH_BYTES)
         cap.flags.writeable = False
-        right = root_of_cap(cap, *self._shape, self._layout).hex() == self._root
-        return cap if right else None
+        shape = (self.num_pages, self.page_size, self.proof_levels)
+        return cap if root_of_cap(cap, *shape, self.layout).hex() == self.root else None
 
 
 def _layout_bytes(info: TableInfo) -> bytes:
