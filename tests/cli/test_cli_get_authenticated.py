@@ -13,6 +13,7 @@ import morphogen.wire as wire
 from fake_server import FakeServer, keyword_table, two_servers, xored_pages
 from morphogen.cli import main
 from morphogen.cli.output import FAILED, NOT_FOUND, OK, USAGE
+from morphogen.client import Client
 from sealed_tables import numbered_items, sealed_table
 
 Pair = tuple[FakeServer, FakeServer]
@@ -129,3 +130,25 @@ def test_a_file_in_the_place_of_the_folder_is_named(
     assert main([*command(servers), "--cache-dir", str(file), "3"]) == USAGE
     assert capsys.readouterr().err == f"morphogen: {file}: File exists\n"
     assert not servers[0].seen
+
+
+def test_fewer_keys_of_more_fragments_are_looked_up_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = sealed_table({b"key %d" % i: b"v" * i for i in range(9)}, value_size=3, fragments=3)
+    asked: list[int] = []
+    look_up = Client.lookup_many
+
+    def counted(client: Client, keys: list[bytes]) -> list[bytes | None]:
+        asked.append(len(keys))
+        return look_up(client, keys)
+
+    monkeypatch.setattr(Client, "lookup_many", counted)
+    monkeypatch.setattr("morphogen.cli.get._AT_A_TIME", 13)
+    path = tmp_path / "keys"
+    path.write_text("".join(f"key {i}\n" for i in range(9)))
+    with two_servers(seal=table.seal, layout=table.layout.as_dict()) as servers:
+        assert main([*command(servers), "--lookup-file", str(path), "--json"]) == OK
+    found = json.loads(capsys.readouterr().out)["values"]
+    assert [row["value"] for row in found] == ["v" * i for i in range(9)]
+    assert asked == [4, 4, 1]

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ VALUE = b"v" * 64
 ENTRIES = 10_000
 LONE, TASKS, EACH = 100, 64, 10  # lone lookups of a round; tasks, and lookups of each
 LOOKUP_SECONDS = 1e-3  # of the client's processor time
+CHECK_SECONDS = 50e-6  # of it, for the pages of an authenticated table
 LOOKUPS_PER_SECOND = 2000
 BUILD_ROWS = 5_000_000
 BUILD_SECONDS = 10.0
@@ -45,25 +47,45 @@ def key(number: int) -> bytes:
     return b"key %d" % (number % ENTRIES)
 
 
-async def look_up(urls: list[str], rounds: int) -> tuple[Seconds, Seconds]:
-    """Return the processor seconds of the client for a lookup, and lookups a second, by round."""
-    seconds, rates = np.empty(rounds), np.empty(rounds)
+@dataclass
+class Lookups:
+    """What lookups cost, by round.
 
-    async def several(first: int, count: int) -> None:
+    Attributes
+    ----------
+    checked, unchecked : numpy.ndarray
+        Seconds of the client's processor for a lookup, with and without the check of its pages.
+    rates : numpy.ndarray
+        Lookups a second of many tasks.
+    """
+
+    checked: Seconds
+    unchecked: Seconds
+    rates: Seconds
+
+
+async def look_up(urls: list[str], rounds: int) -> Lookups:
+    """Look keys up by turns with a client that checks pages and one that does not."""
+    rates = np.empty(rounds)
+
+    async def several(client: AsyncClient, first: int, count: int) -> None:
         for number in range(first, first + count):
             if await client.lookup(key(number)) != VALUE:
                 sys.exit(f"the lookup of {key(number)!r} gave another value")
 
-    async with AsyncClient(urls) as client:
-        await several(0, LONE)
+    async with AsyncClient(urls, verify=True) as client, AsyncClient(urls, verify=False) as plain:
+        seconds = {reader: np.empty(rounds) for reader in (client, plain)}
+        for reader in seconds:
+            await several(reader, 0, LONE)
         for at in range(rounds):
-            used = time.process_time()
-            await several(at, LONE)
-            seconds[at] = (time.process_time() - used) / LONE
+            for reader in (client, plain) if at % 2 else (plain, client):
+                used = time.process_time()
+                await several(reader, at, LONE)
+                seconds[reader][at] = (time.process_time() - used) / LONE
             started = time.perf_counter()
-            await asyncio.gather(*(several(at + task, EACH) for task in range(TASKS)))
+            await asyncio.gather(*(several(client, at + task, EACH) for task in range(TASKS)))
             rates[at] = TASKS * EACH / (time.perf_counter() - started)
-    return seconds, rates
+    return Lookups(seconds[client], seconds[plain], rates)
 
 
 def lookup_rows(rounds: int) -> Iterator[Row]:
@@ -74,9 +96,12 @@ def lookup_rows(rounds: int) -> Iterator[Row]:
         path = Path(folder, "table")
         write_table(path, pages, layout)
         servers = [stack.enter_context(ServerProcess(path, party)) for party in (0, 1)]
-        seconds, rates = asyncio.run(look_up([server.url for server in servers], rounds))
-    yield Row.of(section, "the client's processor, a lookup", seconds, "s", LOOKUP_SECONDS)
-    yield Row.of(section, f"lookups of {TASKS} tasks", rates, "/s", LOOKUPS_PER_SECOND, True)
+        found = asyncio.run(look_up([server.url for server in servers], rounds))
+    yield Row.of(section, "the client's processor, a lookup", found.checked, "s", LOOKUP_SECONDS)
+    check = found.checked - found.unchecked
+    yield Row.of(section, "of it, the check of its pages", check, "s", CHECK_SECONDS)
+    yield Row.of(section, "against one without the check", found.checked / found.unchecked)
+    yield Row.of(section, f"lookups of {TASKS} tasks", found.rates, "/s", LOOKUPS_PER_SECOND, True)
 
 
 def build_rows(entries: int) -> Iterator[Row]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SUMMARY = "read pages, or look keys up, from two servers privately"
 
 SERVERS = "MORPHOGEN_SERVERS"  # the environment variable with the addresses of both
-_AT_A_TIME = 2048  # lookups, of three pages each
+_AT_A_TIME = 2048  # queries of lookups, of three pages each
 _TRIES = 3
 
 
@@ -163,11 +163,14 @@ def _connect(args: argparse.Namespace, servers: list[str]) -> Client:
 
 def _look_up(client: Client, keys: list[bytes], progress: Progress) -> list[bytes | None]:
     """Look keys up in one epoch, some at a time: the pages of all might not fit the memory."""
+    from morphogen.client.rules import lookup_layout
+
     for _ in range(_TRIES):
+        keys_at_a_time = _AT_A_TIME // lookup_layout(client.info).fragments
         epoch, found = client.info.epoch_id, list[bytes | None]()
-        for start in range(0, len(keys), _AT_A_TIME):
+        for start in range(0, len(keys), keys_at_a_time):
             progress(start, len(keys))
-            found += client.lookup_many(keys[start : start + _AT_A_TIME])
+            found += client.lookup_many(keys[start : start + keys_at_a_time])
         if client.info.epoch_id == epoch:
             return found
     raise EpochMismatchError(f"the table changed during each of {_TRIES} tries: ask for fewer keys")

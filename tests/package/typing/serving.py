@@ -61,6 +61,10 @@ def clients(urls: list[str], authorities: Path) -> None:
     with mg.Client(urls) as client:
         assert_type(client, mg.Client)
     mg.Client(urls, timeout=3, retries=0, backoff=0, ca_file=authorities, insecure=False)
+    mg.Client(urls, root=bytes(32), verify=True, cache_dir=Path("caps"))
+    mg.Client(urls, root="00" * 32, cache_dir="caps")
+    assert_type(client.root, bytes | None)
+    assert_type(client.authenticated, bool)
     assert_type(client.get([1, 2, 3]), Bytes)
     client.get(np.int64(at) for at in range(3))
     client.get(range(3))
