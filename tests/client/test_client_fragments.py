@@ -94,7 +94,7 @@ def test_lookups_share_messages_with_others_and_stay_whole(
             pages, *values = await asyncio.gather(
                 reader.get(range(5)), *(reader.lookup(key) for key in keys)
             )
-            assert (pages == table.seal.pages[:5]).all()
+            assert np.array_equal(pages, table.seal.pages[:5])
             assert values == [table.items[key] for key in keys]
 
     with served(table) as servers:
