@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import morphogen as mg
 from documents import ROOT, page_blocks
+from morphogen.keyword.sealing import seal_file
 from morphogen.service.process import ServerProcess
 
 PAGE = "docs/serving.md"
@@ -62,9 +63,11 @@ def scrape(scheme: str, target: str, path: str) -> dict[str, Metric]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    path = tmp_path_factory.mktemp("pages") / "pages.bin"
-    path.write_bytes(bytes(100_000))
-    options = ("--page-size", "64", "--device", "cpu")
+    folder = tmp_path_factory.mktemp("pages")
+    path = folder / "pages.sealed"
+    (folder / "pages.bin").write_bytes(bytes(100_000))
+    seal_file(folder / "pages.bin", path, page_size=96, proof_levels=1)
+    options = ("--device", "cpu")
     with ServerProcess(path, 0, options) as one, ServerProcess(path, 1, options) as other:
         with mg.Client([one.url, other.url], timeout=SECONDS) as client:
             client.get([3])
@@ -115,7 +118,8 @@ def test_labels_and_outcomes_are_those_of_the_server(server: Server) -> None:
     assert outcomes - {"answered"} <= set(names(told["morphogen_queries_total"]))
     phases = {s.labels["phase"] for s in server.metrics["morphogen_phase_seconds"].samples}
     assert {"phase", *phases} == set(names(told["morphogen_phase_seconds"]))
-    assert server.labels("morphogen_server_info") == set(names(told["morphogen_server_info"]))
+    for name in ("morphogen_server_info", "morphogen_table_info"):
+        assert server.labels(name) == set(names(told[name]))
 
 
 def test_prometheus_finds_the_server_as_it_is_told(server: Server) -> None:
