@@ -53,26 +53,64 @@ def read_json_lines(
         names.append(("--value", options.value))
     number = 1
     for block in lines:
-        found: list[list[str]] = [[], []]
-        escaped = "\\u" in block
-        start = number  # of lines without an empty one between
-        for line in block.removesuffix("\n").split("\n"):
-            stripped = line.strip(_BLANK)
-            if stripped:
-                where = places.place(number)
-                row = _decode(decode, stripped, where)
-                for (option, name), fields in zip(names, found, strict=False):
-                    fields.append(_text(row, option, name, where, escaped))
-                if options.value is None:
-                    found[1].append(stripped)
-            else:
-                places.add(number - start, start)
-                start = number + 1
-            number += 1
-        places.add(number - start, start)
-        yield found[0], found[1]
+        numbers, texts = _rows_of(block, number)
+        found = _read_together(decode, names, texts)
+        if found is None:
+            found = _read_each(decode, names, texts, numbers, places)
+        _note(numbers, places)
+        yield found[0], texts if options.value is None else found[1]
+        number += block.count("\n")
     if not len(places):
         raise ValueError(f"{places.path}: no line has a JSON object")
+
+
+def _rows_of(block: str, first: int) -> tuple[Sequence[int], list[str]]:
+    """The lines that have a row, and their numbers."""
+    texts = [line.strip(_BLANK) for line in block.removesuffix("\n").split("\n")]
+    numbers: Sequence[int] = range(first, first + len(texts))
+    if not all(texts):
+        numbers = [number for number, text in zip(numbers, texts, strict=True) if text]
+        texts = [text for text in texts if text]
+    return numbers, texts
+
+
+def _note(numbers: Sequence[int], places: Places) -> None:
+    if isinstance(numbers, range):
+        places.add(len(numbers), numbers.start)
+        return
+    for number in numbers:
+        places.add(1, number)
+
+
+def _read_together(
+    decode: Any, names: list[tuple[str, str]], texts: list[str]
+) -> list[list[str]] | None:
+    """The fields of all lines; None if a line has a fault."""
+    try:
+        rows = [decode(text) for text in texts]
+        found = [[row[name] for row, _ in rows] for _, name in names]
+        for fields in found:
+            "".join(fields).encode()  # fails where one is no text, or has half of a pair
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return found if [end for _, end in rows] == [*map(len, texts)] else None
+
+
+def _read_each(
+    decode: Any,
+    names: list[tuple[str, str]],
+    texts: list[str],
+    numbers: Sequence[int],
+    places: Places,
+) -> list[list[str]]:
+    """The same, line by line, to name the one that has a fault."""
+    found: list[list[str]] = [[] for _ in names]
+    for number, text in zip(numbers, texts, strict=True):
+        where = places.place(number)
+        row = _decode(decode, text, where)
+        for (option, name), fields in zip(names, found, strict=True):
+            fields.append(_text(row, option, name, where))
+    return found
 
 
 class _NotJsonError(ValueError):
@@ -112,17 +150,16 @@ def _number(text: str) -> int:
     return 0
 
 
-def _text(row: dict[str, object], option: str, name: str, where: str, escaped: bool) -> str:
+def _text(row: dict[str, object], option: str, name: str, where: str) -> str:
     field = row.get(name, row)  # which no field is
     if type(field) is not str:
         if field is row:
             raise ValueError(f"{where}: {option}: the object has no field {name!r}")
         raise ValueError(f"{where}: field {name!r} is {_kind(field)}, not text")
-    if escaped:
-        try:
-            field.encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{where}: field {name!r} has half of a surrogate pair") from None
+    try:
+        field.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{where}: field {name!r} has half of a surrogate pair") from None
     return field
 
 
