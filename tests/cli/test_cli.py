@@ -143,8 +143,22 @@ def test_the_bar_says_what_it_is_for(monkeypatch, capsys):
     bar.update(1, 4, "measuring")
     bar.close()
     output = capsys.readouterr().err
-    assert "measuring" in output
-    assert "25%" in output
+    assert all(words in output for words in ("measuring", "25%", " left"))
+
+
+def test_the_bar_is_drawn_a_few_times_a_second(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress_bar, "SILENT_SECONDS", 0.0)
+    now = iter([0.0, *(number / 1000 for number in range(5000))])
+    monkeypatch.setattr(progress_bar, "monotonic", lambda: next(now))
+    drawn = []
+    bar = ProgressBar()
+    monkeypatch.setattr(bar, "_draw", lambda *call: drawn.append(call))
+    for done in range(1001):
+        bar.update(done, 1000, "reading")
+    bar.update(0, 1000, "placing")
+    assert 10 <= len(drawn) <= 15
+    assert drawn[-2:] == [(1000, 1000, "reading"), (0, 1000, "placing")]
 
 
 def test_no_progress_bar_without_a_terminal(monkeypatch, capsys):
