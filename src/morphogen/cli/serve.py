@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "pages",
         type=Path,
         metavar="PAGES",
-        help="a file of pages, or a keyword table; - for the standard input",
+        help="a file of pages, a keyword table, or sealed pages; - for the standard input",
     )
     parser.add_argument(
         "--party",
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--page-size",
         type=byte_size,
         metavar="BYTES",
-        help="bytes a page of a file of pages (default: 4k); a keyword table says it itself",
+        help="bytes a page of a file of pages (default: 4k); a table says it itself",
     )
     for option, default, text in (
         ("--keys-per-query", 3, "keys that each query has, 1 to 3"),

@@ -12,7 +12,7 @@ from litestar.types import ASGIApp
 
 import morphogen as mg
 import morphogen.wire as wire
-from morphogen.authentication import Tree
+from morphogen.authentication import Tree, tree_of_pages
 from morphogen.batcher import MAX_QUEUED
 from morphogen.keyword import BuiltTable, TableLayout, build, build_table
 from morphogen.keyword.file import (
@@ -92,6 +92,10 @@ def services(engine: mg.Engine, batcher: mg.MicroBatcher) -> None:
     assert_type((info.party, info.epoch_id, info.num_pages), tuple[int, int, int])
     assert_type((info.digest, info.device), tuple[str, str])
     application: ASGIApp = create_app(batcher, info, max_wait=5)
+    sealed = describe_table(engine, 0, tree=tree_of_pages(engine.pages, 4))
+    assert_type((sealed.root, sealed.proof_levels), tuple[str | None, int | None])
+    application = create_app(batcher, sealed, cap=b"")
+    assert_type(wire.cap_path(7), str)
     assert_type(digest_pages(engine.pages), str)
     assert_type(Metrics(batcher, info).text(), bytes)
     serve(ServerConfig(path=Path("words.table"), party=1, device="cpu"))
