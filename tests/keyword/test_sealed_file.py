@@ -347,3 +347,19 @@ def test_what_cannot_be_sealed(path: Path, tmp_path: Path) -> None:
 def recorded() -> tuple[Bytes, TableLayout]:
     matrix, layout = opened(Path(__file__).resolve().parents[1] / "vectors" / "keyword_v1.table")
     return matrix.body, layout
+
+
+def test_an_interruption_or_a_full_disk_changes_nothing(path: Path, tmp_path: Path) -> None:
+    before = path.read_bytes()
+    (tmp_path / "file").write_bytes(bytes(5000))
+
+    for error in (KeyboardInterrupt(), OSError(28, "No space left on device")):
+
+        def fail(done: int, total: int, error: BaseException = error) -> None:
+            if done:
+                raise error
+
+        with pytest.raises(type(error)):
+            seal_file(tmp_path / "file", path, 100, progress=fail)
+        assert path.read_bytes() == before
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "table"]

@@ -17,7 +17,7 @@ from morphogen.authentication.hashing import (
 from morphogen.authentication.shape import Shape, check_layout
 from morphogen.errors import IntegrityError
 from morphogen.pages import PageMatrix, check_array
-from morphogen.progress import Progress
+from morphogen.progress import Progress, by_the_hundredth
 
 _CHUNK_BYTES = 1 << 20  # of pages that are hashed together, if one is not longer
 
@@ -72,12 +72,13 @@ def tree_of_pages(
     shape = Shape(pages.num_pages, pages.page_size, proof_levels)
     check_layout(layout)
     tree = ChunkedTree(shape)
+    tell = by_the_hundredth(progress) if progress is not None else None
     for start in range(0, pages.num_pages, tree.chunk_pages):
-        if progress is not None:
-            progress(start * pages.page_size, pages.nbytes)
+        if tell is not None:
+            tell(start * pages.page_size, pages.nbytes)
         tree.verify(chunk_of(pages, start, tree.chunk_pages))
-    if progress is not None:
-        progress(pages.nbytes, pages.nbytes)
+    if tell is not None:
+        tell(pages.nbytes, pages.nbytes)
     cap = tree.cap()
     return Tree(cap, shape.root(cap, layout))
 
@@ -117,16 +118,17 @@ def fill_siblings(
     shape = Shape(len(pages), pages.shape[1], proof_levels)
     check_layout(layout)
     tree = ChunkedTree(shape)
+    tell = by_the_hundredth(progress) if progress is not None else None
     for start in range(0, len(pages), tree.chunk_pages):
-        if progress is not None:
-            progress(start * shape.page_size, pages.size)
+        if tell is not None:
+            tell(start * shape.page_size, pages.size)
         tree.fill(pages[start : start + tree.chunk_pages])
     if tree.has_uppers:
         for number, upper in enumerate(tree.upper_siblings()):
             start = number * tree.chunk_pages
             pages[start : start + tree.chunk_pages, -upper.size :] = upper
-    if progress is not None:
-        progress(pages.size, pages.size)
+    if tell is not None:
+        tell(pages.size, pages.size)
     cap = tree.cap()
     return Tree(cap, shape.root(cap, layout))
 

@@ -31,7 +31,7 @@ from morphogen.keyword.header import (
 )
 from morphogen.keyword.layout import Bytes, TableLayout
 from morphogen.pages import PageMatrix, special_kind
-from morphogen.progress import Progress
+from morphogen.progress import Progress, by_the_hundredth
 
 _BLOCK = 1 << 22  # bytes hashed and written between two calls of progress
 
@@ -298,18 +298,19 @@ def _describe(
     if layout.version == 1:
         return header_of(layout, shape, _digest(pages, progress, file), None), b""
     tree = ChunkedTree(shape)
+    tell = by_the_hundredth(progress) if progress is not None else None
     hashed = sha256()
     for start in range(0, pages.num_pages, tree.chunk_pages):
-        if progress is not None:
-            progress(start * pages.page_size, pages.nbytes)
+        if tell is not None:
+            tell(start * pages.page_size, pages.nbytes)
         chunk = pages.body[start : start + tree.chunk_pages]
         tree.verify(chunk)
         flat = chunk.reshape(-1).data
         hashed.update(flat)
         if file is not None:
             file.write(flat)
-    if progress is not None:
-        progress(pages.nbytes, pages.nbytes)
+    if tell is not None:
+        tell(pages.nbytes, pages.nbytes)
     cap = tree.cap()
     root = shape.root(cap, layout.authenticated_bytes())
     return header_of(layout, shape, hashed.digest(), root), cap.tobytes()

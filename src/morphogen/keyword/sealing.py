@@ -19,7 +19,7 @@ from morphogen.keyword.file import is_table, open_table
 from morphogen.keyword.header import HEADER_BYTES, MAGIC, TableHeader, header_of, pack_header
 from morphogen.keyword.layout import TableLayout
 from morphogen.pages import MAX_PAGE_SIZE, PageMatrix
-from morphogen.progress import Progress
+from morphogen.progress import Progress, by_the_hundredth
 
 DEFAULT_PAGE_SIZE = 4096
 _LEAST_BYTES_A_LEVEL = 256  # of a page, for each sibling that nobody asked for
@@ -128,20 +128,22 @@ def _write(
     with replace_file(target) as file:
         # If writing ends here for good, this is no table, and no file of plain pages either.
         file.write(MAGIC.ljust(HEADER_BYTES, b"\0"))
-        tree, hashed = ChunkedTree(shape), sha256()
+        tree = ChunkedTree(shape)
         uppers = _upper_siblings(contents, shape) if tree.has_uppers else None
         total = shape.num_pages * shape.page_size
+        tell = by_the_hundredth(progress) if progress is not None else None
+        hashed = sha256()
         for number, start in enumerate(range(0, shape.num_pages, tree.chunk_pages)):
-            if progress is not None:
-                progress(start * shape.page_size, total)
+            if tell is not None:
+                tell(start * shape.page_size, total)
             chunk = chunk_of(contents, start, tree.chunk_pages)
             pages = np.empty((len(chunk), shape.page_size), dtype=np.uint8)
             pages[:, : shape.content_size] = chunk
             tree.fill(pages, None if uppers is None else uppers[number])
             hashed.update(pages.data)
             file.write(pages.data)
-        if progress is not None:
-            progress(total, total)
+        if tell is not None:
+            tell(total, total)
         cap = tree.cap()
         file.write(cap.data)
         root = shape.root(cap, b"" if layout is None else layout.authenticated_bytes())
