@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from hashlib import sha256
 from pathlib import Path
@@ -160,7 +159,7 @@ def test_what_seal_refuses(
             "proof_levels must be in 0..1 for pages of 64, not 2",
         ),
     ):
-        assert main(["table", "seal", *map(os.fspath, arguments)]) == USAGE
+        assert main(["table", "seal", *map(str, arguments)]) == USAGE
         assert message in capsys.readouterr().err
     assert sealed.read_bytes() == before
     assert not (tmp_path / "x").exists()

@@ -16,6 +16,7 @@ import pytest
 import keyword_format as fmt
 import morphogen as mg
 import morphogen.keyword.file as table_file
+from authentication_format import Table
 from keyword_tables import numbered, opened, plain, read
 from morphogen.authentication import fill_siblings, root_of_cap
 from morphogen.keyword import TableLayout, build
@@ -363,3 +364,58 @@ def test_an_interruption_or_a_full_disk_changes_nothing(path: Path, tmp_path: Pa
             seal_file(tmp_path / "file", path, 100, progress=fail)
         assert path.read_bytes() == before
         assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "table"]
+
+
+# The document
+
+
+def document_example() -> dict[str, bytes]:
+    protocol = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
+    section = protocol.read_text(encoding="utf-8").split("\n### 12.7 Worked example of version 2\n")
+    block = section[1].split("```text\n")[1].split("```")[0]
+    lines = (line.partition("=") for line in re.sub(r"\n +", "", block).splitlines())
+    return {name.strip(): bytes.fromhex(digits) for name, _, digits in lines}
+
+
+EXAMPLE = {b"apple": b"a fruit", b"plum": b"blue", b"": b"", b"pear": None}
+NAMES = ("apple", "plum", "empty", "absent")
+
+
+def test_the_example_of_the_document_is_true() -> None:
+    document = document_example()
+    table = fmt.Format(3, 80, 2, 4, SEED, 4, fragments=2, proof_levels=1)
+    contents = [document[f"page.{at}"][:48] for at in range(3)]
+    tree = Table(tuple(contents), 1, table.authenticated())
+    raw = fmt.sealed_file(table, contents, 1)
+    expected = {
+        "seed": SEED,
+        **{f"apple.digest.{f}": table.digest(b"apple", f) for f in range(2)},
+        **{f"page.{at}": tree.page(at) for at in range(3)},
+        **{f"cap.{at}": node for at, node in enumerate(tree.cap())},
+        "layout": table.authenticated(),
+        "root": tree.root(),
+        "header.fields": raw[:152],
+        "header.seal": raw[4064:4096],
+    }
+    for name, (key, value) in zip(NAMES, EXAMPLE.items(), strict=True):
+        expected[f"{name}.pages"] = bytes(table.candidates(key))
+        pages = [document[f"page.{at}"] for at in table.candidates(key)]
+        assert table.find(key, pages) == value
+    assert document == expected
+    slots = [slot for content in contents for slot in table.slots(content) if any(slot)]
+    assert len(slots) == table.entries
+
+
+def test_the_library_gives_the_example_of_the_document(tmp_path: Path) -> None:
+    document = document_example()
+    layout = TableLayout(3, 80, 2, 4, SEED, 4, fragments=2, proof_levels=1)
+    pages = np.stack([np.frombuffer(document[f"page.{at}"], np.uint8) for at in range(3)])
+    header = write_table(tmp_path / "table", pages, layout)
+    raw = (tmp_path / "table").read_bytes()
+    assert header.root == document["root"]
+    assert (raw[:152], raw[4064:4096]) == (document["header.fields"], document["header.seal"])
+    assert raw[4096:] == pages.tobytes() + document["cap.0"] + document["cap.1"]
+    assert layout.authenticated_bytes() == document["layout"]
+    for name, (key, value) in zip(NAMES, EXAMPLE.items(), strict=True):
+        assert bytes(layout.candidates(key)) == document[f"{name}.pages"]
+        assert read(layout, pages, key) == value
