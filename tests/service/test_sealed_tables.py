@@ -19,9 +19,10 @@ import morphogen as mg
 import morphogen.service.run as serving
 import morphogen.service.table as table
 import morphogen.wire as wire
+from keyword_tables import plain
 from morphogen.authentication import Seal, check_pages, root_of_cap, seal_pages
 from morphogen.cli import main
-from morphogen.cli.output import USAGE
+from morphogen.cli.output import OK, USAGE
 from morphogen.keyword import TableLayout
 from morphogen.keyword.file import is_table, read_header, write_table
 from morphogen.keyword.header import pack_header
@@ -43,10 +44,12 @@ LAYOUT = TableLayout(
     slots_per_page=2,
     value_size=6,
     seed=bytes(range(16)),
-    entries=3,
+    entries=4,
     fragments=2,
     proof_levels=LEVELS,
 )
+
+ITEMS = {b"apple": b"red or green", b"plum": b"blue", b"": b""}  # apple's value is two fragments
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def sealed(tmp_path: Path) -> Path:
 @pytest.fixture
 def words(tmp_path: Path) -> tuple[Path, Seal]:
     """Returns the file of an authenticated keyword table, and its seal."""
-    contents = random_pages(PAGES, PAGE_SIZE - 32 * LEVELS)
+    contents = np.frombuffer(b"".join(plain(LAYOUT).fill(ITEMS)), np.uint8).reshape(PAGES, -1)
     seal = seal_pages(contents, PAGE_SIZE, LEVELS, LAYOUT.authenticated_bytes())
     path = tmp_path / "words.table"
     write_table(path, seal.pages, LAYOUT)
@@ -121,6 +124,24 @@ def test_a_sealed_file_of_plain_pages_is_served(sealed: Path, http: httpx.Client
     cap = np.frombuffer(content, np.uint8).reshape(-1, 32)
     assert root_of_cap(cap, PAGES, PAGE_SIZE, LEVELS) == root
     assert started["keyword_table"] is False
+
+
+def test_a_client_checks_what_two_servers_answer(
+    words: tuple[Path, Seal], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, seal = words
+    with ServerProcess(path, 0, OPTIONS) as zero, ServerProcess(path, 1, OPTIONS) as one:
+        urls = [zero.url, one.url]
+        with mg.Client(urls, root=seal.root) as client:
+            assert client.lookup_many([*ITEMS, b"pear"]) == [*ITEMS.values(), None]
+            assert client.authenticated
+        with pytest.raises(mg.TableMismatchError, match="has another root"):
+            mg.Client(urls, root=bytes(32))
+        servers = [word for url in urls for word in ("--server", url)]
+        told = ["--root", seal.root.hex(), "--json"]
+        assert main(["get", *servers, "--lookup", "plum", *told]) == OK
+        shown = json.loads(capsys.readouterr().out)
+        assert (shown["authenticated"], shown["root"]) == (True, seal.root.hex())
 
 
 @pytest.mark.slow
