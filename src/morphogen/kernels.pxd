@@ -118,3 +118,14 @@ cdef extern from "host_scanner.h" namespace "morphogen" nogil:
         size_t scratch_bytes() const
         void answer(const ScanJob& job, uint8_t* out) except +
         uint64_t read(const uint8_t* data, size_t bytes) except +
+
+cdef extern from "hash_table.h" namespace "morphogen" nogil:
+    uint64_t scaled(uint64_t word, uint64_t range)
+    void prefetch(const void* at)
+
+cdef extern from "blake2b.h" namespace "morphogen" nogil:
+    cdef cppclass Blake2b:
+        Blake2b()
+        Blake2b(size_t digest_bytes, const uint8_t* key, size_t key_bytes, const uint8_t* salt,
+                const uint8_t* person)
+        void hash(const uint8_t* message, size_t bytes, uint8_t* digest) const

@@ -114,9 +114,10 @@ def test_what_is_printed(build: Build) -> None:
     rows = "".join(f"key {i},{i}\n" for i in range(5000))
     build("key,v\n" + rows, "--value", "v", "--page-size", "240")
     header = read_header(build.table)
+    assert header.root is not None
     assert build.data == {
         "table": str(build.table),
-        "version": header.version,
+        "version": 2,
         "entries": 5000,
         "rows": 5000,
         "page_size_reason": None,
@@ -126,6 +127,10 @@ def test_what_is_printed(build: Build) -> None:
         "slots_per_page": 10,
         "load": 5000 / 5560,
         "largest_value": 4,
+        "fragments": 1,
+        "proof_levels": 0,
+        "cap_bytes": 32 * 556,
+        "root": header.root.hex(),
         "bytes": build.table.stat().st_size,
         "seed_tries": 1,
         "sha256": header.digest.hex(),
@@ -267,7 +272,7 @@ def test_a_failing_build_leaves_the_old_table(
     build("key,v\na,1\n", "--value", "v")
     with pytest.raises(ValueError, match="the row has 1 fields"):
         build("key,v\na,2\nb\n", "--value", "v", "--force")
-    monkeypatch.setattr("morphogen.keyword.builder.place", lambda *_: None)
+    monkeypatch.setattr("morphogen.keyword.placement.place", lambda *_: None)
     with pytest.raises(mg.TableBuildError, match="no table was found"):
         build("key,v\na,2\n", "--force")
     assert build.find("a") == "1"

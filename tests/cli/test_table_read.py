@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from keyword_tables import numbered
+from keyword_tables import build_version_1, numbered
 from morphogen.cli import main
 from morphogen.cli.output import FAILED, NOT_FOUND, OK, USAGE
-from morphogen.keyword import build
 from morphogen.keyword.file import read_header, write_table
 
 ITEMS = dict(numbered(60, 9)) | {b"text": b"a value", b"\xff": b"of bytes", b"": b"of nothing"}
@@ -19,7 +18,7 @@ ITEMS = dict(numbered(60, 9)) | {b"text": b"a value", b"\xff": b"of bytes", b"":
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "table"
-    write_table(path, *build(ITEMS.items(), page_size=100))
+    write_table(path, *build_version_1(ITEMS.items(), page_size=100))
     return path
 
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import keyword_format as fmt
-from keyword_tables import numbered, plain, read
-from morphogen.keyword import TableLayout, build
+from keyword_tables import build_version_1, numbered, plain, read
+from morphogen.keyword import TableLayout
 
 PROTOCOL = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 SEED = bytes(range(0x11, 0x21))
@@ -67,7 +67,7 @@ def test_the_example_of_the_document_is_true() -> None:
 def test_the_library_gives_the_example_of_the_document() -> None:
     document = document_example()
     items = [(b"apple", b"red"), (b"plum", b"blue"), (b"", b"")]
-    pages, layout = build(items, page_size=64, seed=SEED)
+    pages, layout = build_version_1(items, page_size=64, seed=SEED)
     assert layout == TableLayout(2, 64, 2, 4, SEED, 3, version=1)
     assert [row.tobytes() for row in pages] == [document["page.0"], document["page.1"]]
     for name, key in (("apple", b"apple"), ("plum", b"plum"), ("empty", b""), ("absent", b"pear")):
@@ -83,7 +83,7 @@ def test_the_library_gives_the_example_of_the_document() -> None:
 def test_any_table_is_read_alike_by_the_independent_implementation(
     keys: dict[bytes, bytes], page_size: int, absent: list[bytes]
 ) -> None:
-    pages, layout = build(keys.items(), page_size=page_size)
+    pages, layout = build_version_1(keys.items(), page_size=page_size)
     table = plain(layout)
     rows = [row.tobytes() for row in pages]
     entries = fmt.entries_of(table, rows)
@@ -130,7 +130,7 @@ def test_candidates_depend_on_the_seed() -> None:
 @pytest.mark.parametrize(("page_size", "slots"), [(70, 1), (100, 2), (400, 8), (4096, 81)])
 def test_hits_and_misses(page_size: int, slots: int) -> None:
     items = numbered(3000, 30)
-    pages, layout = build(items, page_size=page_size)
+    pages, layout = build_version_1(items, page_size=page_size)
     assert layout.slots_per_page == slots
     assert pages.dtype == np.uint8
     assert pages.shape == (layout.num_pages, page_size)
@@ -141,7 +141,7 @@ def test_hits_and_misses(page_size: int, slots: int) -> None:
 
 
 def test_an_empty_value_is_not_a_miss() -> None:
-    pages, layout = build([(b"there", b"")], page_size=20)
+    pages, layout = build_version_1([(b"there", b"")], page_size=20)
     assert layout.value_size == 0
     assert read(layout, pages, b"there") == b""
     assert read(layout, pages, b"not there") is None
@@ -149,20 +149,22 @@ def test_an_empty_value_is_not_a_miss() -> None:
 
 def test_a_key_of_any_bytes_and_any_length() -> None:
     keys = [b"", b"\0", b"\0\0", b"\xff" * 100_000, "schlüssel".encode(), b"a", b"a\0"]
-    pages, layout = build([(key, b"%d" % at) for at, key in enumerate(keys)])
+    pages, layout = build_version_1([(key, b"%d" % at) for at, key in enumerate(keys)])
     assert [read(layout, pages, key) for key in keys] == [b"%d" % at for at in range(len(keys))]
 
 
 def test_values_that_look_like_slots() -> None:
     """Zeros at the end of a value are its own, and its bytes are never taken for a check."""
     values = [bytes(5), b"\0" * 30, b"\xff" * 30, b"x\0", b"\0x"]
-    pages, layout = build([(b"%d" % at, value) for at, value in enumerate(values)], page_size=200)
+    pages, layout = build_version_1(
+        [(b"%d" % at, value) for at, value in enumerate(values)], page_size=200
+    )
     assert [read(layout, pages, b"%d" % at) for at in range(len(values))] == values
 
 
 def test_three_candidates_even_where_they_coincide() -> None:
     """A table of one page has nothing else to offer, and still three are read."""
-    pages, layout = build(numbered(5, 3), page_size=4096)
+    pages, layout = build_version_1(numbered(5, 3), page_size=4096)
     assert layout.num_pages == 1
     for key, value in numbered(5, 3):
         assert layout.candidates(key) == (0, 0, 0)
@@ -173,7 +175,7 @@ def test_three_candidates_even_where_they_coincide() -> None:
 
 def test_some_candidates_coincide_in_every_small_table() -> None:
     items = numbered(40, 3)
-    pages, layout = build(items, page_size=64, seed=SEED)
+    pages, layout = build_version_1(items, page_size=64, seed=SEED)
     distinct = Counter(len(set(layout.candidates(key))) for key, _ in items)
     assert set(distinct) == {2, 3}
     assert all(read(layout, pages, key) == value for key, value in items)
@@ -181,7 +183,7 @@ def test_some_candidates_coincide_in_every_small_table() -> None:
 
 def test_pages_may_be_strided_and_in_any_order() -> None:
     items = numbered(50, 3)
-    pages, layout = build(items, page_size=64)
+    pages, layout = build_version_1(items, page_size=64)
     for key, value in items:
         read_only = pages[list(layout.candidates(key))][::-1]
         read_only.flags.writeable = False
@@ -194,7 +196,7 @@ def test_pages_may_be_strided_and_in_any_order() -> None:
 
 def test_no_page_makes_find_raise() -> None:
     """Bytes of a server's choosing: nothing that the client does may depend on them."""
-    pages, layout = build(numbered(50, 30), page_size=128)
+    pages, layout = build_version_1(numbered(50, 30), page_size=128)
     rng = np.random.default_rng(1)
     for key, _ in numbered(50):
         for fill in (0, 255, 1):

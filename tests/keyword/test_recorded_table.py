@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from keyword_tables import opened, read
-from morphogen.keyword import TableLayout, build
+from keyword_tables import build_version_1, opened, read
+from morphogen.keyword import TableLayout
 from morphogen.keyword.file import write_table
 
 RECORDED = Path(__file__).resolve().parents[1] / "vectors" / "keyword_v1.table"
@@ -14,7 +14,7 @@ ITEMS = [(f"key {i}".encode(), f"value {i}".encode()[: i % 9]) for i in range(24
 
 
 def test_the_recorded_table_is_built_and_written(tmp_path: Path) -> None:
-    write_table(tmp_path / "table", *build(ITEMS, page_size=96, seed=SEED))
+    write_table(tmp_path / "table", *build_version_1(ITEMS, page_size=96, seed=SEED))
     assert (tmp_path / "table").read_bytes() == RECORDED.read_bytes()
 
 

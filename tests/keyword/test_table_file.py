@@ -16,8 +16,8 @@ import pytest
 import keyword_format as fmt
 import morphogen as mg
 import morphogen.keyword.file as table_file
-from keyword_tables import numbered, opened, plain
-from morphogen.keyword import TableLayout, build
+from keyword_tables import build_version_1, numbered, opened, plain
+from morphogen.keyword import TableLayout
 from morphogen.keyword.file import (
     HEADER_BYTES,
     MAGIC,
@@ -33,7 +33,7 @@ SEED = bytes(range(0x11, 0x21))
 
 @pytest.fixture(scope="module")
 def table() -> tuple[Bytes, TableLayout]:
-    return build(numbered(60, 9), page_size=100, seed=SEED)
+    return build_version_1(numbered(60, 9), page_size=100, seed=SEED)
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 def test_a_file_is_replaced_and_those_who_have_it_keep_it(path: Path) -> None:
     old, layout = opened(path)
     content = old.body.copy()
-    pages, other = build(numbered(10, 3), page_size=64)
+    pages, other = build_version_1(numbered(10, 3), page_size=64)
     write_table(path, pages, other)
     assert open_table(path).layout == other != layout
     assert (old.body == content).all()
@@ -255,7 +255,7 @@ def test_permissions_are_those_of_any_new_file(
 def test_a_link_stays_a_link(path: Path) -> None:
     link = path.with_name("link")
     link.symlink_to("table")
-    pages, layout = build(numbered(10, 3), page_size=64)
+    pages, layout = build_version_1(numbered(10, 3), page_size=64)
     write_table(link, pages, layout)
     assert link.is_symlink()
     assert open_table(path).layout == layout
@@ -274,7 +274,7 @@ def test_a_failure_changes_nothing(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    pages, layout = build(numbered(10, 3), page_size=64)
+    pages, layout = build_version_1(numbered(10, 3), page_size=64)
     before_it = open_files()
     with monkeypatch.context() as patch:
         patch.setattr(os, function, fail)
@@ -292,7 +292,7 @@ def test_an_interruption_changes_nothing(path: Path, table: tuple[Bytes, TableLa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_table(path, *build(numbered(10, 3), page_size=64), progress=interrupt)
+        write_table(path, *build_version_1(numbered(10, 3), page_size=64), progress=interrupt)
     assert [entry.name for entry in path.parent.iterdir()] == ["table"]
     assert path.read_bytes() == before
 

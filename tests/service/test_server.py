@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -206,18 +205,19 @@ def test_tls(file: Path, tmp_path: Path, table: Bytes) -> None:
 def test_a_keyword_table_says_its_layout(tmp_path: Path, http: httpx.Client) -> None:
     path = tmp_path / "words.table"
     pages, layout = build([(b"one", b"1"), (b"two", b"2")], page_size=128)
-    write_table(path, pages, layout)
+    header = write_table(path, pages, layout)
+    assert header.root is not None
     with ServerProcess(path, 0, ("--epoch", "3")) as server:
         info = http.get(server.url + "/epoch").json()
     assert info["table"] == layout.as_dict()
     assert (info["num_pages"], info["page_size"], info["epoch_id"]) == (*pages.shape, 3)
-    assert info["digest"] == sha256(pages.tobytes()).hexdigest()
+    assert info["digest"] == info["root"] == header.root.hex()
     raw = bytearray(path.read_bytes())
-    raw[-1] ^= 1
+    raw[4096] ^= 1
     path.write_bytes(raw)
     run = run_serve(path, "--party", 0, "--port", 0)
     assert run.returncode == 2
-    assert "was altered: its pages do not have their SHA-256" in run.stderr
+    assert "was altered: its pages do not have their root" in run.stderr
 
 
 def test_options_that_do_not_fit_a_keyword_table_are_refused(

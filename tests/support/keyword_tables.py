@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keyword_format as fmt
 import morphogen as mg
-from morphogen.keyword import TableLayout
+from morphogen.keyword import TableLayout, build
 from morphogen.keyword.file import open_table
 from naive import Bytes
 
@@ -17,6 +20,16 @@ def numbered(count: int, size: int = 0) -> list[tuple[bytes, bytes]]:
         (f"key {i}".encode(), bytes((i + j) & 255 for j in range(i % (size + 1))))
         for i in range(count)
     ]
+
+
+def build_version_1(
+    items: Iterable[tuple[bytes, bytes]], **options: Any
+) -> tuple[Bytes, TableLayout]:
+    """Build a table of version 1: slots for the largest value, and no proofs."""
+    pairs = list(items)
+    largest = max(len(value) for _, value in pairs)
+    pages, layout = build(pairs, value_size=largest, proof_levels=0, **options)
+    return pages, replace(layout, version=1)
 
 
 def plain(layout: TableLayout) -> fmt.Format:

@@ -1,9 +1,8 @@
-"""Keyword tables: lookups over HTTP on loopback, and the build of a large table."""
+"""Keyword tables: lookups over HTTP on loopback."""
 
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,20 +26,6 @@ LONE, TASKS, EACH = 100, 64, 10  # lone lookups of a round; tasks, and lookups o
 LOOKUP_SECONDS = 1e-3  # of the client's processor time
 CHECK_SECONDS = 50e-6  # of it, for the pages of an authenticated table
 LOOKUPS_PER_SECOND = 2000
-BUILD_ROWS = 5_000_000
-BUILD_SECONDS = 10.0
-BUILD_MEMORY = 3.0  # times the table's bytes
-# The build runs in a process of its own, to measure its memory alone.
-BUILD = """
-import re, sys, time
-from pathlib import Path
-from morphogen.keyword import build
-status = Path("/proc/self/status")
-peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1]) << 10
-start, before = time.perf_counter(), peak()
-pages, layout = build(((b"%d" % row, b"v" * 64) for row in range(int(sys.argv[1]))))
-print(time.perf_counter() - start, peak() - before, pages.nbytes)
-"""
 
 
 def key(number: int) -> bytes:
@@ -102,15 +87,3 @@ def lookup_rows(rounds: int) -> Iterator[Row]:
     yield Row.of(section, "of it, the check of its pages", check, "s", CHECK_SECONDS)
     yield Row.of(section, "against one without the check", found.checked / found.unchecked)
     yield Row.of(section, f"lookups of {TASKS} tasks", found.rates, "/s", LOOKUPS_PER_SECOND, True)
-
-
-def build_rows(entries: int) -> Iterator[Row]:
-    """Measure one build of a keyword table with values of 64 bytes."""
-    section = f"Building a keyword table of {entries:,} rows"
-    command = [sys.executable, "-c", BUILD, str(entries)]
-    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    seconds, memory, table = map(float, printed.split())
-    limit = BUILD_SECONDS if entries == BUILD_ROWS else None
-    yield Row(section, "time", seconds, "s", limit)
-    limit = BUILD_MEMORY if entries >= BUILD_ROWS else None
-    yield Row(section, "memory, against the table's bytes", memory / table, "x", limit)

@@ -26,7 +26,7 @@ from rich.progress import Progress
 sys.path.append(str(Path(__file__).resolve().parents[2] / "asv_bench"))
 
 from benchmarks.rounds import interleave, take_turns
-from lookups import BUILD_ROWS, build_rows, lookup_rows
+from lookups import lookup_rows
 from machine_facts import ROOT, OtherPrograms, describe_machine
 from morphogen import dpf, planner
 from morphogen.bench.describe import describe_size
@@ -36,6 +36,7 @@ from morphogen.query import make_query
 from passes import MIB, PAGE_SIZES, TABLE_BYTES, THREADS, busy_core_rows, pass_rows
 from rows import NotMeasuredError, Row, as_dict, show
 from sweep import SIZES, sweep_rows
+from table_builds import BUILD_ROWS, build_rows
 
 KEY_PAGES = 2**25
 # Seconds. Of 2^20 bits: the fastest peer's, dpf-cpp, on a machine that reads 13.7 GB/s a thread.

@@ -10,13 +10,12 @@ from collections.abc import Iterable
 
 from morphogen.keyword.builder import (
     BuiltTable as BuiltTable,
-    Duplicates,
     TableBuilder as TableBuilder,
     WrittenTable as WrittenTable,
-    add_items,
 )
 from morphogen.keyword.layout import Bytes, TableLayout as TableLayout
-from morphogen.progress import Progress
+from morphogen.keyword.placement import Duplicates
+from morphogen.progress import Progress, StagedProgress
 
 
 def build(
@@ -142,5 +141,15 @@ def build_table(
         proof_levels=proof_levels,
         duplicates=duplicates,
     )
-    add_items(builder, items)
-    return builder.build(None if progress is None else lambda done, total, _: progress(done, total))
+    builder.add_pairs(items)
+    return builder.build(None if progress is None else _one_stage(progress, len(builder)))
+
+
+def _one_stage(progress: Progress, count: int) -> StagedProgress:
+    """Progress of all stages as one of four times the entries."""
+    stages = ("hashing", "placing", "filling", "sealing")
+
+    def tell(done: int, total: int, name: str) -> None:
+        progress(stages.index(name) * count + count * done // total, len(stages) * count)
+
+    return tell
