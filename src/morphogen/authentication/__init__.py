@@ -155,15 +155,15 @@ def check_pages(
         check_range("an index", index, 0, (len(cap) << levels) - 1)
 
     right = True
+    siblings = range(content_size, pages.shape[1], HASH_BYTES)
     for page, index in zip(pages, asked, strict=True):
-        data = page.tobytes()
+        data, path = page.tobytes(), index
         node = hash_leaf(index, data[:content_size])
-        for height in range(levels):
-            start = content_size + HASH_BYTES * height
-            pair = (node, data[start : start + HASH_BYTES])
-            left, other = pair[::-1] if index >> height & 1 else pair
-            node = hash_node(left + other)
-        right &= node == cap[index >> levels].tobytes()
+        for at in siblings:
+            sibling = data[at : at + HASH_BYTES]
+            node = hash_node(sibling + node if path & 1 else node + sibling)
+            path >>= 1
+        right &= node == cap[path].tobytes()
     return right
 
 
