@@ -82,7 +82,7 @@ def _read_parquet(
 ) -> Iterator[Batch]:
     import pyarrow.parquet
 
-    # With buffers it would hold less of a group of rows, but a damaged size of a page takes as much.
+    # With buffers it holds less of a group of rows, but takes as much as a damaged page claims.
     parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
     reader = _Reader(parquet.schema_arrow, options, places)
     total = parquet.metadata.num_rows
