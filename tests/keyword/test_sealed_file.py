@@ -334,6 +334,14 @@ def test_a_keyword_table_of_version_1_is_sealed_as_it_is(tmp_path: Path) -> None
         read_cap(RECORDED)
 
 
+def test_an_altered_table_of_version_1_is_not_sealed(tmp_path: Path) -> None:
+    raw = RECORDED.read_bytes()
+    (tmp_path / "old").write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(mg.TableFileError, match="old was altered: its pages do not have the SHA"):
+        seal_file(tmp_path / "old", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_cannot_be_sealed(path: Path, tmp_path: Path) -> None:
     file, empty = tmp_path / "file", tmp_path / "empty"
     file.write_bytes(bytes(500))

@@ -15,8 +15,15 @@ from morphogen.authentication.shape import Shape, default_proof_levels, tree_hei
 from morphogen.authentication.tree import ChunkedTree, chunk_of
 from morphogen.checks import as_int, check_range
 from morphogen.keyword.atomic_file import replace_file
-from morphogen.keyword.file import is_table, open_table
-from morphogen.keyword.header import HEADER_BYTES, MAGIC, TableHeader, header_of, pack_header
+from morphogen.keyword.file import check_digest, is_table, open_table
+from morphogen.keyword.header import (
+    HEADER_BYTES,
+    MAGIC,
+    TableHeader,
+    altered,
+    header_of,
+    pack_header,
+)
 from morphogen.keyword.layout import TableLayout
 from morphogen.pages import MAX_PAGE_SIZE, PageMatrix
 from morphogen.progress import Progress, by_the_hundredth
@@ -78,18 +85,21 @@ def seal_file(
 def _of_table(
     source: str | os.PathLike[str], size: int | None, levels: int | None, progress: Progress | None
 ) -> tuple[PageMatrix, TableLayout]:
-    opened = open_table(source, progress=progress)
-    if opened.layout is None or opened.header.version > 1:
+    opened = open_table(source, verify=False)
+    layout = opened.layout
+    if layout is None or layout.version > 1:
         raise ValueError(f"{os.fspath(source)} is sealed already")
-    if size not in (None, opened.layout.page_size):
+    if size not in (None, layout.page_size):
         raise ValueError(
-            f"page_size must be {opened.layout.page_size}, that of the keyword table, not {size}"
+            f"page_size must be {layout.page_size}, that of the keyword table, not {size}"
         )
     if levels:
         raise ValueError(
             f"proof_levels must be 0 for a keyword table that was built without them, not {levels}"
         )
-    return opened.pages, replace(opened.layout, version=2)
+    if not check_digest(opened, progress):
+        raise altered(source, "its pages do not have the SHA-256 of its header")
+    return opened.pages, replace(layout, version=2)
 
 
 def _of_file(
