@@ -10,7 +10,8 @@ import morphogen.cli as cli
 
 INTERFACE = {
     "morphogen": "-h/--help --version",
-    "morphogen demo": "-h/--help --json FILE --fetch --page-size --lookups/--no-lookups --device",
+    "morphogen demo": "-h/--help --json FILE --fetch --page-size --lookups/--no-lookups --breached "
+    "--entries --device",
     "morphogen bench": "-h/--help --json --pages --page-size --matrix-file --pages-on --device "
     "--threads --instruction-set --batch-sizes --keys-per-query --iterations --warmup --seed "
     "--strategies --concurrency --phases --csv --plot",

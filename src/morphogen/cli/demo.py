@@ -41,11 +41,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="also start two servers and look keys up (default: where no FILE is given)",
     )
+    parser.add_argument(
+        "--breached",
+        action="store_true",
+        help="another demo: is this password among the breached ones? An authenticated table, two "
+        "servers, proven misses, and one server that lies",
+    )
+    parser.add_argument(
+        "--entries",
+        type=int,
+        metavar="N",
+        help="passwords in the list of --breached (default: 1000000)",
+    )
     add_device(parser, "auto")
 
 
 def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
     """Run the demo, print its result, and say whether every page and value was right."""
+    if args.breached:
+        return _run_breached(args, progress, print_result)
+    if args.entries is not None:
+        raise ValueError("--entries is the size of --breached's list")
     import morphogen.cli.show as show
     import morphogen.demo as demo
 
@@ -81,3 +97,22 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
 
     print_result(data, show_all)
     return FAILED if result.differing or (lookups is not None and not lookups.ok) else OK
+
+
+def _run_breached(
+    args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult
+) -> int:
+    if args.file is not None or args.fetch is not None or args.lookups is not None:
+        raise ValueError("--breached makes its own list: it takes no FILE, --fetch or --lookups")
+    with needs_extra("client,server"):
+        import morphogen.demo.breached as breached
+    from morphogen.cli.show_breached import show_breached
+
+    result = breached.run_breached_demo(
+        breached.ENTRIES if args.entries is None else args.entries,
+        page_size=args.page_size,
+        device=args.device,
+        progress=progress,
+    )
+    print_result(result.as_dict(), lambda console: show_breached(result, console))
+    return OK if result.ok else FAILED

@@ -1,0 +1,117 @@
+"""A relay between a client and a server that counts bytes, and that can be made to lie."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+_PIECE = 1 << 16
+_END_OF_HEAD = b"\r\n\r\n"
+_WRONG_BYTE = 48  # of an answer's body: in its first page
+
+
+class Relay:
+    """Passes connections on to a server on this machine, from a port of its own.
+
+    Parameters
+    ----------
+    url : str
+        Of the server, over http.
+
+    Attributes
+    ----------
+    url : str
+        Of the relay: what a client takes for the server.
+    sent, received : int
+        Bytes that went to the server and that came from it so far, heads included.
+    lies : bool
+        Whether one bit of each answer's body is turned.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._server = (parts.hostname or "", parts.port or 80)
+        self.sent: int = 0
+        self.received: int = 0
+        self.lies: bool = False
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url: str = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._start(self._accept)
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._server)
+                for side in (client, server):
+                    side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with self._lock:
+                    self._sockets += [client, server]
+                fresh = threading.Event()  # the next bytes from the server begin an answer
+                self._start(self._ask, client, server, fresh)
+                self._start(self._answer, server, client, fresh)
+
+    def _ask(self, client: socket.socket, server: socket.socket, fresh: threading.Event) -> None:
+        with suppress(OSError):
+            while piece := client.recv(_PIECE):
+                fresh.set()
+                with self._lock:
+                    self.sent += len(piece)
+                server.sendall(piece)
+        _end(server)
+
+    def _answer(self, server: socket.socket, client: socket.socket, fresh: threading.Event) -> None:
+        wrong = -1  # bytes until the one that is to be wrong
+        with suppress(OSError):
+            while piece := bytearray(server.recv(_PIECE)):
+                with self._lock:
+                    self.received += len(piece)
+                if fresh.is_set():
+                    fresh.clear()
+                    wrong = piece.find(_END_OF_HEAD) + len(_END_OF_HEAD) + _WRONG_BYTE
+                if self.lies and 0 <= wrong < len(piece):
+                    piece[wrong] ^= 1
+                wrong -= len(piece)
+                client.sendall(piece)
+        _end(client)
+
+    def close(self) -> None:
+        """Close all connections."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes its thread
+        self._threads[0].join()
+        for side in self._sockets:
+            _end(side)
+        for thread in self._threads[1:]:
+            thread.join()
+        for side in (self._listener, *self._sockets):
+            side.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _end(side: socket.socket) -> None:
+    with suppress(OSError):
+        side.shutdown(socket.SHUT_RDWR)
