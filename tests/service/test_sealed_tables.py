@@ -241,6 +241,16 @@ def test_a_sealed_file_says_its_page_size_itself(
     assert "is a file of sealed pages, which says its page size itself: give none, not 128" in told
 
 
+def test_a_bound_of_unread_answers_has_room_for_a_part_of_the_cap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, path = tmp_path / "plain.bin", tmp_path / "plain.sealed"
+    source.write_bytes(bytes(40_000))
+    seal_file(source, path, 1, 0)  # a cap of 32 bytes a page
+    told = refused(path, capsys, "--max-unread", "1000000")
+    assert "unread_bytes must be at least 1048576, the largest answer, not 1000000" in told
+
+
 # The reading
 
 

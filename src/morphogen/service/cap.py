@@ -15,8 +15,10 @@ from morphogen.authentication import num_cap_nodes
 from morphogen.authentication.hashing import HASH_BYTES
 from morphogen.service.openapi import OCTETS, cap_operation
 
-# A client that reads slowly has no more of the cap than this in memory of its own.
+# A client that reads slowly has no more of the cap than this in memory of its own; under TLS, whose
+# transport takes more before it says that it is full, no more than the second.
 PIECE_BYTES = 1 << 18
+UNREAD_BYTES = 1 << 20
 # For a year, the longest that caches know: one epoch's cap never changes.
 _KEPT = "public, max-age=31536000, immutable"
 

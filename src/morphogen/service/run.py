@@ -20,6 +20,7 @@ from morphogen.pages import check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
 from morphogen.service.app import MAX_WAIT_SECONDS, create_app
+from morphogen.service.cap import UNREAD_BYTES
 from morphogen.service.limits import Limits
 from morphogen.service.listener import bind, listen
 from morphogen.service.logs import log, set_up_logs
@@ -195,12 +196,13 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
             layout=None if file.layout is None else file.layout.as_dict(),
             tree=tree,
         )
-        limits = limits.with_answers_of(_largest_answer(info))
+        cap = None if tree is None else tree.cap.data
+        limits = limits.with_answers_of(_largest_answer(info, 0 if cap is None else cap.nbytes))
         metrics = Metrics(batcher, info)
         app = create_app(
             batcher,
             info,
-            cap=None if tree is None else tree.cap.data,
+            cap=cap,
             max_wait=config.max_wait,
             metrics=metrics,
             trusted_proxies=limits.trusted_proxies,
@@ -273,9 +275,10 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _largest_answer(info: wire.TableInfo) -> int:
-    """Bytes of the answer to as many queries as one request may have, in JSON."""
-    return 4096 + wire.MAX_QUERIES * (16 + info.keys_per_query * (2 * info.page_size + 16))
+def _largest_answer(info: wire.TableInfo, cap_bytes: int) -> int:
+    """Bytes of a part of the cap, or of 32 queries' answer in JSON, whichever is more."""
+    pages = 4096 + wire.MAX_QUERIES * (16 + info.keys_per_query * (2 * info.page_size + 16))
+    return max(pages, min(cap_bytes, UNREAD_BYTES))
 
 
 def _url(port: socket.socket, context: ssl.SSLContext | None) -> str:
