@@ -163,6 +163,12 @@ def test_a_column_that_no_table_can_hold_is_named(
     assert str(caught.value) == f"{path}{message}"
 
 
+def test_the_name_of_a_type_is_one_line(tmp_path: Path) -> None:
+    path = build(tmp_path / "rows.parquet", key=[{"a\nb\x1b[31m": 1}], value=["secret"])
+    with pytest.raises(ValueError, match=r"column 'key' is struct<a b\?\[31m: int64>, not text"):
+        read_rows(path)
+
+
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     array = pyarrow.array(["a"])
     path = tmp_path / "rows.parquet"

@@ -119,9 +119,9 @@ class _Reader:
         found = options.find(str(places.path), names)
         for at in found:
             if not _is_text(schema.field(at).type):
+                kind = one_line(str(schema.field(at).type))
                 raise ValueError(
-                    f"{places.path}: column {names[at]!r} is {schema.field(at).type}, not text or "
-                    f"bytes"
+                    f"{places.path}: column {names[at]!r} is {kind}, not text or bytes"
                 )
         self._write = None
         self._chosen: list[str] = [names[at] for at in found]
