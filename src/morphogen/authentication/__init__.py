@@ -21,8 +21,7 @@ import numpy as np
 from morphogen.authentication.hashing import (
     HASH_BYTES,
     Bytes,
-    hash_leaf,
-    hash_node,
+    hash_path,
 )
 from morphogen.authentication.shape import (
     Shape,
@@ -155,15 +154,10 @@ def check_pages(
         check_range("an index", index, 0, (len(cap) << levels) - 1)
 
     right = True
-    siblings = range(content_size, pages.shape[1], HASH_BYTES)
-    for page, index in zip(pages, asked, strict=True):
-        data, path = page.tobytes(), index
-        node = hash_leaf(index, data[:content_size])
-        for at in siblings:
-            sibling = data[at : at + HASH_BYTES]
-            node = hash_node(sibling + node if path & 1 else node + sibling)
-            path >>= 1
-        right &= node == cap[path].tobytes()
+    size, data = pages.shape[1], pages.reshape(-1).data
+    for number, index in enumerate(asked):
+        node = hash_path(index, data[number * size : (number + 1) * size], content_size)
+        right &= node == cap[index >> levels].tobytes()
     return right
 
 

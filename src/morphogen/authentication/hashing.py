@@ -15,14 +15,17 @@ _NODE_HEAD = b"morphogen/node/1" + bytes(16)
 _LEAF = struct.Struct("<16sQQ")  # name, index, bytes of content
 
 
-def hash_leaf(index: int, content: bytes) -> bytes:
-    """Return the leaf of a page."""
-    return sha256(_LEAF.pack(b"morphogen/leaf/1", index, len(content)) + content).digest()
-
-
-def hash_node(children: bytes) -> bytes:
-    """Return the node above two, whose 64 bytes are given."""
-    return sha256(_NODE_HEAD + children).digest()
+def hash_path(index: int, page: memoryview, content_size: int) -> bytes:
+    """Return the node that a page leads to, by its content and by each sibling behind that."""
+    hashed = sha256(_LEAF.pack(b"morphogen/leaf/1", index, content_size))
+    hashed.update(page[:content_size])
+    node, siblings = hashed.digest(), page[content_size:].tobytes()
+    for at in range(0, len(siblings), HASH_BYTES):
+        sibling = siblings[at : at + HASH_BYTES]
+        pair = sibling + node if index & 1 else node + sibling
+        node = sha256(_NODE_HEAD + pair).digest()
+        index >>= 1
+    return node
 
 
 def hash_leaves(contents: Bytes, first: int = 0) -> Bytes:

@@ -6,7 +6,6 @@ import asyncio
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 
 from morphogen.authentication import check_pages
 from morphogen.authentication.hashing import HASH_BYTES
@@ -140,7 +139,9 @@ class Agreement:
         """
         pages = await session.read(self.infos, rows, together)
         if self._cap is not None:
-            await self._check(pages.reshape(-1, self.info.page_size), list(chain(*rows)))
+            await self._check(
+                pages.reshape(-1, self.info.page_size), [index for row in rows for index in row]
+            )
         return pages
 
     async def _check(self, pages: Bytes, asked: list[int]) -> None:
