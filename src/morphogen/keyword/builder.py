@@ -16,6 +16,7 @@ import numpy as np
 
 from morphogen.authentication import fill_siblings
 from morphogen.authentication.hashing import HASH_BYTES
+from morphogen.authentication.shape import Shape
 from morphogen.checks import as_int, check_range
 from morphogen.keyword.file import TableHeader
 from morphogen.keyword.layout import (
@@ -271,7 +272,9 @@ class TableBuilder:
         told = progress if progress is not None else _silent
         with self._rows:
             placed = place_rows(self._rows, self._wishes, self._seed, self._duplicates, told)
-            header = write_pages(path, placed.layout, placed.fill, stage(told, "writing"))
+            layout = placed.layout
+            shape = Shape(layout.num_pages, layout.page_size, layout.proof_levels)
+            header = write_pages(path, shape, layout, placed.fill, stage(told, "writing"))
         return WrittenTable(header, placed.tries, placed.advice, placed.reason)
 
     def add_pairs(self, items: Iterable[tuple[bytes | str, bytes | str]]) -> None:

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import SupportsIndex
 
-import numpy as np
-
 from morphogen.authentication.hashing import HASH_BYTES
 from morphogen.authentication.shape import Shape, default_proof_levels, tree_height
-from morphogen.authentication.tree import ChunkedTree, chunk_of
+from morphogen.authentication.tree import chunk_of
 from morphogen.checks import as_int, check_range
-from morphogen.keyword.atomic_file import replace_file
 from morphogen.keyword.file import check_digest, is_table, open_table
-from morphogen.keyword.header import (
-    HEADER_BYTES,
-    MAGIC,
-    TableHeader,
-    altered,
-    header_of,
-    pack_header,
-)
-from morphogen.keyword.layout import TableLayout
+from morphogen.keyword.header import TableHeader, altered
+from morphogen.keyword.layout import Bytes, TableLayout
+from morphogen.keyword.stream import write_pages
 from morphogen.pages import MAX_PAGE_SIZE, PageMatrix
 from morphogen.progress import Progress, by_the_hundredth
 
@@ -79,7 +69,12 @@ def seal_file(
     else:
         contents, shape = _of_file(source, DEFAULT_PAGE_SIZE if size is None else size, levels)
         layout = None
-    return _write(target, contents, shape, layout, progress)
+
+    def fill(pages: Bytes, start: int) -> None:
+        pages[:, : shape.content_size] = chunk_of(contents, start, len(pages))
+
+    tell = by_the_hundredth(progress) if progress is not None else lambda done, total: None
+    return write_pages(target, shape, layout, fill, tell)
 
 
 def _of_table(
@@ -126,46 +121,3 @@ def _chosen_levels(length: int, size: int) -> int:
         if levels >= default_proof_levels(num_pages):
             return levels
     return size // _LEAST_BYTES_A_LEVEL
-
-
-def _write(
-    target: str | os.PathLike[str],
-    contents: PageMatrix,
-    shape: Shape,
-    layout: TableLayout | None,
-    progress: Progress | None,
-) -> TableHeader:
-    with replace_file(target) as file:
-        # If writing ends here for good, this is no table, and no file of plain pages either.
-        file.write(MAGIC.ljust(HEADER_BYTES, b"\0"))
-        tree = ChunkedTree(shape)
-        uppers = _upper_siblings(contents, shape) if tree.has_uppers else None
-        total = shape.num_pages * shape.page_size
-        tell = by_the_hundredth(progress) if progress is not None else None
-        hashed = sha256()
-        for number, start in enumerate(range(0, shape.num_pages, tree.chunk_pages)):
-            if tell is not None:
-                tell(start * shape.page_size, total)
-            chunk = chunk_of(contents, start, tree.chunk_pages)
-            pages = np.empty((len(chunk), shape.page_size), dtype=np.uint8)
-            pages[:, : shape.content_size] = chunk
-            tree.fill(pages, None if uppers is None else uppers[number])
-            hashed.update(pages.data)
-            file.write(pages.data)
-        if tell is not None:
-            tell(total, total)
-        cap = tree.cap()
-        file.write(cap.data)
-        root = shape.root(cap, b"" if layout is None else layout.authenticated_bytes())
-        header = header_of(layout, shape, hashed.digest(), root)
-        file.seek(0)
-        file.write(pack_header(header))
-    return header
-
-
-def _upper_siblings(contents: PageMatrix, shape: Shape) -> np.ndarray:
-    """Siblings that depend on pages far behind: all contents are hashed once more for them."""
-    tree = ChunkedTree(shape)
-    for start in range(0, shape.num_pages, tree.chunk_pages):
-        tree.add(chunk_of(contents, start, tree.chunk_pages))
-    return tree.upper_siblings()

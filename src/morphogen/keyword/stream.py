@@ -18,7 +18,8 @@ from morphogen.progress import Progress
 
 def write_pages(
     path: str | os.PathLike[str],
-    layout: TableLayout,
+    shape: Shape,
+    layout: TableLayout | None,
     fill: Callable[[Bytes, int], None],
     progress: Progress,
 ) -> TableHeader:
@@ -28,8 +29,10 @@ def write_pages(
     ----------
     path : path-like
         A file that is there is replaced. A link is followed.
-    layout : TableLayout
+    shape : Shape
         That of the pages.
+    layout : TableLayout or None
+        The places of the keys, if the pages have some.
     fill : callable
         Fills consecutive pages, an array of uint8 (pages, page_size), of which the first has the
         index that is given too. It need not write the siblings.
@@ -48,7 +51,6 @@ def write_pages(
     ValueError
         If path is something other than a file.
     """
-    shape = Shape(layout.num_pages, layout.page_size, layout.proof_levels)
     nbytes = shape.num_pages * shape.page_size
     with replace_file(path) as file:
         # If writing ends here for good, this is no table, and no file of plain pages either.
@@ -68,7 +70,7 @@ def write_pages(
             file.write(flat)
         progress(nbytes, nbytes)
         cap = tree.cap()
-        root = shape.root(cap, layout.authenticated_bytes())
+        root = shape.root(cap, b"" if layout is None else layout.authenticated_bytes())
         file.write(cap.data)
         header = header_of(layout, shape, hashed.digest(), root)
         file.seek(0)
