@@ -19,12 +19,15 @@ import numpy as np
 
 import morphogen as mg
 from morphogen.engine.cpu import CpuEngine
+from morphogen.keyword.placement import place_rows
+from morphogen.keyword.rows import Rows
+from morphogen.keyword.sizes import Wishes
 
 # The pages are eight times the simulated last cache (callgrind.py), so every pass over them shows.
 NUM_PAGES, PAGE_SIZE = 2_048, 4_096
 KEY_PAGES = 2**25
 ENTROPY, MORE_ENTROPY = bytes(range(48)), bytes(range(3 * 48))
-REPEATS = {"answer": 2, "expand": 2, "gen": 20, "plan and pack": 20, "nothing": 20}
+REPEATS = {"answer": 2, "build": 1, "expand": 2, "gen": 20, "plan and pack": 20, "nothing": 20}
 
 ANSWERS = ("1 x 1", "1 x 3", "2 x 3", "8 x 3", "32 x 3")
 NOTHING = "nothing"
@@ -71,8 +74,24 @@ def make_works(instruction_set: str) -> dict[str, Callable[[], object]]:
 
         works[f"plan and pack {queries}"] = plan_and_pack
 
+    def add_build(entries: int) -> None:
+        keys = [b"%016d" % number for number in range(entries)]
+        values = [key + key for key in keys]
+        wishes = Wishes(PAGE_SIZE, 32, None, 0)
+
+        def build() -> None:
+            """All of it but for the proofs, whose hashes are another library's."""
+            rows = Rows()
+            rows.add_many(keys, values)
+            placed = place_rows(rows, wishes, bytes(16), "error", lambda *_: None)
+            pages = np.empty((placed.layout.num_pages, PAGE_SIZE), dtype=np.uint8)
+            placed.fill(pages, 0)
+
+        works[f"build of {entries} entries"] = build
+
     for shape in ANSWERS:
         add_answer(shape)
+    add_build(20_000)
     for exponent in (16, 20):
         add_expansion(exponent)
     works["gen 2^25"] = lambda: mg.dpf.gen(KEY_PAGES // 3, KEY_PAGES, entropy=ENTROPY)
