@@ -156,21 +156,6 @@ def test_a_value_of_more_than_32_slots_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tables_larger_than_any_memory_are_refused() -> None:
-    builder = TableBuilder(page_size=2**40)
-    builder.add(b"a", b"1")
-    with pytest.raises(MemoryError):
-        builder.build()
-    builder = TableBuilder(load=1e-300)
-    builder.add(b"a", b"1")
-    with pytest.raises(mg.TableBuildError, match="choose a higher load than 1e-300"):
-        builder.build()
-    builder = TableBuilder(page_size=20, load=1e-11)
-    builder.add(b"a", b"")
-    with pytest.raises(mg.TableBuildError, match="a table is built of at most"):
-        builder.build()
-
-
 # Keys that come again
 
 

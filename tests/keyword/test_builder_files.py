@@ -158,3 +158,18 @@ def test_want_of_memory_is_a_memory_error(tmp_path: Path) -> None:
         assert ended.returncode == 0, ended.stderr
         outcomes.add(ended.stdout)
     assert outcomes == {"MemoryError\n", "built\n"}
+
+
+def test_tables_larger_than_any_memory_are_refused() -> None:
+    builder = TableBuilder(page_size=2**40)
+    builder.add(b"a", b"1")
+    with pytest.raises(MemoryError):
+        builder.build()
+    builder = TableBuilder(load=1e-300)
+    builder.add(b"a", b"1")
+    with pytest.raises(mg.TableBuildError, match="choose a higher load than 1e-300"):
+        builder.build()
+    builder = TableBuilder(page_size=20, load=1e-11)
+    builder.add(b"a", b"")
+    with pytest.raises(mg.TableBuildError, match="a table is built of at most"):
+        builder.build()
