@@ -33,11 +33,6 @@ ScanShape shape(const ScanJob& job) {
   return {plan.strips, plan.scratch_bytes()};
 }
 
-// Tiles of more pages save trips to the sums, which pays with many keys. Tiles of fewer pages read
-// closer to memory order, which pays with few keys.
-constexpr std::size_t kFewKeys = 8;
-constexpr std::size_t kManyKeys = 48;
-
 template <int Bytes, class Prefetcher>
 void scan_with_masks(const PageRun& run) {
   if (run.key_count <= kOneQueryKeys)
@@ -58,16 +53,23 @@ void scan_with_tables(const PageRun& run) {
 template <class Prefetcher>
 void scan_with_gfni(const PageRun& run) {
   if (run.layout == Layout::streams) return scan_streams<GfniMethod<2>>(run);
-  // Columns of unaligned pages share lines. If many rows lay those in one set of a cache, they would
-  // be read for each column again. Rows side by side were not measured.
   const std::size_t size = run.columns->page_size;
-  const bool crowded = std::is_same<Prefetcher, FarPrefetcher>::value && size % kCacheLine != 0 &&
-                       (size + kCacheLine) % kRowBytes < 2 * kCacheLine;
-  if (run.key_count <= kFewKeys || (crowded && run.key_count <= kManyKeys))
-    return scan_run<GfniMethod<1>, Prefetcher>(run);
+  const bool many = run.key_count > kManyKeys;
+  if constexpr (std::is_same<Prefetcher, FarPrefetcher>::value) {  // rows were not measured
+    if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
+    if (takes_blocks(size, run.key_count)) {
+      if (size < kRowBytes) return scan_run<GfniMethod<2>, Prefetcher, 4>(run);
+      if (size % kRowBytes == 0) return scan_run<GfniMethod<4>, Prefetcher, 2>(run);
+      return scan_run<GfniMethod<4>, Prefetcher>(run);
+    }
+    // Columns of unaligned pages share lines. If many rows lay those in one set of a cache, they
+    // would be read for each column again.
+    const bool crowded = size % kCacheLine != 0 && (size + kCacheLine) % kRowBytes < 2 * kCacheLine;
+    if (crowded) return scan_run<GfniMethod<1>, Prefetcher>(run);
+  }
+  if (run.key_count <= kFewKeys) return scan_run<GfniMethod<1>, Prefetcher>(run);
   // 32 rows of wide pages would share too few cache sets.
-  const bool many = run.key_count > kManyKeys && run.columns->page_size < kWidePageBytes;
-  if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
+  if (many && size < kWidePageBytes) return scan_run<GfniMethod<4>, Prefetcher>(run);
   scan_run<GfniMethod<2>, Prefetcher>(run);
 }
 #endif
@@ -249,6 +251,9 @@ void scan(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint6
       held = {first_leaf, leaves};
     }
     run.plane_bytes = plane_size(plan.layout, static_cast<std::size_t>(leaves), stride);
+    run.next_strip = nullptr;
+    if (stop == last && strip + 1 < plan.strips)
+      run.next_strip = job.body + first * job.page_size + plan.columns.offset(run.end_column);
     const std::uint64_t body_stop = stop < body_pages ? stop : body_pages;
     if (page < body_stop) {
       run.pages = job.body + page * job.page_size;

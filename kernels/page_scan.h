@@ -64,6 +64,7 @@ struct PageRun {
   std::size_t first_column, end_column;  // of the strip that is scanned
   std::uint8_t* sums;  // [column of the strip][sum_stride] columns, arranged as the method likes
   std::size_t sum_stride;
+  const std::uint8_t* next_strip;  // on the first page, if that is scanned next, else null
 };
 
 // The distances between the pages of a tile. 8 rows make an octet.
@@ -78,16 +79,29 @@ class FarPrefetcher {
   static constexpr std::size_t kDistance = 0;  // in columns of the same rows
 
   // If there is one strip, all its pages are one contiguous stretch. Otherwise only the rows of a
-  // strip are.
-  MORPHOGEN_FN FarPrefetcher(const std::uint8_t* tile, const Rows& rows, std::size_t tile_pages,
-                             std::size_t strip_start, std::size_t strip_bytes, bool contiguous) {
-    // The number of the strip's whole tiles that make up the distance, at least one.
-    const std::size_t tiles = (kPrefetchBytes - 1) / (tile_pages * strip_bytes) + 1;
-    const std::size_t distance =
-        contiguous ? kPrefetchBytes : tiles * tile_pages * rows.row_bytes + strip_start;
-    row_ = reinterpret_cast<std::uintptr_t>(tile) + distance;
-    row_bytes_ = contiguous ? ~std::size_t{0} : strip_bytes;
-    row_step_ = contiguous ? 0 : rows.row_bytes;
+  // strip are. `page` is the first of a block of pages.
+  MORPHOGEN_FN FarPrefetcher(const PageRun& run, std::size_t page, std::size_t block_pages) {
+    const Columns& columns = *run.columns;
+    const std::size_t width = run.end_column - run.first_column;
+    const std::size_t strip_bytes = width * columns.bytes, block_bytes = block_pages * strip_bytes;
+    const std::uint8_t* ahead;
+    if (width == columns.count) {
+      ahead = run.pages + page * columns.page_size;
+      ahead += block_bytes > kPrefetchBytes ? block_bytes : kPrefetchBytes;
+      row_bytes_ = ~std::size_t{0};
+      row_step_ = 0;
+    } else {
+      // The number of whole blocks that make up the distance, at least one.
+      const std::size_t blocks = (kPrefetchBytes - 1) / block_bytes + 1;
+      const std::size_t end = (run.page_count + block_pages - 1) / block_pages * block_pages;
+      page += blocks * block_pages;
+      ahead = page >= end && run.next_strip != nullptr
+                  ? run.next_strip + (page - end) * columns.page_size
+                  : run.pages + page * columns.page_size + columns.offset(run.first_column);
+      row_bytes_ = strip_bytes;
+      row_step_ = columns.page_size;
+    }
+    row_ = reinterpret_cast<std::uintptr_t>(ahead);
   }
 
   // This prefetcher knows the next column without being told.
@@ -117,9 +131,9 @@ class NearPrefetcher {
  public:
   static constexpr std::size_t kDistance = Distance;
 
-  MORPHOGEN_FN NearPrefetcher(const std::uint8_t*, const Rows& rows, std::size_t, std::size_t,
-                              std::size_t, bool)
-      : rows_(rows) {}
+  MORPHOGEN_FN NearPrefetcher(const PageRun& run, std::size_t, std::size_t)
+      : NearPrefetcher(Rows{run.columns->page_size, kOctet * run.columns->page_size}) {}
+  MORPHOGEN_FN explicit NearPrefetcher(const Rows& rows) : rows_(rows) {}
 
   // Starts on a column. `ahead` is the column of the same rows that will be taken soon.
   MORPHOGEN_FN void take_column(const std::uint8_t* ahead) { octet_ = ahead; }
@@ -144,23 +158,29 @@ typedef NearPrefetcher<4, 2> RowPrefetcher;
 typedef NearPrefetcher<8, 1> StreamPrefetcher;
 typedef NearPrefetcher<0, 1> NoPrefetcher;
 
-// Scans one strip of pages whose selection has Layout::octets, tile by tile.
-template <class Method, class Prefetcher>
+// Scans one strip of pages whose selection has Layout::octets, in blocks of `BlockTiles` tiles. A
+// column of all tiles of a block is added before the next column, so that its sums stay in the
+// first-level cache. That suits methods that take up a tile's selection at no cost.
+template <class Method, class Prefetcher, std::size_t BlockTiles = 1>
 inline void scan_run(const PageRun& run) {
   constexpr std::size_t kTilePages = Method::kOctets * kOctet;
+  constexpr std::size_t kBlockPages = BlockTiles * kTilePages;
+  static_assert(BlockTiles == 1 || Prefetcher::kDistance == 0, "rows ahead are those of one tile");
   Method method(run.key_count);
   const Columns& columns = *run.columns;
   const std::size_t page_size = columns.page_size;
   const std::size_t first = run.first_column, end = run.end_column;
   const Rows rows{page_size, kOctet * page_size};
   const std::size_t inner = end == columns.count ? end - 1 : end;  // the last may overlap
-  for (std::size_t tile = 0; tile < run.page_count; tile += kTilePages) {
-    const std::uint8_t* pages = run.pages + tile * page_size;
-    const std::size_t left = run.page_count - tile;
-    const std::size_t tile_pages = left < kTilePages ? left : kTilePages;
+  const auto select = [&](std::size_t tile) {
     method.select(run.selection + tile / kOctet * run.key_stride, run.key_stride);
-    Prefetcher prefetcher(pages, rows, kTilePages, columns.offset(first),
-                          (end - first) * columns.bytes, end - first == columns.count);
+  };
+  for (std::size_t block = 0; block < run.page_count; block += kBlockPages) {
+    const std::uint8_t* pages = run.pages + block * page_size;
+    const std::size_t block_left = run.page_count - block;
+    const std::size_t block_pages = block_left < kBlockPages ? block_left : kBlockPages;
+    if (BlockTiles == 1) select(block);
+    Prefetcher prefetcher(run, block, kBlockPages);
     for (std::size_t column = first; column < end; ++column) {
       if (Prefetcher::kDistance != 0) {
         // After the last column comes the next tile's first.
@@ -169,8 +189,14 @@ inline void scan_run(const PageRun& run) {
                                              : pages + kTilePages * page_size +
                                                    columns.offset(first + (ahead - inner)));
       }
-      method.add_column(pages + columns.offset(column), rows, tile_pages, prefetcher,
-                        run.sums + (column - first) * run.sum_stride * Method::kColumnBytes);
+      const std::uint8_t* at = pages + columns.offset(column);
+      std::uint8_t* sums = run.sums + (column - first) * run.sum_stride * Method::kColumnBytes;
+      for (std::size_t tile = 0; tile < block_pages; tile += kTilePages) {
+        const std::size_t left = block_pages - tile;
+        if (BlockTiles > 1) select(block + tile);
+        method.add_column(at + tile * page_size, rows, left < kTilePages ? left : kTilePages,
+                          prefetcher, sums);
+      }
     }
   }
 }

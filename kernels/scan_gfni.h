@@ -67,6 +67,7 @@ class GfniMethod {
         const std::size_t left = count - octet * kOctet;
         const std::uint8_t* first = column + octet * rows.octet_bytes;
         __m512i data[1][kGfniVectors];
+        prefetcher.template advance<kOctet * kColumnBytes / kCacheLine>();
         transpose(
             [&](std::size_t row) {
               return row < left ? _mm512_loadu_si512(first + row * rows.row_bytes)
@@ -168,7 +169,7 @@ inline void scan_streams(const PageRun& run) {
   for (; page + kTilePages <= run.page_count; page += kTilePages) {
     const std::uint8_t* line = run.pages + page * page_size;
     const std::uint8_t* selection = run.selection + page / kOctet * run.key_stride;
-    StreamPrefetcher prefetcher(line, rows, 0, 0, 0, false);
+    StreamPrefetcher prefetcher(rows);
     for (std::size_t j = 0; j < kStreamPages; ++j, line += page_size) {
       method.select(selection + j * run.key_stride, run.key_stride, octet_step);
       for (std::size_t column = 0; column < columns.count; ++column) {

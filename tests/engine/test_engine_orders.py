@@ -38,6 +38,7 @@ SHAPES = {
     "queued": (2_100, 1_152),
     "queued, with an odd end": (2_050, 1_501),
     "one row a page": (2_200, 4_096),
+    "rows on lines, not 4 KiB apart": (350, 4_672),
     "wide, in strips": (300, 66_000),
     "too few pages for buckets": (100, 4_096),
     "one page": (1, 4_096),
