@@ -56,16 +56,14 @@ void scan_with_gfni(const PageRun& run) {
   const std::size_t size = run.columns->page_size;
   const bool many = run.key_count > kManyKeys;
   if constexpr (std::is_same<Prefetcher, FarPrefetcher>::value) {  // rows were not measured
-    if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
     if (takes_blocks(size, run.key_count)) {
+      if (size % kCacheLine != 0) return scan_copies<GfniMethod<4>, Prefetcher>(run);
+      if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
       if (size < kRowBytes) return scan_run<GfniMethod<2>, Prefetcher, 4>(run);
       if (size % kRowBytes == 0) return scan_run<GfniMethod<4>, Prefetcher, 2>(run);
       return scan_run<GfniMethod<4>, Prefetcher>(run);
     }
-    // Columns of unaligned pages share lines. If many rows lay those in one set of a cache, they
-    // would be read for each column again.
-    const bool crowded = size % kCacheLine != 0 && (size + kCacheLine) % kRowBytes < 2 * kCacheLine;
-    if (crowded) return scan_run<GfniMethod<1>, Prefetcher>(run);
+    if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
   }
   if (run.key_count <= kFewKeys) return scan_run<GfniMethod<1>, Prefetcher>(run);
   // 32 rows of wide pages would share too few cache sets.

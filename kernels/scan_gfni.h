@@ -196,6 +196,36 @@ inline void scan_streams(const PageRun& run) {
   }
 }
 
+// Scans one strip like scan_run(), but copies some columns of a tile before it adds them. So it
+// reads a line for its second column while the first-level cache still has it, though the rows lie
+// in one cache set.
+template <class Method, class Prefetcher>
+inline void scan_copies(const PageRun& run) {
+  constexpr std::size_t kTilePages = Method::kOctets * kOctet, kBytes = Method::kColumnBytes;
+  constexpr std::size_t kWidth = 4;  // by measurement
+  alignas(64) std::uint8_t copies[kWidth][kTilePages][kBytes];
+  const Rows rows{kBytes, kOctet * kBytes};
+  const Columns& columns = *run.columns;
+  Method method(run.key_count);
+  for (std::size_t tile = 0; tile < run.page_count; tile += kTilePages) {
+    const std::uint8_t* pages = run.pages + tile * columns.page_size;
+    const std::size_t left = run.page_count - tile;
+    const std::size_t count = left < kTilePages ? left : kTilePages;
+    method.select(run.selection + tile / kOctet * run.key_stride, run.key_stride);
+    Prefetcher prefetcher(run, tile, kTilePages);
+    std::uint8_t* sums = run.sums;
+    for (std::size_t column = run.first_column; column < run.end_column;) {
+      std::size_t offset[kWidth], width = 0;
+      for (; width < kWidth && column < run.end_column; ++width) offset[width] = columns.offset(column++);
+      for (std::size_t row = 0; row < count; ++row)
+        for (std::size_t i = 0; i < width; ++i)
+          Column<kBytes>::load(pages + row * columns.page_size + offset[i]).store(copies[i][row]);
+      for (std::size_t i = 0; i < width; ++i, sums += run.sum_stride * kBytes)
+        method.add_column(copies[i][0], rows, count, prefetcher, sums);
+    }
+  }
+}
+
 // Turns the sums of 8 keys (8 vectors as add_group left them) into one 64-byte column a key.
 //
 // One level of unpacking moves the top bit of a byte's number within its 16-byte lane into the

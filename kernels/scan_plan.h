@@ -52,10 +52,16 @@ constexpr std::size_t kStripSumBytes = 384 << 10;
 constexpr std::size_t kFewKeys = 8;
 constexpr std::size_t kManyKeys = 48;
 
-// Tells whether bit matrices take pages in blocks of 32 to 64, in order memory (measured on Zen 4,
-// docs/experiments.md). Columns of unaligned pages would be read for each column again.
+// Tells whether the rows of a tile share few sets of a cache, and their columns share lines, which
+// would then be read for each column again.
+MORPHOGEN_FN bool is_crowded(std::size_t page_size) {
+  return page_size % kCacheLine != 0 && (page_size + kCacheLine) % kRowBytes < 2 * kCacheLine;
+}
+
+// Tells whether bit matrices take blocks of 32 to 64 pages, or copies of tiles, in order memory
+// (measured on Zen 4, docs/experiments.md).
 MORPHOGEN_FN bool takes_blocks(std::size_t page_size, std::size_t key_count) {
-  return page_size % kCacheLine == 0 && key_count > kFewKeys;
+  return key_count > kFewKeys && (page_size % kCacheLine == 0 || is_crowded(page_size));
 }
 
 struct Plan {

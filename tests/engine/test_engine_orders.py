@@ -39,6 +39,8 @@ SHAPES = {
     "queued, with an odd end": (2_050, 1_501),
     "one row a page": (2_200, 4_096),
     "rows on lines, not 4 KiB apart": (350, 4_672),
+    "rows a byte more than 4 KiB apart": (330, 4_097),
+    "rows a byte less than 8 KiB apart": (170, 8_191),
     "wide, in strips": (300, 66_000),
     "too few pages for buckets": (100, 4_096),
     "one page": (1, 4_096),
