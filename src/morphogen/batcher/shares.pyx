@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 from heapq import heapify, heappop, heapreplace
 from itertools import chain, islice
 
-# For so many chunks after one with a client that asked for little, the others' are short: its next
+# So many chunks, from one with a client that asked for little on, have few of the others: its next
 # query will wait for a chunk that runs, and should not wait for a long one.
 _LATELY = 4
 
