@@ -216,7 +216,8 @@ inline void scan_copies(const PageRun& run) {
     std::uint8_t* sums = run.sums;
     for (std::size_t column = run.first_column; column < run.end_column;) {
       std::size_t offset[kWidth], width = 0;
-      for (; width < kWidth && column < run.end_column; ++width) offset[width] = columns.offset(column++);
+      for (; width < kWidth && column < run.end_column; ++width)
+        offset[width] = columns.offset(column++);
       for (std::size_t row = 0; row < count; ++row)
         for (std::size_t i = 0; i < width; ++i)
           Column<kBytes>::load(pages + row * columns.page_size + offset[i]).store(copies[i][row]);
