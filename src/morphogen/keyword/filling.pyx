@@ -71,16 +71,16 @@ def fill_pages(
     cdef Filling filling
     cdef size_t slot_size = HEAD_BYTES + held._value_size
     cdef size_t all_slots = owner_of.shape[0]
-    cdef size_t last_page
+    cdef size_t all_pages
     filling.slots = slots_per_page
     filling.count = out.shape[0]
     filling.page_size = out.shape[1]
-    last_page = <size_t>first_page + filling.count
     if filling.slots == 0 or filling.slots > filling.page_size // slot_size:
         raise ValueError(f"slots_per_page must fit a page, not {slots_per_page}")
     if filling.count == 0:
         return
-    if last_page > all_slots // filling.slots:
+    all_pages = all_slots // filling.slots
+    if filling.count > all_pages or <size_t>first_page > all_pages - filling.count:
         raise ValueError(f"first_page must be that of {filling.count} pages, not {first_page}")
     filling.owners = &owner_of[filling.slots * <size_t>first_page]
     filling.pages = &out[0, 0]

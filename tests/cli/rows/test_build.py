@@ -195,7 +195,10 @@ def test_reading_that_is_ended_leaves_nothing(
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         process.send_signal(number)
-        errors = process.communicate(timeout=60)[1]
+        try:
+            errors = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()  # else this test would wait for one that goes on
     words = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}[number]
     assert (process.returncode, errors) == (128 + number, f"morphogen: {words}\n")
     assert [entry.name for entry in tmp_path.iterdir()] == ["rows"]

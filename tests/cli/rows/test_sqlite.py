@@ -221,6 +221,9 @@ def test_an_endless_query_can_be_ended(number: signal.Signals, path: Path) -> No
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
         process.send_signal(number)
-        errors = process.communicate(timeout=60)[1]
+        try:
+            errors = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()  # else this test would wait for one that goes on
     words = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}[number]
     assert (process.returncode, errors) == (128 + number, f"morphogen: {words}\n")
