@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c() -> None:
-    """Heed Ctrl-C, which nohup and a shell's background let this process and its children ignore."""
+    """Heed Ctrl-C, which nohup and a shell's background have this process ignore."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
