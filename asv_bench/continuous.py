@@ -5,7 +5,8 @@
 Each comparison is `asv continuous` over the benchmarks named `track_cost...`, but for those that
 need a GPU and those of `shapes`. A cost that is worse by more than a tenth is measured again, up to
 three times, and counts if it is worse each time: on a shared machine one process in seven is slower
-by a tenth as a whole. The pinned commit shows the sum of many small losses. budget.json, beside
+by a tenth as a whole. A commit that differs in documents and tests only has the costs of the other,
+and is not measured. The pinned commit shows the sum of many small losses. budget.json, beside
 asv's settings, names it. There `accepted` maps a regular expression for costs that may rise to the
 reason, until a later commit is pinned.
 
@@ -24,6 +25,17 @@ from pathlib import Path
 COSTS = r"^(?!(gpu|shapes)\.).*\.track_cost"
 # A row of asv's table that reports a loss, with the benchmark's name in its last column.
 WORSE = re.compile(r"^\| \+ .*\| (\S.*?) +\|$", re.M)
+
+
+def is_measured(config: Path, base: str) -> bool:
+    """Return whether HEAD and a base differ in anything that is built or measured."""
+    unmeasured = [f":(top,exclude){path}" for path in ("docs", "tests", "*.md")]
+    diff = ["git", "diff", "--quiet", base, "HEAD", "--", ":(top)", *unmeasured]
+    found = subprocess.run(diff, cwd=config.parent, check=False).returncode
+    if found > 1:
+        print(f"git could not compare HEAD with {base}", file=sys.stderr)
+        sys.exit(2)
+    return found == 1
 
 
 def find_worse(config: Path, base: str, names: list[str]) -> list[str]:
@@ -52,6 +64,9 @@ def main() -> int:
     subprocess.run(asv, check=True, stdout=subprocess.DEVNULL)
     failed = False
     for base in ("HEAD^", budget["pinned"]):
+        if not is_measured(options.config, base):
+            print(f"HEAD differs from {base} in documents and tests only")
+            continue
         worse = find_worse(options.config, base, [options.bench])
         for _ in range(options.repeats):
             if worse:

@@ -28,9 +28,9 @@ def make_history(folder: Path, paces: list[Pace]) -> SmallRepository:
     repository = SmallRepository(folder, environment_type="commit", plugins=[".commit_environment"])
     (folder / "morphogen").mkdir()
     shutil.copy(HERE / "paced_package.py", folder / "morphogen" / "__init__.py")
-    for pace in paces:
+    for number, pace in enumerate(paces):
         text = "".join(f"{name} = {value!r}\n" for name, value in pace.items())
-        (folder / "pace.py").write_text(text)
+        (folder / "pace.py").write_text(f"{text}# {number}\n")  # a commit that is measured
         repository.commit()
     return repository
 
@@ -62,6 +62,28 @@ def test_costs_above_the_parent_s_or_the_pinned_commit_s_fail(
     tmp_path: Path, paces: list[Pace], parent: set[str], pinned: set[str]
 ) -> None:
     assert compare(tmp_path, paces) == (1 if pinned else 0, parent, pinned)
+
+
+def test_a_commit_of_documents_and_tests_is_not_measured(tmp_path: Path) -> None:
+    repository = make_history(tmp_path, [PACE])
+    for path in ("docs/conf.py", "tests/test_it.py"):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).touch()
+    repository.commit()
+    (tmp_path / "budget.json").write_text(json.dumps({"pinned": "HEAD^", "accepted": {}}))
+    config = f"--config={repository.config}"
+    result = repository.run(sys.executable, SUITE / "continuous.py", config)
+    assert result.returncode == 0
+    assert result.stdout == 2 * "HEAD differs from HEAD^ in documents and tests only\n"
+
+
+def test_the_commit_that_is_compared_must_exist(tmp_path: Path) -> None:
+    repository = make_history(tmp_path, [PACE])
+    (tmp_path / "budget.json").write_text(json.dumps({"pinned": "HEAD", "accepted": {}}))
+    config = f"--config={repository.config}"
+    result = repository.run(sys.executable, SUITE / "continuous.py", config)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "git could not compare HEAD with HEAD^" in result.stderr
 
 
 def test_a_benchmark_that_fails_is_no_comparison(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ that one; these ask for each.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,15 @@ from morphogen.engine.cpu import (  # type: ignore[attr-defined]
     measure_read_order,
 )
 from naive import (
+    Bytes,
     assert_guards,
     guarded,
     naive_answers,
     random_pages,
     random_rows,
 )
+
+Batch = tuple[list[mg.Query], Bytes]  # queries, and their naive answers
 
 # Pages and their size, by the method for up to 6 keys, whose rows are read side by side, or more.
 SHAPES = {
@@ -71,25 +75,32 @@ def test_every_method_gives_the_naive_answer(
             assert np.array_equal(answer.pages, naive_answers(array, batch)), (queries, keys)
 
 
-@pytest.mark.parametrize("threads", [1, 8])
-@pytest.mark.parametrize("page_size", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 20, 33, 48, 100, 255])
-def test_narrow_pages_are_right_in_streams_of_every_length_and_in_what_is_left_of_them(
-    instruction_set: str, page_size: int, threads: int
-) -> None:
+@cache
+def streams_of_narrow_pages(page_size: int) -> tuple[mg.PageMatrix, list[Batch]]:
+    """Pages, and batches with their naive answers, which are the same for all instruction sets."""
     # Four streams of 32 KiB or more, four half as long, and so on, then steps that fill no stream,
     # and pages that fill no step.
     longest = 512
     while longest * page_size < 32 << 10:
         longest *= 2
-    num_pages = 8 * longest - 439
-    array = random_pages(num_pages, page_size)
-    pages = mg.PageMatrix(array)
+    array = random_pages(8 * longest - 439, page_size)
+    batches: list[Batch] = []
+    # The most keys for masks with and without products, one key more, and a full pass.
+    for queries, keys in ((1, 1), (1, 3), (2, 2), (2, 3), (7, 1), (3, 3), (32, 3)):
+        batch = mg.make_queries(random_rows(queries, keys, len(array)), len(array))[0]
+        batches.append((batch, naive_answers(array, batch)))
+    return mg.PageMatrix(array), batches
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+@pytest.mark.parametrize("page_size", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 20, 33, 48, 100, 255])
+def test_narrow_pages_are_right_in_streams_of_every_length_and_in_what_is_left_of_them(
+    instruction_set: str, page_size: int, threads: int
+) -> None:
+    pages, batches = streams_of_narrow_pages(page_size)
     with CpuEngine(pages, threads=threads, instruction_set=instruction_set) as engine:
-        # The most keys for masks with and without products, one key more, and a full pass.
-        for queries, keys in ((1, 1), (1, 3), (2, 2), (2, 3), (7, 1), (3, 3), (32, 3)):
-            batch = mg.make_queries(random_rows(queries, keys, num_pages), num_pages)[0]
-            answer = engine.answer(batch)
-            assert np.array_equal(answer.pages, naive_answers(array, batch)), (queries, keys)
+        for batch, answers in batches:
+            assert np.array_equal(engine.answer(batch).pages, answers), answers.shape
 
 
 @pytest.mark.parametrize("order", READ_ORDERS)
