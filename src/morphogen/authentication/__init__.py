@@ -18,11 +18,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from morphogen.authentication.hashing import (
-    HASH_BYTES,
-    Bytes,
-    hash_path,
-)
+from morphogen.authentication.hashing import HASH_BYTES, Bytes, lead_to_cap
 from morphogen.authentication.shape import (
     Shape,
     check_layout,
@@ -153,12 +149,9 @@ def check_pages(
     for index in asked:
         check_range("an index", index, 0, (len(cap) << levels) - 1)
 
-    right = True
-    size, data = pages.shape[1], pages.reshape(-1).data
-    for number, index in enumerate(asked):
-        node = hash_path(index, data[number * size : (number + 1) * size], content_size)
-        right &= node == cap[index >> levels].tobytes()
-    return right
+    return lead_to_cap(
+        pages.reshape(-1).data, pages.shape[1], asked, cap.reshape(-1).data, content_size
+    )
 
 
 def root_of_cap(

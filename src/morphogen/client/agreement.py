@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from morphogen.authentication import check_pages
-from morphogen.authentication.hashing import HASH_BYTES
+from morphogen.authentication.hashing import HASH_BYTES, lead_to_cap
 from morphogen.client.queue import Bytes, Infos, Rows
 from morphogen.client.rules import lookup_layout
 from morphogen.client.session import Session
@@ -139,26 +138,25 @@ class Agreement:
         """
         pages = await session.read(self.infos, rows, together)
         if self._cap is not None:
-            await self._check(
-                pages.reshape(-1, self.info.page_size), [index for row in rows for index in row]
-            )
+            asked = [index for row in rows for index in row]
+            await self._check(pages.reshape(-1).data, asked, self._cap.reshape(-1).data)
         return pages
 
-    async def _check(self, pages: Bytes, asked: list[int]) -> None:
+    async def _check(self, pages: memoryview, asked: list[int], cap: memoryview) -> None:
         """Check every page against the index that was asked for, never one that an answer has.
 
         All of them, candidates that do not matter and those that fill a query up, and to the end:
         a server that lies knows by what its lie changed each page, and so whether this fails. It
         must not learn which of the pages were of use.
         """
-        assert self._cap is not None
-        levels = self.info.proof_levels or 0
+        size = self.info.page_size
+        content_size = size - HASH_BYTES * (self.info.proof_levels or 0)
         right = True
         for start in range(0, len(asked), _PAGES_A_STEP):
             if start:
                 await asyncio.sleep(0)
-            step = slice(start, start + _PAGES_A_STEP)
-            right &= check_pages(pages[step], asked[step], self._cap, levels)
+            step = asked[start : start + _PAGES_A_STEP]
+            right &= lead_to_cap(pages[start * size :], size, step, cap, content_size)
         if not right:
             raise IntegrityError(
                 "a page is not that of the table's root: a server or the way to it altered an "
