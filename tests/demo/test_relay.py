@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from morphogen.demo.relay import Relay
+from morphogen.demo.relay import Relay, WrongByte
 
 BODY = bytes(range(256)) * 1000
 
@@ -79,6 +79,17 @@ def test_a_relay_that_lies_turns_one_bit_of_each_answer(
         assert answer[48] ^ BODY[48] == 1
     relay.lies = False
     assert ask(connection) == BODY
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 30, 64, 500])
+def test_the_wrong_byte_is_found_in_whatever_pieces_an_answer_comes(size: int) -> None:
+    head = b"HTTP/1.1 200 OK\r\nA: 1\r\n\r\n"
+    answer = head + b"\r\n\r\n" * 40
+    finder = WrongByte()
+    for _ in range(2):
+        finder.begin()
+        places = [(at, finder.find(answer[at : at + size])) for at in range(0, len(answer), size)]
+        assert [at + place for at, place in places if place >= 0] == [len(head) + 48]
 
 
 def test_a_relay_that_is_closed_leaves_no_thread_and_no_port(relay: Relay) -> None:

@@ -74,17 +74,17 @@ class Relay:
         _end(server)
 
     def _answer(self, server: socket.socket, client: socket.socket, fresh: threading.Event) -> None:
-        wrong = -1  # bytes until the one that is to be wrong
+        finder = WrongByte()
         with suppress(OSError):
             while piece := bytearray(server.recv(_PIECE)):
                 with self._lock:
                     self.received += len(piece)
                 if fresh.is_set():
                     fresh.clear()
-                    wrong = piece.find(_END_OF_HEAD) + len(_END_OF_HEAD) + _WRONG_BYTE
-                if self.lies and 0 <= wrong < len(piece):
-                    piece[wrong] ^= 1
-                wrong -= len(piece)
+                    finder.begin()
+                at = finder.find(piece)
+                if self.lies and at >= 0:
+                    piece[at] ^= 1
                 client.sendall(piece)
         _end(client)
 
@@ -110,6 +110,41 @@ class Relay:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class WrongByte:
+    """Finds the byte of each answer that a lie alters, in whatever pieces the answer comes."""
+
+    def __init__(self) -> None:
+        self._head: bytes | None = None  # the end of what came of a head that is not complete
+        self._left = -1  # bytes until that byte
+
+    def begin(self) -> None:
+        """Take the next piece for the beginning of an answer."""
+        self._head = b""
+
+    def find(self, piece: bytes | bytearray) -> int:
+        """Take the next piece.
+
+        Parameters
+        ----------
+        piece : bytes-like
+
+        Returns
+        -------
+        int
+            The byte's index in it; -1 if it is not there.
+        """
+        if self._head is not None:
+            came = self._head + piece
+            end = came.find(_END_OF_HEAD)
+            if end < 0:
+                self._head = came[1 - len(_END_OF_HEAD) :]
+                return -1
+            self._left = end + len(_END_OF_HEAD) - len(self._head) + _WRONG_BYTE
+            self._head = None
+        at, self._left = self._left, self._left - len(piece)
+        return at if 0 <= at < len(piece) else -1
 
 
 def _end(side: socket.socket) -> None:
