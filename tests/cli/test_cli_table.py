@@ -281,7 +281,7 @@ def test_a_failing_build_leaves_the_old_table(
 
 def test_the_csv_file_is_not_written_over(build: Build) -> None:
     build.table = build.csv
-    with pytest.raises(ValueError, match=r"rows\.csv is the file of rows itself"):
+    with pytest.raises(ValueError, match=r"rows\.csv is the file that is read"):
         build("key\na\n", "--force")
     assert build.csv.read_text() == "key\na\n"
 

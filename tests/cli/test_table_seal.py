@@ -165,3 +165,13 @@ def test_what_seal_refuses(
     assert not (tmp_path / "x").exists()
     assert main(["table", "seal", str(file), "-o", str(sealed), "--force"]) == OK
     assert sealed.read_bytes() != before
+
+
+def test_a_file_is_not_replaced_by_its_own_pages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"as it was")
+    assert main(["table", "seal", str(path), "-o", str(path), "--force"]) == USAGE
+    assert capsys.readouterr().err == f"morphogen: {path} is the file that is read\n"
+    assert path.read_bytes() == b"as it was"

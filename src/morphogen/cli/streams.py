@@ -193,6 +193,30 @@ def input_file(path: Path, *, once: bool = False) -> Path:
     return _DEV_STDIN
 
 
+def check_output_file(output: Path, source: Path, *, force: bool) -> None:
+    """Refuse to write a file where it cannot be, or where it would replace another.
+
+    Parameters
+    ----------
+    output : pathlib.Path
+    source : pathlib.Path
+        The file that it is made from.
+    force : bool
+        Whether it may replace another file.
+
+    Raises
+    ------
+    ValueError
+        If it is the source itself, it is there already, or its folder is not there.
+    """
+    if output.resolve() == source.resolve():
+        raise ValueError(f"{output} is the file that is read")
+    if not force and os.path.lexists(output):
+        raise ValueError(f"{output} is there already: --force replaces it")
+    if not output.parent.is_dir():
+        raise ValueError(f"{output}: there is no folder {output.parent}")
+
+
 def check_input() -> None:
     """Refuse to read a standard input that is not there.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import morphogen.cli.table_read as table_read
 from morphogen.cli.arguments import byte_size
 from morphogen.cli.output import OK, PrintResult
 from morphogen.cli.rows.options import FORMATS, RowOptions
-from morphogen.cli.streams import input_file, takes_output, writing
+from morphogen.cli.streams import check_output_file, input_file, takes_output, writing
 from morphogen.errors import TableBuildError
 from morphogen.progress import StagedProgress, stage
 
@@ -137,7 +136,7 @@ def build(args: argparse.Namespace, progress: StagedProgress, print_result: Prin
 
     taken = takes_output(args.json, {"-o": args.output})
     if not taken:
-        _check_output_file(args)
+        check_output_file(args.output, args.file, force=args.force)
     options = _row_options(args)
     builder = TableBuilder(
         page_size=args.page_size,
@@ -230,12 +229,3 @@ def _row_options(args: argparse.Namespace) -> RowOptions:
         query=args.query,
         most=MAX_FRAGMENTS * (args.page_size or _LARGEST_AUTO),
     )
-
-
-def _check_output_file(args: argparse.Namespace) -> None:
-    if args.output.resolve() == args.file.resolve():
-        raise ValueError(f"{args.output} is the file of rows itself")
-    if not args.force and os.path.lexists(args.output):
-        raise ValueError(f"{args.output} is there already: --force replaces it")
-    if not args.output.parent.is_dir():
-        raise ValueError(f"{args.output}: there is no folder {args.output.parent}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from morphogen.cli.arguments import byte_size
 from morphogen.cli.output import OK, PrintResult
-from morphogen.cli.streams import STANDARD, input_file
+from morphogen.cli.streams import STANDARD, check_output_file, input_file
 from morphogen.cli.table_read import facts, show_facts
 from morphogen.progress import StagedProgress, stage
 
@@ -52,10 +52,7 @@ def seal(args: argparse.Namespace, progress: StagedProgress, print_result: Print
 
     if args.output == STANDARD:
         raise ValueError("table seal writes a file, not the standard output: give -o a name")
-    if not args.force and os.path.lexists(args.output):
-        raise ValueError(f"{args.output} is there already: --force replaces it")
-    if not args.output.parent.is_dir():
-        raise ValueError(f"{args.output}: there is no folder {args.output.parent}")
+    check_output_file(args.output, args.file, force=args.force)
     header = seal_file(
         input_file(args.file),
         args.output,
