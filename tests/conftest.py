@@ -62,6 +62,14 @@ def ctrl_c() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(params=[1, 300, 1 << 20], ids=lambda size: f"chunks of {size} bytes")
+def chunk_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bytes of pages that a tree is recomputed from at a time: one page, a few, or all."""
+    size: int = request.param
+    monkeypatch.setattr("morphogen.authentication.tree._CHUNK_BYTES", size)
+    return size
+
+
 # Worker processes
 
 

@@ -288,13 +288,6 @@ def test_a_cap_of_another_shape_has_no_root() -> None:
 # Trees of pages that are there
 
 
-@pytest.fixture(params=[1, 300, 1 << 20], ids=lambda size: f"chunks of {size} bytes")
-def chunk_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    size: int = request.param
-    monkeypatch.setattr("morphogen.authentication.tree._CHUNK_BYTES", size)
-    return size
-
-
 def test_the_tree_of_sealed_pages_is_that_of_the_seal(chunk_bytes: int) -> None:
     for num_pages, levels in shapes(20):
         seal = sealed(num_pages, levels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,14 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from ended_command import WORDS, end_command
 from morphogen.cli.signals import EndedBySignal, cleaning_up
 
 ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-WORDS = {
-    signal.SIGINT: "interrupted",
-    signal.SIGTERM: "ended by SIGTERM",
-    signal.SIGHUP: "ended by SIGHUP",
-}
 # The command, held when all is written but not yet in its place.
 HELD = """
 import os, signal, sys
@@ -50,20 +45,11 @@ def test_a_build_that_is_ended_leaves_nothing(number: signal.Signals, tmp_path: 
     (tmp_path / "rows.csv").write_text("key\na\nb\n")
     (tmp_path / "old").write_bytes(b"as it was")
     command = ["table", "build", "rows.csv", "--key", "key", "-o", "old", "--force"]
-    with subprocess.Popen(
-        [sys.executable, "-c", HELD, *command],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
+
+    def is_writing() -> None:
         assert len(list(tmp_path.glob(".*.tmp"))) == 1
-        process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
-    assert (process.returncode, output) == (128 + number, "")
-    assert errors == f"morphogen: {WORDS[number]}\n"
+
+    end_command(HELD, command, number, tmp_path, before=is_writing)
     assert {path.name for path in tmp_path.iterdir()} == {"rows.csv", "old"}
     assert (tmp_path / "old").read_bytes() == b"as it was"
 

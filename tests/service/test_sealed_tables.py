@@ -185,7 +185,7 @@ def test_another_root_is_refused(
     header = read_header(path)
     other = pack_header(replace(header, root=bytes(32)))
     path.write_bytes(other + path.read_bytes()[HEADER:])
-    assert "was altered: its pages do not have their root" in refused(path, capsys)
+    assert "was altered: its cap does not have the root of its header" in refused(path, capsys)
 
 
 def test_another_layout_is_another_root(
@@ -196,7 +196,7 @@ def test_another_layout_is_another_root(
     layout = TableLayout.from_dict({**LAYOUT.as_dict(), "seed": "ff" * 16})
     other = pack_header(replace(header, layout=layout))
     path.write_bytes(other + path.read_bytes()[HEADER:])
-    assert "was altered: its pages do not have their root" in refused(path, capsys)
+    assert "was altered: its cap does not have the root of its header" in refused(path, capsys)
 
 
 def test_two_pages_in_each_others_place_are_refused(
@@ -312,7 +312,7 @@ def test_what_cannot_be_served_is_refused_before_the_tree_is_made(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(table, "tree_of_pages", lambda *_: pytest.fail("the pages were read"))
+    monkeypatch.setattr(table, "verified_tree", lambda *_: pytest.fail("the pages were read"))
     assert "not 'tpu'" in refused(sealed, capsys, "--device", "tpu")
     assert "must be 3 for a keyword table" in refused(words[0], capsys, "--keys-per-query", "2")
     with pytest.raises(pytest.fail.Exception):

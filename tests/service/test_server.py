@@ -217,7 +217,7 @@ def test_a_keyword_table_says_its_layout(tmp_path: Path, http: httpx.Client) -> 
     path.write_bytes(raw)
     run = run_serve(path, "--party", 0, "--port", 0)
     assert run.returncode == 2
-    assert "was altered: its pages do not have their root" in run.stderr
+    assert "was altered: its pages do not have the root of its header" in run.stderr
 
 
 def test_options_that_do_not_fit_a_keyword_table_are_refused(

@@ -13,6 +13,9 @@ from morphogen.pages import MAX_PAGE_SIZE
 
 LEAST_PROOF_LEVELS = 4  # of a table that has so many
 MOST_CAP_BYTES = 16 << 20
+# A page gives an eighth of itself to siblings that nobody asked for, so that a small one keeps its
+# room.
+LEAST_PAGE_OF_LEVEL = 256
 _ROOT = struct.Struct("<16sQQQ32s32s")  # name, pages, page size, proof levels, layout's hash, top
 
 

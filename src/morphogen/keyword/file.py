@@ -195,7 +195,7 @@ def open_table(
         cap = _read_cap(file, header, path) if verify and header.root is not None else None
     tree = None
     if cap is not None:
-        tree = _verified(pages, header, cap, path, progress)
+        tree = verified_tree(pages, header, cap, path, progress)
     elif verify and _digest(pages, progress) != header.digest:
         raise altered(path, "its pages do not have the SHA-256 of its header")
     return OpenedTable(pages, header.layout, header, tree)
@@ -339,13 +339,20 @@ def _read_cap(file: BinaryIO, header: TableHeader, path: str | os.PathLike[str])
     return np.frombuffer(raw, dtype=np.uint8).reshape(-1, HASH_BYTES)
 
 
-def _verified(
+def verified_tree(
     pages: PageMatrix,
     header: TableHeader,
     cap: Bytes,
     path: str | os.PathLike[str],
     progress: Progress | None,
 ) -> Tree:
+    """Recompute the tree of a table's pages, and compare it with what the file says.
+
+    Raises
+    ------
+    TableFileError
+        If a sibling, the root or the cap is not that of the pages.
+    """
     try:
         tree = tree_of_pages(pages, header.proof_levels, header.authenticated_layout, progress)
     except IntegrityError:

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import SupportsIndex
 
 from morphogen.authentication.hashing import HASH_BYTES
-from morphogen.authentication.shape import Shape, default_proof_levels, tree_height
+from morphogen.authentication.shape import (
+    LEAST_PAGE_OF_LEVEL,
+    Shape,
+    default_proof_levels,
+    tree_height,
+)
 from morphogen.authentication.tree import chunk_of
 from morphogen.checks import as_int, check_range
 from morphogen.keyword.file import check_digest, is_table, open_table
@@ -19,7 +24,6 @@ from morphogen.pages import MAX_PAGE_SIZE, PageMatrix
 from morphogen.progress import Progress, by_the_hundredth
 
 DEFAULT_PAGE_SIZE = 4096
-_LEAST_BYTES_A_LEVEL = 256  # of a page, for each sibling that nobody asked for
 
 
 def seal_file(
@@ -116,8 +120,8 @@ def _of_file(
 
 def _chosen_levels(length: int, size: int) -> int:
     """The fewest levels that are as many as so many pages should have."""
-    for levels in range(size // _LEAST_BYTES_A_LEVEL):
+    for levels in range(size // LEAST_PAGE_OF_LEVEL):
         num_pages = max(1, -(-length // (size - HASH_BYTES * levels)))
         if levels >= default_proof_levels(num_pages):
             return levels
-    return size // _LEAST_BYTES_A_LEVEL
+    return size // LEAST_PAGE_OF_LEVEL

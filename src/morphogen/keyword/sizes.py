@@ -16,7 +16,7 @@ import numpy.typing as npt
 import morphogen.dpf as dpf
 from morphogen.authentication import default_proof_levels, num_cap_nodes
 from morphogen.authentication.hashing import HASH_BYTES
-from morphogen.authentication.shape import MOST_CAP_BYTES
+from morphogen.authentication.shape import LEAST_PAGE_OF_LEVEL, MOST_CAP_BYTES
 from morphogen.errors import TableBuildError
 from morphogen.keyword.layout import CANDIDATES, HEAD_BYTES, MAX_FRAGMENTS, MAX_VALUE_SIZE
 from morphogen.keyword.rows import Rows
@@ -25,8 +25,6 @@ Numbers = npt.NDArray[np.int64]
 
 LOAD = 0.9
 LOAD_OF_SINGLE_SLOTS = 0.85  # with one slot a page, no large table is fuller than 0.917
-# A page gives a sixth of itself to its siblings at most, so that a small one keeps its room.
-LEAST_PAGE_OF_LEVEL = 256
 _PAGE_SIZES = tuple(1 << exponent for exponent in range(8, 17))
 _PIECE = 1 << 18  # rows
 

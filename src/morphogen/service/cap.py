@@ -13,7 +13,7 @@ from litestar.response import Stream
 import morphogen.wire as wire
 from morphogen.authentication import num_cap_nodes
 from morphogen.authentication.hashing import HASH_BYTES
-from morphogen.service.openapi import OCTETS, cap_operation
+from morphogen.service.openapi import cap_operation
 
 # A client that reads slowly has no more of the cap than this in memory of its own; under TLS, whose
 # transport takes more before it says that it is full, no more than the second.
@@ -103,7 +103,7 @@ class Cap:
         if self._is_known(request.headers.getall("if-none-match", [])):
             return Response(None, status_code=304, headers=self._headers)
         headers = {**self._headers, "Content-Length": str(self._nodes.nbytes)}
-        return Stream(self._pieces(), media_type=OCTETS, headers=headers)
+        return Stream(self._pieces(), media_type=wire.OCTETS, headers=headers)
 
     def _is_known(self, lines: list[str]) -> bool:
         tags = {tag.strip().removeprefix("W/") for line in lines for tag in line.split(",")}

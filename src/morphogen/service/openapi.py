@@ -20,8 +20,6 @@ import morphogen.wire as wire
 from morphogen.service.problems import PROBLEM
 from morphogen.wire import TableInfo
 
-OCTETS = "application/octet-stream"
-
 _ERRORS = {
     "400": "The body is wrong; the problem document names the field.",
     "409": "A key is of the other party or another domain, or the table is not that one.",
@@ -119,14 +117,14 @@ def epoch_operation(info: TableInfo) -> type[Operation]:
 
 def cap_operation(info: TableInfo) -> type[Operation]:
     """The operation of `wire.cap_path`."""
-    octets = OpenAPIMediaType(schema=Schema(content_media_type=OCTETS))
+    octets = OpenAPIMediaType(schema=Schema(content_media_type=wire.OCTETS))
     tag = OpenAPIHeader(description="The root.", schema=Schema(const=f'"{info.root}"'))
     return _class(
         {
             "200": OpenAPIResponse(
                 description="The cap's nodes, 32 bytes each.",
                 headers={"ETag": tag},
-                content={OCTETS: octets},
+                content={wire.OCTETS: octets},
             ),
             "304": OpenAPIResponse(description="The client has it.", headers={"ETag": tag}),
             "404": _problem("There is none of this epoch."),

@@ -6,14 +6,11 @@ import hashlib
 import os
 from typing import Any
 
-import numpy as np
-
 import morphogen.wire as wire
-from morphogen.authentication import Tree, num_cap_nodes, tree_of_pages
+from morphogen.authentication import Tree, num_cap_nodes
 from morphogen.checks import check_range
 from morphogen.engine.base import Engine
-from morphogen.errors import IntegrityError
-from morphogen.keyword.file import is_table, open_table, read_cap
+from morphogen.keyword.file import is_table, open_table, read_cap, verified_tree
 from morphogen.keyword.header import TableHeader, altered
 from morphogen.keyword.layout import TableLayout
 from morphogen.pages import PageMatrix
@@ -135,17 +132,8 @@ class PagesFile:
             if header is not None and digest != header.digest.hex():
                 raise altered(self._path, "its pages do not have their SHA-256")
             return digest, None
-        try:
-            tree = tree_of_pages(
-                self.pages, header.proof_levels, header.authenticated_layout, progress
-            )
-        except IntegrityError:
-            raise altered(self._path, "a page does not fit the others") from None
-        if tree.root != header.root:
-            raise altered(self._path, "its pages do not have their root")
-        if not np.array_equal(tree.cap, read_cap(self._path)):
-            raise altered(self._path, "its cap is not that of its pages")
-        return None, tree
+        cap = read_cap(self._path)
+        return None, verified_tree(self.pages, header, cap, self._path, progress)
 
 
 def check_keys_per_query(keys_per_query: int, *, keyword_table: bool) -> None:

@@ -7,14 +7,13 @@ import json
 import resource
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from ended_command import end_command
 from morphogen.cli import main
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -184,21 +183,5 @@ def test_reading_that_is_ended_leaves_nothing(
     number: signal.Signals, write: Write, place: str, other: str, tmp_path: Path
 ) -> None:
     write(tmp_path / "rows", ITEMS)
-    command = ["table", "build", "rows", "--key", "key", "-o", "table"]
-    with subprocess.Popen(
-        [sys.executable, "-c", HELD, *command],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        process.send_signal(number)
-        try:
-            errors = process.communicate(timeout=60)[1]
-        finally:
-            process.kill()  # else this test would wait for one that goes on
-    words = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}[number]
-    assert (process.returncode, errors) == (128 + number, f"morphogen: {words}\n")
+    end_command(HELD, ["table", "build", "rows", "--key", "key", "-o", "table"], number, tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["rows"]

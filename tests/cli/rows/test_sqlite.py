@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from ended_command import end_command
 from file_rows import read_placed, read_rows
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
@@ -212,18 +211,4 @@ sys.exit(main(sys.argv[1:]))
 def test_an_endless_query_can_be_ended(number: signal.Signals, path: Path) -> None:
     make(path, "CREATE TABLE rows(key, value)")
     command = ["table", "build", str(path), "--key", "key", "--query", ENDLESS]
-    with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *command, "-o", os.devnull, "--force"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "running\n"
-        process.send_signal(number)
-        try:
-            errors = process.communicate(timeout=60)[1]
-        finally:
-            process.kill()  # else this test would wait for one that goes on
-    words = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}[number]
-    assert (process.returncode, errors) == (128 + number, f"morphogen: {words}\n")
+    end_command(SCRIPT, [*command, "-o", os.devnull, "--force"], number, path.parent)

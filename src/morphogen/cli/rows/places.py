@@ -61,8 +61,7 @@ class Places:
         -------
         str
         """
-        run = bisect_right(self._entries, entry) - 1
-        return f"{self._unit} {self._numbers[run] + entry - self._entries[run]}"
+        return f"{self._unit} {self._number(entry)}"
 
     def place(self, number: int) -> str:
         """Name a line or row with its file, at the beginning of a message.
@@ -91,4 +90,8 @@ class Places:
         -------
         str
         """
-        return self.place(int(self.name(entry).split()[1]))
+        return self.place(self._number(entry))
+
+    def _number(self, entry: int) -> int:
+        run = bisect_right(self._entries, entry) - 1
+        return self._numbers[run] + entry - self._entries[run]
