@@ -37,6 +37,7 @@ from passes import MIB, PAGE_SIZES, TABLE_BYTES, THREADS, busy_core_rows, pass_r
 from rows import NotMeasuredError, Row, as_dict, show
 from sweep import SIZES, sweep_rows
 from table_builds import BUILD_ROWS, build_rows
+from trees import tree_rows
 
 KEY_PAGES = 2**25
 # Seconds. Of 2^20 bits: the fastest peer's, dpf-cpp, on a machine that reads 13.7 GB/s a thread.
@@ -143,6 +144,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "imports": import_rows,
     "lookups": lambda options: lookup_rows(options.rounds),
     "build": lambda options: build_rows(options.build_rows),
+    "trees": lambda options: tree_rows(options.mib, options.rounds),
 }
 
 

@@ -346,7 +346,25 @@ def verified_tree(
     path: str | os.PathLike[str],
     progress: Progress | None,
 ) -> Tree:
-    """Recompute the tree of a table's pages, and compare it with what the file says.
+    """Recompute the tree of a table's pages, and compare it with what its file says.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+        All pages of a table of version 2.
+    header : TableHeader
+        The file's.
+    cap : numpy.ndarray
+        uint8 (nodes, 32), as `read_cap` gives it.
+    path : path-like
+        Of the file, for messages.
+    progress : callable or None
+        Called with the bytes verified and those in all.
+
+    Returns
+    -------
+    Tree
+        The cap and the root.
 
     Raises
     ------
