@@ -82,6 +82,7 @@ ERRORS = [
     "IntegrityError",
     "InvalidKeyError",
     "KeyDomainError",
+    "ManifestError",
     "MorphogenError",
     "OverloadedError",
     "ServerError",
