@@ -6,44 +6,52 @@ bytes of a key or of a page.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 import numpy as np
 
 import morphogen.dpf as dpf
+import morphogen.wire.forms as forms
 from morphogen.checks import as_int, check_range
 from morphogen.errors import InvalidKeyError, WireError
-from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.query import Query, query_of_checked_keys
+from morphogen.wire.encodings import (
+    as_wire_error,
+    media_type as media_type,
+    read_bytes,
+    write_hex,
+)
 from morphogen.wire.forms import (
     MAX_NUMBER,
     BatchRequest as BatchRequest,
     BatchResponse as BatchResponse,
+    EpochInfo as EpochInfo,
     QueryForm,
+    RequestForm as RequestForm,
     ResultForm,
     SingleForm,
     TableInfo as TableInfo,
 )
+from morphogen.wire.offers import offers as offers, with_epochs as with_epochs
 from morphogen.wire.paths import (
+    EPOCH_HEADER as EPOCH_HEADER,
     EPOCH_PATH as EPOCH_PATH,
     QUERY_PATH as QUERY_PATH,
     SINGLE_PATH as SINGLE_PATH,
     cap_path as cap_path,
+    table_path as table_path,
+)
+from morphogen.wire.sizes import (
+    fewest_queries as fewest_queries,
+    max_body_bytes as max_body_bytes,
 )
 
-JSON = "application/json"  #: Content type of JSON bodies.
-MSGPACK = "application/msgpack"  #: Content type of MessagePack bodies.
+JSON = forms.JSON  #: Content type of JSON bodies.
+MSGPACK = forms.MSGPACK  #: Content type of MessagePack bodies.
 OCTETS = "application/octet-stream"  #: Content type of a cap.
 FORMAT_VERSION = 1  #: Of the keys and of these messages.
-MAX_QUERIES = 32  #: The most queries in one request.
-
-# Beside keys in a body: names, brackets, and the white space of somebody who indents his JSON.
-_BYTES_A_BODY, _BYTES_A_QUERY, _BYTES_A_KEY = 4096, 128, 64
-# MessagePack has no white space: the longest forms of the same.
-_PACKED_BODY, _PACKED_QUERY, _PACKED_KEY = 128, 24, 8
-_MESSAGE = re.compile(r"(?P<text>.*?)(?: - at `\$\.?(?P<field>.*)`)?", re.DOTALL)
+MAX_QUERIES = forms.MAX_QUERIES  #: The most queries in one request.
 
 
 class WireTooManyError(WireError):
@@ -67,30 +75,6 @@ _RESPONSES = {
     # Pages are read where they lie in the body.
     MSGPACK: msgspec.msgpack.Decoder(BatchResponse[list[ResultForm[memoryview]]]),
 }
-
-
-def media_type(content_type: str) -> str:
-    """The encoding that a Content-Type header names.
-
-    Parameters
-    ----------
-    content_type : str
-        The header's value, with or without parameters.
-
-    Returns
-    -------
-    str
-        `JSON` or `MSGPACK`.
-
-    Raises
-    ------
-    WireError
-        If it is neither.
-    """
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind not in (JSON, MSGPACK):
-        raise WireError(f"the content type must be {JSON} or {MSGPACK}", "Content-Type")
-    return kind
 
 
 def decode_request(
@@ -124,25 +108,75 @@ def decode_request(
     WireError
         If anything else is wrong. Every error names the field.
     """
-    raw: Any
-    if single:
-        raw = _decode(body, content_type, _SINGLE_REQUESTS)
-        fields = [("keys", raw.keys)]
-    else:
-        raw = _decode(body, content_type, _REQUESTS)
-        if not raw.queries:
-            raise WireError(f"there must be 1 to {MAX_QUERIES} queries, not 0", "queries")
-        if len(raw.queries) > MAX_QUERIES:
-            raise WireTooManyError(
-                f"there may be at most {MAX_QUERIES} queries, not {len(raw.queries)}", "queries"
-            )
-        fields = [(f"queries[{at}].keys", query.keys) for at, query in enumerate(raw.queries)]
+    return check_request(read_request(body, content_type, single=single), info)
+
+
+def read_request(body: bytes, content_type: str, *, single: bool = False) -> RequestForm:
+    """Read a request's form, and leave its keys for `check_request`.
+
+    Parameters
+    ----------
+    body : bytes
+        The body that was received.
+    content_type : str
+        `JSON` or `MSGPACK`.
+    single : bool, optional
+        Whether it is the body for one query.
+
+    Returns
+    -------
+    RequestForm
+        Its epoch_id tells which of several epochs it is for.
+
+    Raises
+    ------
+    WireTooManyError
+        If it has more than `MAX_QUERIES` queries.
+    WireError
+        If it does not have the form of a request. Every error names the field.
+    """
+    form: RequestForm = _decode(body, content_type, _SINGLE_REQUESTS if single else _REQUESTS)
+    if isinstance(form, SingleForm):
+        return form
+    if not form.queries:
+        raise WireError(f"there must be 1 to {MAX_QUERIES} queries, not 0", "queries")
+    if len(form.queries) > MAX_QUERIES:
+        raise WireTooManyError(
+            f"there may be at most {MAX_QUERIES} queries, not {len(form.queries)}", "queries"
+        )
+    return form
+
+
+def check_request(form: RequestForm, info: TableInfo) -> BatchRequest:
+    """Check a request and its keys against the description of the pages.
+
+    Parameters
+    ----------
+    form : RequestForm
+        From `read_request`.
+    info : TableInfo
+        Of this server, in the epoch that the request is for.
+
+    Returns
+    -------
+    BatchRequest
+        Well-formed, and for these pages.
+
+    Raises
+    ------
+    WireConflictError, WireError
+        As from `decode_request`.
+    """
     for name, ours in (("epoch_id", info.epoch_id), ("num_pages", info.num_pages)):
-        theirs = getattr(raw, name)
+        theirs = getattr(form, name)
         if theirs is not None and theirs != ours:
             raise WireConflictError(f"the table's {name} is {ours}, not {theirs}", name)
+    if isinstance(form, SingleForm):
+        fields = [("keys", form.keys)]
+    else:
+        fields = [(f"queries[{at}].keys", query.keys) for at, query in enumerate(form.queries)]
     queries = [_read_query(keys, field, info) for field, keys in fields]
-    return BatchRequest(queries, raw.epoch_id, raw.num_pages)
+    return BatchRequest(queries, form.epoch_id, form.num_pages)
 
 
 def _read_query(keys: list[Any], field: str, info: TableInfo) -> Query:
@@ -153,7 +187,7 @@ def _read_query(keys: list[Any], field: str, info: TableInfo) -> Query:
     for at, item in enumerate(keys):
         where = f"{field}[{at}]"
         try:
-            key, party, n = dpf.parse_key(_read_bytes(item, where))
+            key, party, n = dpf.parse_key(read_bytes(item, where))
         except InvalidKeyError as error:
             # Without the given bytes: bytes of a key are not for logs.
             raise WireError(str(error).partition(", this one")[0], where) from None
@@ -200,7 +234,7 @@ def encode_request(
     """
     lists: list[Any] = [query.keys for query in queries]
     if content_type == JSON:
-        lists = [[_write_hex(key) for key in keys] for keys in lists]
+        lists = [[write_hex(key) for key in keys] for keys in lists]
     body: dict[str, Any] = {"queries": [{"keys": keys} for keys in lists]}
     for name, number in (("epoch_id", epoch_id), ("num_pages", num_pages)):
         if number is not None:
@@ -232,7 +266,7 @@ def encode_response(
         [np.ascontiguousarray(page).data for page in pages] for pages in response.pages
     ]
     if content_type == JSON:
-        lists = [[_write_hex(page) for page in pages] for pages in lists]
+        lists = [[write_hex(page) for page in pages] for pages in lists]
     results = [{"pages": pages} for pages in lists]
     body: dict[str, Any] = {"epoch_id": response.epoch_id}
     body |= results[0] if single else {"results": results}
@@ -275,7 +309,7 @@ def decode_response(
         if len(result.pages) != info.keys_per_query:
             raise WireError(f"expected {info.keys_per_query} pages, not {len(result.pages)}", field)
         for position, item in enumerate(result.pages):
-            page = _read_bytes(item, f"{field}[{position}]")
+            page = read_bytes(item, f"{field}[{position}]")
             if len(page) != info.page_size:
                 raise WireError(
                     f"expected a page of {info.page_size} bytes, not {len(page)}",
@@ -306,89 +340,15 @@ def decode_info(body: bytes | bytearray) -> TableInfo:
     try:
         return msgspec.json.decode(body, type=TableInfo)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _as_wire_error(error) from None
-
-
-def max_body_bytes(info: TableInfo) -> int:
-    """The most bytes that a request can need, in either encoding.
-
-    Parameters
-    ----------
-    info : TableInfo
-        The description of the pages.
-
-    Returns
-    -------
-    int
-        Bytes.
-    """
-    a_key = 2 * dpf.key_size(info.num_pages) + _BYTES_A_KEY  # hexadecimal is the larger
-    return _BYTES_A_BODY + MAX_QUERIES * (_BYTES_A_QUERY + MAX_KEYS_PER_QUERY * a_key)
-
-
-def fewest_queries(length: int, content_type: str, info: TableInfo) -> int:
-    """The fewest queries that a request's body has, by its length.
-
-    Parameters
-    ----------
-    length : int
-        Of the body, in bytes.
-    content_type : str
-        `JSON` or `MSGPACK`.
-    info : TableInfo
-        The description of the pages.
-
-    Returns
-    -------
-    int
-        1 to `MAX_QUERIES`; too many only if the body is longer than it has to be.
-    """
-    size = dpf.key_size(info.num_pages)
-    if content_type == JSON:
-        rest, a_query = length - _BYTES_A_BODY, _BYTES_A_QUERY
-        a_query += info.keys_per_query * (2 * size + _BYTES_A_KEY)
-    else:
-        rest, a_query = length - _PACKED_BODY, _PACKED_QUERY
-        a_query += info.keys_per_query * (size + _PACKED_KEY)
-    return min(max(1, -(-rest // a_query)), MAX_QUERIES)
+        raise as_wire_error(error) from None
 
 
 def _decode(body: bytes | bytearray, content_type: str, decoders: dict[str, Any]) -> Any:
     try:
         return decoders[media_type(content_type)].decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _as_wire_error(error) from None
-
-
-def _as_wire_error(error: Exception) -> WireError:
-    if not isinstance(error, msgspec.MsgspecError):
-        return WireError("the body is malformed")
-    match = _MESSAGE.fullmatch(str(error))
-    assert match is not None
-    text, field = match["text"], match["field"] or ""
-    if "unknown field" in text:
-        text = "there is a field that is not known"  # the sender chose its name
-    if not text.startswith(("JSON", "MessagePack")):
-        text = text[:1].lower() + text[1:]
-    return WireError(text, field)
+        raise as_wire_error(error) from None
 
 
 def _encode(body: dict[str, Any], content_type: str) -> bytes:
     return msgspec.json.encode(body) if content_type == JSON else msgspec.msgpack.encode(body)
-
-
-def _write_hex(data: bytes | memoryview) -> str:
-    return "0x" + data.hex()
-
-
-def _read_bytes(item: str | bytes | memoryview, field: str) -> bytes | memoryview:
-    if not isinstance(item, str):
-        return item
-    try:
-        data = bytes.fromhex(item[2:])
-    except ValueError:
-        data = None
-    # fromhex skips white space, which no other reader of these messages need do.
-    if data is None or item[:2] != "0x" or 2 * len(data) != len(item) - 2:
-        raise WireError("must be 0x and an even number of hexadecimal digits", field)
-    return data

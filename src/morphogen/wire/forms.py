@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from morphogen.query import Query
 
+JSON, MSGPACK = "application/json", "application/msgpack"
+MAX_QUERIES = 32
+
 # Bounded, since a refusal says the number: a longer one could repeat secrets of the client.
 MAX_NUMBER = 2**63 - 1
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
@@ -28,6 +31,31 @@ else:
     Queries, Pages = TypeVar("Queries"), TypeVar("Pages")
 
 
+class EpochInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of the epochs that a server answers for: each member is as in `TableInfo`.
+
+    Attributes
+    ----------
+    epoch_id, num_pages, page_size, keys_per_query : int
+    digest : str
+    table : dict or None
+    root : str or None
+    proof_levels : int or None
+    manifest : str or None
+    """
+
+    epoch_id: int
+    num_pages: int
+    page_size: int
+    keys_per_query: int
+    digest: str
+    # Not a default to msgspec, which would leave it out: a table without a layout says null.
+    table: dict[str, Any] | None = msgspec.field(default_factory=lambda: None)
+    root: str | None = None
+    proof_levels: int | None = None
+    manifest: str | None = None
+
+
 class TableInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The answer of ``GET /epoch``: the description of a server and its pages.
 
@@ -37,7 +65,7 @@ class TableInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         0 or 1: it answers the keys of this party.
     epoch_id, num_pages, page_size, keys_per_query : int
         The version of the pages, their number, the bytes of each, and the keys that a query must
-        have.
+        have. A server of several epochs tells of its current one here.
     format_version : int
         Of the keys and of these messages, 1.
     digest : str
@@ -51,6 +79,10 @@ class TableInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Of authenticated pages: the root of their tree, 32 bytes in hexadecimal.
     proof_levels : int or None
         Of authenticated pages: the siblings in each. The cap is at `cap_path`.
+    manifest : str or None
+        What the table's owner signed of it, 256 bytes in hexadecimal.
+    epochs : list of EpochInfo or None
+        All epochs that the server answers for, the current one among them. `offers` reads them.
     """
 
     party: int
@@ -61,10 +93,11 @@ class TableInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     format_version: int
     digest: str
     device: str
-    # Not a default to msgspec, which would leave it out: a table without a layout says null.
-    table: dict[str, Any] | None = msgspec.field(default_factory=lambda: None)
+    table: dict[str, Any] | None = msgspec.field(default_factory=lambda: None)  # null, too
     root: str | None = None
     proof_levels: int | None = None
+    manifest: str | None = None
+    epochs: list[EpochInfo] | None = None
 
 
 class BatchRequest(msgspec.Struct, Generic[Queries], frozen=True, forbid_unknown_fields=True):
@@ -114,6 +147,9 @@ class SingleForm(QueryForm[Item], Generic[Item], forbid_unknown_fields=True):
 
     epoch_id: Number | None = None
     num_pages: Number | None = None
+
+
+RequestForm = BatchRequest[list[QueryForm[Any]]] | SingleForm[Any]  #: A request, its keys unread.
 
 
 class ResultForm(msgspec.Struct, Generic[Item]):
