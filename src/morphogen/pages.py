@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import mmap
 import operator
 import os
-import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, SupportsIndex
 
@@ -13,16 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 import morphogen.dpf as dpf
-from morphogen.checks import as_int, check_range, names_file
+from morphogen.checks import as_indices, as_int, check_range
+from morphogen.mapped_file import MappedFile, special_kind
 
 MAX_PAGE_SIZE = 2**40
 MAX_EPOCH = 2**63 - 1  # a message carries no larger one
-_SPECIAL = (
-    ("pipe", stat.S_ISFIFO),
-    ("socket", stat.S_ISSOCK),
-    ("character device", stat.S_ISCHR),
-    ("block device", stat.S_ISBLK),
-)
+_COPIED_BYTES = 1 << 20  # of earlier changes at a time, if a page is not longer
 
 
 class PageMatrix:
@@ -51,11 +46,12 @@ class PageMatrix:
     PageMatrix(1000 pages of 64 bytes, epoch 7, in memory)
     """
 
-    __slots__ = ("_body", "_epoch", "_mapping", "_num_pages", "_page_size", "_tail")
+    __slots__ = ("_body", "_changed", "_epoch", "_file", "_num_pages", "_page_size", "_tail")
 
     _body: npt.NDArray[np.uint8]
+    _changed: npt.NDArray[np.int64]  # pages of the body that are others than the file's
     _epoch: int
-    _mapping: mmap.mmap | None
+    _file: MappedFile | None
     _num_pages: int
     _page_size: int
     _tail: npt.NDArray[np.uint8] | None
@@ -76,7 +72,7 @@ class PageMatrix:
         self,
         body: npt.NDArray[np.uint8],
         tail: npt.NDArray[np.uint8] | None,
-        mapping: mmap.mmap | None,
+        file: MappedFile | None,
         epoch: int,
     ) -> None:
         num_pages = body.shape[0] + (tail is not None)
@@ -86,7 +82,8 @@ class PageMatrix:
         self._body = body.view(np.ndarray)
         self._body.flags.writeable = False
         self._tail = tail
-        self._mapping = mapping
+        self._file = file
+        self._changed = np.empty(0, dtype=np.int64)
         self._num_pages = num_pages
         self._page_size = int(body.shape[1])
 
@@ -155,26 +152,79 @@ class PageMatrix:
         More may follow ``num_pages`` pages, which the caller knows to be there.
         """
         size, start, version = _checked(page_size, offset, epoch)
-        length = os.fstat(file.fileno()).st_size
-        if length <= start:
-            after = f" after offset {start}" if start else ""
-            raise ValueError(
-                f"a table needs at least one byte{after}: {os.fspath(file.name)} has {length}"
-            )
-        # From the beginning, since a mapping's own offset is bound to the system's granularity.
-        with names_file(file.name):
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        whole, rest = divmod(len(mapping) - start, size)
+        mapped = MappedFile(file, start)
+        flat = mapped.map()
+        whole, rest = divmod(len(flat), size)
         if num_pages is not None:
             whole, rest = num_pages, 0
-        body = np.frombuffer(mapping, dtype=np.uint8, count=whole * size, offset=start)
         tail = None
         if rest:
             tail = np.zeros(size, dtype=np.uint8)
-            tail[:rest] = np.frombuffer(mapping, dtype=np.uint8, offset=start + whole * size)
+            tail[:rest] = flat[whole * size :]
             tail.flags.writeable = False
         matrix = cls.__new__(cls)
-        matrix._set(body.reshape(whole, size), tail, mapping, version)
+        matrix._set(flat[: whole * size].reshape(whole, size), tail, mapped, version)
+        return matrix
+
+    def with_changes(
+        self,
+        indices: Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]],
+        pages: npt.NDArray[np.uint8],
+        epoch: SupportsIndex,
+    ) -> PageMatrix:
+        """Make the matrix of another epoch, in which some pages are others.
+
+        Parameters
+        ----------
+        indices : iterable of int
+            The pages that change, ascending, each once. There may be none.
+        pages : numpy.ndarray
+            uint8 of shape (indices, page_size): their new bytes. They are copied.
+        epoch : int
+            Version of the new matrix, 0 to 2**63 - 1.
+
+        Returns
+        -------
+        PageMatrix
+            One of its own: this one stays as it is, and so do engines over it.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be mapped again.
+        TypeError
+            If an index or epoch is no int, or pages is no array of uint8.
+        ValueError
+            If an index or epoch is out of range, an index is not above the one before, pages has
+            another shape, or the file was truncated.
+
+        Notes
+        -----
+        Over a file it is a private mapping of the same file, whatever its name names by now: in
+        memory are the pages that differ from the file, which is not changed. Over an array it is a
+        copy.
+        """
+        changed = check_changes(indices, pages, self._num_pages, self._page_size)
+        version = check_epoch(epoch)
+        tail = self._tail
+        if tail is not None and len(changed) and changed[-1] == len(self._body):
+            tail = pages[-1].copy()
+            tail.flags.writeable = False
+            changed, pages = changed[:-1], pages[:-1]
+        if self._file is None:
+            body = self._body.copy()
+            body[changed] = pages
+            return PageMatrix(body, version)
+
+        writeable, frozen = self._file.map_privately(self._body.shape)
+        kept = np.setdiff1d(self._changed, changed, assume_unique=True)
+        parts = 1 + len(kept) * self._page_size // _COPIED_BYTES
+        for some in np.array_split(kept, min(parts, len(kept) or 1)):
+            writeable[some] = self._body[some]
+        writeable[changed] = pages
+        matrix = PageMatrix.__new__(PageMatrix)
+        matrix._set(frozen, tail, self._file, version)
+        matrix._changed = np.union1d(kept, changed)
         return matrix
 
     @property
@@ -200,7 +250,7 @@ class PageMatrix:
     @property
     def mapped(self) -> bool:
         """Whether the pages are those of a mapped file, which may not be in memory."""
-        return self._mapping is not None
+        return self._file is not None
 
     @property
     def body(self) -> npt.NDArray[np.uint8]:
@@ -268,26 +318,54 @@ def check_epoch(epoch: SupportsIndex) -> int:
     return number
 
 
-def special_kind(path: str | os.PathLike[str]) -> str:
-    """Tell what a path names if it is neither a file nor a folder.
+def check_changes(
+    indices: Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]],
+    pages: npt.NDArray[np.uint8],
+    num_pages: int,
+    page_size: int,
+) -> npt.NDArray[np.int64]:
+    """Refuse changes that do not fit a table.
 
     Parameters
     ----------
-    path : path-like
-        It must be there.
+    indices : iterable of int
+        The pages that change.
+    pages : numpy.ndarray
+        Their new bytes.
+    num_pages, page_size : int
+        The table's.
 
     Returns
     -------
-    str
-        "pipe", "socket", "character device" or "block device"; empty for a file or a folder.
+    numpy.ndarray
+        int64 of shape (indices,).
 
     Raises
     ------
-    OSError
-        If it is not there.
+    TypeError
+        If an index is no int, or pages is no array of uint8.
+    ValueError
+        If an index is out of range or not above the one before, or pages is not of shape (indices,
+        page_size).
     """
-    mode = Path(path).stat().st_mode
-    return next((name for name, is_kind in _SPECIAL if is_kind(mode)), "")
+    if not isinstance(indices, np.ndarray) or indices.dtype == object:
+        listed = as_indices("indices", indices)
+        for index in listed:
+            check_range("an index", index, 0, num_pages - 1)
+        indices = np.array(listed, dtype=np.int64)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"indices must be a sequence of ints, not of {indices.dtype}")
+    if indices.ndim != 1:
+        raise ValueError(f"indices must have 1 dimension, not {indices.ndim}")
+    # As they are: a cast may bring one that is out of range into it.
+    for index in (indices.min(), indices.max()) if len(indices) else ():
+        check_range("an index", int(index), 0, num_pages - 1)
+    found = indices.astype(np.int64)
+    if (found[1:] <= found[:-1]).any():
+        at = int((found[1:] <= found[:-1]).argmax())
+        raise ValueError(f"indices must be ascending, not {found[at]}, then {found[at + 1]}")
+    check_array("pages", pages, (len(found), page_size))
+    return found
 
 
 def check_array(name: str, array: object, shape: tuple[int, ...] | None = None) -> None:

@@ -1,0 +1,139 @@
+"""A file that is mapped, and mapped again for itself by who changes some of it."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from morphogen.checks import names_file
+
+# Without it the system refuses to map a file larger than memory, as if all of it would be changed.
+# Python has the name from 3.13 on.
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+_SPECIAL = (
+    ("pipe", stat.S_ISFIFO),
+    ("socket", stat.S_ISSOCK),
+    ("character device", stat.S_ISCHR),
+    ("block device", stat.S_ISBLK),
+)
+
+
+class MappedFile:
+    """An open file of pages, whose name may be another file's by now.
+
+    Parameters
+    ----------
+    file : binary file
+        It may be closed afterwards.
+    start : int
+        Bytes of the file before the first page.
+
+    Raises
+    ------
+    OSError
+        If this process may not have another file open.
+    ValueError
+        If it has no byte after start.
+    """
+
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        self._name, self._start = file.name, start
+        self._length = os.fstat(file.fileno()).st_size
+        if self._length <= start:
+            after = f" after offset {start}" if start else ""
+            raise ValueError(
+                f"a table needs at least one byte{after}: {os.fspath(file.name)} has {self._length}"
+            )
+        self._descriptor = os.dup(file.fileno())
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def map(self) -> npt.NDArray[np.uint8]:
+        """Map the file.
+
+        Returns
+        -------
+        numpy.ndarray
+            uint8: the bytes from `start` on, read-only.
+
+        Raises
+        ------
+        OSError
+            If it cannot be mapped. It names the file.
+        """
+        # From the beginning, since a mapping's own offset is bound to the system's granularity.
+        with names_file(self._name):
+            mapping = mmap.mmap(self._descriptor, self._length, access=mmap.ACCESS_READ)
+        return np.frombuffer(mapping, np.uint8, offset=self._start)
+
+    def map_privately(
+        self, shape: tuple[int, ...]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Map the file once more. What is written there is in memory, and never in the file.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of pages, from `start` on.
+
+        Returns
+        -------
+        writeable, frozen : numpy.ndarray
+            uint8 of that shape, twice the same memory; through the second it cannot be written.
+
+        Raises
+        ------
+        OSError
+            As for `map`.
+        ValueError
+            If the file was truncated since.
+        """
+        length = os.fstat(self._descriptor).st_size
+        if length < self._length:
+            raise ValueError(
+                f"{os.fspath(self._name)} was truncated while it was mapped: it has {length} bytes "
+                f"instead of {self._length}"
+            )
+        with names_file(self._name):
+            mapping = mmap.mmap(
+                self._descriptor,
+                self._length,
+                flags=mmap.MAP_PRIVATE | _NO_RESERVE,
+                prot=mmap.PROT_READ | mmap.PROT_WRITE,
+            )
+        # numpy asks a view what it may, and the mapping itself would say that it can be written.
+        frozen = np.frombuffer(memoryview(mapping).toreadonly(), np.uint8, offset=self._start)
+        writeable = np.frombuffer(mapping, np.uint8, offset=self._start)
+        size = math.prod(shape)
+        return writeable[:size].reshape(shape), frozen[:size].reshape(shape)
+
+
+def special_kind(path: str | os.PathLike[str]) -> str:
+    """Tell what a path names if it is neither a file nor a folder.
+
+    Parameters
+    ----------
+    path : path-like
+        It must be there.
+
+    Returns
+    -------
+    str
+        "pipe", "socket", "character device" or "block device"; empty for a file or a folder.
+
+    Raises
+    ------
+    OSError
+        If it is not there.
+    """
+    mode = Path(path).stat().st_mode
+    return next((name for name, is_kind in _SPECIAL if is_kind(mode)), "")
