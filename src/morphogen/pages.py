@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 import morphogen.dpf as dpf
 from morphogen.checks import as_indices, as_int, check_range
-from morphogen.mapped_file import MappedFile, special_kind
+from morphogen.mapped_file import MappedFile, special_kind as special_kind
 
 MAX_PAGE_SIZE = 2**40
 MAX_EPOCH = 2**63 - 1  # a message carries no larger one
