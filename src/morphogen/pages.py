@@ -323,6 +323,8 @@ def check_changes(
     pages: npt.NDArray[np.uint8],
     num_pages: int,
     page_size: int,
+    *,
+    name: str = "pages",
 ) -> npt.NDArray[np.int64]:
     """Refuse changes that do not fit a table.
 
@@ -334,6 +336,8 @@ def check_changes(
         Their new bytes.
     num_pages, page_size : int
         The table's.
+    name : str, optional
+        That of pages, for the message.
 
     Returns
     -------
@@ -364,7 +368,7 @@ def check_changes(
     if (found[1:] <= found[:-1]).any():
         at = int((found[1:] <= found[:-1]).argmax())
         raise ValueError(f"indices must be ascending, not {found[at]}, then {found[at + 1]}")
-    check_array("pages", pages, (len(found), page_size))
+    check_array(name, pages, (len(found), page_size))
     return found
 
 

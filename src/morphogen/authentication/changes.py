@@ -1,0 +1,130 @@
+"""What changes of authenticated pages with some of their contents: pages, cap and root.
+
+A page's siblings cover the pages of its *group*, the 2**proof_levels pages below its node of the
+cap. So a change of one content changes the pages of its group, one node of the cap, and the root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from morphogen.authentication.hashing import HASH_BYTES, Bytes, even, hash_leaves, hash_pairs
+from morphogen.authentication.shape import Shape, check_layout
+from morphogen.authentication.tree import chunk_of
+from morphogen.pages import PageMatrix, check_array, check_changes
+
+_RUN_BYTES = 1 << 20  # of pages that are hashed together, if a group is not longer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Changed:
+    """What changes of a table with some of its contents.
+
+    Attributes
+    ----------
+    indices : numpy.ndarray
+        int64 (pages,): the pages that are others, ascending.
+    pages : numpy.ndarray
+        uint8 (pages, page_size): those pages, contents with their siblings.
+    cap : numpy.ndarray
+        uint8 (nodes, 32): the whole new cap.
+    root : bytes
+        32 bytes that stand for the whole new table.
+    """
+
+    indices: npt.NDArray[np.int64]
+    pages: Bytes
+    cap: Bytes
+    root: bytes
+
+
+def change_pages(
+    pages: PageMatrix,
+    cap: Bytes,
+    proof_levels: SupportsIndex,
+    layout: bytes,
+    indices: Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]],
+    contents: Bytes,
+) -> Changed:
+    """Change some contents of a table: the pages, byte for byte, that sealing anew would change.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+        The table before. Only the groups of pages that change are read.
+    cap : numpy.ndarray
+        uint8 (nodes, 32): the cap before.
+    proof_levels : int
+        Siblings in each page.
+    layout : bytes
+        As `seal_pages` takes it, of the new table.
+    indices : iterable of int
+        The pages whose contents change, ascending, each once.
+    contents : numpy.ndarray
+        uint8 (indices, page_size - 32 * proof_levels): their new contents.
+
+    Returns
+    -------
+    Changed
+        The pages that differ from those before, those beside them for their siblings among them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, is out of range, or has another shape.
+
+    Notes
+    -----
+    Nothing tells whether the table before was right: whoever knows the new root compares it.
+    """
+    shape = Shape(pages.num_pages, pages.page_size, proof_levels)
+    check_array("cap", cap, (shape.cap_nodes, HASH_BYTES))
+    check_layout(layout)
+    changed = check_changes(indices, contents, shape.num_pages, shape.content_size, name="contents")
+
+    groups = np.unique(changed >> shape.proof_levels)
+    new_cap = cap.copy()
+    found = np.empty(len(groups) << shape.proof_levels, dtype=np.int64)
+    new = np.empty((len(found), shape.page_size), dtype=np.uint8)
+    differs = np.empty(len(found), dtype=bool)
+    used = 0
+    for run in _runs(groups, shape):
+        start = int(run[0]) << shape.proof_levels
+        before = chunk_of(pages, start, len(run) << shape.proof_levels)
+        rows = slice(used, used + len(before))
+        used = rows.stop
+        first, last = np.searchsorted(changed, (start, start + len(before)))
+        new[rows, : shape.content_size] = before[:, : shape.content_size]
+        new[rows, : shape.content_size][changed[first:last] - start] = contents[first:last]
+        new_cap[run] = _fill_groups(new[rows], start, shape)
+        found[rows] = np.arange(start, start + len(before))
+        differs[rows] = (new[rows] != before).any(axis=1)
+    found, new, differs = found[:used], new[:used], differs[:used]
+    if not differs.all():
+        found, new = found[differs], new[differs]
+    return Changed(found, new, new_cap, shape.root(new_cap, layout))
+
+
+def _runs(groups: npt.NDArray[np.int64], shape: Shape) -> Iterator[npt.NDArray[np.int64]]:
+    """Groups that lie side by side, some at a time."""
+    most = max(1, _RUN_BYTES // (shape.page_size << shape.proof_levels))
+    for run in np.split(groups, np.flatnonzero(np.diff(groups) != 1) + 1):
+        for start in range(0, len(run), most):
+            yield run[start : start + most]
+
+
+def _fill_groups(pages: Bytes, start: int, shape: Shape) -> Bytes:
+    """Write siblings behind the contents of whole groups, and return their nodes of the cap."""
+    level = hash_leaves(pages[:, : shape.content_size], start)
+    rows = np.arange(len(pages))
+    for height in range(shape.proof_levels):
+        level = even(level)
+        at = shape.content_size + HASH_BYTES * height
+        pages[:, at : at + HASH_BYTES] = level[(rows >> height) ^ 1]
+        level = hash_pairs(level)
+    return level
