@@ -93,8 +93,11 @@ def test_a_file_is_complete_though_its_folder_cannot_be_synchronised(
 def test_a_file_is_complete_though_its_folder_may_not_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, *_: Any) -> int:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    def refuse(path: Path, flags: int, *rest: Any, real: Any = os.open) -> int:
+        if flags & os.O_DIRECTORY:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        descriptor: int = real(path, flags, *rest)
+        return descriptor
 
     monkeypatch.setattr(os, "open", refuse)
     write(tmp_path / "table")

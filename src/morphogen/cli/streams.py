@@ -193,13 +193,13 @@ def input_file(path: Path, *, once: bool = False) -> Path:
     return _DEV_STDIN
 
 
-def check_output_file(output: Path, source: Path, *, force: bool) -> None:
+def check_output_file(output: Path, source: Path | None = None, *, force: bool) -> None:
     """Refuse to write a file where it cannot be, or where it would replace another.
 
     Parameters
     ----------
     output : pathlib.Path
-    source : pathlib.Path
+    source : pathlib.Path, optional
         The file that it is made from.
     force : bool
         Whether it may replace another file.
@@ -209,7 +209,7 @@ def check_output_file(output: Path, source: Path, *, force: bool) -> None:
     ValueError
         If it is the source itself, it is there already, or its folder is not there.
     """
-    if output.resolve() == source.resolve():
+    if source is not None and output.resolve() == source.resolve():
         raise ValueError(f"{output} is the file that is read")
     if not force and os.path.lexists(output):
         raise ValueError(f"{output} is there already: --force replaces it")

@@ -1,4 +1,4 @@
-"""``morphogen table build | seal | info | verify | get | root``: tables as files."""
+"""``morphogen table ACTION``: tables as files, and their manifests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import morphogen.cli.table_read as table_read
 import morphogen.cli.table_seal as table_seal
+import morphogen.cli.table_sign as table_sign
 from morphogen.cli.lookup import add_lookup_options
 from morphogen.cli.output import PrintResult, print_help
 from morphogen.cli.table_build import add_build_options, build
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add("seal", table_seal.seal, "write a file as pages that prove themselves to clients")
     )
     for name, action, text in (
-        ("info", table_read.info, "print what the header of a table says, without its pages"),
+        ("info", table_read.info, "print what the header of a table, or a manifest, says"),
         ("verify", table_read.verify, "read a whole table, and say whether a byte was altered"),
         ("get", table_read.get, "look keys up in a table on this machine, without servers"),
         ("root", table_seal.root, "print the root of a table, which clients pin with --root"),
@@ -70,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "get":
             below.add_argument("keys", nargs="*", metavar="KEY", help="to look up, as text")
             add_lookup_options(below, "the value")
+    table_sign.add_keygen_options(
+        add("keygen", table_sign.keygen, "make the key by which a table's owner signs manifests")
+    )
+    table_sign.add_sign_options(
+        add("sign", table_sign.sign, "write a manifest: the owner's word for a table's root")
+    )
 
 
 def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:

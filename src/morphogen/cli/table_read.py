@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from morphogen.cli.lookup import check_destination, print_values, read_keys
 from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.cli.show_manifest import print_manifest
 from morphogen.cli.streams import input_file
 from morphogen.progress import StagedProgress, stage
 
@@ -31,6 +32,14 @@ _ROWS = (
     ("bytes", "file", "{:,} bytes"),
     ("seed_tries", "seeds tried", "{}"),
 )
+
+
+def without_root(path: Path) -> ValueError:
+    """The error of a table of version 1 where a root is needed."""
+    return ValueError(
+        f"{os.fspath(path)} is a table of version 1, which has no root: morphogen table seal makes "
+        "one that has"
+    )
 
 
 def facts(path: Path, header: TableHeader, **more: Any) -> dict[str, Any]:
@@ -95,10 +104,14 @@ def show_facts(data: dict[str, Any], console: Console) -> None:
 
 
 def info(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
-    """Print what a table's header says, without reading its pages."""
+    """Print what a table's header or a manifest says, without reading pages."""
+    from morphogen.epochs.manifest import is_manifest, read_manifest
     from morphogen.keyword.file import read_header
 
     table = input_file(args.table)
+    if is_manifest(table):
+        print_manifest(table, read_manifest(table), print_result)
+        return OK
     data = facts(table, read_header(table))
     print_result(data, lambda console: show_facts(data, console))
     return OK

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from morphogen.cli.arguments import byte_size
 from morphogen.cli.output import OK, PrintResult
 from morphogen.cli.streams import STANDARD, check_output_file, input_file
-from morphogen.cli.table_read import facts, show_facts
+from morphogen.cli.table_read import facts, show_facts, without_root
 from morphogen.progress import StagedProgress, stage
 
 if TYPE_CHECKING:
@@ -66,16 +66,14 @@ def seal(args: argparse.Namespace, progress: StagedProgress, print_result: Print
 
 
 def root(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
-    """Print the root of a table, which a client pins."""
+    """Print the root of a table or a manifest, which a client pins."""
+    from morphogen.epochs.manifest import is_manifest, read_manifest
     from morphogen.keyword.file import read_header
 
     table = input_file(args.table)
-    found = read_header(table).root
+    found = read_manifest(table).root if is_manifest(table) else read_header(table).root
     if found is None:
-        raise ValueError(
-            f"{os.fspath(table)} is a table of version 1, which has no root: morphogen table seal "
-            "makes one that has"
-        )
+        raise without_root(table)
 
     def show(console: Console) -> None:
         console.print(found.hex(), soft_wrap=True)

@@ -313,6 +313,30 @@ def sign_manifest(
     return replace(unsigned, signature=key.sign(unsigned._signed_bytes()))
 
 
+def make_private_key() -> bytes:
+    """Make the key of an owner, who keeps it.
+
+    Returns
+    -------
+    bytes
+        PEM as PKCS#8, without a passphrase.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the extra ``sign`` is missing.
+    """
+    with needs_extra("sign", "a manifest"):
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import (
+            Encoding,
+            NoEncryption,
+            PrivateFormat,
+        )
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
 def public_key(private_key: bytes) -> bytes:
     """Tell the owner by whom manifests signed with a key are.
 

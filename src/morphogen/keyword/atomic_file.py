@@ -17,7 +17,7 @@ _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
 
 @contextmanager
-def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replace_file(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Write a file beside its place, and give it its place once all of it is on the disk.
 
     A reader of ``path`` finds the old file or the whole new one. An exception, such as that of a
@@ -27,11 +27,14 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ----------
     path : path-like
         A file that is there is replaced. A link is followed.
+    mode : int, optional
+        Permissions of the file, less those that the process gives to none; by default those of any
+        new file.
 
     Yields
     ------
     file : binary file
-        Open for writing, and empty. It has the permissions of any new file.
+        Open for writing, and empty.
 
     Raises
     ------
@@ -48,7 +51,10 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     temporary = target.with_name(f".morphogen-{secrets.token_hex(6)}.tmp")
     try:
         with names_file(path, instead_of=temporary):
-            with temporary.open("xb") as file:
+            descriptor = os.open(
+                temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode
+            )
+            with os.fdopen(descriptor, "wb") as file:
                 yield file
                 file.flush()
                 _sync(file.fileno())
