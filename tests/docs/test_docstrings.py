@@ -135,7 +135,8 @@ def test_the_reader_of_code_sees_what_is_raised() -> None:
     assert code("dpf").raised_by("parse_key") == {"TypeError", "InvalidKeyError"}
     packing = {"TypeError", "ValueError", "MemoryError"}
     assert code("planner").raised_by("KeyPacker.pack") == packing
-    assert code("engine.base").raised_by("Engine.answer") >= {"EngineClosedError", "ValueError"}
+    assert code("engine.lifetime").raised_by("Lifetime.check_usable") == {"EngineClosedError"}
+    assert code("engine.base").raised_by("Engine.answer") >= {"ValueError"}
     assert code("engine.cpu").raised_by("CpuEngine.__init__") >= {"TypeError", "ValueError"}
     assert code("batcher").raised_by("MicroBatcher.submit") == {"BatcherClosedError"}
 

@@ -145,6 +145,12 @@ class WaitingEngine(Engine):
             pass
         self.log.append("answered")
 
+    def _replace(self, pages: mg.PageMatrix, indices: object) -> None:
+        raise NotImplementedError
+
+    def _open_next(self, pages: mg.PageMatrix, indices: object) -> Engine:
+        raise NotImplementedError
+
     def _release(self) -> None:
         self.log.append("released")
 

@@ -40,6 +40,12 @@ class HeldEngine(Engine):
     def _run(self, ranges: list[tuple[int, int]], out: Bytes, strategy: Strategy) -> None:
         raise NotImplementedError
 
+    def _replace(self, pages: mg.PageMatrix, indices: Any) -> None:
+        raise NotImplementedError
+
+    def _open_next(self, pages: mg.PageMatrix, indices: Any) -> Engine:
+        raise NotImplementedError
+
     def _release(self) -> None:
         self.inner.close()
 

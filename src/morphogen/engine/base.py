@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from types import TracebackType
-from typing import NoReturn, Self
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from morphogen.checks import OwnerProcess
-from morphogen.engine.locks import CallLock
+from morphogen.engine.lifetime import Lifetime
 from morphogen.engine.strategy import Choices, Strategy
-from morphogen.errors import EngineClosedError
-from morphogen.pages import PageMatrix, check_array
+from morphogen.pages import PageMatrix, check_array, check_changes, check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY, KeyPacker, micro_batch_ranges
 from morphogen.query import Answer, Query
 
+Taken = TypeVar("Taken")
 
-class Engine(ABC):
+
+class Engine(Lifetime):
     """Answers batches of queries over one page matrix. Made by `morphogen.open_engine`.
 
     An engine may be used from many threads; calls run one after the other. It works with ``with``,
     and `close` waits for the call that runs. It cannot be used in a forked child: open one there,
     on a GPU only if the parent process has not used CUDA before.
     A call from within a call, by a finalizer or a signal handler on the same thread, is refused;
-    `close` takes effect there when the outer call ends.
+    `close` takes effect there when the outer call ends. `replace_pages` and `next_epoch` go on to
+    another epoch.
 
     Parameters
     ----------
@@ -44,13 +44,10 @@ class Engine(ABC):
     def __init__(self, pages: PageMatrix, choices: Choices) -> None:
         if not isinstance(pages, PageMatrix):
             raise TypeError(f"pages must be a PageMatrix, not {type(pages).__name__}")
+        super().__init__()
         self._pages = pages
         self._choices = choices
         self._packer = KeyPacker(pages.num_pages)
-        self._lock = CallLock("an engine")
-        self._closed = False
-        self._why_closed = "this engine is closed"
-        self._owner = OwnerProcess("engine", "open an engine in each process", EngineClosedError)
 
     @property
     def pages(self) -> PageMatrix:
@@ -80,11 +77,6 @@ class Engine(ABC):
     def default_strategy(self) -> Strategy:
         """The strategy of a batch unless the caller asks for another."""
         return self._choices.default
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
 
     def answer(
         self,
@@ -162,9 +154,10 @@ class Engine(ABC):
         with self._lock:
             self._check_open()
             try:
+                table = self._pages  # of this call, whatever replaces them before it returns
                 self._packer.pack(queries)
                 total = self._packer.query_count  # the list may have grown since
-                shape = (total, self._packer.keys_per_query, self._pages.page_size)
+                shape = (total, self._packer.keys_per_query, table.page_size)
                 pages = (
                     np.empty(shape, dtype=np.uint8) if out is None else self._check_out(out, shape)
                 )
@@ -176,11 +169,121 @@ class Engine(ABC):
                 self._end_call()
         return Answer(
             pages=pages,
-            epoch=self._pages.epoch,
-            num_pages=self._pages.num_pages,
+            epoch=table.epoch,
+            num_pages=table.num_pages,
             micro_batch_sizes=tuple(stop - start for start, stop in ranges),
             party=party if party >= 0 else None,
         )
+
+    def replace_pages(
+        self,
+        indices: Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]],
+        pages: npt.NDArray[np.uint8],
+        epoch: SupportsIndex,
+    ) -> None:
+        """Go on with changed pages, in place.
+
+        Every batch is answered from the pages before or those after, and says from which epoch. If
+        this fails, the engine goes on with the pages before, unless a GPU's copies broke off.
+
+        Parameters
+        ----------
+        indices : iterable of int
+            The pages that change, ascending, each once. There may be none.
+        pages : numpy.ndarray
+            uint8 of shape (indices, page_size): their new bytes. They are copied.
+        epoch : int
+            The new version, another than that of the pages before.
+
+        Raises
+        ------
+        EngineClosedError
+            If the engine is closed, or belongs to the parent of this process.
+        MorphogenError
+            If it is called from within a call of its own.
+        DeviceError
+            If a GPU fails. If it had begun to copy, this closes the engine, and all that share its
+            device's pages.
+        TypeError, ValueError
+            If an argument has the wrong type, shape or range.
+        MemoryError, OSError
+            If there is no memory for the changed pages, or their file cannot be mapped.
+
+        Notes
+        -----
+        The engine's pages are afterwards what `PageMatrix.with_changes` makes. The array or file
+        that the engine was opened over does not change.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import morphogen as mg
+        >>> pages = mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8))
+        >>> with mg.open_engine(pages, device="cpu") as engine:
+        ...     engine.replace_pages([3, 5], np.ones((2, 64), dtype=np.uint8), epoch=1)
+        ...     engine.pages.epoch, int(engine.pages[5][0]), int(pages[5][0])
+        (1, 1, 0)
+        """
+        self._change(indices, pages, epoch, self._replace)
+
+    def next_epoch(
+        self,
+        indices: Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]],
+        pages: npt.NDArray[np.uint8],
+        epoch: SupportsIndex,
+    ) -> Engine:
+        """Open an engine over changed pages, beside this one.
+
+        This engine goes on with its own epoch until it is closed. On a GPU both share the pages on
+        the device, which become the new ones: this engine adds the difference of the changed pages
+        to its answers, on the host.
+
+        Parameters
+        ----------
+        indices : iterable of int
+            As for `replace_pages`, like all arguments.
+        pages : numpy.ndarray
+            The new bytes.
+        epoch : int
+            The new version.
+
+        Returns
+        -------
+        Engine
+            On the same device, with the same options. Close both.
+
+        Raises
+        ------
+        EngineClosedError, MorphogenError, DeviceError, TypeError, ValueError, MemoryError, OSError
+            As from `replace_pages`.
+        """
+        return self._change(indices, pages, epoch, self._open_next)
+
+    def _change(
+        self,
+        indices: Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]],
+        pages: npt.NDArray[np.uint8],
+        epoch: SupportsIndex,
+        take: Callable[[PageMatrix, npt.NDArray[np.int64]], Taken],
+    ) -> Taken:
+        self.check_usable()
+        self._lock.check_free()
+        number = check_epoch(epoch)
+        changed = check_changes(indices, pages, self._pages.num_pages, self._pages.page_size)
+        while True:
+            before = self._pages
+            if number == before.epoch:
+                raise ValueError(f"epoch must be another than that of the pages, {number}")
+            # Beside other calls: this may copy a whole table.
+            after = before.with_changes(changed, pages, number)
+            with self._lock:
+                self._check_open()
+                if self._pages is not before:
+                    continue  # another thread has replaced pages: change its pages
+                try:
+                    return take(after, changed)
+                finally:
+                    self._end_call()
 
     def check_width(
         self, max_micro_batch: int | None, keys_per_query: int = MAX_KEYS_PER_QUERY
@@ -205,47 +308,6 @@ class Engine(ABC):
             If it is no int, or not in 1..`widest_micro_batch`.
         """
         return self._choices.check_width(max_micro_batch, keys_per_query)
-
-    def check_usable(self) -> None:
-        """Refuse, as every call is refused, if this engine answers none any more.
-
-        Raises
-        ------
-        EngineClosedError
-            If it is closed, or belongs to the parent of this process.
-        """
-        self._owner.check()
-        if self._closed:
-            raise EngineClosedError(self._why_closed)
-
-    def close(self) -> None:
-        """Wait for the call that runs, then free threads and memory. May be called again.
-
-        From within a call, this does not wait for it: the engine ends with that call.
-        """
-        if not self._owner.is_current():
-            return
-        if self._lock.is_held_here():
-            self._closed = True
-            return
-        with self._lock:
-            self._closed = True
-            self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __reduce__(self) -> NoReturn:
-        # A copy would share threads and memory, and go on when the engine is closed.
-        raise TypeError("an engine cannot be copied or pickled: open one where it is used")
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
@@ -279,14 +341,6 @@ class Engine(ABC):
             finally:
                 self._end_call()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineClosedError(self._why_closed)
-
-    def _end_call(self) -> None:
-        if self._closed:  # meanwhile, by what the call ran
-            self._release()
-
     @abstractmethod
     def _read(self) -> int:
         """Read every page once, for `read_pages`."""
@@ -298,8 +352,15 @@ class Engine(ABC):
         """Answer the packed batch, chunk by chunk, into out."""
 
     @abstractmethod
-    def _release(self) -> None:
-        """Free threads, memory and device, if that was not done yet."""
+    def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
+        """Make these `_pages`, which differ from them at these indices, or fail and change nothing.
+
+        No interrupt may come between what it changes.
+        """
+
+    @abstractmethod
+    def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> Engine:
+        """Open an engine over these, which differ at these indices, and leave this one as it is."""
 
     def _check_out(
         self, out: npt.NDArray[np.uint8], shape: tuple[int, int, int]

@@ -67,9 +67,7 @@ cdef class _Scanner:
     def __cinit__(self, pages, instruction_set, Py_ssize_t threads, read_order):
         cdef const HostKernels* kernels = _instruction_set.select(instruction_set)
         cdef ReadOrderChoice choice
-        self._body = pages.body
-        self._tail = pages.tail
-        self._mapped = pages.mapped
+        self.hold(pages)
         self.instruction_set = (<bytes>kernels.name).decode()
         self.threads = threads
         if read_order is None:
@@ -84,6 +82,16 @@ cdef class _Scanner:
             self._scanner = new HostScanner(kernels[0], threads)
         except RuntimeError as error:
             raise DeviceError(f"cannot start {threads} threads: {error}") from None
+
+    cdef int hold(self, pages) except -1:
+        """Read these pages from now on."""
+        cdef const uint8_t[:, ::1] body = pages.body
+        cdef const uint8_t[::1] tail = pages.tail
+        cdef bint mapped = pages.mapped
+        self._body = body
+        self._tail = tail
+        self._mapped = mapped
+        return 0
 
     def __dealloc__(self):
         # A forked child has none of the threads to join, and cannot free memory that a thread held
@@ -224,6 +232,18 @@ class CpuEngine(Engine):
         cdef _Scanner scanner = self._scanner
         cdef KeyPacker packer = self._packer
         scanner.answer(packer, ranges, out)
+
+    def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
+        cdef _Scanner scanner = self._scanner
+        scanner.hold(pages)
+        self._pages = pages
+
+    def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> CpuEngine:
+        by_caller = self._read_order_source == "caller"
+        return CpuEngine(
+            pages, threads=self._threads, instruction_set=self._instruction_set,
+            read_order=self._read_order if by_caller else None,
+        )
 
     def _release(self) -> None:
         self._scanner = None

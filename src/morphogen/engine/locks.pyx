@@ -43,19 +43,27 @@ cdef class CallLock:
         """Whether this thread is in a call."""
         return self._holder == <unsigned long>PyThread_get_thread_ident()
 
+    def check_free(self) -> None:
+        """Refuse, as entry does, a call from within a call."""
+        if self._holder == <unsigned long>PyThread_get_thread_ident():
+            self._refuse()
+
     def __enter__(self) -> None:
         cdef unsigned long here = <unsigned long>PyThread_get_thread_ident()
         if self._holder == here:
-            raise MorphogenError(
-                f"{self._owner} cannot be called from within its own call, as by a property of a "
-                "query, a finalizer or a signal handler"
-            )
+            self._refuse()
         self._lock.acquire()
         self._holder = here
 
     def __exit__(self, *exception: object) -> None:
         self._holder = 0
         self._lock.release()
+
+    cdef int _refuse(self) except -1:
+        raise MorphogenError(
+            f"{self._owner} cannot be called from within its own call, as by a property of a "
+            "query, a finalizer or a signal handler"
+        )
 
 
 @cython.final

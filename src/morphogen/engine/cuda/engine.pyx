@@ -358,5 +358,11 @@ class CudaEngine(Engine):
             self._why_closed = f"this engine was closed when its device failed: {error}"
             self._release()
 
+    def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
+        raise NotImplementedError("pages on a GPU cannot be replaced yet")
+
+    def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> CudaEngine:
+        raise NotImplementedError("pages on a GPU cannot be replaced yet")
+
     def _release(self) -> None:
         self._scanner = None
