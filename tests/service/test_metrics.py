@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import morphogen as mg
-from morphogen.service import describe_table
+from morphogen.service import Generation, Generations, describe_table
 from morphogen.service.metrics import Metrics
 from naive import open_engine, random_pages, random_rows
 
@@ -16,7 +16,9 @@ def test_chunks_are_counted_up_to_the_widest_of_the_queries_that_are_served(
     keys: int, widest: int
 ) -> None:
     with open_engine(random_pages(700, 48)) as engine, mg.MicroBatcher(engine) as batcher:
-        metrics = Metrics(batcher, describe_table(engine, 0, keys_per_query=keys))
+        info = describe_table(engine, 0, keys_per_query=keys)
+        metrics = Metrics()
+        metrics.tables = {"": Generations(Generation(info, engine, batcher))}
         queries, _ = mg.make_queries(random_rows(widest + 1, keys, 700), 700)
         for future in batcher.submit_many(queries):
             future.result()

@@ -96,12 +96,24 @@ def test_the_table_is_described(
             "digest": sha256(table.tobytes()).hexdigest(),
             "device": "cpu",
             "table": None,
+            "epochs": [
+                {
+                    "epoch_id": EPOCH,
+                    "num_pages": PAGES,
+                    "page_size": PAGE_SIZE,
+                    "keys_per_query": 3,
+                    "digest": sha256(table.tobytes()).hexdigest(),
+                    "table": None,
+                }
+            ],
         }
 
 
 def test_the_recorded_bytes_are_answered(http: httpx.Client) -> None:
     with LiveApp(recorded_pages()) as live:
-        assert http.get(live.url + "/epoch").content == EPOCHS[0]
+        described = http.get(live.url + "/epoch").content
+        # What a server says since then comes after what it said.
+        assert described.startswith(EPOCHS[0].removesuffix(b"}") + b',"epochs":[')
         for exchange in EXCHANGES:
             if exchange.party == 0:
                 got = ask(http, live.url, exchange.request, exchange.kind, exchange.path)

@@ -93,7 +93,7 @@ class LiveApp:
         self.batcher = mg.MicroBatcher(self.engine, **options)
         tree = None if seal is None else Tree(seal.cap, seal.root)
         self.info = describe_table(self.engine, party, tree=tree)
-        self.metrics = Metrics(self.batcher, self.info)
+        self.metrics = Metrics()
         app = create_app(
             self.batcher,
             self.info,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,16 @@ class BatcherStatistics:
     refused: int
     waiting_seconds: float
     running_seconds: float
+
+    def __add__(self, other: BatcherStatistics) -> BatcherStatistics:
+        """The work of two batchers."""
+        sums = {
+            field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in fields(self)
+            if field.name != "chunk_sizes"
+        }
+        sizes = Counter(self.chunk_sizes) + Counter(other.chunk_sizes)
+        return BatcherStatistics(chunk_sizes=dict(sorted(sizes.items())), **sums)
 
     @property
     def mean_chunk_size(self) -> float:

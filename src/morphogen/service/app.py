@@ -1,4 +1,4 @@
-"""The service of one party over HTTP: an ASGI application that answers by a `MicroBatcher`.
+"""The service of one party over HTTP: an ASGI application that answers for tables.
 
 docs/protocol.md, section 11, defines paths, bodies and statuses.
 """
@@ -6,174 +6,23 @@ docs/protocol.md, section 11, defines paths, bodies and statuses.
 from __future__ import annotations
 
 import asyncio
-import random
-from collections import Counter
-from collections.abc import Iterable
-from time import perf_counter
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-import msgspec
-from litestar import Litestar, Request, Response, get, post
-from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
+from litestar import Litestar
 from litestar.types import ASGIApp
 
-import morphogen
 import morphogen.wire as wire
 from morphogen.batcher import MicroBatcher
-from morphogen.errors import MorphogenError, OverloadedError
-from morphogen.service.cap import cap_handler
-from morphogen.service.clients import Proxies, client_of
+from morphogen.service.answering import Holds, TableService
+from morphogen.service.clients import Proxies
+from morphogen.service.generations import Generation, Generations
+from morphogen.service.handlers import CurrentDocument, all_handlers
 from morphogen.service.metrics import Metrics
-from morphogen.service.middleware import DRAIN_SECONDS, count_queries, outermost
-from morphogen.service.openapi import (
-    batch_operation,
-    epoch_operation,
-    health_operation,
-    single_operation,
-)
+from morphogen.service.middleware import DRAIN_SECONDS, outermost
 from morphogen.service.problems import describe_error
 
 MAX_WAIT_SECONDS = 30.0
 HOLD_SECONDS = 1.0
-# Of one address so many requests may be held before each is held for longer, up to so many times:
-# else two hundred connections that come back every second would cost others a tenth of a core.
-_HELD_TOGETHER, _LONGEST_HOLD = 16, 4.0
-
-
-class Service:
-    """One party's service, which the handlers share.
-
-    Parameters
-    ----------
-    batcher : MicroBatcher
-        Closed, with everything answered, when the application shuts down.
-    info : TableInfo
-        From `describe_table`.
-    max_wait : float
-        Seconds that a query may wait for its chunk.
-    metrics : Metrics
-        Counted in.
-    hold_seconds : float
-        As for `create_app`.
-    """
-
-    def __init__(
-        self,
-        batcher: MicroBatcher,
-        info: wire.TableInfo,
-        max_wait: float,
-        metrics: Metrics,
-        hold_seconds: float,
-    ) -> None:
-        self.batcher = batcher
-        self.max_wait = max_wait
-        self.hold_seconds = hold_seconds
-        self.info = info
-        self.metrics: Metrics = metrics
-        self._info_body = msgspec.json.encode(info)
-        self._held: Counter[str] = Counter()  # requests that are about to be refused, by client
-
-    async def answer(self, request: Request[Any, Any, Any], *, single: bool) -> Response[bytes]:
-        """Decode, answer and encode one request.
-
-        Parameters
-        ----------
-        request : litestar.Request
-            Of a batch, or of one query.
-        single : bool
-            Whether the body is for one query.
-
-        Returns
-        -------
-        litestar.Response
-            In the encoding of the request.
-
-        Raises
-        ------
-        MorphogenError
-            If the request is wrong, or its answer fails: each error has its status.
-        """
-        kind = wire.media_type(request.headers.get("content-type", ""))
-        client = client_of(request.scope)
-        length = request.headers.get("content-length", "")
-        if length.isdecimal():
-            # Before it is read and decoded, which costs more than all else of a refusal.
-            fewest = 1 if single else wire.fewest_queries(int(length), kind, self.info)
-            try:
-                self.batcher.check_room(fewest, client)
-            except OverloadedError:
-                await self._hold(client)
-                raise
-        body = await request.body()
-        phases = self.metrics.phases
-        started = perf_counter()
-        decoded = wire.decode_request(body, kind, self.info, single=single)
-        phases["decode"].observe(perf_counter() - started)
-        count_queries(request.scope, len(decoded.queries))
-        started = perf_counter()
-        try:
-            answers = await self.batcher.answer_many(
-                decoded.queries, timeout=self.max_wait, client=client
-            )
-        except OverloadedError:
-            await self._hold(client)
-            raise
-        phases["answer"].observe(perf_counter() - started)
-        started = perf_counter()
-        response = wire.BatchResponse(
-            epoch_id=self.info.epoch_id,
-            num_pages=self.info.num_pages,
-            digest=self.info.digest,
-            pages=[answer.pages[0] for answer in answers],
-        )
-        encoded = wire.encode_response(response, kind, single=single)
-        phases["encode"].observe(perf_counter() - started)
-        return Response(encoded, media_type=kind, status_code=200)
-
-    async def _hold(self, client: str) -> None:
-        """Wait before a client is told that there is no room.
-
-        Who comes back at once costs others no more than who waits; nor do all come together.
-        """
-        self._held[client] += 1
-        try:
-            times = min(max(1.0, self._held[client] / _HELD_TOGETHER), _LONGEST_HOLD)
-            await asyncio.sleep(times * self.hold_seconds * random.uniform(0.5, 1.5))
-        finally:
-            self._held[client] -= 1
-            if not self._held[client]:
-                del self._held[client]
-
-    def epoch(self) -> Response[bytes]:
-        """Describe the pages.
-
-        Returns
-        -------
-        litestar.Response
-            The `TableInfo`, as JSON.
-        """
-        return Response(self._info_body, media_type=wire.JSON)
-
-    def health(self, *names: str) -> Response[dict[str, bool | str]]:
-        """Whether the process lives, and whether it takes queries.
-
-        Parameters
-        ----------
-        *names : str
-            The members of the answer: "live", "ready".
-
-        Returns
-        -------
-        litestar.Response
-            200; or 503 and the reason if it takes none.
-        """
-        told: dict[str, bool | str] = dict.fromkeys(names, True)
-        try:
-            self.batcher.check_usable()
-        except MorphogenError as error:
-            return Response({**told, "ready": False, "reason": str(error)}, status_code=503)
-        return Response(told)
 
 
 def create_app(
@@ -187,30 +36,20 @@ def create_app(
     trusted_proxies: Iterable[str] = (),
     hold_seconds: float = HOLD_SECONDS,
 ) -> ASGIApp:
-    """Make the ASGI application.
+    """Make the ASGI application of one table that stays as it is.
 
     Parameters
     ----------
     batcher : MicroBatcher
-        It is closed, with everything answered, when the application shuts down.
+        It is closed, with everything answered, when the application shuts down. Its engine stays
+        the caller's.
     info : TableInfo
         From `describe_table`.
     cap : bytes-like, optional
         Of authenticated pages: the nodes of their tree's cap, one after the other. It is not
         copied, however many clients take it.
-    max_wait : float, optional
-        Seconds that a query may wait for its chunk: most clients have gone by then.
-    drain_seconds : float, optional
-        Seconds that a client whose request is refused before its end may go on sending. After that
-        the connection ends, which may take the answer from a client that still sends.
-    metrics : Metrics, optional
-        Counts requests, for `metrics_app`. This application shows none: they tell of every client.
-    trusted_proxies : iterable of str, optional
-        Addresses and networks of proxies whose ``X-Forwarded-For`` tells the client. Each client's
-        address has a share of the batcher's queue.
-    hold_seconds : float, optional
-        Seconds, on average, until a client is told that the queue has no room; up to four times as
-        many if a crowd of one address is told so.
+    max_wait, drain_seconds, metrics, trusted_proxies, hold_seconds : optional
+        As for `create_tables_app`.
 
     Returns
     -------
@@ -231,62 +70,98 @@ def create_app(
     >>> engine = mg.open_engine(mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8)), device="cpu")
     >>> app = create_app(mg.MicroBatcher(engine), describe_table(engine, party=0))
     """
-    if cap is None and info.root is not None:
-        raise ValueError("authenticated pages need their cap: info has a root")
-    service = Service(batcher, info, max_wait, metrics or Metrics(batcher, info), hold_seconds)
+    return create_tables_app(
+        {"": Generations(Generation(info, None, batcher, cap))},
+        max_wait=max_wait,
+        drain_seconds=drain_seconds,
+        metrics=metrics,
+        trusted_proxies=trusted_proxies,
+        hold_seconds=hold_seconds,
+    )
 
-    @post(wire.QUERY_PATH, status_code=200, operation_class=batch_operation(info))
-    async def query_batch(request: Request[Any, Any, Any]) -> Response[bytes]:
-        return await service.answer(request, single=False)
 
-    @post(wire.SINGLE_PATH, status_code=200, operation_class=single_operation(info))
-    async def query_single(request: Request[Any, Any, Any]) -> Response[bytes]:
-        return await service.answer(request, single=True)
+def create_tables_app(
+    tables: Mapping[str, Generations],
+    *,
+    max_wait: float = MAX_WAIT_SECONDS,
+    drain_seconds: float = DRAIN_SECONDS,
+    metrics: Metrics | None = None,
+    trusted_proxies: Iterable[str] = (),
+    hold_seconds: float = HOLD_SECONDS,
+) -> ASGIApp:
+    """Make the ASGI application of tables, each of which may get new epochs while it is served.
 
-    @get(wire.EPOCH_PATH, sync_to_thread=False, operation_class=epoch_operation(info))
-    def epoch() -> Response[bytes]:
-        return service.epoch()
+    Parameters
+    ----------
+    tables : mapping of str to Generations
+        By name, at least one. The paths of the table named "" are the plain ones; those of others
+        begin with ``/t/NAME``. All are closed, with everything answered, when the application
+        shuts down.
+    max_wait : float, optional
+        Seconds that a query may wait for its chunk: most clients have gone by then.
+    drain_seconds : float, optional
+        Seconds that a client whose request is refused before its end may go on sending. After that
+        the connection ends, which may take the answer from a client that still sends.
+    metrics : Metrics, optional
+        Counts requests, for `metrics_app`. This application shows none: they tell of every client.
+    trusted_proxies : iterable of str, optional
+        Addresses and networks of proxies whose ``X-Forwarded-For`` tells the client. Each client's
+        address has a share of the queue of each table.
+    hold_seconds : float, optional
+        Seconds, on average, until a client is told that the queue has no room; up to four times as
+        many if a crowd of one address is told so.
 
-    @get("/health", sync_to_thread=False, operation_class=health_operation("live", "ready"))
-    def health() -> Response[dict[str, bool | str]]:
-        return service.health("live", "ready")
+    Returns
+    -------
+    ASGI application
+        For uvicorn, or any other server of ASGI applications.
 
-    @get("/health/live", sync_to_thread=False, operation_class=health_operation("live"))
-    def live() -> dict[str, bool]:
-        return {"live": True}
+    Raises
+    ------
+    ValueError
+        If there is no table, or one has a name that no path can have.
+    """
+    if not tables:
+        raise ValueError("there must be at least one table, not 0")
+    tables = dict(tables)
+    metrics = metrics or Metrics()
+    metrics.tables = tables
+    holds = Holds(hold_seconds)
+    services = {
+        name: TableService(generations, max_wait, metrics, holds)
+        for name, generations in tables.items()
+    }
 
-    @get("/health/ready", sync_to_thread=False, operation_class=health_operation("ready"))
-    def ready() -> Response[dict[str, bool | str]]:
-        return service.health("ready")
+    def close() -> None:
+        # None takes more queries while the others answer theirs.
+        for generations in tables.values():
+            generations.shut()
+        for generations in tables.values():
+            generations.close()
 
     async def drain() -> None:
-        await asyncio.to_thread(batcher.close)
+        await asyncio.to_thread(close)
 
-    handlers = [query_batch, query_single, epoch, health, live, ready]
-    if cap is not None:
-        handlers.append(cap_handler(cap, info))
+    def max_body_bytes() -> int:
+        return max(service.max_body_bytes() for service in services.values())
+
+    document = CurrentDocument(services)
     app = Litestar(
-        handlers,
-        request_max_body_size=wire.max_body_bytes(info),
+        all_handlers(services),
+        request_max_body_size=None,  # a table's own, which its epochs change
         exception_handlers={Exception: describe_error},
         on_shutdown=[drain],
         # The environment could ask for these two.
         debug=False,
         pdb_on_exception=False,
         logging_config=None,
-        openapi_config=OpenAPIConfig(
-            title="morphogen",
-            version=morphogen.__version__,
-            description="One server of two-server private page retrieval.",
-            path="/schema",
-            render_plugins=[JsonRenderPlugin()],
-        ),
+        openapi_config=document.config,
     )
     surrounded = outermost(
         app,
-        service.metrics.requests,
+        metrics.requests,
         {route.path_format for route in app.routes},
-        drain_bytes=wire.max_body_bytes(info),
+        drain_bytes=max_body_bytes,
         drain_seconds=drain_seconds,
     )
     return Proxies(trusted_proxies).before(surrounded)

@@ -11,8 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream
 
 import morphogen.wire as wire
-from morphogen.authentication import num_cap_nodes
-from morphogen.authentication.hashing import HASH_BYTES
+from morphogen.service.generations import Generations
 from morphogen.service.openapi import cap_operation
 
 # A client that reads slowly has no more of the cap than this in memory of its own; under TLS, whose
@@ -23,92 +22,67 @@ UNREAD_BYTES = 1 << 20
 _KEPT = "public, max-age=31536000, immutable"
 
 
-def cap_handler(cap: bytes | memoryview, info: wire.TableInfo) -> HTTPRouteHandler:
+def cap_handler(generations: Generations, prefix: str) -> HTTPRouteHandler:
     """Make the handler of `wire.cap_path`.
 
     Parameters
     ----------
-    cap : bytes-like
-        Its nodes, one after the other.
-    info : TableInfo
-        The table's description.
+    generations : Generations
+        Of authenticated pages.
+    prefix : str
+        What stands before all paths of the table.
 
     Returns
     -------
     litestar.handlers.HTTPRouteHandler
-
-    Raises
-    ------
-    ValueError
-        If the table is not authenticated, or its cap has another length.
     """
-    kept = Cap(cap, info)
-    path = wire.cap_path("{epoch:str}")
+    path = prefix + wire.cap_path("{epoch:str}")
 
-    @get(path, sync_to_thread=False, operation_class=cap_operation(info))
+    @get(path, sync_to_thread=False, operation_class=cap_operation())
     def epoch_cap(request: Request[Any, Any, Any]) -> Response[Any]:
-        return kept.answer(request)
+        return answer_cap(request, generations)
 
     return epoch_cap
 
 
-class Cap:
-    """The cap, and the answers to requests for it. All of them read one buffer.
+def answer_cap(request: Request[Any, Any, Any], generations: Generations) -> Response[Any]:
+    """Answer a request for the cap of the epoch that its path names.
 
     Parameters
     ----------
-    cap : bytes-like
-        Its nodes, one after the other.
-    info : TableInfo
-        The table's description.
+    request : litestar.Request
+    generations : Generations
+        Of authenticated pages.
+
+    Returns
+    -------
+    litestar.Response
+        The cap; 304 if the client has it.
 
     Raises
     ------
-    ValueError
-        If the table is not authenticated, or its cap has another length.
+    NotFoundException
+        If it is an epoch that is not held.
     """
+    asked = request.path_params["epoch"]
+    for generation in generations.held:
+        if str(generation.info.epoch_id) == asked and generation.cap is not None:
+            break
+    else:
+        raise NotFoundException
+    tag = f'"{generation.info.root}"'
+    headers = {"ETag": tag, "Cache-Control": _KEPT}
+    if _is_known(tag, request.headers.getall("if-none-match", [])):
+        return Response(None, status_code=304, headers=headers)
+    headers["Content-Length"] = str(generation.cap.nbytes)
+    return Stream(_pieces(generation.cap), media_type=wire.OCTETS, headers=headers)
 
-    def __init__(self, cap: bytes | memoryview, info: wire.TableInfo) -> None:
-        if info.root is None or info.proof_levels is None:
-            raise ValueError("a cap belongs to authenticated pages: info has no root")
-        self._nodes = memoryview(cap).cast("B")
-        expected = HASH_BYTES * num_cap_nodes(info.num_pages, info.proof_levels)
-        if self._nodes.nbytes != expected:
-            raise ValueError(
-                f"the cap of these pages has {expected} bytes, not {self._nodes.nbytes}"
-            )
-        self._epoch = str(info.epoch_id)
-        self._tag = f'"{info.root}"'
-        self._headers = {"ETag": self._tag, "Cache-Control": _KEPT}
 
-    def answer(self, request: Request[Any, Any, Any]) -> Response[Any]:
-        """Answer a request for the cap of the epoch that its path names.
+def _is_known(tag: str, lines: list[str]) -> bool:
+    tags = {one.strip().removeprefix("W/") for line in lines for one in line.split(",")}
+    return bool(tags & {tag, "*"})
 
-        Parameters
-        ----------
-        request : litestar.Request
 
-        Returns
-        -------
-        litestar.Response
-            The cap; 304 if the client has it.
-
-        Raises
-        ------
-        NotFoundException
-            If it is another epoch.
-        """
-        if request.path_params["epoch"] != self._epoch:
-            raise NotFoundException
-        if self._is_known(request.headers.getall("if-none-match", [])):
-            return Response(None, status_code=304, headers=self._headers)
-        headers = {**self._headers, "Content-Length": str(self._nodes.nbytes)}
-        return Stream(self._pieces(), media_type=wire.OCTETS, headers=headers)
-
-    def _is_known(self, lines: list[str]) -> bool:
-        tags = {tag.strip().removeprefix("W/") for line in lines for tag in line.split(",")}
-        return bool(tags & {self._tag, "*"})
-
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        for start in range(0, self._nodes.nbytes, PIECE_BYTES):
-            yield bytes(self._nodes[start : start + PIECE_BYTES])
+async def _pieces(nodes: memoryview) -> AsyncIterator[bytes]:
+    for start in range(0, nodes.nbytes, PIECE_BYTES):
+        yield bytes(nodes[start : start + PIECE_BYTES])

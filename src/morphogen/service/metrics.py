@@ -23,15 +23,31 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from morphogen.batcher import MicroBatcher
+from morphogen.batcher.statistics import BatcherStatistics
 from morphogen.errors import MorphogenError
-from morphogen.wire import TableInfo
+from morphogen.service.generations import Generations
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 METRICS_PATH = "/metrics"
 PHASES = ("decode", "answer", "encode")
+OUTCOMES = ("answered", "failed", "cancelled", "expired", "refused")
+RELOADS = ("loaded", "unchanged", "refused")
 # Seconds: a pass over pages in the caches takes 50 us, over one of 100 GB several seconds.
 _BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+
+
+_COUNTERS = {
+    "waiting_seconds": "Seconds that queries waited for their chunks.",
+    "running_seconds": "Seconds that chunks ran.",
+    "pages_changed": "Pages that differed from one epoch to the next.",
+}
+_GAUGES = {
+    "queue_depth": "Queries that wait.",
+    "running_queries": "Queries in the chunk that runs.",
+    "epoch": "Version of the table.",
+    "epochs": "Versions of the table that are answered for.",
+    "pages": "Pages in the table.",
+}
 
 
 class Durations:
@@ -61,30 +77,34 @@ class Metrics:
     They tell of every client's reads: show them to the operator only. `create_app` counts in them
     and does not serve them.
 
-    Parameters
-    ----------
-    batcher : MicroBatcher
-        Asked for its statistics at each scrape.
-    info : TableInfo
-        The description of its pages.
-
     Attributes
     ----------
+    tables : mapping of str to Generations
+        By the table's name; asked for their statistics at each scrape. The application sets them.
+        Where there are several, their metrics have the name as a label.
     phases : dict of str to Durations
         By the name of a request's phase.
     requests : collections.Counter
         Requests, by path and status.
     cut_off : mapping of str to int
         Connections that were cut off, by the reason.
+    reloads : collections.Counter
+        Epochs that were looked for while the service ran, by what came of it: "loaded",
+        "unchanged", "refused".
+    pages_changed : collections.Counter
+        Pages that differed from one epoch to the next, by the table's name.
     """
 
-    def __init__(self, batcher: MicroBatcher, info: TableInfo) -> None:
+    def __init__(self) -> None:
+        self.tables: Mapping[str, Generations] = {}
         self.phases: dict[str, Durations] = {phase: Durations() for phase in PHASES}
         self.requests: Counter[tuple[str, str]] = Counter()
         self.cut_off: Mapping[str, int] = {}
+        self.reloads: Counter[str] = Counter(dict.fromkeys(RELOADS, 0))
+        self.pages_changed: Counter[str] = Counter()
         self._registry = CollectorRegistry()
         self._registry.register(_RequestCollector(self))
-        self._registry.register(_BatcherCollector(batcher, info))
+        self._registry.register(_TableCollector(self))
 
     def text(self) -> bytes:
         """All metrics now.
@@ -168,53 +188,71 @@ class _RequestCollector(Collector):
         for phase, durations in self._metrics.phases.items():
             durations.add_to(phases, phase)
         yield phases
+        reloads = CounterMetricFamily(
+            "morphogen_reloads",
+            "Epochs that were looked for while the server ran, by what came of it.",
+            labels=("outcome",),
+        )
+        for outcome, count in sorted(self._metrics.reloads.items()):
+            reloads.add_metric((outcome,), count)
+        yield reloads
 
 
-class _BatcherCollector(Collector):
-    """The batcher's statistics, taken at one instant."""
+class _TableCollector(Collector):
+    """What the batchers of each table counted, at one instant, and the epochs that it has."""
 
-    def __init__(self, batcher: MicroBatcher, info: TableInfo) -> None:
-        self._batcher = batcher
-        self._info = info
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:
-        now = self._batcher.statistics()
+        tables = self._metrics.tables
+        several = len(tables) > 1
+        label = ("table",) if several else ()
         queries = CounterMetricFamily(
-            "morphogen_queries", "Queries, by what became of them.", labels=("outcome",)
+            "morphogen_queries", "Queries, by what became of them.", labels=(*label, "outcome")
         )
-        for outcome in ("answered", "failed", "cancelled", "expired", "refused"):
-            queries.add_metric((outcome,), getattr(now, outcome))
-        yield queries
-        upto, buckets = 0, []
-        for size in range(1, self._batcher.width_for(self._info.keys_per_query) + 1):
-            upto += now.chunk_sizes.get(size, 0)
-            buckets.append((str(float(size)), upto))
-        yield HistogramMetricFamily(
-            "morphogen_chunk_size",
-            "Queries that shared a pass over the pages.",
-            buckets=[*buckets, ("+Inf", upto)],
-            sum_value=sum(size * count for size, count in now.chunk_sizes.items()),
+        sizes = HistogramMetricFamily(
+            "morphogen_chunk_size", "Queries that shared a pass over the pages.", labels=label
         )
-        for name, text, value in (
-            ("waiting", "Seconds that queries waited for their chunks.", now.waiting_seconds),
-            ("running", "Seconds that chunks ran.", now.running_seconds),
-        ):
-            yield CounterMetricFamily(f"morphogen_{name}_seconds", text, value=value)
-        for name, text, value in (
-            ("queue_depth", "Queries that wait.", now.queued),
-            ("running_queries", "Queries in the chunk that runs.", now.running),
-            ("epoch", "Version of the table.", self._info.epoch_id),
-            ("pages", "Pages in the table.", self._info.num_pages),
-        ):
-            yield GaugeMetricFamily(f"morphogen_{name}", text, value=value)
-        yield InfoMetricFamily(
-            "morphogen_server",
-            "What answers.",
-            value={"device": self._info.device, "party": str(self._info.party)},
-        )
-        if self._info.root is not None:
-            yield InfoMetricFamily(
-                "morphogen_table",
-                "The authenticated pages.",
-                value={"root": self._info.root, "proof_levels": str(self._info.proof_levels)},
-            )
+        counters = {
+            name: CounterMetricFamily(f"morphogen_{name}", text, labels=label)
+            for name, text in _COUNTERS.items()
+        }
+        gauges = {
+            name: GaugeMetricFamily(f"morphogen_{name}", text, labels=label)
+            for name, text in _GAUGES.items()
+        }
+        server = InfoMetricFamily("morphogen_server", "What answers.", labels=label)
+        table = InfoMetricFamily("morphogen_table", "The authenticated pages.", labels=label)
+        for name, generations in tables.items():
+            of = (name,) if several else ()
+            now, info = generations.statistics(), generations.current.info
+            for outcome in OUTCOMES:
+                queries.add_metric((*of, outcome), getattr(now, outcome))
+            _add_sizes(sizes, of, now, generations.width)
+            counters["waiting_seconds"].add_metric(of, now.waiting_seconds)
+            counters["running_seconds"].add_metric(of, now.running_seconds)
+            counters["pages_changed"].add_metric(of, self._metrics.pages_changed[name])
+            gauges["queue_depth"].add_metric(of, now.queued)
+            gauges["running_queries"].add_metric(of, now.running)
+            gauges["epoch"].add_metric(of, info.epoch_id)
+            gauges["epochs"].add_metric(of, len(generations.held))
+            gauges["pages"].add_metric(of, info.num_pages)
+            server.add_metric(of, {"device": info.device, "party": str(info.party)})
+            if info.root is not None:
+                levels = str(info.proof_levels)
+                table.add_metric(of, {"root": info.root, "proof_levels": levels})
+        yield from (queries, sizes, *counters.values(), *gauges.values(), server)
+        if table.samples:
+            yield table
+
+
+def _add_sizes(
+    family: HistogramMetricFamily, labels: tuple[str, ...], now: BatcherStatistics, widest: int
+) -> None:
+    upto, buckets = 0, []
+    for size in range(1, widest + 1):
+        upto += now.chunk_sizes.get(size, 0)
+        buckets.append((str(float(size)), upto))
+    total = sum(size * count for size, count in now.chunk_sizes.items())
+    family.add_metric(labels, buckets=[*buckets, ("+Inf", upto)], sum_value=total)

@@ -42,7 +42,7 @@ def outermost(
     requests: Counter[tuple[str, str]],
     paths: AbstractSet[str],
     *,
-    drain_bytes: int,
+    drain_bytes: Callable[[], int],
     drain_seconds: float,
 ) -> ASGIApp:
     """Surround an application.
@@ -55,8 +55,8 @@ def outermost(
     paths : set of str
         The application's own, with parameters in braces. Any other may hold anything, and would be
         a metric of its own.
-    drain_bytes : int
-        The most bytes that are read of a body that is refused before its end.
+    drain_bytes : callable
+        Returns the most bytes that are read of a body that is refused before its end.
     drain_seconds : float
         The longest time that they are read.
 
@@ -84,7 +84,7 @@ def outermost(
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = GONE if body.gone else message["status"]
-                if body.unread and not await body.drain(drain_bytes, drain_seconds):
+                if body.unread and not await body.drain(drain_bytes(), drain_seconds):
                     # A server would read a body without end to its end: hang up instead.
                     headers = [*message["headers"], (b"connection", b"close")]
                     message = {**message, "headers": headers}

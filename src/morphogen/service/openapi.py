@@ -22,7 +22,7 @@ from morphogen.wire import TableInfo
 
 _ERRORS = {
     "400": "The body is wrong; the problem document names the field.",
-    "409": "A key is of the other party or another domain, or the table is not that one.",
+    "409": "A key is of the other party or another domain, or the epoch is not answered for.",
     "413": "Too many queries, or too large a body.",
     "415": "Another content type.",
     "429": "Too many queries wait; see Retry-After.",
@@ -32,6 +32,7 @@ _ERRORS = {
 _INTEGER, _TEXT = Schema(type=OpenAPIType.INTEGER), Schema(type=OpenAPIType.STRING)
 _SHA256 = Schema(type=OpenAPIType.STRING, pattern="^[0-9a-f]{64}$")
 _NUMBER = Schema(type=OpenAPIType.INTEGER, minimum=0, maximum=2**63 - 1)
+_EPOCH = OpenAPIHeader(description="The current epoch.", schema=_NUMBER, required=True)
 
 
 def batch_operation(info: TableInfo) -> type[Operation]:
@@ -94,7 +95,11 @@ def _operation(body: dict[str, Schema], answer: dict[str, Schema]) -> type[Opera
 
     return _class(
         {
-            "200": OpenAPIResponse(description="The pages.", content=media(response)),
+            "200": OpenAPIResponse(
+                description="The pages.",
+                headers={wire.EPOCH_HEADER: _EPOCH},
+                content=media(response),
+            ),
             **{status: _problem(text) for status, text in _ERRORS.items()},
         },
         RequestBody(content=media(request), required=True),
@@ -105,20 +110,22 @@ def epoch_operation(info: TableInfo) -> type[Operation]:
     """The operation of `wire.EPOCH_PATH`."""
     numbers = ("party", "epoch_id", "num_pages", "page_size", "keys_per_query", "format_version")
     table = Schema(type=[OpenAPIType.OBJECT, OpenAPIType.NULL])
-    fields = dict.fromkeys(numbers, _INTEGER) | {
-        "digest": _SHA256,
-        "device": _TEXT,
-        "table": table,
-    }
+    of_server = dict.fromkeys(numbers, _INTEGER) | {"device": _TEXT}
+    of_epoch = dict.fromkeys(numbers[1:5], _INTEGER) | {"digest": _SHA256, "table": table}
     if info.root is not None:
-        fields |= {"root": _SHA256, "proof_levels": _INTEGER}
+        of_epoch |= {"root": _SHA256, "proof_levels": _INTEGER}
+    epochs = Schema(type=OpenAPIType.ARRAY, items=_record(of_epoch, closed=False), min_items=1)
+    fields = of_server | of_epoch | {"epochs": epochs}
     return _class({"200": _json("What the table is.", _record(fields, closed=False))})
 
 
-def cap_operation(info: TableInfo) -> type[Operation]:
+def cap_operation() -> type[Operation]:
     """The operation of `wire.cap_path`."""
     octets = OpenAPIMediaType(schema=Schema(content_media_type=wire.OCTETS))
-    tag = OpenAPIHeader(description="The root.", schema=Schema(const=f'"{info.root}"'))
+    tag = OpenAPIHeader(
+        description="The root of the epoch.",
+        schema=Schema(type=OpenAPIType.STRING, pattern='^"[0-9a-f]{64}"$'),
+    )
     return _class(
         {
             "200": OpenAPIResponse(

@@ -198,7 +198,7 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
         )
         cap = None if tree is None else tree.cap.data
         limits = limits.with_answers_of(_largest_answer(info, 0 if cap is None else cap.nbytes))
-        metrics = Metrics(batcher, info)
+        metrics = Metrics()
         app = create_app(
             batcher,
             info,

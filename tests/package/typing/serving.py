@@ -97,7 +97,7 @@ def services(engine: mg.Engine, batcher: mg.MicroBatcher) -> None:
     application = create_app(batcher, sealed, cap=b"")
     assert_type(wire.cap_path(7), str)
     assert_type(digest_pages(engine.pages), str)
-    assert_type(Metrics(batcher, info).text(), bytes)
+    assert_type(Metrics().text(), bytes)
     serve(ServerConfig(path=Path("words.table"), party=1, device="cpu"))
     print(application)
 
