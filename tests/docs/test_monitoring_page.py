@@ -1,4 +1,4 @@
-"""docs/serving.md names the metrics and the log of a server, and the rules for Prometheus."""
+"""docs/serving.md and deploy/ name the metrics and the log of a server: as they are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 import morphogen as mg
-from documents import ROOT, page_blocks
+from documents import ROOT
 from morphogen.keyword.sealing import seal_file
 from morphogen.service.process import ServerProcess
 
@@ -25,8 +25,11 @@ SECONDS = 60.0
 # Functions, keywords and labels of PromQL that the page uses, and the series that Prometheus makes.
 PROMQL = {
     *("histogram_quantile", "increase", "max", "min", "rate", "sum", "by", "without"),
-    *("le", "job", "outcome", "up", "m"),
+    *("le", "job", "instance", "outcome", "table", "up", "m"),
 }
+
+# Labels that Prometheus adds, and that a server of several tables has.
+ELSEWHERE = {"instance", "table"}
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,15 @@ class Server:
 
     @property
     def series(self) -> set[str]:
-        return {sample.name for metric in self.metrics.values() for sample in metric.samples}
+        """The names of series. A counter with labels has none before it counts."""
+        counters = {f"{m.name}_total" for m in self.metrics.values() if m.type == "counter"}
+        return counters | {
+            sample.name for metric in self.metrics.values() for sample in metric.samples
+        }
 
     def labels(self, name: str) -> set[str]:
+        if name == "morphogen_connections_cut_off_total":
+            return {"reason"}  # test_metrics.py cuts some off
         return {
             label
             for metric in self.metrics.values()
@@ -78,10 +87,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield Server(one.url, target, metrics, events)
 
 
-def documents(words: str) -> Any:
-    """Return the one YAML document of the page that contains these words."""
-    (block,) = (b for b in page_blocks(PAGE) if b.language == "yaml" and words in b.text)
-    return yaml.safe_load(block.text)
+def document(name: str) -> Any:
+    """Return what a file of deploy/ holds. JSON is YAML."""
+    return yaml.safe_load((ROOT / "deploy" / name).read_text(encoding="utf-8"))
 
 
 def rows(head: str) -> list[list[str]]:
@@ -94,10 +102,16 @@ def names(text: str) -> list[str]:
     return re.findall(r"`([^`]+)`", text)
 
 
+def panels() -> list[dict[str, Any]]:
+    shown: list[dict[str, Any]] = document("grafana.json")["panels"]
+    return shown
+
+
 def expressions() -> list[str]:
-    rules = documents("alert:")["groups"][0]["rules"]
+    rules = document("alerts.yml")["groups"][0]["rules"]
     asked = [names(expression)[0] for _, expression in rows("| question |")]
-    return [*(rule["expr"] for rule in rules), *asked]
+    plotted = [target["expr"] for panel in panels() for target in panel["targets"]]
+    return [*(rule["expr"] for rule in rules), *asked, *plotted]
 
 
 def test_every_metric_is_named_and_every_name_is_a_metric(server: Server) -> None:
@@ -123,7 +137,7 @@ def test_labels_and_outcomes_are_those_of_the_server(server: Server) -> None:
 
 
 def test_prometheus_finds_the_server_as_it_is_told(server: Server) -> None:
-    (job,) = documents("scrape_configs")["scrape_configs"]
+    (job,) = document("prometheus.yml")["scrape_configs"]
     ((target,),) = (group["targets"] for group in job["static_configs"])
     assert f"--metrics-port {target.removeprefix('127.0.0.1:')} " in TEXT  # as the page starts it
     assert f'job="{job["job_name"]}"' in expressions()[0]
@@ -136,7 +150,7 @@ def test_prometheus_finds_the_server_as_it_is_told(server: Server) -> None:
 def test_an_expression_is_about_series_and_labels_that_there_are(
     expression: str, server: Server
 ) -> None:
-    words = set(re.findall(r"[a-z][a-z_]*", re.sub(r'"[^"]*"', "", expression)))
+    words = set(re.findall(r"[a-z][a-z_]*", re.sub(r'"[^"]*"|\[\$\w+\]', "", expression)))
     series = {word for word in words if word.startswith("morphogen_")}
     assert series <= server.series
     assert series or expression.startswith("up{")
@@ -153,11 +167,38 @@ def test_an_expression_is_about_series_and_labels_that_there_are(
 
 
 def test_every_alert_says_when() -> None:
-    rules = documents("alert:")["groups"][0]["rules"]
+    rules = document("alerts.yml")["groups"][0]["rules"]
     assert len({rule["alert"] for rule in rules}) == len(rules)
     for rule in rules:
         assert rule.keys() <= {"alert", "expr", "for"}
         assert re.search(r" (==|!=|>|<) ", rule["expr"]), "an alert needs a limit"
+
+
+def test_the_dashboard_has_its_panels_side_by_side() -> None:
+    dashboard = document("grafana.json")
+    assert {panel["id"] for panel in panels()} == {*range(1, len(panels()) + 1)}
+    taken: set[tuple[int, int]] = set()
+    for panel in panels():
+        place = panel["gridPos"]
+        columns, lines = (
+            range(place["x"], place["x"] + place["w"]),
+            range(place["y"], place["y"] + place["h"]),
+        )
+        cells = {(x, y) for x in columns for y in lines}
+        assert max(columns) < 24
+        assert not taken & cells
+        taken |= cells
+    variables = {variable["name"] for variable in dashboard["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(dashboard["panels"])))
+    assert used - {"__rate_interval"} == variables  # Grafana's own, and the dashboard's
+
+
+def test_a_panel_names_labels_that_its_series_have(server: Server) -> None:
+    for panel in panels():
+        for target in panel["targets"]:
+            series = re.findall(r"morphogen_\w+", target["expr"])
+            labels = {label for name in series for label in server.labels(name)}
+            assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= labels | ELSEWHERE
 
 
 def test_the_log_has_the_members_that_the_page_names(server: Server) -> None:
