@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from morphogen.errors import (
         BatcherClosedError as BatcherClosedError,
         DeadlineError as DeadlineError,
+        DeltaError as DeltaError,
         DeviceError as DeviceError,
         DeviceOutOfMemoryError as DeviceOutOfMemoryError,
         DeviceUnavailableError as DeviceUnavailableError,
@@ -68,6 +69,7 @@ _NAMES = {
     "errors": (
         "BatcherClosedError",
         "DeadlineError",
+        "DeltaError",
         "DeviceError",
         "DeviceOutOfMemoryError",
         "DeviceUnavailableError",
@@ -100,6 +102,7 @@ __all__ = [
     "BatcherStatistics",
     "Client",
     "DeadlineError",
+    "DeltaError",
     "DeviceError",
     "DeviceOutOfMemoryError",
     "DeviceStatus",

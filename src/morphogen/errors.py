@@ -86,6 +86,10 @@ class TableFileError(MorphogenError, ValueError):
     """A file is not a whole, unaltered keyword table."""
 
 
+class DeltaError(MorphogenError, ValueError):
+    """A file is not a whole, unaltered delta, or not one of this table."""
+
+
 class ManifestError(MorphogenError, ValueError):
     """A manifest is not whole, not by the owner that is trusted, or counts no more."""
 

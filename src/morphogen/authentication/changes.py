@@ -13,7 +13,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from morphogen.authentication.hashing import HASH_BYTES, Bytes, even, hash_leaves, hash_pairs
+from morphogen.authentication.hashing import HASH_BYTES, Bytes, climb, even, hash_leaves, hash_pairs
 from morphogen.authentication.shape import Shape, check_layout
 from morphogen.authentication.tree import chunk_of
 from morphogen.pages import PageMatrix, check_array, check_changes
@@ -128,3 +128,35 @@ def _fill_groups(pages: Bytes, start: int, shape: Shape) -> Bytes:
         pages[:, at : at + HASH_BYTES] = level[(rows >> height) ^ 1]
         level = hash_pairs(level)
     return level
+
+
+def cap_of_groups(
+    pages: PageMatrix, groups: npt.NDArray[np.int64], shape: Shape
+) -> Iterator[tuple[npt.NDArray[np.int64], Bytes]]:
+    """Find nodes of a table's cap from the contents below, and hold only some of these.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+        Contents with any siblings.
+    groups : numpy.ndarray
+        int64 (groups,): the nodes that are asked for, ascending.
+    shape : Shape
+        That of the table.
+
+    Yields
+    ------
+    run : numpy.ndarray
+        Some of the groups, one after the other.
+    nodes : numpy.ndarray
+        uint8 (groups of the run, 32).
+    """
+    height = min(shape.proof_levels, max(0, (_RUN_BYTES // shape.page_size).bit_length() - 1))
+    for run in _runs(groups, shape):
+        start, step = int(run[0]) << shape.proof_levels, len(run) << height
+        stop = min(start + (len(run) << shape.proof_levels), shape.num_pages)
+        nodes = [
+            climb(hash_leaves(chunk_of(pages, at, step)[:, : shape.content_size], at), height)
+            for at in range(start, stop, step)
+        ]
+        yield run, climb(np.concatenate(nodes), shape.proof_levels - height)

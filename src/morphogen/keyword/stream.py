@@ -22,6 +22,7 @@ def write_pages(
     layout: TableLayout | None,
     fill: Callable[[Bytes, int], None],
     progress: Progress,
+    check: Callable[[TableHeader], object] = lambda header: None,
 ) -> TableHeader:
     """Write a table's file of version 2, whole or not at all, and hold only some of its pages.
 
@@ -38,6 +39,8 @@ def write_pages(
         index that is given too. It need not write the siblings.
     progress : callable
         Called with the bytes written and those in all.
+    check : callable, optional
+        Called with the header when all else is written. What it raises leaves no file.
 
     Returns
     -------
@@ -73,6 +76,7 @@ def write_pages(
         root = shape.root(cap, b"" if layout is None else layout.authenticated_bytes())
         file.write(cap.data)
         header = header_of(layout, shape, hashed.digest(), root)
+        check(header)
         file.seek(0)
         file.write(pack_header(header))
     return header

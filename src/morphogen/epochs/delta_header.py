@@ -1,0 +1,247 @@
+"""The header of a delta file: what it says of the table before and after.
+
+Section 15 of docs/protocol.md defines every byte.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from morphogen.authentication.hashing import HASH_BYTES
+from morphogen.authentication.shape import Shape
+from morphogen.checks import check_range
+from morphogen.errors import DeltaError
+from morphogen.keyword.layout import TableLayout
+from morphogen.pages import MAX_EPOCH
+
+MAGIC = b"MGKDL\r\n\x1a"  # a transfer that changes ends of lines spoils it
+HEADER_BYTES = 4096
+INDEX = np.dtype("<u8")  # the number of a page
+_VERSION = 1
+_BLOCK = 4096  # the numbers of pages are filled up to a multiple of it
+_CHECKED = 1 << 20  # numbers of pages that are compared at a time
+_FIELDS = struct.Struct("<8sII6Q32s32s48s32s")
+_KEYS = struct.Struct("<3Q16sQ")  # the 48 bytes: slots, value size, entries, seed, fragments
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaHeader:
+    """What the header of a delta file says.
+
+    Parameters
+    ----------
+    from_epoch, to_epoch : int
+        Versions of the table before and after, the second above the first.
+    num_pages, page_size, proof_levels : int
+        The shape of both tables.
+    count : int
+        Pages whose contents change.
+    root_before, root_after : bytes
+        32 bytes that stand for the whole table before and after.
+    layout : TableLayout or None
+        The places of the keys in the table after; None for pages without keys.
+    digest : bytes
+        SHA-256 of all that follows the header, 32 bytes.
+    """
+
+    from_epoch: int
+    to_epoch: int
+    num_pages: int
+    page_size: int
+    proof_levels: int
+    count: int
+    root_before: bytes
+    root_after: bytes
+    layout: TableLayout | None
+    digest: bytes
+
+    @property
+    def content_size(self) -> int:
+        """Bytes of a page without its siblings."""
+        return self.page_size - HASH_BYTES * self.proof_levels
+
+    @property
+    def contents_offset(self) -> int:
+        """Bytes of the file before the contents."""
+        return HEADER_BYTES + -(-INDEX.itemsize * self.count // _BLOCK) * _BLOCK
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of the file."""
+        return self.contents_offset + self.count * self.content_size
+
+    @property
+    def authenticated_layout(self) -> bytes:
+        """What the root after vouches for beside pages and their shape."""
+        return b"" if self.layout is None else self.layout.authenticated_bytes()
+
+
+def check_epochs(from_epoch: int, to_epoch: int) -> None:
+    """Refuse epochs of which the second does not follow the first.
+
+    Raises
+    ------
+    ValueError
+        If it does not, or one is out of range.
+    """
+    check_range("from_epoch", from_epoch, 0, MAX_EPOCH)
+    check_range("to_epoch", to_epoch, 0, MAX_EPOCH)
+    if to_epoch <= from_epoch:
+        raise ValueError(f"to_epoch must be above from_epoch, {from_epoch}, not {to_epoch}")
+
+
+def check_header(header: DeltaHeader) -> None:
+    """Refuse a header whose fields do not go together."""
+    check_epochs(header.from_epoch, header.to_epoch)
+    Shape(header.num_pages, header.page_size, header.proof_levels)
+    check_range("count", header.count, 0, header.num_pages)
+    for name in ("root_before", "root_after"):
+        root = getattr(header, name)
+        if not isinstance(root, bytes):
+            raise TypeError(f"{name} must be bytes, not {type(root).__name__}")
+        if len(root) != HASH_BYTES:
+            raise ValueError(f"{name} must have {HASH_BYTES} bytes, not {len(root)}")
+    layout = header.layout
+    if layout is not None:
+        for name in ("num_pages", "page_size", "proof_levels"):
+            if getattr(layout, name) != getattr(header, name):
+                raise ValueError(
+                    f"layout must have {name} {getattr(header, name)}, not {getattr(layout, name)}"
+                )
+        layout.authenticated_bytes()  # which version 1 does not have
+
+
+def check_indices(indices: npt.NDArray[np.integer[Any]], header: DeltaHeader) -> None:
+    """Refuse numbers of pages that are not ascending, or not those of the header's table."""
+    if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu":
+        raise TypeError("indices must be a numpy.ndarray of whole numbers")
+    if indices.ndim != 1:
+        raise ValueError(f"indices must have 1 dimension, not {indices.ndim}")
+    for start in range(0, len(indices), _CHECKED):
+        part = indices[max(0, start - 1) : start + _CHECKED]
+        wrong = np.flatnonzero(part[1:] <= part[:-1])
+        if wrong.size:
+            before, after = part[wrong[0]], part[wrong[0] + 1]
+            raise ValueError(f"indices must be ascending, not {before}, then {after}")
+    for index in (indices[0], indices[-1]) if len(indices) else ():
+        check_range("an index", int(index), 0, header.num_pages - 1)
+
+
+def pack_header(header: DeltaHeader) -> bytes:
+    """Write a header, with its own SHA-256: 4096 bytes."""
+    fields = _FIELDS.pack(
+        MAGIC,
+        _VERSION,
+        HEADER_BYTES,
+        header.from_epoch,
+        header.to_epoch,
+        header.num_pages,
+        header.page_size,
+        header.proof_levels,
+        header.count,
+        header.root_before,
+        header.root_after,
+        header.authenticated_layout,
+        header.digest,
+    )
+    sealed = fields.ljust(HEADER_BYTES - HASH_BYTES, b"\0")
+    return sealed + sha256(sealed).digest()
+
+
+def parse_header(head: bytes, length: int, path: str | os.PathLike[str]) -> DeltaHeader:
+    """Read a header, and compare the file's length with what it says.
+
+    Parameters
+    ----------
+    head : bytes
+        The first 4096 bytes of the file, or as many as it has.
+    length : int
+        Bytes of the file.
+    path : path-like
+        Of the file, for messages.
+
+    Returns
+    -------
+    DeltaHeader
+
+    Raises
+    ------
+    DeltaError
+        If it is no delta, its header was altered, or its length is another.
+    """
+    name = os.fspath(path)
+    if head[: len(MAGIC)] != MAGIC:
+        raise DeltaError(f"{name} is not a delta: it begins otherwise")
+    if len(head) < HEADER_BYTES:
+        raise DeltaError(
+            f"{name} is truncated: a delta has a header of {HEADER_BYTES} bytes, this file has "
+            f"{len(head)} in all"
+        )
+    if not any(head[len(MAGIC) :]):
+        raise DeltaError(f"{name} was not written to its end")
+    sealed, seal = head[:-HASH_BYTES], head[-HASH_BYTES:]
+    if sha256(sealed).digest() != seal:
+        raise altered(name, "its header does not have the SHA-256 that it says")
+    # From here on nothing was altered by accident, but the writer may be another one.
+    _, version, header_bytes, *fields = _FIELDS.unpack_from(sealed)
+    if (version, header_bytes) != (_VERSION, HEADER_BYTES):
+        raise DeltaError(
+            f"{name} has version {version} of the format and a header of {header_bytes} bytes; "
+            f"this release reads version {_VERSION}, and {HEADER_BYTES}"
+        )
+    if any(sealed[_FIELDS.size :]):
+        raise DeltaError(f"{name} has a header whose unused bytes are not zero")
+    try:
+        header = _interpret(*fields)
+    except ValueError as error:
+        raise DeltaError(f"{name} has an impossible header: {error}") from None
+    if length != header.file_size:
+        what = "truncated" if length < header.file_size else "too long"
+        raise DeltaError(f"{name} is {what}: {length} bytes instead of {header.file_size}")
+    return header
+
+
+def _interpret(
+    from_epoch: int,
+    to_epoch: int,
+    num_pages: int,
+    page_size: int,
+    proof_levels: int,
+    count: int,
+    root_before: bytes,
+    root_after: bytes,
+    keys: bytes,
+    digest: bytes,
+) -> DeltaHeader:
+    layout = None
+    if any(keys):
+        slots, value_size, entries, seed, fragments = _KEYS.unpack(keys)
+        layout = TableLayout(
+            num_pages, page_size, slots, value_size, seed, entries, fragments, proof_levels
+        )
+    header = DeltaHeader(
+        from_epoch,
+        to_epoch,
+        num_pages,
+        page_size,
+        proof_levels,
+        count,
+        root_before,
+        root_after,
+        layout,
+        digest,
+    )
+    check_header(header)
+    return header
+
+
+def altered(name: str, why: str) -> DeltaError:
+    """The error of a file that is not as it was written."""
+    return DeltaError(f"{name} was altered: {why}")
