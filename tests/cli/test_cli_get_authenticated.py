@@ -14,6 +14,7 @@ from fake_server import FakeServer, keyword_table, two_servers, xored_pages
 from morphogen.cli import main
 from morphogen.cli.output import FAILED, NOT_FOUND, OK, USAGE
 from morphogen.client import Client
+from morphogen.epochs.manifest import sign_manifest
 from sealed_tables import numbered_items, sealed_table
 
 Pair = tuple[FakeServer, FakeServer]
@@ -102,6 +103,22 @@ def test_another_root_is_refused_before_a_key_is_sent(
     assert said in capsys.readouterr().err
     assert not servers[0].batches
     assert not servers[1].batches
+
+
+def test_a_table_of_the_owner_is_read_and_one_of_nobody_refused(
+    servers: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("cryptography", reason="needs cryptography: pip install '.[sign]'")
+    manifest = sign_manifest(bytes(32), table_id=bytes(16), epoch=7, root=TABLE.seal.root)
+    options = ["--owner", manifest.owner.hex(), "--lookup", "key 7"]
+    assert main([*command(servers), *options]) == USAGE
+    assert "the owner does not vouch for the servers' table of epoch 7" in capsys.readouterr().err
+    assert not servers[0].batches
+    servers[1].said = {"manifest": manifest.pack().hex()}
+    assert main([*command(servers), *options, "--json"]) == OK
+    assert json.loads(capsys.readouterr().out)["values"][0]["value"] == "value 7"
+    assert main([*command(servers), "--owner", "00", "--lookup", "key 7"]) == USAGE
+    assert "owner must be 64 hexadecimal digits" in capsys.readouterr().err
 
 
 def test_a_table_without_a_root_is_refused_if_it_must_have_one(

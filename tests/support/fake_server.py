@@ -64,10 +64,42 @@ class Reply:
 Fault = Callable[[Reply], Reply]
 
 
+@dataclass(frozen=True)
+class Held:
+    """One of the epochs that a server answers for.
+
+    Attributes
+    ----------
+    manifest : str or None
+        As /epoch states it.
+    """
+
+    epoch: int
+    table: Bytes
+    seal: Seal | None
+    manifest: str | None = None
+
+    @property
+    def digest(self) -> str:
+        return (
+            sha256(self.table.tobytes()).hexdigest() if self.seal is None else self.seal.root.hex()
+        )
+
+    @property
+    def proof_levels(self) -> int | None:
+        if self.seal is None:
+            return None
+        levels = 0
+        while -(-len(self.table) >> levels) > len(self.seal.cap):
+            levels += 1
+        return levels
+
+
 class FakeServer:
     """One party over a table. Each fault is used for one request to its path, in order.
 
-    With a seal, it states its root, and answers for its cap. Lies, unlike faults, last.
+    With a seal, it states its root, and answers for its cap. Lies, unlike faults, last. It is a
+    server of one epoch, as older ones are, until `publish` makes it one of several.
     """
 
     def __init__(
@@ -81,7 +113,7 @@ class FakeServer:
         tls: ssl.SSLContext | None = None,
         port: int = 0,
     ) -> None:
-        self.party, self.epoch, self.layout = party, epoch, layout
+        self.party, self.layout = party, layout
         self.said: dict[str, Any] = {}  # replaces the true answers of /epoch
         self.seen: list[Seen] = []
         self.faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
@@ -93,7 +125,7 @@ class FakeServer:
         self._connections: list[socket.socket] = []
         self._changed = threading.Condition()
         self._open = 0
-        self.set_table(table, seal=seal)
+        self.set_table(table, epoch, seal=seal)
         outer = self
 
         class Handler(_Handler):
@@ -115,28 +147,64 @@ class FakeServer:
     ) -> None:
         """Serve another table from now on."""
         with self.table_changes:
-            self.table, self.seal = table, seal
-            self.digest = sha256(table.tobytes()).hexdigest() if seal is None else seal.root.hex()
-            self.epoch = self.epoch if epoch is None else epoch
+            self.held = [Held(self.epoch if epoch is None else epoch, table, seal)]
+            self.lists_epochs = False
+
+    def publish(
+        self,
+        table: Bytes,
+        epoch: int,
+        *,
+        seal: Seal | None = None,
+        manifest: str | None = None,
+        keep: int = 2,
+    ) -> None:
+        """Serve one more epoch, and go on to answer for the last ones."""
+        with self.table_changes:
+            self.held = [Held(epoch, table, seal, manifest), *self.held][:keep]
+            self.lists_epochs = True
+
+    @property
+    def current(self) -> Held:
+        return self.held[0]
+
+    @property
+    def epoch(self) -> int:
+        return self.current.epoch
+
+    @property
+    def table(self) -> Bytes:
+        return self.current.table
+
+    @property
+    def seal(self) -> Seal | None:
+        return self.current.seal
+
+    @property
+    def digest(self) -> str:
+        return self.current.digest
+
+    def info_of(self, held: Held) -> TableInfo:
+        """Describe one of the epochs."""
+        return TableInfo(
+            party=self.party,
+            epoch_id=held.epoch,
+            num_pages=len(held.table),
+            page_size=held.table.shape[1],
+            keys_per_query=3,
+            format_version=wire.FORMAT_VERSION,
+            digest=held.digest,
+            device="cpu",
+            table=self.layout,
+            root=None if held.seal is None else held.digest,
+            proof_levels=held.proof_levels,
+            manifest=held.manifest,
+        )
 
     @property
     def info(self) -> TableInfo:
-        info = TableInfo(
-            party=self.party,
-            epoch_id=self.epoch,
-            num_pages=len(self.table),
-            page_size=self.table.shape[1],
-            keys_per_query=3,
-            format_version=wire.FORMAT_VERSION,
-            digest=self.digest,
-            device="cpu",
-            table=self.layout,
-        )
-        if self.seal is not None:
-            nodes, levels = len(self.seal.cap), 0
-            while -(-len(self.table) >> levels) > nodes:
-                levels += 1
-            info = msgspec.structs.replace(info, root=self.digest, proof_levels=levels)
+        infos = [self.info_of(held) for held in self.held]
+        info = wire.with_epochs(infos) if self.lists_epochs else infos[0]
         return msgspec.structs.replace(info, **self.said)
 
     @property
@@ -154,23 +222,28 @@ class FakeServer:
     def reply(self, seen: Seen) -> Reply:
         if seen.path == wire.EPOCH_PATH:
             return Reply(200, {"Content-Type": wire.JSON}, msgspec.json.encode(self.info))
-        if seen.path == wire.cap_path(self.epoch) and self.seal is not None:
-            headers = {"Content-Type": "application/octet-stream", "ETag": f'"{self.digest}"'}
-            return Reply(200, headers, self.seal.cap.tobytes())
+        for held in self.held:
+            if seen.path == wire.cap_path(held.epoch) and held.seal is not None:
+                headers = {"Content-Type": "application/octet-stream", "ETag": f'"{held.digest}"'}
+                return Reply(200, headers, held.seal.cap.tobytes())
         if seen.path != wire.QUERY_PATH:
             return problem(404)
+        wanted = msgspec.msgpack.decode(seen.body).get("epoch_id")
+        held = next((held for held in self.held if held.epoch == wanted), self.current)
+        info = self.info if held is self.current else self.info_of(held)
         try:
-            request = wire.decode_request(seen.body, wire.MSGPACK, self.info)
+            request = wire.decode_request(seen.body, wire.MSGPACK, info)
         except wire.WireConflictError as conflict:
             return problem(409, conflict.field)
-        with open_engine(self.table) as engine:
+        with open_engine(held.table) as engine:
             pages = engine.answer(request.queries).pages
         answer = BatchResponse(
-            epoch_id=self.epoch, num_pages=len(self.table), digest=self.digest, pages=pages
+            epoch_id=held.epoch, num_pages=len(held.table), digest=held.digest, pages=pages
         )
-        return Reply(
-            200, {"Content-Type": wire.MSGPACK}, wire.encode_response(answer, wire.MSGPACK)
-        )
+        headers = {"Content-Type": wire.MSGPACK}
+        if self.lists_epochs:
+            headers[wire.EPOCH_HEADER] = str(self.epoch)
+        return Reply(200, headers, wire.encode_response(answer, wire.MSGPACK))
 
     def track(self, connection: socket.socket) -> None:
         self._connections.append(connection)

@@ -69,6 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the root that the table must have, as its builder says: every page is checked",
     )
     parser.add_argument(
+        "--owner",
+        metavar="HEX",
+        help="the public key of the table's owner, whose manifest each epoch must have",
+    )
+    parser.add_argument(
         "--verify",
         action="store_true",
         help="refuse a table whose pages cannot be checked (default: check those that can be)",
@@ -156,6 +161,7 @@ def _connect(args: argparse.Namespace, servers: list[str]) -> Client:
         **read_credentials(args),
         insecure=args.insecure,
         root=args.root,
+        owner=args.owner,
         verify=args.verify or None,
         cache_dir=args.cache_dir,
     )

@@ -47,6 +47,7 @@ class Client:
         insecure: bool = False,
         root: bytes | str | None = None,
         verify: bool | None = None,
+        owner: bytes | str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._client = AsyncClient(
@@ -60,6 +61,7 @@ class Client:
             insecure=insecure,
             root=root,
             verify=verify,
+            owner=owner,
             cache_dir=cache_dir,
         )
         self._loop = LoopThread(self._client.close)
@@ -71,7 +73,7 @@ class Client:
 
     @property
     def info(self) -> TableInfo:
-        """The description of the pages that the first URL's server gave when it was last asked."""
+        """The description of the epoch that is read, as the first URL's server gave it."""
         return self._client.info
 
     @property

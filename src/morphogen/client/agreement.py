@@ -3,80 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 
 from morphogen.authentication.hashing import HASH_BYTES, lead_to_cap
+from morphogen.client.addresses import ServerAddress
+from morphogen.client.cap import Caps
+from morphogen.client.demands import Demands
+from morphogen.client.epochs import agree
 from morphogen.client.queue import Bytes, Infos, Rows
 from morphogen.client.rules import lookup_layout
 from morphogen.client.session import Session
-from morphogen.errors import IntegrityError, TableMismatchError
+from morphogen.epochs.manifest import Manifest
+from morphogen.errors import (
+    DeadlineError,
+    EpochMismatchError,
+    IntegrityError,
+    ServerError,
+    TableMismatchError,
+)
 from morphogen.keyword import TableLayout
 from morphogen.wire import TableInfo
 
 _PAGES_A_STEP = 128  # hashed in a millisecond or so; then other tasks have their turn
-
-
-@dataclass(frozen=True, slots=True)
-class Demands:
-    """What a user demands of a table.
-
-    Attributes
-    ----------
-    root : bytes or None
-        The only root that it may have.
-    verify : bool or None
-        Whether it must have a root; None to check the pages of a table that has one.
-    """
-
-    root: bytes | None
-    verify: bool | None
-
-    @classmethod
-    def of(cls, root: bytes | str | None, verify: bool | None) -> Demands:
-        """Check what a user gave.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it is no root, verify is no bool, or they contradict each other.
-        """
-        if verify is not None and not isinstance(verify, bool):
-            raise TypeError(f"verify must be a bool or None, not {type(verify).__name__}")
-        if isinstance(root, str):
-            if not re.fullmatch(f"[0-9a-fA-F]{{{2 * HASH_BYTES}}}", root):
-                raise ValueError(f"root must be {2 * HASH_BYTES} hexadecimal digits")
-            root = bytes.fromhex(root)
-        elif root is not None and not isinstance(root, bytes):
-            raise TypeError(f"root must be bytes or a str, not {type(root).__name__}")
-        if root is not None and len(root) != HASH_BYTES:
-            raise ValueError(f"root must have {HASH_BYTES} bytes, not {len(root)}")
-        if root is not None and verify is False:
-            raise ValueError("verify=False checks no page: leave it out, or the root")
-        return cls(root, verify)
-
-    def check(self, info: TableInfo) -> bool:
-        """Tell whether the pages of a table are to be checked.
-
-        Raises
-        ------
-        TableMismatchError
-            If it has no root, or another than the user demands.
-        """
-        if info.root is None:
-            if self.verify or self.root is not None:
-                raise TableMismatchError(
-                    f"the servers' table of epoch {info.epoch_id} has no root: nothing would show "
-                    "that its pages are right"
-                )
-            return False
-        if self.root is not None and self.root.hex() != info.root:
-            raise TableMismatchError(
-                f"the servers' table of epoch {info.epoch_id} has another root than the one that "
-                "was asked for"
-            )
-        return self.verify is not False
 
 
 class Agreement:
@@ -88,10 +37,13 @@ class Agreement:
         Its descriptions, in the order of the URLs.
     cap : numpy.ndarray or None
         uint8 (nodes, 32), which was hashed to the root; None if the pages are not checked.
+    manifest : Manifest, optional
+        By which its owner vouches for the root.
     """
 
-    def __init__(self, infos: Infos, cap: Bytes | None) -> None:
+    def __init__(self, infos: Infos, cap: Bytes | None, manifest: Manifest | None = None) -> None:
         self.infos = infos
+        self.manifest = manifest
         self._cap = cap
 
     @property
@@ -162,3 +114,85 @@ class Agreement:
                 "a page is not that of the table's root: a server or the way to it altered an "
                 "answer. Which page is not said, and nothing is read again"
             )
+
+
+class Agreements:
+    """What both servers agree on, asked for when it is needed, and kept from loop to loop.
+
+    Parameters
+    ----------
+    addresses : sequence of ServerAddress
+        The servers.
+    demands : Demands
+        What the user demands of their table.
+    caps : Caps
+        Where its caps come from.
+
+    Attributes
+    ----------
+    last : Agreement or None
+        What they agreed on when they were last asked.
+    """
+
+    def __init__(self, addresses: Sequence[ServerAddress], demands: Demands, caps: Caps) -> None:
+        self.last: Agreement | None = None
+        self._addresses = addresses
+        self._demands = demands
+        self._caps = caps
+        self._refused = False  # what the servers said last: nothing is read before they say else
+
+    async def get(self, session: Session, stale: Agreement | None) -> Agreement:
+        """What the servers agree on; asked anew if what is known turned out stale.
+
+        If an answer told of a later epoch they are asked, too, once a second at most. Who asks
+        waits, and other tasks go on with what is known. So does this one if nothing comes of it:
+        nobody has to ask because one server says so.
+
+        Parameters
+        ----------
+        session : Session
+        stale : Agreement or None
+            What a read found to be over.
+
+        Raises
+        ------
+        EpochMismatchError, TableMismatchError, ServerError, DeadlineError
+            If they do not agree, or not on what the user demands, or cannot be asked.
+        """
+        last = self._usable(stale)
+        if last is None or (session.has_news(last.info.epoch_id) and not session.asking.locked()):
+            async with session.asking:
+                last = self._usable(stale)  # another task may have asked meanwhile
+                if last is None or session.has_news(last.info.epoch_id):
+                    try:
+                        last = await self._ask(session, last)
+                    except (EpochMismatchError, ServerError, DeadlineError):
+                        if last is None:
+                            raise
+        return last
+
+    def _usable(self, stale: Agreement | None) -> Agreement | None:
+        """What is known, if it still counts."""
+        last, owner = self.last, self._demands.owner
+        if last is stale or last is None or self._refused:
+            return None
+        return None if owner is not None and owner.has_expired(last.manifest) else last
+
+    async def _ask(self, session: Session, last: Agreement | None) -> Agreement:
+        """Ask both servers. What still counts stays the same object if they say the same."""
+        known = None if self.last is None else self.last.info
+        offers = await session.ask()
+        try:
+            infos = agree(offers, self._addresses, known, self._demands.root)
+            if last is not None and infos == last.infos:
+                return last
+            checked = self._demands.check(infos[0])
+            owner = self._demands.owner
+            manifest = None if owner is None else owner.accept(infos)
+            cap = await self._caps.get(infos[0], session.ask_cap) if checked else None
+        except TableMismatchError:
+            self._refused = True
+            raise
+        self._refused = False
+        self.last = Agreement(infos, cap, manifest)
+        return self.last

@@ -11,9 +11,10 @@ from typing import NoReturn, Self, SupportsIndex, TypeVar
 import morphogen.client.rules as rules
 from morphogen.checks import OwnerProcess, check_range, check_seconds
 from morphogen.client.addresses import two_servers
-from morphogen.client.agreement import Agreement, Demands
+from morphogen.client.agreement import Agreement, Agreements
 from morphogen.client.cap import Caps
 from morphogen.client.credentials import Authorities, Certificates, Headers, make_credentials
+from morphogen.client.demands import Demands
 from morphogen.client.queue import Bytes
 from morphogen.client.session import Session
 from morphogen.client.transport import Link
@@ -53,10 +54,15 @@ class AsyncClient:
         and with them which page is read.
     root : bytes or str, optional
         The only root that the table may have, 32 bytes or 64 hexadecimal digits, from somebody
-        whom you trust. Another is refused, that of the table's next version too.
+        whom you trust. An epoch that has it is read for as long as both servers offer it. Another
+        is refused.
     verify : bool, optional
         True to refuse a table whose pages are not authenticated; False to check no page. By
         default the pages of a table that has a root are checked.
+    owner : bytes or str, optional
+        The public key of the table's owner, 32 bytes or 64 hexadecimal digits (extra ``sign``). An
+        epoch is then read only if one of the servers has the owner's manifest of its root, which
+        has not expired, and is about the same table as the first, and not older than the last.
     cache_dir : path-like, optional
         A folder for caps, so that another process need not take them from a server again. They
         are checked when they are read. Files there may be deleted at any time.
@@ -68,6 +74,8 @@ class AsyncClient:
         range.
     OSError
         If a file cannot be read.
+    ModuleNotFoundError
+        If there is an owner, and the extra ``sign`` is missing.
     EpochMismatchError, TableMismatchError, ServerError, DeadlineError
         If it connects at once, as from `AsyncClient.connect`.
 
@@ -76,6 +84,10 @@ class AsyncClient:
     The requests that the servers see do not depend on which pages or keys are asked for. They do
     depend on how many, and when: see docs/protocol.md. Tasks share messages of up to 32 queries:
     what is asked while two messages are under way goes into the next.
+
+    Each call reads the highest epoch that both servers offer, and none below that of the last. If
+    an answer tells of a later one, the servers are asked about it before the next read, once a
+    second at most.
 
     A client may be used in one event loop after the other, and makes its connections anew in each.
     It cannot be used in two that run at once.
@@ -98,26 +110,26 @@ class AsyncClient:
         insecure: bool = False,
         root: bytes | str | None = None,
         verify: bool | None = None,
+        owner: bytes | str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self._addresses = two_servers(urls, insecure=insecure)
         check_seconds("timeout", timeout, above_zero=True)
         check_range("retries", retries, 0)
         check_seconds("backoff", backoff)
-        self._demands = Demands.of(root, verify)
+        demands = Demands.of(root, verify, owner)
         self._timeout = timeout
         self._policy = rules.RetryPolicy(retries, backoff)
         self._credentials = make_credentials(self._addresses, headers, certificates, ca_file)
-        self._owner = OwnerProcess("client", "make a client in each process", MorphogenError)
+        self._process = OwnerProcess("client", "make a client in each process", MorphogenError)
         self._session: Session | None = None
         self._shutdown: AsyncGenerator[None] | None = None
-        self._caps = Caps(cache_dir)
-        self._agreement: Agreement | None = None
+        self._agreements = Agreements(self._addresses, demands, Caps(cache_dir))
         self._closed = False
 
     @property
     def info(self) -> TableInfo:
-        """The description of the pages that the first URL's server gave when it was last asked.
+        """The description of the epoch that is read, as the first URL's server gave it.
 
         Raises
         ------
@@ -159,14 +171,16 @@ class AsyncClient:
         Returns
         -------
         TableInfo
-            The answer of the first URL's server.
+            As from `info`.
 
         Raises
         ------
         EpochMismatchError
-            If their epochs differ each time that they are asked.
+            If they offer no epoch in common each time that they are asked, or none but below one
+            that was read.
         TableMismatchError
-            If the servers have different pages under one epoch, or not the root that is demanded.
+            If the servers have different pages under one epoch, or not the root or the owner that
+            is demanded.
         ServerError, DeadlineError
             If a server fails, or does not answer in time.
         MorphogenError
@@ -259,7 +273,7 @@ class AsyncClient:
             As from `lookup`.
         """
         wanted = rules.lookup_keys(keys)
-        if self._agreement is None:
+        if self._agreements.last is None:
             await self.connect()
         _ = self._agreed.layout  # refused before any work, if it is none
         agreed, pages = await self._until_agreed(
@@ -274,7 +288,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections. May be called again."""
-        if not self._owner.is_current():
+        if not self._process.is_current():
             return  # they are the parent's
         self._closed = True
         session, shutdown = self._session, self._shutdown
@@ -311,9 +325,9 @@ class AsyncClient:
 
     @property
     def _agreed(self) -> Agreement:
-        if self._agreement is None:
+        if self._agreements.last is None:
             raise MorphogenError("the servers have not been asked yet: connect first")
-        return self._agreement
+        return self._agreements.last
 
     async def _no_reads(self, session: Session, agreed: Agreement) -> None:
         pass
@@ -323,7 +337,7 @@ class AsyncClient:
 
         A loop that has ended took the connections with it.
         """
-        self._owner.check()
+        self._process.check()
         if self._closed:
             raise MorphogenError("this client is closed")
         session = self._session
@@ -355,24 +369,10 @@ class AsyncClient:
             if attempt:
                 await asyncio.sleep(self._policy.wait(attempt - 1))
             try:
-                agreed = stale = await self._agree(session, stale)
+                agreed = stale = await self._agreements.get(session, stale)
                 return agreed, await work(session, agreed)
             except EpochMismatchError as error:
                 reason = error
         raise EpochMismatchError(
             f"no epoch that both servers have, asked {rules.EPOCH_TRIES} times: {reason}"
         )
-
-    async def _agree(self, session: Session, stale: Agreement | None) -> Agreement:
-        """What the servers agree on; asked anew if what is known turned out stale."""
-        agreed = self._agreement
-        if agreed is None or agreed is stale:
-            async with session.asking:
-                agreed = self._agreement
-                if agreed is None or agreed is stale:
-                    known = None if agreed is None else agreed.info
-                    infos = rules.agree(await session.ask(), self._addresses, known)
-                    checked = self._demands.check(infos[0])
-                    cap = await self._caps.get(infos[0], session.ask_cap) if checked else None
-                    agreed = self._agreement = Agreement(infos, cap)
-        return agreed

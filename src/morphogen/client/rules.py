@@ -13,22 +13,17 @@ from http import HTTPStatus
 from itertools import chain
 from typing import Any, SupportsIndex
 
-import morphogen.dpf as dpf
 import morphogen.wire as wire
-from morphogen.authentication import num_cap_nodes
-from morphogen.authentication.hashing import HASH_BYTES
 from morphogen.checks import as_indices, check_range
-from morphogen.client.addresses import PARTIES, ServerAddress
 from morphogen.errors import EpochMismatchError, ServerError, TableMismatchError, WireError
 from morphogen.keyword import TableLayout
-from morphogen.pages import MAX_PAGE_SIZE
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.query import Answer
 from morphogen.wire import BatchResponse, TableInfo
 
 EPOCH_TRIES = 8  # over some seconds: one server may get a new table after the other
-MAX_EPOCH = 2**63 - 1
 MAX_EPOCH_BYTES = 64 * 1024
+SECONDS_BETWEEN_NEWS = 1.0  # at least, between questions for no other reason than a later epoch
 CAP_BYTES_A_SECOND = 256 * 1024  # at least: a cap may take longer than other messages
 MAX_WAIT_SECONDS = 5.0  # however much longer a server asks for
 MAX_BACKOFF_SECONDS = 1.0  # on average
@@ -37,115 +32,6 @@ RETRIES = 10
 # Both mean "later": the queue is full, or the server is being replaced.
 _TRY_AGAIN = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _FIELD = re.compile(r"[a-z_]{1,16}(\[\d{1,4}\])?(\.[a-z_]{1,16}(\[\d{1,4}\])?)?")
-
-
-def check_info(info: TableInfo, url: str) -> TableInfo:
-    """Check that the description of a server is possible at all.
-
-    Raises
-    ------
-    ServerError
-        If not; the message names the field, what is allowed and what the server said.
-    """
-    for name, low, high in (
-        ("format_version", wire.FORMAT_VERSION, wire.FORMAT_VERSION),
-        ("party", 0, PARTIES - 1),
-        ("num_pages", 1, dpf.MAX_PAGES),
-        ("page_size", 1, MAX_PAGE_SIZE),
-        ("keys_per_query", 1, MAX_KEYS_PER_QUERY),
-        ("epoch_id", 0, MAX_EPOCH),
-    ):
-        value = getattr(info, name)
-        if not low <= value <= high:
-            # A large number may be as long as a key, and be one.
-            given = f", not {value}" if abs(value) < 2**32 else ""
-            raise ServerError(f"{url}: {name} must be in {low}..{high}{given}")
-    if not re.fullmatch(r"[0-9a-f]{64}", info.digest):
-        raise ServerError(f"{url}: digest must be 64 hexadecimal digits")
-    if fault := _root_fault(info):
-        raise ServerError(f"{url}: {fault}")
-    return info
-
-
-def _root_fault(info: TableInfo) -> str:
-    """What cannot be of the root that a server states, if it states one."""
-    levels = info.proof_levels
-    if info.root is None and levels is None:
-        return ""
-    if info.root is None or levels is None:
-        return "it states a root without proof levels, or these without a root"
-    if info.root != info.digest:
-        return "root must be the digest"
-    try:
-        num_cap_nodes(info.num_pages, levels)
-    except ValueError:
-        return "proof_levels is more than the tree over its pages has"
-    return "" if info.page_size > HASH_BYTES * levels else "its pages are all proof levels"
-
-
-def agree(
-    infos: Sequence[TableInfo],
-    addresses: Sequence[ServerAddress],
-    known: TableInfo | None,
-) -> tuple[TableInfo, TableInfo]:
-    """Check that both servers are a pair over the same pages.
-
-    Parameters
-    ----------
-    infos : sequence of TableInfo
-        The description of each server, in the order of the URLs.
-    addresses : sequence of ServerAddress
-        The servers.
-    known : TableInfo or None
-        The description that was agreed before.
-
-    Returns
-    -------
-    tuple of (TableInfo, TableInfo)
-
-    Raises
-    ------
-    ServerError
-        If both say that they are the same party.
-    EpochMismatchError
-        If their epochs differ: one of them may be about to follow.
-    TableMismatchError
-        If the pages differ under one epoch.
-    """
-    one, other = infos
-    if one.party == other.party:
-        raise ServerError(
-            f"{addresses[0].url} and {addresses[1].url} both say that they are party {one.party}: "
-            "one must be party 0 and the other party 1"
-        )
-    if one.epoch_id != other.epoch_id:
-        raise EpochMismatchError(
-            f"the servers have different epochs: {addresses[0].url} has {one.epoch_id}, "
-            f"{addresses[1].url} has {other.epoch_id}"
-        )
-    differs = _difference(one, other)
-    if differs:
-        raise TableMismatchError(
-            f"the servers disagree about the table of epoch {one.epoch_id}: {differs}, at "
-            f"{addresses[0].url} and {addresses[1].url}"
-        )
-    if known is not None and known.epoch_id == one.epoch_id:
-        differs = _difference(known, one)
-        if differs:
-            raise TableMismatchError(
-                f"the servers changed the table, but not its epoch {one.epoch_id}: {differs}"
-            )
-    return one, other
-
-
-def _difference(one: TableInfo, other: TableInfo) -> str:
-    if (one.root is None) != (other.root is None):
-        return "a root is stated by one, and left out by the other"
-    for name in ("num_pages", "page_size", "keys_per_query", "proof_levels", "digest"):
-        was, now = getattr(one, name), getattr(other, name)
-        if was != now:
-            return f"{name} differs" if name == "digest" else f"{name} is {was} and {now}"
-    return "its keyword layout differs" if one.table != other.table else ""
 
 
 def check_answer(response: BatchResponse, info: TableInfo, url: str) -> Answer:

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 
 import morphogen.client.rules as rules
 import morphogen.wire as wire
+from morphogen.client.epochs import Offers, check_offers
 from morphogen.client.queue import Bytes, Infos, MessageQueue, Rows
 from morphogen.client.transport import Link
 from morphogen.errors import EpochMismatchError, ServerError, WireError
@@ -38,9 +39,24 @@ class Session:
         self.asking: asyncio.Lock = asyncio.Lock()
         self._links = links
         self._queue = MessageQueue(self._send_batch)
+        self._ask_from = 0.0
 
-    async def ask(self) -> Infos:
-        """Ask both servers what pages they have. Whether they agree is left to the caller."""
+    def has_news(self, epoch: int) -> bool:
+        """Whether a server told of a later epoch, and the servers may be asked about it by now.
+
+        Whatever a server says in each answer, they are asked once a second at most.
+        """
+        heard = max(link.newest for link in self._links)
+        return heard > epoch and self.loop.time() >= self._ask_from
+
+    async def ask(self) -> tuple[Offers, Offers]:
+        """Ask both servers what pages they have. Whether they agree is left to the caller.
+
+        What they told of later epochs before is over.
+        """
+        self._ask_from = self.loop.time() + rules.SECONDS_BETWEEN_NEWS
+        for link in self._links:
+            link.newest = 0
         return await _both(lambda at: self._ask(self._links[at]))
 
     async def ask_cap(self, epoch: int, size: int) -> tuple[bytes | bytearray, str]:
@@ -101,13 +117,13 @@ class Session:
         for link in self._links:
             link.close()
 
-    async def _ask(self, link: Link) -> TableInfo:
+    async def _ask(self, link: Link) -> Offers:
         body = await link.exchange(wire.EPOCH_PATH, b"", wire.JSON, rules.MAX_EPOCH_BYTES)
         try:
             info = wire.decode_info(body)
         except (WireError, RecursionError):
             raise ServerError(f"{link.url}: malformed answer about its table") from None
-        return rules.check_info(info, link.url)
+        return check_offers(info, link.url)
 
     async def _send_batch(self, infos: Infos, rows: Rows, out: Bytes) -> None:
         halves = queries_of_rows(rows, infos[0].num_pages)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import ssl
 from typing import Any
 
 import h11
 
+import morphogen.wire as wire
 from morphogen.client.addresses import ServerAddress
 from morphogen.client.connection import Connection, ConnectionLostError, HttpAnswer
 from morphogen.client.credentials import Credentials
@@ -62,6 +64,13 @@ class Link:
         When to try again.
     timeout : float
         Seconds for one message: all attempts, the waits between, down to the answer's last byte.
+
+    Attributes
+    ----------
+    url : str
+        Of the server.
+    newest : int
+        The highest epoch that the server named beside its answers; whoever asks it may set 0.
     """
 
     def __init__(
@@ -72,6 +81,7 @@ class Link:
         timeout: float,
     ) -> None:
         self.url: str = address.url
+        self.newest: int = 0
         self._address = address
         self._credentials = credentials
         self._policy = policy
@@ -247,6 +257,9 @@ class Link:
             raise ServerError(f"{self.url}: the answer must not be compressed")
         if answer.body is None:
             raise ServerError(f"{self.url}: the answer has more than the {limit} bytes allowed")
+        named = answer.headers.get(wire.EPOCH_HEADER.lower(), "")
+        if re.fullmatch("[0-9]{1,19}", named):
+            self.newest = max(self.newest, int(named))
         return answer.body
 
 
