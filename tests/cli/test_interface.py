@@ -24,6 +24,8 @@ INTERFACE = {
     "morphogen table build": "-h/--help FILE --key -o/--output --value --page-size "
     "--delimiter --force --json --format --columns --sql-table --query --duplicates --value-size "
     "--proof-levels",
+    "morphogen table diff": "-h/--help OLD NEW -o/--output --epoch --from-epoch --force --json",
+    "morphogen table apply": "-h/--help OLD DELTA -o/--output --force --json",
     "morphogen table info": "-h/--help TABLE --json",
     "morphogen table verify": "-h/--help TABLE --json",
     "morphogen table get": "-h/--help TABLE KEY --lookup-file -o/--output --json",

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -406,3 +407,24 @@ def test_a_killed_command_leaves_the_old_files(folder: Path, work: str, stage: s
         assert left.startswith(".morphogen-")
         with pytest.raises((mg.DeltaError, mg.TableFileError)):
             apply_to_table(folder / "old", folder / left, folder / "x")
+
+
+# Memory
+
+
+def test_some_pages_of_a_table_are_in_memory_at_a_time(tmp_path: Path) -> None:
+    raw = bytearray(random_pages(1, 24 << 20)[0].tobytes())
+    (tmp_path / "file").write_bytes(raw)
+    seal_file(tmp_path / "file", tmp_path / "old")
+    raw[: 12 << 20] = bytes(12 << 20)  # half of all pages
+    (tmp_path / "file").write_bytes(raw)
+    seal_file(tmp_path / "file", tmp_path / "new")
+    write_sealed(tmp_path / "one", random_pages(3, 9), 1)
+    diff_tables(tmp_path / "one", tmp_path / "one", tmp_path / "x", 1, 2)  # imports all it needs
+    tracemalloc.start()
+    diff_tables(tmp_path / "old", tmp_path / "new", tmp_path / "delta", 1, 2)
+    apply_to_table(tmp_path / "old", tmp_path / "delta", tmp_path / "result")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 << 20
+    assert (tmp_path / "result").read_bytes() == (tmp_path / "new").read_bytes()

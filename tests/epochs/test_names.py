@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from morphogen.epochs.names import epoch_of_name
+from morphogen.epochs.names import epoch_of_name, epochs_between
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,37 @@ def test_a_number_at_the_end_of_the_stem_is_the_epoch(name: str, epoch: int) -> 
 )
 def test_any_other_name_tells_none(name: str) -> None:
     assert epoch_of_name(name) is None
+
+
+def test_the_epochs_of_two_files_are_those_of_their_names_unless_they_are_given(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "link").symlink_to("words-7.table")
+    for arguments, epochs in (
+        (("words-6.table", "words-7.table"), (6, 7)),
+        (("words-2.table", "words-7.table"), (2, 7)),
+        (("words.table", "words-7.table"), (6, 7)),
+        (("words-6.table", "words.table", None, 9), (6, 9)),
+        (("words-6.table", "words-7.table", 1, 2), (1, 2)),
+        (("words.table", "next.table", None, 1), (0, 1)),
+        ((tmp_path / "link", "words-9.table"), (7, 9)),
+        (("words-6.table", tmp_path / "link"), (6, 7)),
+    ):
+        assert epochs_between(*arguments) == epochs  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a-6.table", "b.table"), "b.table has no number at the end of its name: give --epoch"),
+        (("a-7.table", "a-7.table"), "to_epoch must be above from_epoch, 7, not 7"),
+        (("a-8.table", "a-7.table"), "to_epoch must be above from_epoch, 8, not 7"),
+        (("a.table", "a-0.table"), "to_epoch must be above from_epoch, 0, not 0"),
+        (("a", "b", -1, 3), r"from_epoch must be in 0\.\.2\*\*63 - 1, not -1"),
+    ],
+)
+def test_epochs_of_which_the_second_does_not_follow(
+    arguments: tuple[Any, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        epochs_between(*arguments)

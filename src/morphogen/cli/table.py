@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+import morphogen.cli.table_delta as table_delta
 import morphogen.cli.table_read as table_read
 import morphogen.cli.table_seal as table_seal
 import morphogen.cli.table_sign as table_sign
@@ -58,8 +59,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table_seal.add_seal_arguments(
         add("seal", table_seal.seal, "write a file as pages that prove themselves to clients")
     )
+    table_delta.add_diff_options(
+        add(
+            "diff",
+            table_delta.diff,
+            "write the delta that makes one table the next; exit code 1 if it is no smaller",
+        )
+    )
+    table_delta.add_apply_options(
+        add("apply", table_delta.apply, "write the table that a delta makes of another")
+    )
     for name, action, text in (
-        ("info", table_read.info, "print what the header of a table, or a manifest, says"),
+        (
+            "info",
+            table_read.info,
+            "print what the header of a table or a delta, or a manifest, says",
+        ),
         ("verify", table_read.verify, "read a whole table, and say whether a byte was altered"),
         ("get", table_read.get, "look keys up in a table on this machine, without servers"),
         ("root", table_seal.root, "print the root of a table, which clients pin with --root"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from morphogen.cli.lookup import check_destination, print_values, read_keys
 from morphogen.cli.output import FAILED, OK, PrintResult
+from morphogen.cli.show_delta import delta_facts, show_delta
 from morphogen.cli.show_manifest import print_manifest
 from morphogen.cli.streams import input_file
 from morphogen.progress import StagedProgress, stage
@@ -104,13 +105,18 @@ def show_facts(data: dict[str, Any], console: Console) -> None:
 
 
 def info(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
-    """Print what a table's header or a manifest says, without reading pages."""
+    """Print what the header of a table or a delta, or a manifest, says, without reading pages."""
+    from morphogen.epochs.delta import is_delta, read_delta_header
     from morphogen.epochs.manifest import is_manifest, read_manifest
     from morphogen.keyword.file import read_header
 
     table = input_file(args.table)
     if is_manifest(table):
         print_manifest(table, read_manifest(table), print_result)
+        return OK
+    if is_delta(table):
+        found = delta_facts(table, read_delta_header(table))
+        print_result(found, lambda console: show_delta(found, console))
         return OK
     data = facts(table, read_header(table))
     print_result(data, lambda console: show_facts(data, console))

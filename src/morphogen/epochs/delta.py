@@ -7,6 +7,7 @@ whoever applies it recomputes. Section 15 of docs/protocol.md defines every byte
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -230,6 +231,30 @@ def open_delta(path: str | os.PathLike[str], progress: Progress | None = None) -
         raise DeltaError(f"{name} has bytes before its contents that are not zero")
     contents = flat[header.contents_offset :].reshape(header.count, header.content_size)
     return Delta(header, indices.view(np.int64), contents, name)
+
+
+def is_delta(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a delta does.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that may be a delta.
+
+    Returns
+    -------
+    bool
+        False for a folder, a pipe and the like.
+
+    Raises
+    ------
+    OSError
+        If it is not there or cannot be read.
+    """
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        return False
+    with names_file(path), Path(path).open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
