@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from morphogen.cli import main
-from morphogen.cli.output import OK, USAGE
+from morphogen.cli.output import FAILED, OK, USAGE
 from morphogen.cli.table_sign import unix_time
 from morphogen.epochs.manifest import Manifest, public_key, read_manifest
 from morphogen.keyword.file import read_header
@@ -121,6 +121,23 @@ def test_a_link_is_signed_by_the_name_that_it_leads_to(folder: Path) -> None:
     Path("current.table").symlink_to("fruit-8.table")
     assert sign("current.table") == OK
     assert read_manifest("fruit-8.manifest").epoch == 8
+
+
+def test_a_delta_is_signed_as_the_table_that_it_leads_to(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = ("fruit-7.table", "fruit-8.table")
+    assert main(["table", "diff", *tables, "-o", "fruit-8.delta"]) == FAILED  # all pages differ
+    assert sign("fruit-8.delta", "--epoch", "9") == USAGE
+    assert "fruit-8.delta leads to epoch 8, not 9" in capsys.readouterr().err
+    assert sign("fruit-8.delta") == OK
+    assert read_manifest("fruit-8.manifest").epoch == 8
+    read_manifest("fruit-8.manifest").verify(owner(), read_header("fruit-8.table").root)
+    damaged = bytearray(Path("fruit-8.delta").read_bytes())
+    damaged[-1] ^= 1
+    Path("fruit-8.delta").write_bytes(damaged)
+    assert sign("fruit-8.delta", "--force") == USAGE
+    assert "fruit-8.delta was altered: " in capsys.readouterr().err
 
 
 def test_times_are_moments_seconds_from_now_or_unix_seconds() -> None:

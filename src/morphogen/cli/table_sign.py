@@ -14,7 +14,7 @@ from morphogen.cli.output import OK, PrintResult
 from morphogen.cli.show_manifest import print_manifest
 from morphogen.cli.streams import STANDARD, check_output_file, input_file
 from morphogen.cli.table_read import without_root
-from morphogen.progress import StagedProgress, stage
+from morphogen.progress import Progress, StagedProgress, stage
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def add_sign_options(parser: argparse.ArgumentParser) -> None:
     parser : argparse.ArgumentParser
     """
     parser.add_argument(
-        "table", type=Path, metavar="TABLE", help="a table file with a root; it is verified"
+        "table", type=Path, metavar="TABLE", help="a table with a root, or a delta; it is verified"
     )
     parser.add_argument(
         "--key",
@@ -162,7 +162,6 @@ def sign(args: argparse.Namespace, progress: StagedProgress, print_result: Print
     """Sign the root of a table's epoch, and print what was signed."""
     from morphogen.epochs.manifest import public_key, read_manifest, sign_manifest
     from morphogen.keyword.atomic_file import replace_file
-    from morphogen.keyword.file import open_table, read_header
 
     if args.table == STANDARD:
         raise ValueError("table sign takes the name of a file, not the standard input")
@@ -173,13 +172,10 @@ def sign(args: argparse.Namespace, progress: StagedProgress, print_result: Print
     check_output_file(output, args.key, force=args.force)
     private = read_input(args.key)
     owner = public_key(private)
-    epoch = _epoch(args.epoch, table)
+    root, epoch = _look(table, args.epoch)
     previous = None if args.previous is None else read_manifest(input_file(args.previous))
     if previous is not None:
         _check_previous(previous, owner, epoch, args)
-    root = read_header(args.table).root
-    if root is None:
-        raise without_root(args.table)
     manifest = sign_manifest(
         private,
         table_id=args.table_id or (previous.table_id if previous else _random_table_id()),
@@ -189,8 +185,7 @@ def sign(args: argparse.Namespace, progress: StagedProgress, print_result: Print
         expires=args.expires,
         previous=None if previous is None else previous.digest,
     )
-    verified = open_table(args.table, progress=stage(progress, "verifying"))
-    if verified.header.root != root:
+    if _verified_root(table, stage(progress, "verifying")) != root:
         raise ValueError(f"{args.table} was replaced by another while it was signed")
     with replace_file(output) as file:
         file.write(manifest.pack())
@@ -198,13 +193,34 @@ def sign(args: argparse.Namespace, progress: StagedProgress, print_result: Print
     return OK
 
 
-def _epoch(given: int | None, table: Path) -> int:
+def _look(table: Path, given: int | None) -> tuple[bytes, int]:
+    """The root and the epoch that are signed, by a file's header and name. No page is read."""
+    from morphogen.epochs.delta import is_delta, read_delta_header
     from morphogen.epochs.names import epoch_of_name
+    from morphogen.keyword.file import read_header
 
+    if is_delta(table):
+        header = read_delta_header(table)
+        if given not in (None, header.to_epoch):
+            raise ValueError(f"{table} leads to epoch {header.to_epoch}, not {given}")
+        return header.root_after, header.to_epoch
+    root = read_header(table).root
+    if root is None:
+        raise without_root(table)
     epoch = epoch_of_name(table) if given is None else given
     if epoch is None:
         raise ValueError(f"{table} has no number at the end of its name: give --epoch")
-    return epoch
+    return root, epoch
+
+
+def _verified_root(table: Path, progress: Progress) -> bytes | None:
+    """The same root, after the whole file was read. That of a delta is its maker's word."""
+    from morphogen.epochs.delta import is_delta, open_delta
+    from morphogen.keyword.file import open_table
+
+    if is_delta(table):
+        return open_delta(table, progress).header.root_after
+    return open_table(table, progress=progress).header.root
 
 
 def _check_previous(previous: Manifest, owner: bytes, epoch: int, args: argparse.Namespace) -> None:
