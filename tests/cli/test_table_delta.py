@@ -99,7 +99,7 @@ def test_a_delta_that_is_no_smaller_than_the_table_is_written_and_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_sealed(folder / "few-1", CONTENTS[:11], 2)
-    write_sealed(folder / "few-2", CONTENTS[:11] ^ 1, 2)
+    write_sealed(folder / "few-2", CONTENTS[:11] ^ np.uint8(1), 2)
     assert main(["table", "diff", "few-1", "few-2", "-o", "2.delta", "--json"]) == FAILED
     output = capsys.readouterr()
     assert json.loads(output.out)["smaller"] is False

@@ -55,7 +55,9 @@ def through_json(info: TableInfo) -> TableInfo:
 
 
 @given(
-    st.lists(st.builds(dict, **OF_AN_EPOCH), min_size=1, unique_by=lambda epoch: epoch["epoch_id"])
+    st.lists(
+        st.fixed_dictionaries(OF_AN_EPOCH), min_size=1, unique_by=lambda epoch: epoch["epoch_id"]
+    )
 )
 def test_what_was_written_is_offered(epochs: list[dict[str, Any]]) -> None:
     infos = [replace(INFO, **epoch) for epoch in epochs]

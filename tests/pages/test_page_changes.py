@@ -92,7 +92,7 @@ def test_the_file_is_not_changed(tmp_path: Path) -> None:
 
 def test_a_page_may_change_back(pages: mg.PageMatrix) -> None:
     before = all_pages(pages)
-    changed = pages.with_changes([4, 11], before[[4, 11]] ^ 1, 1)
+    changed = pages.with_changes([4, 11], before[[4, 11]] ^ np.uint8(1), 1)
     back = changed.with_changes([4, 11], before[[4, 11]], 2)
     np.testing.assert_array_equal(all_pages(back), before)
     np.testing.assert_array_equal(all_pages(changed)[[4, 11]], before[[4, 11]] ^ 1)
