@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from litestar.types import ASGIApp
 
 import morphogen as mg
 from held_engine import HeldEngine
@@ -75,8 +76,33 @@ def problem(response: httpx.Response, status: int, field: str = "") -> dict[str,
     return document
 
 
-class LiveApp:
-    """Serve the application on a socket in this process, over an engine that a test can hold."""
+class LiveServer:
+    """Serve an application on a socket, on a thread of this process."""
+
+    def __init__(self, app: ASGIApp, limits: Limits | None = None) -> None:
+        limits = (limits or Limits()).with_answers_of(0)
+        self.listener = bind("127.0.0.1", 0)
+        listen(self.listener)
+        self.address: tuple[str, int] = self.listener.getsockname()
+        self.url = f"http://127.0.0.1:{self.address[1]}"
+        self.server = Server(app, limits)
+        self.connections = self.server.add(self.listener, limits, None)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Ask it to stop, without waiting for that."""
+        self.server.should_exit = True
+
+    def join(self) -> None:
+        """Stop it. The application's shutdown has ended then."""
+        self.stop()
+        self.thread.join(SECONDS)
+        self.listener.close()
+
+
+class LiveApp(LiveServer):
+    """Serve one table over an engine that a test can hold."""
 
     def __init__(
         self,
@@ -104,24 +130,14 @@ class LiveApp:
             trusted_proxies=(limits or Limits()).trusted_proxies,
             hold_seconds=0,
         )
-        self.listener = bind("127.0.0.1", 0)
-        listen(self.listener)
-        self.address: tuple[str, int] = self.listener.getsockname()
-        self.url = f"http://127.0.0.1:{self.address[1]}"
-        limits = (limits or Limits()).with_answers_of(0)
-        self.server = Server(app, limits)
-        self.connections = self.server.add(self.listener, limits, None)
-        self.thread = threading.Thread(target=self.server.run)
-        self.thread.start()
+        super().__init__(app, limits)
 
     def __enter__(self) -> LiveApp:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.engine.held.set()
-        self.server.should_exit = True
-        self.thread.join(SECONDS)
-        self.listener.close()
+        self.join()
         self.batcher.close()
         self.engine.close()
 

@@ -105,8 +105,7 @@ class TableService:
         try:
             if length.isdecimal():
                 # Before it is read and decoded, which costs more than all else of a refusal.
-                fewest = 1 if single else self._fewest_queries(int(length), kind)
-                self.generations.current.batcher.check_room(fewest, client)
+                self._check_room(1 if single else self._fewest_queries(int(length), kind), client)
             body = await self._read(request)
             started = perf_counter()
             form = wire.read_request(body, kind, single=single)
@@ -147,11 +146,20 @@ class TableService:
                 )
             except (BatcherClosedError, EngineClosedError):
                 if generation in self.generations.held:
-                    raise  # the service is shutting down, or its engine has failed
-                # It fell out since it was picked. Another may do, or there is none: a conflict.
+                    raise  # the service is shutting down, or the engine has failed
+                # It fell out since it was picked: the current one may do, or there is a conflict.
             else:
                 phases["answer"].observe(perf_counter() - started)
                 return generation, answers
+
+    def _check_room(self, count: int, client: str) -> None:
+        """Refuse what the current epoch has no room for: nearly all requests are for that."""
+        generation = self.generations.current
+        try:
+            generation.batcher.check_room(count, client)
+        except BatcherClosedError:
+            if generation in self.generations.held:
+                raise
 
     def _fewest_queries(self, length: int, kind: str) -> int:
         """The fewest queries in a body, whichever epoch it is for."""
@@ -174,12 +182,13 @@ class TableService:
         limit = self.max_body_bytes()
         if (request.content_length or 0) > limit:
             raise RequestEntityTooLarge
-        body = bytearray()
+        pieces, size = [], 0
         async for piece in request.stream():
-            body += piece
-            if len(body) > limit:
+            size += len(piece)
+            if size > limit:
                 raise RequestEntityTooLarge
-        return bytes(body)
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def epoch(self) -> Response[bytes]:
         """Describe the pages.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from litestar import Litestar
 from litestar.types import ASGIApp
 
 import morphogen.wire as wire
@@ -16,7 +15,7 @@ from morphogen.batcher import MicroBatcher
 from morphogen.service.answering import Holds, TableService
 from morphogen.service.clients import Proxies
 from morphogen.service.generations import Generation, Generations
-from morphogen.service.handlers import CurrentDocument, all_handlers
+from morphogen.service.handlers import CurrentDocument, bare_app
 from morphogen.service.metrics import Metrics
 from morphogen.service.middleware import DRAIN_SECONDS, outermost
 from morphogen.service.problems import describe_error
@@ -145,17 +144,11 @@ def create_tables_app(
     def max_body_bytes() -> int:
         return max(service.max_body_bytes() for service in services.values())
 
-    document = CurrentDocument(services)
-    app = Litestar(
-        all_handlers(services),
-        request_max_body_size=None,  # a table's own, which its epochs change
+    app = bare_app(
+        services,
+        CurrentDocument(services).config,
         exception_handlers={Exception: describe_error},
         on_shutdown=[drain],
-        # The environment could ask for these two.
-        debug=False,
-        pdb_on_exception=False,
-        logging_config=None,
-        openapi_config=document.config,
     )
     surrounded = outermost(
         app,

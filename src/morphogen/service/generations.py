@@ -286,9 +286,9 @@ class Generations:
         finally:
             with self._changed:
                 del self._retiring[generation]
+                self._changed.notify_all()
                 last = generation.batcher.statistics()
                 self._ended = last if self._ended is None else self._ended + last
-                self._changed.notify_all()
 
 
 def _check_successor(info: TableInfo, current: TableInfo) -> None:

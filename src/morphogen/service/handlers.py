@@ -49,6 +49,41 @@ def all_handlers(services: Mapping[str, TableService]) -> list[HTTPRouteHandler]
     return handlers
 
 
+def bare_app(
+    services: Mapping[str, TableService], document: OpenAPIConfig, **options: Any
+) -> Litestar:
+    """Make the application of tables, without what surrounds it.
+
+    Parameters
+    ----------
+    services : mapping of str to TableService
+        By the table's name.
+    document : litestar.openapi.config.OpenAPIConfig
+        How they are described.
+    **options
+        Of Litestar, more of them.
+
+    Returns
+    -------
+    litestar.Litestar
+
+    Raises
+    ------
+    ValueError
+        If a table has a name that no path can have.
+    """
+    return Litestar(
+        all_handlers(services),
+        openapi_config=document,
+        request_max_body_size=None,  # a table's own, which its epochs change
+        # The environment could ask for these two.
+        debug=False,
+        pdb_on_exception=False,
+        logging_config=None,
+        **options,
+    )
+
+
 def table_handlers(service: TableService, prefix: str) -> list[HTTPRouteHandler]:
     """Make the handlers of one table.
 
@@ -162,9 +197,7 @@ class CurrentDocument(JsonRenderPlugin):
         infos = [service.generations.current.info for service in self._services.values()]
         if infos != self._described:
             # Litestar describes the handlers of an application: they are made anew, for this alone.
-            app = Litestar(
-                all_handlers(self._services), openapi_config=_describe(JsonRenderPlugin())
-            )
+            app = bare_app(self._services, _describe(JsonRenderPlugin()))
             self._body = self.render_json(request, app.openapi_schema.to_schema())
             self._described = infos
         return self._body
