@@ -335,7 +335,7 @@ def test_epochs_are_checked_before_any_file_is_read(tmp_path: Path) -> None:
     none = tmp_path / "none"
     for epochs, error in (((7, 7), ValueError), ((-1, 7), ValueError), (("6", 7), TypeError)):
         with pytest.raises(error, match="epoch"):
-            diff_tables(none, none, none, *epochs)  # type: ignore[arg-type]
+            diff_tables(none, none, none, *epochs)
 
 
 def test_a_cap_of_another_table_is_refused(folder: Path) -> None:

@@ -65,7 +65,7 @@ def test_the_epochs_of_two_files_are_those_of_their_names_unless_they_are_given(
         ((tmp_path / "link", "words-9.table"), (7, 9)),
         (("words-6.table", tmp_path / "link"), (6, 7)),
     ):
-        assert epochs_between(*arguments) == epochs  # type: ignore[arg-type]
+        assert epochs_between(*arguments) == epochs
 
 
 @pytest.mark.parametrize(

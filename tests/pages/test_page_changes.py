@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import resource
 import subprocess
 import sys
 import weakref
@@ -207,6 +208,22 @@ def test_a_truncated_file_is_not_mapped_again(tmp_path: Path) -> None:
     message = f"{path} was truncated while it was mapped: it has 599 bytes instead of 600"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         pages.with_changes([3], random_pages(1, 50), 1)
+
+
+def test_a_file_that_cannot_be_mapped_again_is_named(tmp_path: Path) -> None:
+    """As without memory: this process may have less than the file's size."""
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(1 << 38)
+    pages = mg.PageMatrix.open(path)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 38, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Cannot allocate memory") as caught:
+            pages.with_changes([3], random_pages(1, 4096), 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert caught.value.filename == str(path)
 
 
 # Memory
