@@ -80,9 +80,9 @@ def test_so_many_are_held_as_may_be(first: HeldGeneration, keep: int) -> None:
     generations.close()
 
 
-@pytest.mark.parametrize("keep", [0, -1])
-def test_none_to_hold_is_refused(first: HeldGeneration, keep: int) -> None:
-    with pytest.raises(ValueError, match=rf"^keep must be 1 or more, not {keep}$"):
+@pytest.mark.parametrize("keep", [0, -1, 17])
+def test_fewer_or_more_than_clients_know_are_not_held(first: HeldGeneration, keep: int) -> None:
+    with pytest.raises(ValueError, match=rf"^keep must be in 1\.\.16, not {keep}$"):
         Generations(first, keep)
     first.close()
 
@@ -245,6 +245,24 @@ def test_an_engine_that_does_not_close_keeps_none_from_ending(
     assert died.wait(SECONDS)
     assert table.statistics().answered == 0
     first.held.inner.close()
+
+
+def test_an_engine_that_does_not_close_at_the_end_keeps_none_from_ending(
+    first: HeldGeneration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generations, second = Generations(first), generation(6)
+    publish(generations, second)
+
+    def fail() -> None:
+        raise mg.DeviceError("it is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(second.held, "close", fail)
+        with pytest.raises(mg.DeviceError, match="it is gone"):
+            generations.close()
+        assert first.ended
+    generations.close()
+    assert second.ended
 
 
 @pytest.mark.parametrize("how", ["the next", "the end"])

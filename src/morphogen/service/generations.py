@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from msgspec.structs import replace
 
@@ -22,6 +23,7 @@ from morphogen.errors import BatcherClosedError
 from morphogen.wire import TableInfo, WireConflictError
 
 KEEP = 2
+MAX_KEPT = 16  # clients read no longer list
 # What clients settled on when they asked for `/epoch`, and what queues and memory are made for.
 _SHAPE = ("party", "page_size", "keys_per_query")
 
@@ -111,7 +113,7 @@ class Generations:
     first : Generation
         The current one, until another is published.
     keep : int, optional
-        The most that are held, 1 or more.
+        The most that are held, 1 to 16.
 
     Raises
     ------
@@ -120,7 +122,7 @@ class Generations:
     """
 
     def __init__(self, first: Generation, keep: int = KEEP) -> None:
-        check_range("keep", as_int("keep", keep), 1)
+        check_range("keep", as_int("keep", keep), 1, MAX_KEPT)
         self._keep = keep
         self._held: tuple[Generation, ...] = (first,)
         self._changed = threading.Condition()
@@ -251,11 +253,12 @@ class Generations:
         May be called again.
         """
         self.shut()
-        for generation in self._held:
-            generation.close()
-        for generation in self._claim():
-            self._end(generation)
-        self.wait_retired()
+        with ExitStack() as ending:  # one that fails keeps none from ending
+            ending.callback(self.wait_retired)
+            for generation in self._claim():
+                ending.callback(self._end, generation)
+            for generation in self._held:
+                ending.callback(generation.close)
 
     def _retire(self) -> None:
         """Begin to end those that fell out, on a thread of their own."""
