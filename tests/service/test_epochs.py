@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -259,6 +260,43 @@ def test_a_server_that_stops_answers_for_epochs_that_are_over() -> None:
         check(asking.answer(), sent, live.first, now=7)
         live.join()
         assert all(one.ended for one in living)
+
+
+def test_while_epochs_come_and_go_answers_are_right_or_conflicts() -> None:
+    tables = {number: random_pages(PAGES + number, SIZE, number) for number in range(5, 40)}
+    seen: list[int] = []
+    done, asked = threading.Event(), threading.Semaphore(0)
+    with Switching(HeldGeneration(tables[5], 5)) as live:
+
+        def read(seed: int) -> None:
+            with httpx.Client(trust_env=False, timeout=SECONDS) as client:
+                while not done.is_set():
+                    info = wire.decode_info(client.get(live.url + "/epoch").content)
+                    offered = wire.offers(info)[seed % len(wire.offers(info))]
+                    sent = queries(2, offered.num_pages)
+                    named = offered.epoch_id if seed < 3 else None
+                    body = wire.encode_request(sent, epoch_id=named)
+                    response = ask(client, live.url, body, MSGPACK)
+                    seen.append(response.status_code)
+                    asked.release()
+                    if response.status_code == 200:
+                        got = wire.decode_response(response.content, MSGPACK, offered, 2)
+                        assert named in (None, got.epoch_id)
+                        right = naive_answers(tables[got.epoch_id], sent)
+                        np.testing.assert_array_equal(got.pages, right)
+
+        with ThreadPoolExecutor() as pool:
+            reading = [pool.submit(read, seed) for seed in range(4)]
+            for number in range(6, 40):
+                live.publish(HeldGeneration(tables[number], number))
+                for _ in range(3):  # some are asked in each epoch
+                    assert asked.acquire(timeout=SECONDS)
+            done.set()
+            for one in reading:
+                one.result(SECONDS)
+        assert live.generations.wait_retired(SECONDS)
+    assert set(seen) <= {200, 409}
+    assert seen.count(200) > 0
 
 
 # What the server says of them

@@ -14,8 +14,6 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
 from prometheus_client.parser import text_string_to_metric_families
 
 import morphogen as mg
@@ -25,6 +23,7 @@ from fake_server import sealed_pages
 from morphogen.service.process import ServerProcess
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
 from naive import Bytes, naive_answers, random_rows
+from openapi_calls import call_all
 from recorded_wire import EPOCHS, EXCHANGES, recorded_pages
 from served_table import (
     EPOCH,
@@ -286,42 +285,14 @@ def test_what_the_openapi_document_allows_never_makes_the_server_fail(
     servers: list[ServerProcess],
 ) -> None:
     paths = {f"POST {QUERY_PATH}", f"POST {SINGLE_PATH}", "GET /epoch"}
-    assert paths <= _call_all(servers[0].url)
+    assert paths <= call_all(servers[0].url)
 
 
 @pytest.mark.slow
 def test_what_the_openapi_document_of_authenticated_pages_allows_never_makes_it_fail() -> None:
     seal = sealed_pages(PAGES, PAGE_SIZE, 1)
     with LiveApp(seal.pages, seal=seal) as live:
-        assert "GET " + wire.cap_path("{epoch}") in _call_all(live.url)
-
-
-def _call_all(url: str) -> set[str]:
-    """Call all that the document at a server allows, and return the operations."""
-    schema = schemathesis.openapi.from_url(url + "/schema/openapi.json")
-    operations: list[Any] = [result.ok() for result in schema.get_all_operations()]  # type: ignore[union-attr]
-
-    for operation in operations:
-
-        @settings(
-            max_examples=10,
-            deadline=None,
-            database=None,
-            phases=(Phase.explicit, Phase.generate),
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(case=operation.as_strategy())
-        def call(case: Any) -> None:
-            case.call_and_validate(
-                checks=[
-                    schemathesis.checks.not_a_server_error,
-                    schemathesis.checks.status_code_conformance,
-                    schemathesis.checks.response_headers_conformance,
-                ]
-            )
-
-        call()
-    return {operation.label for operation in operations}
+        assert "GET " + wire.cap_path("{epoch}") in call_all(live.url)
 
 
 # Metrics

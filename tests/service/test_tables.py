@@ -17,6 +17,7 @@ from live_tables import HeldGeneration, LiveTables, publish
 from morphogen.service import Generations, create_tables_app
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
 from naive import naive_answers, random_pages, random_rows
+from openapi_calls import call_all
 from sealed_tables import sealed_table
 from served_table import SECONDS, ask, http, problem
 
@@ -155,6 +156,14 @@ def test_the_openapi_document_has_the_paths_of_all(
     }
     caps = {"/t/sealed" + wire.cap_path("{epoch}"), "/t/words" + wire.cap_path("{epoch}")}
     assert set(paths) == expected | caps
+
+
+@pytest.mark.slow
+def test_what_the_openapi_document_allows_never_makes_it_fail() -> None:
+    with LiveTables(tables()) as live:
+        publish(live.tables[""], HeldGeneration(random_pages(1000, 16), 6))
+        called = call_all(live.url)
+        assert {"GET /t/words" + wire.cap_path("{epoch}"), f"POST /t/big.1{QUERY_PATH}"} <= called
 
 
 # Each by itself
