@@ -94,6 +94,10 @@ class ManifestError(MorphogenError, ValueError):
     """A manifest is not whole, not by the owner that is trusted, or counts no more."""
 
 
+class SourceError(MorphogenError, ValueError):
+    """A path offers no table that a server can serve, or serve next."""
+
+
 class TableBuildError(MorphogenError, ValueError):
     """A keyword table cannot be made of these entries.
 

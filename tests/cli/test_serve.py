@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,42 @@ def test_options_reach_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (config,) = seen
     assert (config.path, config.party, config.port) == (Path("pages"), 1, 9)
     assert (config.log_level, config.page_size) == ("error", 1024)
+    assert (config.paths, config.epoch) == ({"": Path("pages")}, None)
+    assert (config.watch, config.owner) == (None, None)
+
+
+def test_options_of_epochs_and_tables_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[serving.ServerConfig] = []
+    monkeypatch.setattr(serving, "serve", lambda config, progress: seen.append(config))
+    options = ["--watch", "2.5", "--owner", "ab" * 32, "--epoch", "7"]
+    tables = ["--table", "one=a/b=c", "--table", "two.2=d"]
+    assert main(["serve", "--party", "1", "--port", "9", *options, *tables]) == 0
+    (config,) = seen
+    assert config.paths == {"one": Path("a/b=c"), "two.2": Path("d")}
+    assert (config.watch, config.owner, config.epoch) == (2.5, bytes.fromhex("ab" * 32), 7)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "give one table's path, or tables"),
+        (["pages", "--table", "a=b"], "give one table's path, or tables"),
+        (["--table", "a=b", "--table", "a=c"], "each --table must have a name of its own"),
+        (["--table", "a"], "must be NAME=PATH, not 'a'"),
+        (["--table", "=b"], "must be NAME=PATH"),
+        (["--table", "a/b=c"], "a table's name must be"),
+        (["pages", "--watch", "0"], "watch must be"),
+        (["pages", "--owner", "xy"], "must be 64 hexadecimal digits"),
+        (["pages", "--owner", "ab" * 31], "an owner's key has 32 bytes, not 31"),
+        (["pages", "--epoch", "-1"], "epoch must be in"),
+    ],
+)
+def test_options_of_epochs_and_tables_that_do_not_fit_are_refused(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with suppress(SystemExit):
+        assert main(["serve", "--party", "0", "--port", "0", *options]) == USAGE
+    assert words in capsys.readouterr().err
 
 
 def test_a_level_that_the_log_does_not_have_is_refused() -> None:

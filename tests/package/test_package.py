@@ -86,6 +86,7 @@ ERRORS = [
     "MorphogenError",
     "OverloadedError",
     "ServerError",
+    "SourceError",
     "TableBuildError",
     "TableFileError",
     "TableMismatchError",

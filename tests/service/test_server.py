@@ -82,17 +82,14 @@ def test_small_answers_do_not_wait_for_acknowledgements() -> None:
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """Have servers heed these signals, which nohup and a shell's background let them ignore."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT)}
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Have servers heed Ctrl-C, which a shell's background lets them ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("signals")
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_what_was_accepted_is_answered_before_the_end(file: Path, stop: signal.Signals) -> None:
     body = wire.encode_request(some_queries(2))
     with ServerProcess(file, 0, OPTIONS) as server:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +23,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pages",
         type=Path,
+        nargs="?",
         metavar="PAGES",
-        help="a file of pages, a keyword table, or sealed pages; - for the standard input",
+        help="a file of pages, a keyword table, or sealed pages; a link to one; a folder of "
+        "epochs; - for the standard input",
+    )
+    parser.add_argument(
+        "--table",
+        type=_named_path,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a table to serve below /t/NAME, instead of PAGES; may be given several times",
     )
     parser.add_argument(
         "--party",
@@ -39,12 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for option, default, text in (
         ("--keys-per-query", 3, "keys that each query has, 1 to 3"),
-        ("--epoch", 0, "version of the table: the same on both servers"),
         ("--max-queued", 1024, "queries that may wait; more are told to come back"),
     ):
         parser.add_argument(
             option, type=int, default=default, metavar="N", help=f"{text} (default: {default})"
         )
+    parser.add_argument(
+        "--epoch",
+        type=int,
+        metavar="N",
+        help="version of the table: the same on both servers (default: that of its manifest, the "
+        "number at the end of its name, or 0)",
+    )
     parser.add_argument(
         "--max-micro-batch",
         type=int,
@@ -57,6 +76,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=30.0,
         metavar="SECONDS",
         help="how long a query may wait (default: 30)",
+    )
+    parser.add_argument(
+        "--watch",
+        type=float,
+        metavar="SECONDS",
+        help="look so often whether there is a new epoch (default: only at SIGHUP)",
+    )
+    parser.add_argument(
+        "--owner",
+        type=_owner,
+        metavar="HEX",
+        help="public key: serve only what manifests by this owner are about (default: whatever is "
+        "there)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto, the default")
@@ -134,14 +166,46 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(","))
 
 
+def _named_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"must be NAME=PATH, not {text!r}")
+    return name, Path(path)
+
+
+def _owner(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be 64 hexadecimal digits") from None
+
+
 def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
     """Serve until a signal ends the process."""
+    with _hangups_kept():
+        _serve(args, progress)
+    return OK
+
+
+@contextmanager
+def _hangups_kept() -> Iterator[None]:
+    """Keep SIGHUP until the server heeds it, which takes a while; at its end it means nothing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.sigtimedwait({signal.SIGHUP}, 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(args: argparse.Namespace, progress: StagedProgress) -> None:
     with needs_extra("server"):
         from morphogen.service.limits import MAX_CONNECTIONS, Limits
         from morphogen.service.run import ServerConfig, serve
 
     config = ServerConfig(
         path=args.pages,
+        tables=_tables(args.table),
         party=args.party,
         host=args.host,
         port=args.port,
@@ -154,6 +218,8 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
         max_queued=args.max_queued,
         max_queued_per_client=args.max_queued_per_client,
         max_wait=args.max_wait,
+        watch=args.watch,
+        owner=args.owner,
         log_level=args.log_level,
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
@@ -175,10 +241,16 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     # After the options are checked: it may take a while until all has come through a pipe.
     config = replace(
         config,
-        path=input_file(config.path),
+        path=config.path and input_file(config.path),
         tls_cert=config.tls_cert and input_file(config.tls_cert),
         tls_key=config.tls_key and input_file(config.tls_key),
         tls_client_ca=config.tls_client_ca and input_file(config.tls_client_ca),
     )
     serve(config, stage(progress, "reading"))
-    return OK
+
+
+def _tables(named: list[tuple[str, Path]]) -> dict[str, Path]:
+    tables = dict(named)
+    if len(tables) < len(named):
+        raise ValueError("each --table must have a name of its own")
+    return tables

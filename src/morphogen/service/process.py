@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -23,8 +24,9 @@ class ServerProcess:
 
     Parameters
     ----------
-    path : pathlib.Path
-        A file of pages, or a keyword table.
+    path : pathlib.Path or None
+        A file of pages, or a keyword table; a link to one, or a folder of epochs. None where the
+        options name tables.
     party : int
         0 or 1.
     options : sequence of str, optional
@@ -44,12 +46,13 @@ class ServerProcess:
         If it ends before it is ready; the message has the end of its log.
     """
 
-    def __init__(self, path: Path, party: int, options: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path | None, party: int, options: Sequence[str] = ()) -> None:
         self.log: list[str] = []
         self.url: str = ""
         self.metrics_url: str = ""
         self._ready = threading.Event()
-        command = [sys.executable, "-m", "morphogen", "serve", str(path), "--party", str(party)]
+        command = [sys.executable, "-m", "morphogen", "serve", "--party", str(party)]
+        command += [] if path is None else [str(path)]
         # The last: its address is in a line of the level info.
         level = ("--log-level", "info")
         self.process: subprocess.Popen[str] = subprocess.Popen(
@@ -91,6 +94,10 @@ class ServerProcess:
             event = json.loads(line)
             self.url, self.metrics_url = event["url"], event["metrics_url"]
             self._ready.set()
+
+    def reload(self) -> None:
+        """Ask it to take up new epochs, by SIGHUP. Its log tells what comes of it."""
+        self.process.send_signal(signal.SIGHUP)
 
     def stop(self) -> int:
         """Ask it to stop. It answers the queries that it has accepted.

@@ -7,27 +7,35 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import morphogen.wire as wire
-from morphogen.batcher import MAX_QUEUED, MicroBatcher
+from morphogen.batcher import MAX_QUEUED
 from morphogen.checks import check_range, check_seconds, is_loopback
-from morphogen.engine import device_candidates, open_engine
+from morphogen.engine import device_candidates
+from morphogen.epochs.manifest import KEY_BYTES
 from morphogen.pages import check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.progress import Progress
-from morphogen.service.app import MAX_WAIT_SECONDS, create_app
+from morphogen.service.app import MAX_WAIT_SECONDS, create_tables_app
 from morphogen.service.cap import UNREAD_BYTES
+from morphogen.service.generations import Generations
 from morphogen.service.limits import Limits
 from morphogen.service.listener import bind, listen
+from morphogen.service.loading import Loader
 from morphogen.service.logs import log, set_up_logs
 from morphogen.service.metrics import METRICS_PATH, Metrics, metrics_app
+from morphogen.service.reload import Reloader
 from morphogen.service.server import Server
-from morphogen.service.table import PagesFile, describe_table
+from morphogen.service.source import Fault
+from morphogen.service.succession import Succession, refuse
 from morphogen.service.tls import server_context
+from morphogen.service.worker import Worker
 
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _METRICS_LIMITS = Limits(connections=16, per_address=16)
@@ -42,15 +50,24 @@ class ServerConfig:
 
     Attributes
     ----------
-    path : pathlib.Path
-        A file of pages; or a keyword table or sealed pages, whose file says the page size itself.
+    path : pathlib.Path or None
+        A file of pages; or a keyword table or sealed pages, whose file says the page size itself; a
+        link to a file, or a folder of epochs. None where there are tables.
     party : int
+    tables : mapping of str to pathlib.Path
+        The paths of tables by their names, instead of ``path``.
     host : str
     port : int
         0 for any that is free.
     page_size : int or None
         Of a file of pages, 4096 by default. A keyword table takes none.
-    keys_per_query, epoch : int
+    keys_per_query : int
+    epoch : int or None
+        Of the first epoch; None for what its manifest or its name tells, or 0.
+    watch : float or None
+        Seconds between two looks for a new epoch; None for none but at SIGHUP.
+    owner : bytes or None
+        Ed25519 public key: only what manifests by this owner are about is served.
     device : str
     threads : int or None
         Of a pass, on the CPU.
@@ -80,13 +97,16 @@ class ServerConfig:
         If the options do not fit one another.
     """
 
-    path: Path
+    path: Path | None = None
     party: int
+    tables: Mapping[str, Path] = field(default_factory=dict)
     host: str = "127.0.0.1"
     port: int = 0
     page_size: int | None = None
     keys_per_query: int = 3
-    epoch: int = 0
+    epoch: int | None = None
+    watch: float | None = None
+    owner: bytes | None = None
     device: str = "auto"
     threads: int | None = None
     max_micro_batch: int | None = None
@@ -115,7 +135,7 @@ class ServerConfig:
             raise ValueError(
                 f"log_level must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}"
             )
-        check_epoch(self.epoch)
+        self._check_tables()
         check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("a certificate and its key go together: one of them is missing")
@@ -131,6 +151,23 @@ class ServerConfig:
                         "every page that is read. Give a certificate, or say --insecure"
                     )
 
+    def _check_tables(self) -> None:
+        if (self.path is None) == (not self.tables):
+            raise ValueError("give one table's path, or tables with a name and a path each")
+        for name in self.tables:
+            wire.table_path(name)
+        if self.epoch is not None:
+            check_epoch(self.epoch)
+        if self.watch is not None:
+            check_seconds("watch", self.watch, above_zero=True)
+        if self.owner is not None and len(self.owner) != KEY_BYTES:
+            raise ValueError(f"an owner's key has {KEY_BYTES} bytes, not {len(self.owner)}")
+
+    @property
+    def paths(self) -> Mapping[str, Path]:
+        """The tables' paths by their names; that of the only one is empty."""
+        return self.tables if self.path is None else {"": self.path}
+
     @property
     def share(self) -> int:
         """The most queries of one address that may wait."""
@@ -140,7 +177,7 @@ class ServerConfig:
 
 
 def serve(config: ServerConfig, progress: Progress | None = None) -> None:
-    """Serve until SIGTERM, SIGHUP or SIGINT, then answer what was accepted.
+    """Serve until SIGTERM or SIGINT, then answer what was accepted. SIGHUP reloads the tables.
 
     Parameters
     ----------
@@ -154,9 +191,9 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     ------
     OSError
         If a file cannot be read, or the address not be bound.
-    TableFileError, ValueError
+    ManifestError, SourceError, TableFileError, ValueError
         If the file is a spoiled table, of which a page, a sibling, the cap or the root is wrong,
-        or an option does not fit it.
+        it is not the owner's, or an option does not fit it.
     DeviceError
         If the device cannot be used.
     """
@@ -166,48 +203,51 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     # All that can be refused is refused before the pages are read, which may last.
     device_candidates(config.device)
     limits, open_files = config.limits.within_open_files()
-    with ExitStack() as opened:
+    metrics, worker, successions = Metrics(), Worker(), list[Succession]()
+    reloader = Reloader(successions, worker, config.watch)
+    loader = Loader(
+        party=config.party,
+        page_size=config.page_size,
+        keys_per_query=config.keys_per_query,
+        epoch=config.epoch,
+        device=config.device,
+        threads=config.threads,
+        max_micro_batch=config.max_micro_batch,
+        max_queued=config.max_queued,
+        max_queued_per_client=config.share,
+        owner=config.owner,
+    )
+    with _reloaded_by_hangups(reloader), ExitStack() as opened:
         ports = [opened.enter_context(bind(config.host, config.port))]
         if config.metrics_port is not None:
             ports.append(opened.enter_context(bind(config.metrics_host, config.metrics_port)))
-        file = PagesFile(
-            config.path,
-            page_size=config.page_size,
-            keys_per_query=config.keys_per_query,
-            epoch=config.epoch,
-        )
-        engine = opened.enter_context(
-            open_engine(file.pages, config.device, threads=config.threads)
-        )
-        batcher = opened.enter_context(
-            MicroBatcher(
-                engine,
-                max_micro_batch=config.max_micro_batch,
-                max_queued=config.max_queued,
-                max_queued_per_client=config.share,
+        tables, found = dict[str, Generations](), dict[str, list[Fault]]()
+        for name, path in config.paths.items():
+            start = loader.start(path, progress)
+            tables[name] = Generations(start.generation)
+            found[name] = start.faults
+            opened.callback(tables[name].close)
+            successions.append(
+                Succession(
+                    name,
+                    path,
+                    tables[name],
+                    loader=loader,
+                    metrics=metrics,
+                    worker=worker,
+                    start=start,
+                )
             )
-        )
-        digest, tree = file.read(progress)
-        info = describe_table(
-            engine,
-            config.party,
-            keys_per_query=config.keys_per_query,
-            digest=digest,
-            layout=None if file.layout is None else file.layout.as_dict(),
-            tree=tree,
-        )
-        cap = None if tree is None else tree.cap.data
-        limits = limits.with_answers_of(_largest_answer(info, 0 if cap is None else cap.nbytes))
-        metrics = Metrics()
-        app = create_app(
-            batcher,
-            info,
-            cap=cap,
+            del start  # a generation is kept alive by who serves it, and nobody else
+        limits = limits.with_answers_of(max(map(_largest_answer, tables.values())))
+        app = create_tables_app(
+            tables,
             max_wait=config.max_wait,
             metrics=metrics,
             trusted_proxies=limits.trusted_proxies,
         )
         server = Server(app, limits)
+        server.accompany(reloader)
         for port in ports:
             listen(port)
         metrics.cut_off = server.add(ports[0], limits, context).cut_off
@@ -218,50 +258,52 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
             server.add(port, _METRICS_LIMITS, shown, metrics_app(metrics))
             urls["metrics_url"] = _url(port, shown) + METRICS_PATH
         set_up_logs(LOG_LEVELS[config.log_level])
-        with _ended_by_signals(server), _short_turns():
+        with _ended_by_sigterm(server), _short_turns():
             try:
                 log(
                     "started",
                     logging.INFO,
                     **urls,
-                    party=info.party,
-                    epoch_id=info.epoch_id,
-                    num_pages=info.num_pages,
-                    page_size=info.page_size,
-                    keys_per_query=info.keys_per_query,
-                    digest=info.digest,
-                    root=info.root,
-                    proof_levels=info.proof_levels,
-                    device=info.device,
-                    max_micro_batch=batcher.max_micro_batch,
-                    keyword_table=info.table is not None,
+                    party=config.party,
+                    **_described(tables),
                     open_files=open_files,
                     max_connections=limits.connections,
                     max_connections_per_address=limits.most_of_an_address,
                 )
+                for name, faults in found.items():
+                    for fault in faults:
+                        refuse(metrics, name, fault.path, fault.reason)
                 server.run()
             finally:
-                batcher.close()
-                log("stopped", **_totals(batcher))
+                for generations in tables.values():
+                    generations.close()
+                log("stopped", **_totals(tables.values()))
 
 
 @contextmanager
-def _ended_by_signals(server: Server) -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the server in order.
-
-    uvicorn takes SIGTERM once it runs, and raises it again at its end. It never takes SIGHUP, which
-    a closed terminal sends. nohup has it ignored.
-    """
-    before = {
-        number: signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
+def _ended_by_sigterm(server: Server) -> Iterator[None]:
+    """Let SIGTERM end the server in order: uvicorn takes it once it runs, and raises it again."""
+    before = signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _reloaded_by_hangups(reloader: Reloader) -> Iterator[None]:
+    """Let SIGHUP reload the tables: one that comes before they are served, once they are.
+
+    Also where nohup has it ignored: the end of a terminal then asks for what is there already.
+    """
+    before = signal.signal(signal.SIGHUP, lambda *_: reloader.request())
+    # Whoever starts the server may have kept them.
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager
@@ -275,10 +317,34 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def _largest_answer(info: wire.TableInfo, cap_bytes: int) -> int:
+def _described(tables: Mapping[str, Generations]) -> dict[str, Any]:
+    """What a log line says of tables."""
+    if len(tables) == 1 and "" in tables:
+        return _describe(tables[""])
+    return {"tables": [{"table": name, **_describe(tables[name])} for name in tables]}
+
+
+def _describe(generations: Generations) -> dict[str, Any]:
+    info, batcher = generations.current.info, generations.current.batcher
+    return {
+        "epoch_id": info.epoch_id,
+        "num_pages": info.num_pages,
+        "page_size": info.page_size,
+        "keys_per_query": info.keys_per_query,
+        "digest": info.digest,
+        "root": info.root,
+        "proof_levels": info.proof_levels,
+        "device": info.device,
+        "max_micro_batch": batcher.max_micro_batch,
+        "keyword_table": info.table is not None,
+    }
+
+
+def _largest_answer(generations: Generations) -> int:
     """Bytes of a part of the cap, or of 32 queries' answer in JSON, whichever is more."""
+    info, cap = generations.current.info, generations.current.cap
     pages = 4096 + wire.MAX_QUERIES * (16 + info.keys_per_query * (2 * info.page_size + 16))
-    return max(pages, min(cap_bytes, UNREAD_BYTES))
+    return max(pages, min(0 if cap is None else cap.nbytes, UNREAD_BYTES))
 
 
 def _url(port: socket.socket, context: ssl.SSLContext | None) -> str:
@@ -287,7 +353,10 @@ def _url(port: socket.socket, context: ssl.SSLContext | None) -> str:
     return f"{'http' if context is None else 'https'}://{name}:{number}"
 
 
-def _totals(batcher: MicroBatcher) -> dict[str, int]:
-    statistics = batcher.statistics()
-    names = ("answered", "failed", "cancelled", "expired", "refused")
-    return {name: getattr(statistics, name) for name in names}
+def _totals(tables: Iterable[Generations]) -> Counter[str]:
+    totals: Counter[str] = Counter()
+    for generations in tables:
+        statistics = generations.statistics()
+        for name in ("answered", "failed", "cancelled", "expired", "refused"):
+            totals[name] += getattr(statistics, name)
+    return totals

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from functools import partial
+from typing import Protocol as Form
 
 import uvicorn
 from litestar.types import ASGIApp
@@ -17,6 +18,18 @@ from morphogen.service.listener import Listener
 
 GRACE_SECONDS = 30  # for requests that were accepted, once the server stops
 MAX_HEAD_BYTES = 16384
+# What goes on for longer beside the server, once that has ended, ends with the process.
+_BESIDE_SECONDS = 10.0
+
+
+class Companion(Form):
+    """What runs in the server's loop as long as it serves."""
+
+    async def run(self) -> None:
+        """Run until `stop` is called."""
+
+    def stop(self) -> None:
+        """Let `run` return soon."""
 
 
 class Server(uvicorn.Server):
@@ -31,6 +44,8 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         super().__init__(_configure(app, limits))
         self._listeners: list[Listener] = []
+        self._companions: list[Companion] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     def add(
         self,
@@ -62,6 +77,10 @@ class Server(uvicorn.Server):
         self._listeners.append(listener)
         return listener.connections
 
+    def accompany(self, companion: Companion) -> None:
+        """Run something in the server's loop, from when it listens until it stops."""
+        self._companions.append(companion)
+
     def _make_protocol(
         self, config: uvicorn.Config, connections: Connections, connection: Connection
     ) -> Protocol:
@@ -78,11 +97,16 @@ class Server(uvicorn.Server):
         await super().startup(sockets=[])
         for listener in self._listeners:
             listener.start()
+        self._tasks = [asyncio.create_task(companion.run()) for companion in self._companions]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more, then let what is under way end."""
+        for companion in self._companions:
+            companion.stop()
         await asyncio.gather(*(listener.stop() for listener in self._listeners))
         await super().shutdown(sockets=[])
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_BESIDE_SECONDS)
 
 
 def _configure(app: ASGIApp, limits: Limits) -> uvicorn.Config:

@@ -66,6 +66,8 @@ class PagesFile:
     pages : PageMatrix
     layout : TableLayout or None
         Of a keyword table.
+    root : bytes or None
+        Of authenticated pages, as the file says it.
 
     Raises
     ------
@@ -88,12 +90,14 @@ class PagesFile:
         self._path = path
         self._header: TableHeader | None = None
         self.layout: TableLayout | None = None
+        self.root: bytes | None = None
         if not is_table(path):
             size = PAGE_SIZE if page_size is None else page_size
             self.pages: PageMatrix = PageMatrix.open(path, size, epoch)
             return
         opened = open_table(path, epoch, verify=False)
         self.pages, self.layout, self._header = opened.pages, opened.layout, opened.header
+        self.root = opened.header.root
         if page_size is not None:
             kind = "a file of sealed pages" if self.layout is None else "a keyword table"
             raise ValueError(
