@@ -82,7 +82,8 @@ def test_a_tiny_run_of_every_section(
         "Keys",
         "Import",
         "Lookups over HTTP",
-        "table of 20,000 rows",
+        "Building a keyword table of 20,000 rows",
+        "Updating a keyword table of 20,000 rows",
     )
     for words in kinds:
         assert words in others

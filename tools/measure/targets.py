@@ -36,7 +36,7 @@ from morphogen.query import make_query
 from passes import MIB, PAGE_SIZES, TABLE_BYTES, THREADS, busy_core_rows, pass_rows
 from rows import NotMeasuredError, Row, as_dict, show
 from sweep import SIZES, sweep_rows
-from table_builds import BUILD_ROWS, build_rows
+from table_builds import BUILD_ROWS, build_rows, update_rows
 from trees import tree_rows
 
 KEY_PAGES = 2**25
@@ -144,6 +144,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "imports": import_rows,
     "lookups": lambda options: lookup_rows(options.rounds),
     "build": lambda options: build_rows(options.build_rows),
+    "update": lambda options: update_rows(options.build_rows),
     "trees": lambda options: tree_rows(options.mib, options.rounds),
 }
 
