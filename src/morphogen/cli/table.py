@@ -10,6 +10,7 @@ import morphogen.cli.table_delta as table_delta
 import morphogen.cli.table_read as table_read
 import morphogen.cli.table_seal as table_seal
 import morphogen.cli.table_sign as table_sign
+import morphogen.cli.table_update as table_update
 from morphogen.cli.lookup import add_lookup_options
 from morphogen.cli.output import PrintResult, print_help
 from morphogen.cli.table_build import add_build_options, build
@@ -54,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "build",
             build,
             "build a keyword table from a file: CSV, JSON, Parquet, Arrow or SQLite",
+        )
+    )
+    table_update.add_update_options(
+        add(
+            "update",
+            table_update.update,
+            "write a keyword table's next version, of which few pages change, from other rows",
         )
     )
     table_seal.add_seal_arguments(

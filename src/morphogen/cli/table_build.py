@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Any
 import morphogen.cli.table_read as table_read
 from morphogen.cli.arguments import byte_size
 from morphogen.cli.output import OK, PrintResult
-from morphogen.cli.rows.options import FORMATS, RowOptions
-from morphogen.cli.streams import check_output_file, input_file, takes_output, writing
+from morphogen.cli.streams import check_output_file, takes_output, writing
+from morphogen.cli.table_rows import add_row_options, read_rows, row_options, with_place
 from morphogen.errors import TableBuildError
 from morphogen.progress import StagedProgress, stage
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from morphogen.cli.rows.places import Places
-    from morphogen.keyword.builder import TableBuilder
-
-_TAB = r"\t"  # as it is typed
 _LARGEST_AUTO = 1 << 16  # bytes of a page, for the longest field, where pages are chosen later
 
 
@@ -32,14 +28,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     ----------
     parser : argparse.ArgumentParser
     """
-    parser.add_argument(
-        "file",
-        type=Path,
-        metavar="FILE",
-        help="CSV, TSV or JSON Lines in UTF-8, also gzip or Zstandard; Parquet, Arrow or Feather; "
-        "SQLite; - for the standard input",
-    )
-    parser.add_argument("--key", required=True, metavar="COLUMN", help="column of the keys")
+    add_row_options(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -47,37 +36,6 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="TABLE",
         help="file to write; - for the standard output",
-    )
-    parser.add_argument(
-        "--value",
-        metavar="COLUMN",
-        help="column of the values (default: the whole row, as a JSON object)",
-    )
-    parser.add_argument(
-        "--format",
-        choices=FORMATS,
-        help="of the file (default: as it begins, or as its name ends)",
-    )
-    parser.add_argument(
-        "--delimiter",
-        metavar="CHARACTER",
-        help="between columns (default: a comma, or a tab in a TSV file)",
-    )
-    parser.add_argument(
-        "--columns",
-        metavar="NAMES",
-        help="of a CSV file without a heading, with commas between",
-    )
-    parser.add_argument(
-        "--sql-table", metavar="NAME", help="of an SQLite database (default: its only one)"
-    )
-    parser.add_argument("--query", metavar="SQL", help="that gives the rows of an SQLite database")
-    parser.add_argument(
-        "--duplicates",
-        choices=("error", "first", "last"),
-        default="error",
-        help="what a key that comes again does: it is refused, or the first or last value counts "
-        "(default: error)",
     )
     parser.add_argument(
         "--page-size",
@@ -131,27 +89,32 @@ def build(args: argparse.Namespace, progress: StagedProgress, print_result: Prin
         If there is no table of these rows.
     """
     # Here, since the parser of every command loads this module.
+    from morphogen.checks import check_range
     from morphogen.keyword.builder import TableBuilder
     from morphogen.keyword.file import send_table
+    from morphogen.keyword.layout import MAX_FRAGMENTS
+    from morphogen.pages import MAX_PAGE_SIZE
 
     taken = takes_output(args.json, {"-o": args.output})
     if not taken:
         check_output_file(args.output, args.file, force=args.force)
-    options = _row_options(args)
+    if args.page_size is not None:
+        check_range("--page-size", args.page_size, 1, MAX_PAGE_SIZE)
+    options = row_options(args, MAX_FRAGMENTS * (args.page_size or _LARGEST_AUTO))
     builder = TableBuilder(
         page_size=args.page_size,
         value_size=args.value_size,
         proof_levels=args.proof_levels,
         duplicates=args.duplicates,
     )
-    places = _read(args.file, options, builder, progress)
+    places = read_rows(args.file, options, builder.add_many, progress)
     try:
         if taken:
             built = builder.build(progress)
         else:
             written = builder.write(args.output, progress)
     except TableBuildError as error:
-        raise _with_place(error, places) from None
+        raise with_place(error, places) from None
     if taken:
         with writing():
             sealing = stage(progress, "writing")
@@ -174,58 +137,3 @@ def _show(data: dict[str, Any], console: Console) -> None:
     for name in ("page_size_reason", "advice"):
         if data[name]:
             console.print(data[name])
-
-
-def _read(
-    path: Path, options: RowOptions, builder: TableBuilder, progress: StagedProgress
-) -> Places:
-    from morphogen.cli.rows.kinds import open_rows
-
-    reading = stage(progress, "reading")
-    with open_rows(input_file(path, once=True), options, reading) as rows:
-        for keys, values in rows.batches:
-            try:
-                builder.add_many(keys, values)
-            except TableBuildError as error:
-                raise _with_place(error, rows.places) from None
-    return rows.places
-
-
-def _with_place(error: TableBuildError, places: Places) -> TableBuildError:
-    """The same, with the places of entries in the file instead of their numbers."""
-    if not error.entries:
-        return error
-    *before, entry = error.entries
-    where = places.of_entry(entry)
-    if before:
-        message = f"{where}: the key is that of {places.name(before[0])}"
-    else:
-        message = f"{where}: {str(error).removeprefix(f'entry {entry}: ')}"
-    return TableBuildError(message, error.entries)
-
-
-def _row_options(args: argparse.Namespace) -> RowOptions:
-    from morphogen.checks import check_range
-    from morphogen.keyword.layout import MAX_FRAGMENTS
-    from morphogen.pages import MAX_PAGE_SIZE
-
-    if args.page_size is not None:
-        check_range("--page-size", args.page_size, 1, MAX_PAGE_SIZE)
-    delimiter = args.delimiter if args.delimiter != _TAB else "\t"
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise ValueError(f"--delimiter must be one character, not {delimiter!r}")
-    if args.sql_table is not None and args.query is not None:
-        raise ValueError("give --sql-table or --query, not both")
-    columns = tuple(args.columns.split(",")) if args.columns is not None else None
-    if columns and len(set(columns)) < len(columns):
-        raise ValueError(f"--columns has a name twice: {args.columns!r}")
-    return RowOptions(
-        key=args.key,
-        value=args.value,
-        format=args.format,
-        delimiter=delimiter,
-        columns=columns,
-        sql_table=args.sql_table,
-        query=args.query,
-        most=MAX_FRAGMENTS * (args.page_size or _LARGEST_AUTO),
-    )

@@ -25,7 +25,7 @@ from morphogen.keyword.placement import Duplicates, Kept, Owners, place_rows
 from morphogen.keyword.rows import Rows
 from morphogen.keyword.sizes import Sizes, Wishes, choose
 from morphogen.keyword.stream import write_pages
-from morphogen.progress import StagedProgress, stage
+from morphogen.progress import StagedProgress, by_the_hundredth, stage
 
 _CHUNK_BYTES = 1 << 22  # of contents that are compared together
 
@@ -139,6 +139,50 @@ def update_table(
             return _update(old, layout, _entries_of(rows, kept, layout), told)
         except _NotInPlaceError as reason:
             return NoUpdate(str(reason))
+
+
+def write_update(
+    path: str | os.PathLike[str],
+    old: OpenedTable,
+    update: TableUpdate,
+    progress: StagedProgress | None = None,
+) -> TableHeader:
+    """Write the table that an update makes of another, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `TableBuilder.write`.
+    old : OpenedTable
+        The table of which the update was made.
+    update : TableUpdate
+        From `update_table`.
+    progress : callable, optional
+        Called with the bytes written, those in all, and "writing".
+
+    Returns
+    -------
+    TableHeader
+        The header that was written.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. The file that was there before is still there.
+    ValueError
+        If path is something other than a file.
+    """
+    told = progress if progress is not None else _silent
+    layout, size = update.layout, update.layout.content_size
+
+    def fill(pages: Bytes, start: int) -> None:
+        stop = start + len(pages)
+        pages[:, :size] = old.pages.body[start:stop, :size]
+        first, last = np.searchsorted(update.indices, (start, stop))
+        pages[update.indices[first:last] - start, :size] = update.contents[first:last]
+
+    shape = Shape(layout.num_pages, layout.page_size, layout.proof_levels)
+    return write_pages(path, shape, layout, fill, by_the_hundredth(stage(told, "writing")))
 
 
 def rebuild_table(
