@@ -34,6 +34,7 @@ from morphogen.bench.workload import available_memory, random_pages, random_quer
 from morphogen.cli.signals import cleaning_up
 from morphogen.query import make_query
 from passes import MIB, PAGE_SIZES, TABLE_BYTES, THREADS, busy_core_rows, pass_rows
+from reloads import reload_rows
 from rows import NotMeasuredError, Row, as_dict, show
 from sweep import SIZES, sweep_rows
 from table_builds import BUILD_ROWS, build_rows, update_rows
@@ -146,6 +147,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "build": lambda options: build_rows(options.build_rows),
     "update": lambda options: update_rows(options.build_rows),
     "trees": lambda options: tree_rows(options.mib, options.rounds),
+    "reloads": lambda options: reload_rows(options.mib, options.rounds),
 }
 
 
