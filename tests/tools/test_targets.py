@@ -84,7 +84,6 @@ def test_a_tiny_run_of_every_section(
         "Lookups over HTTP",
         "Building a keyword table of 20,000 rows",
         "Updating a keyword table of 20,000 rows",
-        "table of 20,000 rows",
         "A delta of 1 page in 1,000",
     )
     for words in kinds:
