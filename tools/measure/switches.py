@@ -49,7 +49,7 @@ STAGGER = 1.0  # seconds, at most, until the second server follows
 LAST_SECONDS = 3.0  # for all clients to reach the last epoch
 SAMPLE_SECONDS = 0.5
 WARM_INTERVAL = 0.25
-WARM_UP = 1 / 6  # of the time: until threads of many epochs have got their arenas
+WARM_UP = 1 / 6  # of the time: the memory of a server settles over some 40 epochs
 OPTIONS = ("--device", "cpu", "--threads", "1")  # the servers share this machine with all others
 
 
