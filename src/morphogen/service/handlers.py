@@ -11,6 +11,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 import morphogen
+import morphogen.dpf as dpf
 import morphogen.wire as wire
 from morphogen.errors import MorphogenError
 from morphogen.service.answering import TableService
@@ -177,7 +178,7 @@ class CurrentDocument(JsonRenderPlugin):
     def __init__(self, services: Mapping[str, TableService]) -> None:
         super().__init__()
         self._services = services
-        self._described: list[wire.TableInfo] = []
+        self._described: list[int] = []  # the bytes of each table's keys
         self._body = b""
         self.config: OpenAPIConfig = _describe(self)
 
@@ -195,11 +196,13 @@ class CurrentDocument(JsonRenderPlugin):
         bytes
         """
         infos = [service.generations.current.info for service in self._services.values()]
-        if infos != self._described:
+        # All else that is described stays from epoch to epoch.
+        sizes = [dpf.key_size(info.num_pages) for info in infos]
+        if sizes != self._described:
             # Litestar describes the handlers of an application: they are made anew, for this alone.
             app = bare_app(self._services, _describe(JsonRenderPlugin()))
             self._body = self.render_json(request, app.openapi_schema.to_schema())
-            self._described = infos
+            self._described = sizes
         return self._body
 
 
