@@ -265,13 +265,14 @@ def test_an_engine_that_does_not_close_at_the_end_keeps_none_from_ending(
     assert second.ended
 
 
+def refuse(*_: Any) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 @pytest.mark.parametrize("how", ["the next", "the end"])
 def test_where_there_is_no_thread_one_ends_with_the_next_or_at_the_end(
     table: Generations, first: HeldGeneration, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    def refuse(*_: Any) -> None:
-        raise RuntimeError("can't start new thread")
-
     publish(table, second := generation(6))
     with monkeypatch.context() as patched:
         patched.setattr(generations_module, "start_thread", refuse)
@@ -284,6 +285,29 @@ def test_where_there_is_no_thread_one_ends_with_the_next_or_at_the_end(
         assert table.wait_retired(SECONDS)
         assert second.ended
     assert first.ended
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_of_two_that_end_together_one_that_fails_keeps_the_other_from_nothing(
+    table: Generations, first: HeldGeneration, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    died = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda told: died.set())
+    made = [first, *map(generation, (6, 7, 8))]
+    publish(table, made[1])
+    with monkeypatch.context() as patched:
+        patched.setattr(generations_module, "start_thread", refuse)
+        publish(table, made[2])
+
+    def fail() -> None:
+        raise mg.DeviceError("it is gone")
+
+    monkeypatch.setattr(made[failing].held, "close", fail)
+    publish(table, made[3])
+    assert table.wait_retired(SECONDS)
+    assert died.wait(SECONDS)
+    assert made[1 - failing].ended
+    made[failing].held.inner.close()
 
 
 # Counts

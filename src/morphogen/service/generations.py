@@ -255,8 +255,7 @@ class Generations:
         self.shut()
         with ExitStack() as ending:  # one that fails keeps none from ending
             ending.callback(self.wait_retired)
-            for generation in self._claim():
-                ending.callback(self._end, generation)
+            ending.callback(self._end, self._claim())
             for generation in self._held:
                 ending.callback(generation.close)
 
@@ -266,8 +265,7 @@ class Generations:
 
         def end(ready: Callable[[], None]) -> None:
             ready()
-            for generation in fallen:
-                self._end(generation)
+            self._end(fallen)
 
         try:
             if fallen:
@@ -283,15 +281,19 @@ class Generations:
             self._retiring.update(dict.fromkeys(fallen, True))
             return fallen
 
-    def _end(self, generation: Generation) -> None:
-        try:
-            generation.close()
-        finally:
-            with self._changed:
-                del self._retiring[generation]
-                self._changed.notify_all()
-                last = generation.batcher.statistics()
-                self._ended = last if self._ended is None else self._ended + last
+    def _end(self, fallen: list[Generation]) -> None:
+        with ExitStack() as ending:
+            for generation in fallen:
+                ending.callback(self._forget, generation)
+                ending.callback(generation.close)
+
+    def _forget(self, generation: Generation) -> None:
+        """Keep no more than the counts of one that has ended."""
+        with self._changed:
+            del self._retiring[generation]
+            self._changed.notify_all()
+            last = generation.batcher.statistics()
+            self._ended = last if self._ended is None else self._ended + last
 
 
 def _check_successor(info: TableInfo, current: TableInfo) -> None:
