@@ -13,6 +13,7 @@ import pytest
 
 import morphogen as mg
 import morphogen.service.loading as loading
+import morphogen.service.worker as worker
 from epoch_files import (
     PAGES,
     contents_of,
@@ -129,6 +130,24 @@ def test_a_change_is_seen_once_it_stays(folder: Path, lines: list[Line]) -> None
         path.write_bytes(b"another")
         assert not live.look()
         assert live.look()
+
+
+def test_a_look_for_which_there_is_no_thread_is_put_off(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, lines: list[Line]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Live(folder / "current") as live:
+        write_epoch(folder / "words-8.table", 8)
+        lead(folder, "words-8.table")
+        with monkeypatch.context() as patched:
+            patched.setattr(worker, "start_thread", refuse)
+            assert not live.look()
+            live.hang_up()
+        assert [line["event"] for line in lines] == ["reload_refused"]
+        live.hang_up()
+        assert live.epochs == [8, 7]
 
 
 # Folders

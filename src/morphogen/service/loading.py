@@ -331,7 +331,9 @@ class Loader:
             raise other_shape("a keyword table", *keys)
         check_manifest(offer.manifest, self.owner, last.root_after, current)
         pages, tree, changed = begun.pages, begun.tree, []
-        for delta in deltas:
+        for number, delta in enumerate(deltas):
+            if progress is not None:
+                progress(number, len(deltas))
             assert tree is not None  # only pages with a root are led on by deltas
             applied = apply_delta(pages, tree.cap, tree.root, delta)
             pages, tree = applied.pages, Tree(applied.changed.cap, applied.changed.root)

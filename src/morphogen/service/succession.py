@@ -105,7 +105,10 @@ class Succession:
 
         What is still being written is not tried, nor what failed and did not change.
         """
-        state = await self._look_at(_stamp)
+        try:
+            state = await self._look_at(_stamp)
+        except RuntimeError:  # there is no thread to be had now
+            return False
         stays, self._seen = state == self._seen, state
         return stays and state != self._tried
 
