@@ -49,16 +49,16 @@ def cases(draw: st.DrawFn) -> tuple[Bytes, int, list[int], Bytes]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(case=cases(), run_bytes=st.sampled_from([1, 700, 1 << 20]))
+@given(case=cases(), part_bytes=st.sampled_from([1, 700, 1 << 20]))
 def test_changes_are_those_of_sealing_anew(
-    case: tuple[Bytes, int, list[int], Bytes], run_bytes: int
+    case: tuple[Bytes, int, list[int], Bytes], part_bytes: int
 ) -> None:
     contents, levels, indices, new = case
     before = sealed(contents, levels)
     after = contents.copy()
     after[indices] = new
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(changes, "_RUN_BYTES", run_bytes)
+        patch.setattr(changes, "_PART_BYTES", part_bytes)
         found = changed(before, levels, np.array(indices, dtype=np.uint64), new)
     check(found, before, sealed(after, levels, NEW))
 

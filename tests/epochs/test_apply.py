@@ -118,7 +118,7 @@ def test_any_two_tables_of_a_shape_have_a_delta(
     new = write_sealed(folder / "new", after, levels, layouts[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("morphogen.epochs.diff._CHUNK_BYTES", chunk)
-        patch.setattr("morphogen.authentication.changes._RUN_BYTES", chunk)
+        patch.setattr("morphogen.authentication.changes._PART_BYTES", chunk)
         patch.setattr("morphogen.authentication.tree._CHUNK_BYTES", chunk)
         header = diff_tables(old, new, folder / "delta", 0, 1)
         differ = np.flatnonzero((contents != after).any(axis=1))

@@ -18,7 +18,7 @@ from morphogen.authentication.shape import Shape, check_layout
 from morphogen.authentication.tree import chunk_of
 from morphogen.pages import PageMatrix, check_array, check_changes
 
-_RUN_BYTES = 1 << 20  # of pages that are hashed together, if a group is not longer
+_PART_BYTES = 1 << 20  # of pages that are hashed together, if a group is not longer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,41 +93,23 @@ def change_pages(
     new = np.empty((len(found), shape.page_size), dtype=np.uint8)
     differs = np.empty(len(found), dtype=bool)
     used = 0
-    for run in _runs(groups, shape):
-        start = int(run[0]) << shape.proof_levels
-        before = chunk_of(pages, start, len(run) << shape.proof_levels)
-        rows = slice(used, used + len(before))
+    for some in _parts(groups, shape):
+        numbers = _pages_of(some, shape)
+        before = _rows(pages, numbers)
+        rows = slice(used, used + len(numbers))
         used = rows.stop
-        first, last = np.searchsorted(changed, (start, start + len(before)))
-        new[rows, : shape.content_size] = before[:, : shape.content_size]
-        new[rows, : shape.content_size][changed[first:last] - start] = contents[first:last]
-        new_cap[run] = _fill_groups(new[rows], start, shape)
-        found[rows] = np.arange(start, start + len(before))
-        differs[rows] = (new[rows] != before).any(axis=1)
+        after = new[rows]
+        after[:, : shape.content_size] = before[:, : shape.content_size]
+        first, last = np.searchsorted(changed, (numbers[0], numbers[-1] + 1))
+        at = np.searchsorted(numbers, changed[first:last])
+        after[at, : shape.content_size] = contents[first:last]
+        new_cap[some] = _fill_groups(after, numbers, shape)
+        found[rows] = numbers
+        differs[rows] = (after != before).any(axis=1)
     found, new, differs = found[:used], new[:used], differs[:used]
     if not differs.all():
         found, new = found[differs], new[differs]
     return Changed(found, new, new_cap, shape.root(new_cap, layout))
-
-
-def _runs(groups: npt.NDArray[np.int64], shape: Shape) -> Iterator[npt.NDArray[np.int64]]:
-    """Groups that lie side by side, some at a time."""
-    most = max(1, _RUN_BYTES // (shape.page_size << shape.proof_levels))
-    for run in np.split(groups, np.flatnonzero(np.diff(groups) != 1) + 1):
-        for start in range(0, len(run), most):
-            yield run[start : start + most]
-
-
-def _fill_groups(pages: Bytes, start: int, shape: Shape) -> Bytes:
-    """Write siblings behind the contents of whole groups, and return their nodes of the cap."""
-    level = hash_leaves(pages[:, : shape.content_size], start)
-    rows = np.arange(len(pages))
-    for height in range(shape.proof_levels):
-        level = even(level)
-        at = shape.content_size + HASH_BYTES * height
-        pages[:, at : at + HASH_BYTES] = level[(rows >> height) ^ 1]
-        level = hash_pairs(level)
-    return level
 
 
 def cap_of_groups(
@@ -146,17 +128,61 @@ def cap_of_groups(
 
     Yields
     ------
-    run : numpy.ndarray
+    some : numpy.ndarray
         Some of the groups, one after the other.
     nodes : numpy.ndarray
-        uint8 (groups of the run, 32).
+        uint8 (groups of them, 32).
     """
-    height = min(shape.proof_levels, max(0, (_RUN_BYTES // shape.page_size).bit_length() - 1))
-    for run in _runs(groups, shape):
-        start, step = int(run[0]) << shape.proof_levels, len(run) << height
-        stop = min(start + (len(run) << shape.proof_levels), shape.num_pages)
-        nodes = [
-            climb(hash_leaves(chunk_of(pages, at, step)[:, : shape.content_size], at), height)
-            for at in range(start, stop, step)
+    height = min(shape.proof_levels, max(0, (_PART_BYTES // shape.page_size).bit_length() - 1))
+    for some in _parts(groups, shape):
+        numbers = _pages_of(some, shape)
+        step = len(some) << height
+        level = [
+            climb(_leaves(_rows(pages, part)[:, : shape.content_size], part), height)
+            for part in (numbers[at : at + step] for at in range(0, len(numbers), step))
         ]
-        yield run, climb(np.concatenate(nodes), shape.proof_levels - height)
+        yield some, climb(np.concatenate(level), shape.proof_levels - height)
+
+
+def _parts(groups: npt.NDArray[np.int64], shape: Shape) -> Iterator[npt.NDArray[np.int64]]:
+    """Some of the groups at a time."""
+    most = max(1, _PART_BYTES // (shape.page_size << shape.proof_levels))
+    for start in range(0, len(groups), most):
+        yield groups[start : start + most]
+
+
+def _pages_of(groups: npt.NDArray[np.int64], shape: Shape) -> npt.NDArray[np.int64]:
+    """The pages of groups, ascending. Only the table's last group may have fewer than others."""
+    within = np.arange(1 << shape.proof_levels)
+    numbers = ((groups[:, np.newaxis] << shape.proof_levels) + within).reshape(-1)
+    return numbers[: np.searchsorted(numbers, shape.num_pages)]
+
+
+def _rows(pages: PageMatrix, numbers: npt.NDArray[np.int64]) -> Bytes:
+    """Pages that lie anywhere, together."""
+    if numbers[-1] - numbers[0] < len(numbers):
+        return chunk_of(pages, int(numbers[0]), len(numbers))
+    if pages.tail is not None and numbers[-1] == len(pages.body):
+        return np.concatenate((pages.body[numbers[:-1]], pages.tail[np.newaxis]))
+    rows: Bytes = pages.body[numbers]
+    return rows
+
+
+def _leaves(contents: Bytes, numbers: npt.NDArray[np.int64]) -> Bytes:
+    """The leaves of pages that lie anywhere."""
+    ends = [*(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(numbers)]
+    starts = [0, *ends[:-1]]
+    runs = zip(starts, ends, numbers[starts].tolist(), strict=True)
+    return np.concatenate([hash_leaves(contents[start:end], first) for start, end, first in runs])
+
+
+def _fill_groups(pages: Bytes, numbers: npt.NDArray[np.int64], shape: Shape) -> Bytes:
+    """Write siblings behind the contents of whole groups, and return their nodes of the cap."""
+    level = _leaves(pages[:, : shape.content_size], numbers)
+    rows = np.arange(len(pages))
+    for height in range(shape.proof_levels):
+        level = even(level)
+        at = shape.content_size + HASH_BYTES * height
+        pages[:, at : at + HASH_BYTES] = level[(rows >> height) ^ 1]
+        level = hash_pairs(level)
+    return level
