@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -108,6 +109,34 @@ def test_the_table_and_what_apply_makes_of_the_delta_are_one(
         "words-1.table",
         "words-2.table",
     ]
+
+
+@pytest.mark.parametrize("levels", ["0", "1", "4"])
+def test_a_chain_of_updates_and_one_of_deltas_lead_to_the_same_bytes(
+    folder: Path, levels: str
+) -> None:
+    """Each update adds, changes and deletes rows whose values take up to three slots."""
+    choice, items = random.Random(7), {f"{n}": "v" * (n % 30) for n in range(600)}
+    options = ["--key", "key", "--value", "value", "--force"]
+    sizes = ["--page-size", "256", "--value-size", "10", "--proof-levels", levels]
+    write_rows(folder / "new.csv", items)
+    assert main(["table", "build", "new.csv", *options, *sizes, "-o", "t-0.table"]) == OK
+    shutil.copy("t-0.table", "applied-0")
+    for epoch in range(1, 9):
+        for key in choice.sample(sorted(items), 30):
+            del items[key]
+        for _ in range(40):
+            items[str(choice.randrange(1200))] = "w" * choice.randrange(30)
+        write_rows(folder / "new.csv", items)
+        outputs = ["-o", f"t-{epoch}.table", "--delta", "delta"]
+        before = f"t-{epoch - 1}.table"
+        assert main(["table", "update", before, "new.csv", *options, *outputs]) == OK
+        apply_to_table(f"applied-{epoch - 1}", "delta", f"applied-{epoch}")
+        assert Path(f"applied-{epoch}").read_bytes() == Path(f"t-{epoch}.table").read_bytes()
+        pages, layout = opened(Path(f"t-{epoch}.table"))
+        found = {key: read(layout, pages.body, key.encode()) for key in items}
+        assert found == {key: value.encode() for key, value in items.items()}
+        assert read(layout, pages.body, b"no such key") is None
 
 
 def test_people_are_told_what_changed(update: Callable[..., tuple[int, str, str]]) -> None:
