@@ -217,6 +217,8 @@ cdef Finding match_some(
             place = found.places[place_of(found, digest + CHECK_AT)] & <uint64_t>0xFFFFFFFF
             if place and place <= found.all_slots:
                 prefetch(slot_at(found, place - 1))
+                prefetch(slot_at(found, place - 1) + found.slot_size // 2)
+                prefetch(slot_at(found, place - 1) + found.slot_size - 1)
         for number in range(first, stop):
             at[0] = number + 1
             finding = match(
