@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
+import morphogen as mg
 from documents import plain_environment
 from morphogen.cli import _parser
 from morphogen.keyword.sealing import seal_file
@@ -24,6 +26,10 @@ from morphogen.keyword.sealing import seal_file
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 UNIT = (DEPLOY / "morphogen.service").read_text(encoding="utf-8")
+# With the defaults of its variables, as a reader of the form takes it.
+COMPOSE = re.sub(
+    r"\$\{\w+:-([^}]*)\}", r"\1", (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SECONDS = 60.0
 
@@ -56,6 +62,12 @@ def running(arguments: list[str]) -> Iterator[dict[str, Any]]:
     finally:
         process.kill()
         process.communicate()
+
+
+def here(command: list[str], tables: Path) -> list[str]:
+    """A server's command with a folder and an address of this machine, and any port."""
+    place = {"/tables": str(tables), "0.0.0.0": "127.0.0.1", "8000": "0"}
+    return [place.get(word, word) for word in command]
 
 
 # The container file. hadolint checks its syntax among the linters.
@@ -116,6 +128,43 @@ def test_the_image_is_healthy_while_its_server_takes_queries(tables: Path) -> No
     assert not healthy(log["url"])
 
 
+# The compose file
+
+
+def test_the_compose_file_has_the_form_of_the_compose_specification() -> None:
+    compose_spec = pytest.importorskip("compose_spec", reason="needs compose-spec")
+
+    def parse(text: str) -> None:
+        compose_spec.PyCompose.from_json(json.dumps(yaml.safe_load(text)))
+
+    parse(COMPOSE)
+    with pytest.raises(ValueError, match="red_only"):
+        parse(COMPOSE.replace("read_only", "red_only"))
+
+
+def test_the_compose_file_names_the_container_file_and_changes_nothing_of_the_host() -> None:
+    services = yaml.safe_load(COMPOSE)["services"]
+    for service in services.values():
+        context = (DEPLOY / service["build"]["context"]).resolve()
+        assert context == ROOT
+        assert context / service["build"]["dockerfile"] == DEPLOY / "Dockerfile"
+        assert service["read_only"]
+        assert all(volume.endswith(":ro") for volume in service["volumes"])
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_both_parties_of_the_compose_file_serve_a_folder_together(tables: Path) -> None:
+    services = yaml.safe_load(COMPOSE)["services"]
+    commands = [here(service["command"], tables) for service in services.values()]
+    with (
+        running(commands[0]) as one,
+        running(commands[1]) as other,
+        mg.Client([one["url"], other["url"]], verify=True, timeout=SECONDS) as client,
+    ):
+        assert one["epoch_id"] == 7
+        assert client.get([0])[0].tobytes()[:256] == bytes(range(256))
+
+
 # The unit of systemd
 
 
@@ -151,9 +200,9 @@ def test_the_unit_is_exposed_to_little(tmp_path: Path) -> None:
 def test_the_unit_starts_a_server_with_the_options_that_it_names() -> None:
     (start,) = re.findall(r"^ExecStart=\S+/morphogen (.*)$", UNIT, re.MULTILINE)
     (options,) = re.findall(r"^#   OPTIONS=(.*)$", UNIT, re.MULTILINE)
-    command = start.replace("$OPTIONS", options)
+    command = start.replace("$OPTIONS", options).replace("HEX", "00" * 32)
     args = _parser().parse_args(shlex.split(command))
-    assert (args.party, args.host) == (0, "0.0.0.0")
+    assert (args.party, args.host, args.owner) == (0, "0.0.0.0", bytes(32))
     loaded = re.findall(r"^LoadCredential=(\S+):", UNIT, re.MULTILINE)
     assert {str(args.tls_cert), str(args.tls_key)} == {
         f"${{CREDENTIALS_DIRECTORY}}/{name}" for name in loaded
