@@ -1,7 +1,7 @@
 # The C++ of kernels/ that Cython modules use. Only for this repository: an installation does not
 # have the headers.
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "dpf.h" namespace "morphogen" nogil:
     cdef enum:
@@ -102,6 +102,16 @@ cdef extern from "host_kernels.h" namespace "morphogen" nogil:
 
     const HostKernels* const* compiled_kernels()
     bint is_supported(const HostKernels& kernels)
+
+cdef extern from "patch.h" namespace "morphogen" nogil:
+    cdef cppclass PatchPages:
+        const int64_t* indices
+        const uint8_t* pages
+        size_t count
+        size_t page_size
+
+    void add_selected(const PatchPages& patch, const HostKernels& kernels, const uint8_t* key,
+                      uint8_t* answer)
 
 cdef extern from "read_order.h" namespace "morphogen" nogil:
     cdef cppclass ReadOrderChoice:

@@ -24,7 +24,7 @@ EMPTY = np.empty((0, 24), np.uint8)
 ONE = np.ones((1, 24), np.uint8)
 
 
-@pytest.fixture(params=["cpu"])
+@pytest.fixture(params=["cpu", "cuda:0"])
 def device(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if name != "cpu":

@@ -72,14 +72,44 @@ while threads_of_process() > before:
 print("done")
 """
 
+CHANGE = """
+import itertools
 
-@pytest.mark.parametrize("script", [ANSWER, OPEN_AND_CLOSE], ids=["answer", "open and close"])
+arrays = {0: array}
+epochs = itertools.count(1)
+engine = open_one()
+
+def ask(one):
+    answer = one.answer(batch)
+    assert np.array_equal(answer.pages, naive_answers(arrays[answer.epoch], batch))
+
+def change():
+    for change in (engine.replace_pages, engine.next_epoch):
+        epoch = next(epochs)
+        after = arrays[epoch] = arrays[engine.pages.epoch].copy()
+        after[::7] ^= 1 + epoch % 5
+        new = change(range(0, 200, 7), after[::7], epoch)
+        if new is not None:
+            with new:
+                ask(new)
+        ask(engine)
+
+with beside(lambda: ask(engine)):
+    storm(change, INTERRUPTS // 10)
+ask(engine)
+engine.close()
+print("done")
+"""
+SCRIPTS = {"answer": ANSWER, "open and close": OPEN_AND_CLOSE, "change": CHANGE}
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS.values()], ids=[*SCRIPTS])
 def test_an_engine_survives_a_storm_of_interrupts(script: str) -> None:
     assert_survives(SETUP + script, "cpu")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [ANSWER, OPEN_AND_CLOSE], ids=["answer", "open and close"])
+@pytest.mark.parametrize("script", [*SCRIPTS.values()], ids=[*SCRIPTS])
 def test_a_gpu_engine_survives_a_storm_of_interrupts(script: str, standin_directory: Path) -> None:
     small = "import morphogen.engine.cuda.device_pages as device_pages\n"
     small += "device_pages.PIECE_BYTES = 1024\n"  # many pieces, and a signal's chance between them

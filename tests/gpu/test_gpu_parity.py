@@ -158,6 +158,28 @@ def test_a_mapped_file_with_a_short_last_page(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("page_size", [1, 48, 1000, 4096])
+def test_both_epochs_are_answered_while_pages_change(page_size: int) -> None:
+    num_pages = min(MOST_PAGES, 5001)
+    table = random_pages(num_pages, page_size)
+    after = table.copy()
+    indices = np.unique([0, 1, 2, *range(7, num_pages, 11), num_pages - 1])
+    after[indices] ^= 0xA5
+    batch = mg.make_queries(random_rows(3, 3, num_pages), num_pages)[0]
+    with (
+        open_gpu(table) as old,
+        old.next_epoch(indices, after[indices], 1) as new,
+        open_engine(table) as before,
+        open_engine(after) as changed,
+    ):
+        for _ in range(3):
+            assert np.array_equal(old.answer(batch).pages, before.answer(batch).pages)
+            assert np.array_equal(new.answer(batch).pages, changed.answer(batch).pages)
+        new.replace_pages(indices, table[indices], 2)
+        assert np.array_equal(new.answer(batch).pages, before.answer(batch).pages)
+        assert np.array_equal(old.answer(batch).pages, before.answer(batch).pages)
+
+
+@pytest.mark.parametrize("page_size", [1, 48, 1000, 4096])
 def test_pages_that_the_device_makes(page_size: int) -> None:
     num_pages, seed = min(MOST_PAGES, 3001), 2**64 - 5
     table = np.ascontiguousarray(generated_pages(seed, np.arange(num_pages), page_size))

@@ -1,6 +1,9 @@
 # Made by tools/release/make_stubs.py from the module's source.
 """The pages in a device's memory, each padded with zeros to whole vectors of 16 bytes."""
 
+import numpy as np
+import numpy.typing as npt
+
 from morphogen.engine.cuda._driver import Context, Kernel
 from morphogen.pages import PageMatrix
 from morphogen.progress import Progress
@@ -27,15 +30,25 @@ class DevicePages:
     def page_size(self) -> int: ...
     @property
     def stride(self) -> int: ...
+    torn: bool
     def __init__(self, context: Context, num_pages: int, page_size: int, more: int) -> None: ...
     def upload(self, pages: PageMatrix, progress: Progress | None) -> None:
-        """Copy pages to the device.
+        """Copy all pages to the device.
 
         Parameters
         ----------
         pages : PageMatrix
         progress : callable or None
             Called with the bytes sent and the bytes in all.
+        """
+    def replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
+        """Copy some pages to the device. From the first copy on they are torn: see `Scanner`.
+
+        Parameters
+        ----------
+        pages : PageMatrix
+        indices : numpy.ndarray
+            int64, ascending. Neighbours travel together.
         """
     def generate(self, fill: Kernel, blocks: int, seed: int) -> None:
         """Let the device make random pages.

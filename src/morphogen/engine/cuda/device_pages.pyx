@@ -1,9 +1,11 @@
 """The pages in a device's memory, each padded with zeros to whole vectors of 16 bytes."""
 
+import numpy as np
+
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from morphogen.errors import DeviceOutOfMemoryError
@@ -58,7 +60,7 @@ cdef class DevicePages:
         return self._memory.address()
 
     def upload(self, pages: PageMatrix, progress: Progress | None) -> None:
-        """Copy pages to the device.
+        """Copy all pages to the device.
 
         Parameters
         ----------
@@ -66,46 +68,91 @@ cdef class DevicePages:
         progress : callable or None
             Called with the bytes sent and the bytes in all.
         """
+        everything = np.array([[0, self.num_pages - 1]], dtype=np.int64)
+        self._copy(pages, everything, progress, heed_signals=True)
+        self.torn = False
+
+    def replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
+        """Copy some pages to the device. From the first copy on they are torn: see `Scanner`.
+
+        Parameters
+        ----------
+        pages : PageMatrix
+        indices : numpy.ndarray
+            int64, ascending. Neighbours travel together.
+        """
+        if not len(indices):
+            return
+        gaps = np.flatnonzero(np.diff(indices) != 1)
+        runs = np.empty((len(gaps) + 1, 2), dtype=np.int64)
+        runs[0, 0], runs[-1, 1] = indices[0], indices[-1]
+        runs[1:, 0], runs[:-1, 1] = indices[gaps + 1], indices[gaps]
+        # An interrupt would leave pages of two epochs behind.
+        self._copy(pages, runs, None, heed_signals=False)
+
+    def _copy(self, pages, runs, progress, *, bint heed_signals):
         cdef const uint8_t[:, ::1] body = pages.body
         cdef const uint8_t[::1] tail = pages.tail
-        cdef const uint8_t* first = &body[0, 0] if body.shape[0] else NULL
-        cdef const uint8_t* last = &tail[0] if tail is not None else NULL
-        cdef uint64_t body_pages = body.shape[0], offset = 0, total = self._memory.size
-        cdef size_t size
+        cdef const int64_t[:, ::1] rows = runs
+        cdef Source source
+        cdef uint64_t sent = 0, total = self.stride * int((runs[:, 1] - runs[:, 0] + 1).sum())
         cdef HostMemory piece
-        cdef Event sent
+        cdef Event gone
         cdef Stream stream = Stream(self._context)
         cdef Py_ssize_t turn = 0
+        source.body = &body[0, 0] if body.shape[0] else NULL
+        source.body_pages = body.shape[0]
+        source.tail = &tail[0] if tail is not None else NULL
+        source.runs = &rows[0, 0]
+        source.left = rows.shape[0]
+        source.offset = self.stride * rows[0, 0]
         capacity = min(PIECE_BYTES, total)
         pieces = [HostMemory(self._context, capacity) for _ in range(2 if capacity < total else 1)]
         events = [Event(self._context, False) for _ in pieces]
+        self.torn = True
         try:
-            while offset < total:
+            while sent < total:
                 piece = pieces[turn % len(pieces)]
-                sent = events[turn % len(pieces)]
-                size = min(total - offset, piece.size)
+                gone = events[turn % len(pieces)]
                 with nogil:
                     if turn >= 2:
-                        sent.synchronize()
-                    self._copy_padded(piece.pointer(), first, body_pages, last, offset, size)
-                    self._memory.copy_from(offset, piece.pointer(), size, stream)
-                    sent.record(stream)
-                offset += size
+                        gone.synchronize()
+                    sent += self._send(piece, stream, &source)
+                    gone.record(stream)
                 turn += 1
                 if progress is not None:
-                    progress(offset, total)
-                PyErr_CheckSignals()
+                    progress(sent, total)
+                if heed_signals:
+                    PyErr_CheckSignals()
         finally:
             # Also after an error, the pieces must not be freed while they travel.
             with nogil:
                 stream.synchronize()
 
-    cdef void _copy_padded(self, uint8_t* out, const uint8_t* body, uint64_t body_pages,
-                           const uint8_t* tail, uint64_t offset, size_t size) noexcept nogil:
+    cdef size_t _send(self, HostMemory piece, Stream stream, Source* source) except 0 nogil:
+        """Copy what follows to the device, as much as a piece takes. Returns its bytes."""
+        cdef size_t used = 0, size
+        cdef uint64_t end
+        while source.left > 0 and used < piece.size:
+            end = self.stride * (source.runs[1] + 1)
+            size = min(end - source.offset, <uint64_t>(piece.size - used))
+            self._copy_padded(piece.pointer() + used, source, source.offset, size)
+            self._memory.copy_from(source.offset, piece.pointer() + used, size, stream)
+            used += size
+            source.offset += size
+            if source.offset == end:
+                source.left -= 1
+                source.runs += 2
+                if source.left > 0:
+                    source.offset = self.stride * source.runs[0]
+        return used
+
+    cdef void _copy_padded(self, uint8_t* out, const Source* source, uint64_t offset,
+                           size_t size) noexcept nogil:
         """Write size bytes of the pages as the device has them, from byte offset on."""
         cdef uint64_t page
         cdef size_t column, count
-        cdef const uint8_t* source
+        cdef const uint8_t* data
         while size > 0:
             page = offset // self.stride
             column = offset % self.stride
@@ -113,12 +160,15 @@ cdef class DevicePages:
                 count = min(size, self.stride - column)
                 memset(out, 0, count)
             else:
-                source = body + page * self.page_size if page < body_pages else tail
-                if self.stride == self.page_size and page < body_pages:
-                    count = min(<uint64_t>size, body_pages * self.stride - offset)
+                if page < source.body_pages:
+                    data = source.body + page * self.page_size
+                else:
+                    data = source.tail
+                if self.stride == self.page_size and page < source.body_pages:
+                    count = min(<uint64_t>size, source.body_pages * self.stride - offset)
                 else:
                     count = min(size, self.page_size - column)
-                memcpy(out, source + column, count)
+                memcpy(out, data + column, count)
             out += count
             offset += count
             size -= count

@@ -1,0 +1,261 @@
+"""What answers from the pages on a device, for the engines that share them."""
+
+import weakref
+
+import numpy as np
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint64_t
+
+from morphogen.engine.locks import CallLock
+from morphogen.errors import (
+    DeviceError,
+    DeviceOutOfMemoryError,
+    DeviceUnavailableError,
+    EngineClosedError,
+)
+from morphogen.kernels cimport ReadJob, kBlockThreads, kMaxChunkKeys, kVectorBytes
+from morphogen.planner cimport KeyPacker
+
+import morphogen.engine.cuda.ptx as ptx
+from morphogen.engine.cuda._driver import device_facts
+from morphogen.engine.cuda.device_pages import padded_size
+from morphogen.engine.cuda.lane import sums_size
+from morphogen.engine.cuda.page_kernel import open_page_kernels
+
+from morphogen.engine.cuda._driver cimport Context, Kernel, Module
+from morphogen.engine.cuda.device_pages cimport DevicePages
+from morphogen.engine.cuda.lane cimport Lane
+from morphogen.engine.cuda.page_kernel cimport PageKernel
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Scanner:
+    """Pages on a device, with all that answers from them, for the engines that share them.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+    ordinal : int
+    key_size : int
+    lanes : int
+        Lanes to open at once.
+    progress, generate
+        As `CudaEngine` takes them.
+
+    Attributes
+    ----------
+    lock : CallLock
+        One use at a time, of whichever engine. An engine's own lock is taken before it.
+    broken : bool
+        Whether the device is lost.
+    torn : bool
+        Whether its pages may be of two epochs.
+    failed : str or None
+        Why no engine answers from it any more.
+    """
+
+    def __cinit__(
+        self, pages: PageMatrix, int ordinal, size_t key_size, int lanes,
+        progress: Progress | None, generate: int | None,
+    ) -> None:
+        self.lock = CallLock("an engine")
+        self._engines = []
+        self.generated = generate is not None
+        self._context = Context(ordinal)
+        with self._context:
+            self._open(pages, key_size, lanes, progress, generate)
+
+    def _open(self, pages, size_t key_size, int lanes, progress, generate):
+        facts = device_facts(self._context.ordinal)
+        module = self._load(facts["compute_capability"])
+        self._read = Kernel(module, b"morphogen_read")
+        self._read_blocks = facts["multiprocessors"] * self._read.resident_blocks(kBlockThreads)
+        stride = padded_size(pages.page_size)
+        self._kernels = open_page_kernels(
+            self._context, module, pages.num_pages, stride, facts["multiprocessors"]
+        )
+        self.grid = self._kernels[kMaxChunkKeys].grid
+        self._tiles = max(kernel.grid.tiles for kernel in self._kernels[1:])
+        more = lanes * sums_size(kMaxChunkKeys, stride, self._tiles)
+        self._pages = DevicePages(self._context, pages.num_pages, pages.page_size, more)
+        self._key_size = key_size
+        self._lanes = []
+        self._open_lanes(lanes)
+        if generate is None:
+            self._pages.upload(pages, progress)
+        else:
+            fill = Kernel(module, b"morphogen_fill")
+            self._pages.generate(fill, self._read_blocks, generate)
+
+    def _load(self, compute_capability):
+        path = ptx.choose(compute_capability)
+        if path is None:
+            raise DeviceUnavailableError(
+                f"no PTX for compute capability {compute_capability} in {ptx.FOLDER}"
+            )
+        self.ptx = path.stem.partition(".")[2]
+        compiled = ptx.choose_compiled(compute_capability)
+        if compiled is not None:
+            try:
+                module = Module(self._context, compiled.read_bytes())
+                self.code = compiled.stem.partition(".")[2]
+                return module
+            except DeviceOutOfMemoryError:
+                raise
+            except DeviceError:
+                # The PTX may do for this driver. If it does not, its error tells more.
+                pass
+        self.code = self.ptx
+        return Module(self._context, path.read_bytes())
+
+    def _open_lanes(self, Py_ssize_t count):
+        while len(self._lanes) < count:
+            self._lanes.append(
+                Lane(self._context, self._pages, self._key_size, kMaxChunkKeys, self._tiles)
+            )
+
+    def share(self, engine: Engine) -> None:
+        """Count an engine in, until it is gone or has released this."""
+        self._engines.append(weakref.ref(engine))
+
+    def engines(self) -> list[Engine]:
+        """The engines that answer from these pages."""
+        # Without a step of Python's own, in which an interrupt could come.
+        engines = [one() for one in self._engines]
+        engines = [one for one in engines if one is not None and one._scanner is self]
+        self._engines = [weakref.ref(one) for one in engines]
+        return engines
+
+    def replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
+        """Copy these of the pages to the device, and leave it `torn` until `mend`.
+
+        If this fails before it copies anything, nothing is changed.
+
+        Parameters
+        ----------
+        pages : PageMatrix
+        indices : numpy.ndarray
+            int64, ascending.
+        """
+        self._context.enter()
+        try:
+            self._pages.replace(pages, indices)
+        except BaseException:
+            self._settle()
+            raise
+        finally:
+            self._context.leave()
+
+    @property
+    def torn(self) -> bool:
+        return self._pages.torn
+
+    def mend(self) -> None:
+        """Tell that engines know of the pages that `replace` copied."""
+        self._pages.torn = False
+
+    def check_whole(self) -> None:
+        """Refuse a use after a failure for which engines were closed."""
+        if self.failed is not None:
+            raise EngineClosedError(self.failed)
+
+    def read(self) -> int:
+        """Read every page once: the XOR of their words."""
+        cdef Lane lane = self._lanes[0]
+        cdef ReadJob job
+        cdef void* parameters[1]
+        cdef Kernel kernel = self._read
+        job.pages = self._pages.address()
+        job.vectors = self._pages.num_pages * (self._pages.stride // kVectorBytes)
+        # It must find a sum and a counter at zero, and leaves them so: those of a lane's chunks.
+        job.sum = <uint64_t*>lane.job.accumulators
+        job.finished = lane.job.finished
+        job.answer = <uint64_t*>lane.job.answers
+        parameters[0] = &job
+        with self._context:
+            try:
+                self._clean()
+                with nogil:
+                    kernel.launch(self._read_blocks, kBlockThreads, parameters, lane.stream)
+                    lane.stream.synchronize()
+            except DeviceError:
+                self._settle()
+                raise
+        return (<uint64_t*>lane.answers())[0]
+
+    cdef int answer(self, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out, strategy,
+                    double[:, ::1] times) except -1:
+        """Answer the packed batch. times: a row for each chunk, or None."""
+        cdef Py_ssize_t lanes = min(<Py_ssize_t>strategy.lanes, <Py_ssize_t>len(ranges))
+        cdef Py_ssize_t start, stop, chunk = 0
+        cdef unsigned int keys
+        cdef bint graph = strategy.graph
+        cdef Lane lane
+        cdef PageKernel kernel
+        cdef double* row = NULL
+        if not ranges:
+            return 0
+        self._context.enter()
+        try:
+            self._prepare(lanes, graph, ranges[0][1] * packer.keys_per_query)
+            self._clean()
+            for start, stop in ranges:
+                lane = self._lanes[chunk % lanes]
+                keys = (stop - start) * packer.keys_per_query
+                kernel = self._kernels[keys]
+                if times is not None:
+                    row = &times[chunk, 0]
+                with nogil:
+                    lane.finish()
+                    lane.submit(
+                        kernel, packer.chunk_keys(start), keys, &out[start, 0, 0], graph, row
+                    )
+                chunk += 1
+                # A batch of many chunks must heed Ctrl-C.
+                PyErr_CheckSignals()
+            for chunk in range(chunk, chunk + lanes):
+                lane = self._lanes[chunk % lanes]
+                with nogil:
+                    lane.finish()
+        except BaseException:
+            self._settle()
+            raise
+        finally:
+            self._context.leave()
+        return 0
+
+    cdef int _prepare(self, Py_ssize_t lanes, bint graph, int keys) except -1:
+        """Make lanes, room for chunks of so many keys, and graphs, as far as they are missing."""
+        cdef Lane lane
+        cdef PageKernel kernel = self._kernels[keys]
+        self._open_lanes(lanes)
+        for lane in self._lanes[:lanes]:
+            lane.reserve(kernel.keys)
+            if graph:
+                lane.open_graph()
+        return 0
+
+    cdef int _clean(self) except -1:
+        cdef Lane lane
+        if self._unclean:
+            for lane in self._lanes:
+                with nogil:
+                    lane.clean()
+            self._unclean = False
+        return 0
+
+    cdef int _settle(self) except -1:
+        """Wait for the lanes after an error, and find out whether the device is lost."""
+        cdef Lane lane
+        self._unclean = True
+        for lane in self._lanes:
+            try:
+                with nogil:
+                    lane.settle()
+            except DeviceError:
+                self.broken = True
+        return 0
