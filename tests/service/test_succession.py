@@ -15,6 +15,8 @@ import morphogen as mg
 import morphogen.service.loading as loading
 import morphogen.service.worker as worker
 from epoch_files import (
+    LEVELS,
+    PAGE_SIZE,
     PAGES,
     contents_of,
     replace,
@@ -25,7 +27,10 @@ from epoch_files import (
     write_manifest,
 )
 from live_succession import Line, Live, folder, lead, lines
+from morphogen.authentication import seal_pages
+from morphogen.errors import DeviceOutOfMemoryError
 from morphogen.keyword.header import HEADER_BYTES
+from morphogen.keyword.sealing import seal_file
 from morphogen.service.comparing import differing_pages
 from standin_driver import StandIn
 
@@ -338,6 +343,41 @@ def test_nothing_of_an_epoch_that_is_no_longer_answered_for_stays_alive(folder: 
 
 
 # GPU
+
+
+def test_a_gpu_goes_on_with_the_pages_that_change(
+    gpu: StandIn, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Live(folder, device="cuda") as live:
+        assert live.generations.current.info.device == "cuda:0"
+        with monkeypatch.context() as patched:
+            patched.setattr(loading, "open_engine", lambda *_, **__: pytest.fail("all was sent"))
+            write_delta(folder / "8.delta", 7, 8)
+            live.hang_up()
+            live.check(7)
+            live.check(8)
+            write_epoch(folder / "words-9.table", 9)
+            live.hang_up()
+        assert live.epochs == [9, 8]
+        live.check(8)
+        live.check(9)
+
+
+def test_a_gpu_without_room_for_two_tables_changes_all_pages_in_place(
+    gpu: StandIn, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise DeviceOutOfMemoryError("there is no room")
+
+    with Live(folder, device="cuda") as live:
+        monkeypatch.setattr(loading, "open_engine", refuse)
+        raw = folder / "raw"
+        raw.write_bytes((contents_of(8) ^ 1).tobytes())
+        seal_file(raw, folder / "words-8.table", PAGE_SIZE, LEVELS)
+        live.hang_up()
+        assert live.epochs == [8, 7]
+        live.check(7)
+        live.check(8, seal_pages(contents_of(8) ^ 1, PAGE_SIZE, LEVELS).pages)
 
 
 def test_a_gpu_takes_a_table_of_another_shape(gpu: StandIn, folder: Path) -> None:
