@@ -74,7 +74,7 @@ def test_the_contracts_are_kept(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "text", "broken"),
     [
-        ("pages.py", "import morphogen.query", "rooms point down"),
+        ("pages/__init__.py", "import morphogen.query", "rooms point down"),
         ("engine/base.py", "def late():\n    import morphogen.service.run", "rooms point down"),
         ("service/app.py", "from morphogen.client import rules", "rooms point down"),
         ("wire/__init__.py", "if TYPE_CHECKING:\n    import morphogen.keyword", "rooms point down"),

@@ -34,8 +34,8 @@ from morphogen.epochs.delta_header import (
 from morphogen.errors import DeltaError
 from morphogen.keyword.atomic_file import replace_file
 from morphogen.keyword.layout import TableLayout
-from morphogen.mapped_file import MappedFile, special_kind
 from morphogen.pages import check_array, check_epoch
+from morphogen.pages.mapped_file import MappedFile, special_kind
 from morphogen.progress import Progress
 
 _HASHED = 1 << 22  # bytes hashed between two calls of progress

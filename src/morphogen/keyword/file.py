@@ -30,8 +30,8 @@ from morphogen.keyword.header import (
     parse_header,
 )
 from morphogen.keyword.layout import Bytes, TableLayout
-from morphogen.mapped_file import special_kind
 from morphogen.pages import PageMatrix
+from morphogen.pages.mapped_file import special_kind
 from morphogen.progress import Progress, by_the_hundredth
 
 _BLOCK = 1 << 22  # bytes hashed and written between two calls of progress
