@@ -371,13 +371,14 @@ def test_a_gpu_without_room_for_two_tables_changes_all_pages_in_place(
 
     with Live(folder, device="cuda") as live:
         monkeypatch.setattr(loading, "open_engine", refuse)
-        raw = folder / "raw"
-        raw.write_bytes((contents_of(8) ^ 1).tobytes())
+        raw, contents = folder / "raw", contents_of(8)
+        contents ^= 1
+        raw.write_bytes(contents.tobytes())
         seal_file(raw, folder / "words-8.table", PAGE_SIZE, LEVELS)
         live.hang_up()
         assert live.epochs == [8, 7]
         live.check(7)
-        live.check(8, seal_pages(contents_of(8) ^ 1, PAGE_SIZE, LEVELS).pages)
+        live.check(8, seal_pages(contents, PAGE_SIZE, LEVELS).pages)
 
 
 def test_a_gpu_takes_a_table_of_another_shape(gpu: StandIn, folder: Path) -> None:
