@@ -1,6 +1,6 @@
 # The C++ of kernels/ that Cython modules use. Only for this repository: an installation does not
 # have the headers.
-from libc.stddef cimport size_t
+from libc.stddef cimport ptrdiff_t, size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "dpf.h" namespace "morphogen" nogil:
@@ -139,3 +139,25 @@ cdef extern from "blake2b.h" namespace "morphogen" nogil:
         Blake2b(size_t digest_bytes, const uint8_t* key, size_t key_bytes, const uint8_t* salt,
                 const uint8_t* person)
         void hash(const uint8_t* message, size_t bytes, uint8_t* digest) const
+
+cdef extern from "sha256.h" namespace "morphogen" nogil:
+    cdef enum:
+        kShaBytes
+
+    cdef cppclass ShaKernel:
+        const char* name
+
+    const ShaKernel* const* compiled_sha_kernels()
+    bint is_sha_supported(const ShaKernel& kernel)
+    void sha256(const ShaKernel& kernel, const uint8_t* message, size_t size, uint8_t* digest)
+
+cdef extern from "page_tree.h" namespace "morphogen" nogil:
+    void hash_leaves(const ShaKernel& kernel, uint64_t first, const uint8_t* contents,
+                     ptrdiff_t stride, size_t pages, size_t content_bytes, uint8_t* leaves)
+    void hash_pairs(const ShaKernel& kernel, const uint8_t* nodes, size_t pairs, uint8_t* parents)
+    size_t climb(const ShaKernel& kernel, uint8_t* nodes, size_t count, unsigned int levels)
+    void hash_path(const ShaKernel& kernel, const uint8_t* page, size_t page_bytes,
+                   size_t content_bytes, uint64_t index, uint8_t* node)
+    bint lead_to_cap(const ShaKernel& kernel, const uint8_t* pages, size_t page_bytes,
+                     size_t content_bytes, const uint64_t* indices, size_t count,
+                     const uint8_t* cap)

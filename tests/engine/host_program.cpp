@@ -8,6 +8,8 @@
 //   read SET THREADS SIZE                   bytes; their XOR as a 64-bit word
 //   answer SET ORDER THREADS KEYS KEY_BYTES PAGES PAGE_SIZE TAIL
 //                                           keys, then pages; a page for each key
+//   hashes                                  no bytes; the names of the supported ways to hash, a line
+//   leaves WAY FIRST PAGES SIZE             contents of pages; 32 bytes a page
 // ORDER is 0 for memory and 1 for rows. TAIL is 1 if the last page lies elsewhere. All input and
 // output ends at memory that cannot be touched.
 #include <sys/mman.h>
@@ -26,6 +28,7 @@
 #include "dpf_generate.h"
 #include "host_kernels.h"
 #include "host_scanner.h"
+#include "page_tree.h"
 #include "read_order.h"
 
 using namespace morphogen;
@@ -84,11 +87,12 @@ Value take(std::istringstream& words) {
   return value;
 }
 
-void name_sets() {
+template <class Kernels>
+void name_supported(const Kernels* const* kernels, bool (*supported)(const Kernels&)) {
   const char* separator = "";
-  for (const HostKernels* const* set = compiled_kernels(); *set != nullptr; ++set) {
-    if (!is_supported(**set)) continue;
-    std::cout << separator << (*set)->name;
+  for (; *kernels != nullptr; ++kernels) {
+    if (!supported(**kernels)) continue;
+    std::cout << separator << (*kernels)->name;
     separator = " ";
   }
   std::cout << '\n';
@@ -158,6 +162,19 @@ void answer(std::istringstream& words) {
   out.write();
 }
 
+void leaves(std::istringstream& words) {
+  const auto name = take<std::string>(words);
+  const auto first = take<std::uint64_t>(words);
+  const auto pages = take<std::size_t>(words), size = take<std::size_t>(words);
+  const Walled contents(pages * size), out(pages * kShaBytes);
+  contents.read();
+  for (const ShaKernel* const* way = compiled_sha_kernels(); *way != nullptr; ++way)
+    if (name == (*way)->name && is_sha_supported(**way))
+      hash_leaves(**way, first, contents.data(), static_cast<std::ptrdiff_t>(size), pages, size,
+                  out.data());
+  out.write();
+}
+
 // The measurement tells nothing under an emulator, but must run.
 void measure_order() {
   const ReadOrderChoice choice = preferred_read_order(*compiled_kernels()[0]);
@@ -171,11 +188,13 @@ int main() {
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
     const auto job = take<std::string>(words);
-    if (job == "sets") name_sets();
+    if (job == "sets") name_supported(compiled_kernels(), is_supported);
     else if (job == "gen") generate(words);
     else if (job == "expand") expand(words);
     else if (job == "read") read(words);
     else if (job == "answer") answer(words);
+    else if (job == "hashes") name_supported(compiled_sha_kernels(), is_sha_supported);
+    else if (job == "leaves") leaves(words);
     else if (job == "order") measure_order();
     else fail("no such job: " + job);
   }

@@ -1,4 +1,4 @@
-"""The host's kernels on AArch64: keys, selection bits and answers, right to the byte.
+"""The host's kernels on AArch64: keys, selection bits, answers and hashes, right to the byte.
 
 Debian's cross compiler builds host_program.cpp with the package's own sources, and qemu runs it as
 a Cortex-A53 would: that processor has NEON and nothing newer, so an instruction that some AArch64
@@ -8,6 +8,7 @@ processors lack ends the program. Nothing here is timed.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 import shutil
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 
 import morphogen as mg
+from authentication_format import hash_leaf
 from naive import Bytes, naive_answer, random_pages
 
 pytestmark = pytest.mark.slow
@@ -238,4 +240,20 @@ def test_threads_share_a_pass(program: Path) -> None:
     data = random_pages(3, 1 << 20)
     words = np.bitwise_xor.reduce(data.reshape(-1).view(np.uint64))
     jobs.add(f"read baseline 2 {data.size}", data.tobytes(), expected=words.tobytes())
+    jobs.check(program)
+
+
+def test_leaves_of_trees_by_the_instructions_for_sha256_and_without(program: Path) -> None:
+    jobs = Jobs()
+    jobs.add("hashes", expected=b"sha2 portable\n")
+    sizes = [*range(1, 140), 1_000, 4_096]
+    for way, pages in itertools.product(("sha2", "portable"), (1, 2, 3, 4, 5)):
+        for size in sizes:
+            contents = random_pages(pages, size)
+            expected = b"".join(
+                hash_leaf(index, content.tobytes())
+                for index, content in enumerate(contents, 2**40 - 2)
+            )
+            line = f"leaves {way} {2**40 - 2} {pages} {size}"
+            jobs.add(line, contents.tobytes(), expected=expected)
     jobs.check(program)

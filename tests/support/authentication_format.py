@@ -12,6 +12,15 @@ def number(value: int) -> bytes:
     return value.to_bytes(8, "little")
 
 
+def hash_leaf(index: int, content: bytes) -> bytes:
+    head = b"morphogen/leaf/1" + number(index) + number(len(content))
+    return sha256(head + content).digest()
+
+
+def hash_node(left: bytes, right: bytes) -> bytes:
+    return sha256(b"morphogen/node/1" + bytes(16) + left + right).digest()
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of contents of equal length, and its tree."""
@@ -36,11 +45,8 @@ class Table:
         if at * 2**level >= len(self.contents):
             return NOTHING
         if level == 0:
-            content = self.contents[at]
-            head = b"morphogen/leaf/1" + number(at) + number(len(content))
-            return sha256(head + content).digest()
-        left, right = (self.node(level - 1, 2 * at + side) for side in (0, 1))
-        return sha256(b"morphogen/node/1" + bytes(16) + left + right).digest()
+            return hash_leaf(at, self.contents[at])
+        return hash_node(*(self.node(level - 1, 2 * at + side) for side in (0, 1)))
 
     def page(self, at: int) -> bytes:
         siblings = (self.node(level, (at >> level) ^ 1) for level in range(self.proof_levels))
