@@ -169,18 +169,51 @@ def test_a_client_goes_through_switches_of_one_server_after_the_other(
 # Servers that disagree, or lie
 
 
-@pytest.mark.parametrize("epoch", [7, 8])
+def alter(server: FakeServer, *epochs: int) -> None:
+    """Let a server hold another table in these epochs."""
+    server.held[:] = [
+        type(each)(each.epoch, TABLES[10], None) if each.epoch in epochs else each
+        for each in server.held
+    ]
+
+
+@pytest.mark.parametrize(("altered", "read"), [(8, 7), (7, 8)])
 @pytest.mark.parametrize("party", [0, 1])
-def test_servers_that_differ_about_any_epoch_are_refused(epoch: int, party: int) -> None:
+def test_an_epoch_about_which_servers_differ_is_passed_over(
+    altered: int, read: int, party: int, caplog: pytest.LogCaptureFixture
+) -> None:
     with servers_of([7, 8], [7, 8]) as servers:
-        held = servers[party].held
-        held[:] = [
-            type(each)(each.epoch, TABLES[10] if each.epoch == epoch else each.table, None)
-            for each in held
-        ]
-        with pytest.raises(TableMismatchError, match=f"table of epoch {epoch}: digest differs"):
+        alter(servers[party], altered)
+        with client(servers) as reader:
+            assert_reads(reader, read)
+            assert_reads(reader, read)
+    told = [record.getMessage() for record in caplog.records]
+    if altered > read:
+        (message,) = told
+        assert "disagree about the table of epoch 8: digest differs" in message
+        assert message.endswith("Epoch 7 is read")
+    else:
+        assert told == []
+
+
+@pytest.mark.parametrize("party", [0, 1])
+def test_servers_that_differ_about_all_epochs_are_refused(party: int) -> None:
+    with servers_of([7, 8], [7, 8]) as servers:
+        alter(servers[party], 7, 8)
+        with pytest.raises(TableMismatchError, match="table of epoch 8: digest differs"):
             client(servers)
         assert [len(server.seen) for server in servers] == [1, 1]
+
+
+def test_servers_that_differ_about_all_that_was_not_read_before_are_refused() -> None:
+    with servers_of([7, 8], [7, 8]) as servers, client(servers) as reader:
+        assert_reads(reader, 8)
+        for server in servers:
+            server.set_table(TABLES[7], 7)
+        servers[0].publish(TABLES[9], 9)
+        servers[1].publish(TABLES[10], 9)
+        with pytest.raises(TableMismatchError, match="table of epoch 9: digest differs"):
+            reader.get([4])
 
 
 @pytest.mark.parametrize("party", [0, 1])
@@ -254,12 +287,12 @@ def test_epochs_that_cannot_be_are_refused_before_a_key_is_sent(
 
 @pytest.mark.parametrize("value", ["x", {}, 7, [7], [{}], [{"epoch_id": 7}], [None]], ids=str)
 def test_epochs_of_another_form_are_refused(value: Any) -> None:
-    def alter(reply: Reply) -> Reply:
+    def altered(reply: Reply) -> Reply:
         body = {**msgspec.json.decode(reply.body), "epochs": value}
         return Reply(reply.status, reply.headers, msgspec.json.encode(body))
 
     with servers_of([7], [7]) as servers:
-        servers[1].then(alter, path=wire.EPOCH_PATH)
+        servers[1].then(altered, path=wire.EPOCH_PATH)
         with pytest.raises(ServerError, match="malformed answer about its table"):
             client(servers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -25,6 +26,7 @@ from morphogen.errors import (
 from morphogen.keyword import TableLayout
 from morphogen.wire import TableInfo
 
+_log = logging.getLogger(__name__)
 _PAGES_A_STEP = 128  # hashed in a millisecond or so; then other tasks have their turn
 
 
@@ -140,6 +142,7 @@ class Agreements:
         self._demands = demands
         self._caps = caps
         self._refused = False  # what the servers said last: nothing is read before they say else
+        self._passed_over = ""  # what was said of the last epoch that was
 
     async def get(self, session: Session, stale: Agreement | None) -> Agreement:
         """What the servers agree on; asked anew if what is known turned out stale.
@@ -183,7 +186,10 @@ class Agreements:
         known = None if self.last is None else self.last.info
         offers = await session.ask()
         try:
-            infos = agree(offers, self._addresses, known, self._demands.root)
+            infos, passed_over = agree(offers, self._addresses, known, self._demands.root)
+            if passed_over not in ("", self._passed_over):
+                _log.warning("%s. Epoch %s is read", passed_over, infos[0].epoch_id)
+            self._passed_over = passed_over
             if last is not None and infos == last.infos:
                 return last
             checked = self._demands.check(infos[0])

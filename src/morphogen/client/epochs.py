@@ -98,11 +98,11 @@ def agree(
     addresses: Sequence[ServerAddress],
     known: TableInfo | None,
     root: bytes | None = None,
-) -> tuple[TableInfo, TableInfo]:
-    """Choose the epoch to read: the highest that both servers offer, and none below the last.
+) -> tuple[tuple[TableInfo, TableInfo], str]:
+    """Choose the epoch to read: the highest that both servers offer alike, none below the last.
 
-    Servers that differ about any epoch are refused, although there may be another: one of them
-    lies, or an operator erred, and an older epoch would hide that.
+    A higher one about which they differ is passed over. That hides nothing that a server which lies
+    could not hide by offering no such epoch, and an operator's error leaves clients what both have.
 
     Parameters
     ----------
@@ -117,8 +117,10 @@ def agree(
 
     Returns
     -------
-    tuple of (TableInfo, TableInfo)
+    infos : tuple of (TableInfo, TableInfo)
         The description of the epoch by each server.
+    passed_over : str
+        How they differ about a higher epoch; empty if they do not.
 
     Raises
     ------
@@ -127,7 +129,8 @@ def agree(
     EpochMismatchError
         If they have no such epoch in common: one of them may be about to follow.
     TableMismatchError
-        If the pages differ under one epoch, whichever it is.
+        If the pages differ under each epoch that they have in common, or one server changed the
+        known one.
     """
     urls = f"{addresses[0].url} and {addresses[1].url}"
     if (party := offers[0][0].party) == offers[1][0].party:
@@ -136,12 +139,6 @@ def agree(
             "party 1"
         )
     one, other = ({info.epoch_id: info for info in infos} for infos in offers)
-    common = sorted(one.keys() & other.keys(), reverse=True)
-    for epoch in common:
-        if differs := _difference(one[epoch], other[epoch]):
-            raise TableMismatchError(
-                f"the servers disagree about the table of epoch {epoch}: {differs}, at {urls}"
-            )
     if known is not None:
         for server in (one, other):
             now = server.get(known.epoch_id)
@@ -149,20 +146,32 @@ def agree(
                 raise TableMismatchError(
                     f"the servers changed the table, but not its epoch {known.epoch_id}: {differs}"
                 )
+    common = sorted(one.keys() & other.keys(), reverse=True)
     if not common:
         raise EpochMismatchError(
             f"the servers have different epochs: {addresses[0].url} has {_listed(one)}, "
             f"{addresses[1].url} has {_listed(other)}"
         )
-    if known is not None and common[0] < known.epoch_id:
+    allowed = [epoch for epoch in common if known is None or epoch >= known.epoch_id]
+    if known is not None and not allowed:
         raise EpochMismatchError(
             f"both servers have epochs up to {common[0]} only, and epoch {known.epoch_id} was "
             "read before"
         )
-    allowed = [epoch for epoch in common if known is None or epoch >= known.epoch_id]
-    pinned = (epoch for epoch in allowed if root is not None and one[epoch].root == root.hex())
-    epoch = next(pinned, allowed[0])
-    return one[epoch], other[epoch]
+    passed_over = ""
+    alike = []
+    for epoch in allowed:
+        if not (differs := _difference(one[epoch], other[epoch])):
+            alike.append(epoch)
+        elif not (alike or passed_over):
+            passed_over = (
+                f"the servers disagree about the table of epoch {epoch}: {differs}, at {urls}"
+            )
+    if not alike:
+        raise TableMismatchError(passed_over)
+    pinned = (epoch for epoch in alike if root is not None and one[epoch].root == root.hex())
+    epoch = next(pinned, alike[0])
+    return (one[epoch], other[epoch]), passed_over
 
 
 def _listed(epochs: dict[int, TableInfo]) -> str:
