@@ -283,7 +283,7 @@ def test_a_value_that_does_not_fit_makes_a_table_anew_and_no_delta(
     assert [data[name] for name in ("inserted", "pages_touched", "delta_bytes", "delta")] == [
         None
     ] * 4
-    assert f"a lookup asks for {3 * after.fragments} pages, not 3: servers do not" in data["advice"]
+    assert f"a lookup asks for {3 * after.fragments} pages, not 3, and" in data["advice"]
     pages, layout = opened(Path("2.table"))
     assert read(layout, pages.body, b"key 7") == b"x" * 400
     code, printed, complaint = update(items, "-o", "3.table")

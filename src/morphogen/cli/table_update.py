@@ -251,7 +251,7 @@ def _no_delta(new: TableHeader, size: int | None) -> str | None:
 
 
 def _other_lookups(old: TableHeader, new: TableHeader) -> str | None:
-    """What servers are to know of a table whose values may take more slots."""
+    """What operators are to know of a table whose values may take more slots."""
     from morphogen.keyword.layout import CANDIDATES
 
     assert old.layout is not None
@@ -259,10 +259,7 @@ def _other_lookups(old: TableHeader, new: TableHeader) -> str | None:
     before, after = CANDIDATES * old.layout.fragments, CANDIDATES * new.layout.fragments
     if before == after:
         return None
-    return (
-        f"a lookup asks for {after} pages, not {before}: servers do not take such a table for the "
-        "next epoch, and start with it"
-    )
+    return f"a lookup asks for {after} pages, not {before}, and takes so much longer"
 
 
 def _show(data: dict[str, Any], console: Console) -> None:

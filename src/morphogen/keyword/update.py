@@ -194,7 +194,7 @@ def rebuild_table(
     *,
     seed: bytes | None = None,
 ) -> RebuiltTable:
-    """Build a table anew, such that servers and clients of the old one take it for the next.
+    """Build a table anew, as near to another as the rows allow.
 
     It has the old one's page size. Unless a value is too large, it has its value size, and lookups
     ask for as many pages.
@@ -350,7 +350,7 @@ def _wishes_like(layout: TableLayout, rows: Rows) -> Wishes:
 
 
 def _fragments_like(old: TableLayout, new: TableLayout) -> int:
-    """As many as a lookup asks for now, if not more: servers take no other table for the next."""
+    """As many as a lookup asks for now, if not more, so that lookups stay as they are."""
     if not new.value_size:
         return 1
     return max(new.fragments, min(old.fragments, MAX_VALUE_SIZE // new.value_size))
