@@ -48,7 +48,7 @@ def cases(draw: st.DrawFn) -> tuple[Bytes, int, list[int], Bytes]:
     return random_pages(num_pages, size), levels, indices, new
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(case=cases(), part_bytes=st.sampled_from([1, 700, 1 << 20]))
 def test_changes_are_those_of_sealing_anew(
     case: tuple[Bytes, int, list[int], Bytes], part_bytes: int

@@ -107,7 +107,7 @@ def tables(draw: st.DrawFn) -> tuple[Bytes, Bytes, int, TableLayout | None, Tabl
     return contents, after, levels, layouts[0], layouts[1]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(case=tables(), chunk=st.sampled_from([1, 500, 1 << 20]))
 def test_any_two_tables_of_a_shape_have_a_delta(
     case: Any, chunk: int, tmp_path_factory: pytest.TempPathFactory

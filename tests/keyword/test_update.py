@@ -97,7 +97,7 @@ def test_a_value_takes_more_slots_or_fewer(sizes: tuple[int, int]) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_changes_one_after_the_other_leave_what_a_dict_holds(data: st.DataObject) -> None:
     slots = data.draw(st.sampled_from([1, 1, 2, 5, 12]), "slots")
     value_size = data.draw(st.sampled_from([0, 1, 4]), "value size")

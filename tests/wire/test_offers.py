@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from msgspec.structs import replace
 
 import morphogen.wire as wire
@@ -54,6 +54,7 @@ def through_json(info: TableInfo) -> TableInfo:
     return wire.decode_info(msgspec.json.encode(info))
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.fixed_dictionaries(OF_AN_EPOCH), min_size=1, unique_by=lambda epoch: epoch["epoch_id"]
@@ -65,6 +66,7 @@ def test_what_was_written_is_offered(epochs: list[dict[str, Any]]) -> None:
     assert offered == sorted(infos, key=lambda info: info.epoch_id, reverse=True)
 
 
+@settings(max_examples=40, deadline=None)
 @given(SERVERS)
 def test_each_epoch_is_offered_once_and_the_highest_first(info: TableInfo) -> None:
     offered = wire.offers(info)
@@ -77,11 +79,13 @@ def test_each_epoch_is_offered_once_and_the_highest_first(info: TableInfo) -> No
         ]
 
 
+@settings(max_examples=40, deadline=None)
 @given(SERVERS)
 def test_the_current_epoch_is_offered_as_the_server_describes_it(info: TableInfo) -> None:
     assert replace(info, epochs=None) in wire.offers(info)
 
 
+@settings(max_examples=40, deadline=None)
 @given(SERVERS)
 def test_all_of_an_epoch_is_what_the_server_says_of_it(info: TableInfo) -> None:
     whole = [replace(info, epochs=None), *(info.epochs or ())]
@@ -92,6 +96,7 @@ def test_all_of_an_epoch_is_what_the_server_says_of_it(info: TableInfo) -> None:
         ]
 
 
+@settings(max_examples=40, deadline=None)
 @given(SERVERS)
 def test_a_server_of_one_epoch_offers_that(info: TableInfo) -> None:
     alone = replace(info, epochs=None)
