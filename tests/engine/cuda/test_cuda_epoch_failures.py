@@ -69,8 +69,10 @@ def assert_all_closed(engines: list[Any], reason: str) -> None:
                 use()
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("code", ["CUDA_ERROR_UNKNOWN", "CUDA_ERROR_OUT_OF_MEMORY"])
+@pytest.mark.parametrize(
+    ("method", "code"),
+    [("replace_pages", "CUDA_ERROR_UNKNOWN"), ("next_epoch", "CUDA_ERROR_OUT_OF_MEMORY")],
+)
 def test_every_call_that_fails_while_pages_are_replaced(
     gpu: StandIn, monkeypatch: pytest.MonkeyPatch, method: str, code: str
 ) -> None:
