@@ -7,7 +7,6 @@ whoever applies it recomputes. Section 15 of docs/protocol.md defines every byte
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -35,7 +34,7 @@ from morphogen.errors import DeltaError
 from morphogen.keyword.atomic_file import replace_file
 from morphogen.keyword.layout import TableLayout
 from morphogen.pages import check_array, check_epoch
-from morphogen.pages.mapped_file import MappedFile, special_kind
+from morphogen.pages.mapped_file import MappedFile, beginning_of, special_kind
 from morphogen.progress import Progress
 
 _HASHED = 1 << 22  # bytes hashed between two calls of progress
@@ -251,10 +250,7 @@ def is_delta(path: str | os.PathLike[str]) -> bool:
     OSError
         If it is not there or cannot be read.
     """
-    if not stat.S_ISREG(Path(path).stat().st_mode):
-        return False
-    with names_file(path), Path(path).open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    return beginning_of(path, len(MAGIC)) == MAGIC
 
 
 def _open_file(path: str | os.PathLike[str]) -> BinaryIO:

@@ -7,7 +7,6 @@ docs/protocol.md defines every byte.
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import time
 from dataclasses import dataclass, replace
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from morphogen.checks import as_int, check_range, names_file, needs_extra
 from morphogen.errors import ManifestError
-from morphogen.pages import MAX_EPOCH, special_kind
+from morphogen.pages import MAX_EPOCH
+from morphogen.pages.mapped_file import beginning_of, special_kind
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -247,10 +247,7 @@ def is_manifest(path: str | os.PathLike[str]) -> bool:
     OSError
         If it is not there or cannot be read.
     """
-    if not stat.S_ISREG(Path(path).stat().st_mode):
-        return False
-    with names_file(path), Path(path).open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    return beginning_of(path, len(MAGIC)) == MAGIC
 
 
 def sign_manifest(

@@ -6,17 +6,15 @@ Section 12.4 of docs/protocol.md defines every byte.
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 from morphogen.authentication.hashing import HASH_BYTES
 from morphogen.authentication.shape import Shape
-from morphogen.checks import names_file
 from morphogen.errors import TableFileError
 from morphogen.keyword.layout import SEED_BYTES, VERSIONS, TableLayout
+from morphogen.pages.mapped_file import beginning_of
 
 MAGIC = b"MGKWT\r\n\x1a"  # a transfer that changes ends of lines spoils it
 HEADER_BYTES = 4096
@@ -231,10 +229,7 @@ def is_table(path: str | os.PathLike[str]) -> bool:
     OSError
         If it is not there or cannot be read.
     """
-    if not stat.S_ISREG(Path(path).stat().st_mode):
-        return False
-    with names_file(path), Path(path).open("rb") as file:
-        head = file.read(len(MAGIC))
+    head = beginning_of(path, len(MAGIC))
     # A magic that lost a few bytes or its ends of lines: a table that `open_table` refuses must not
     # pass for a file of plain pages.
     alike = sum(one == other for one, other in zip(head, MAGIC, strict=False))

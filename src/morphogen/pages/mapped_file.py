@@ -117,6 +117,32 @@ class MappedFile:
         return writeable[:size].reshape(shape), frozen[:size].reshape(shape)
 
 
+def beginning_of(path: str | os.PathLike[str], size: int) -> bytes:
+    """Read the first bytes of a file, by which its kind is told.
+
+    Parameters
+    ----------
+    path : path-like
+        It must be there.
+    size : int
+        How many bytes.
+
+    Returns
+    -------
+    bytes
+        Fewer where the file has no more; none of a folder, a pipe and the like.
+
+    Raises
+    ------
+    OSError
+        If it is not there or cannot be read.
+    """
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        return b""
+    with names_file(path), Path(path).open("rb") as file:
+        return file.read(size)
+
+
 def special_kind(path: str | os.PathLike[str]) -> str:
     """Tell what a path names if it is neither a file nor a folder.
 
