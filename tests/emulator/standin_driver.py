@@ -43,7 +43,7 @@ SCHEDULES = ("late", "eager", "random")
 class Settings(TypedDict, total=False):
     """The settings of the stand-in. Sizes are in bytes, and for each device."""
 
-    devices: int  # 1; with 0 cuInit finds none
+    devices: int  # 1, at most 8; with 0 cuInit finds none
     compute_capability: int  # 80
     multiprocessors: int  # 4
     compute_mode: int  # 0
@@ -119,12 +119,16 @@ class StandIn:
         library.standin_last_launch_ns.restype = ctypes.c_int64
         library.standin_set.restype = library.standin_inject.restype = ctypes.c_bool
         library.standin_set.argtypes = [ctypes.c_char_p, ctypes.c_int64]
+        library.standin_set_device.restype = library.standin_lose.restype = ctypes.c_bool
+        library.standin_set_device.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int64]
         library.standin_set_free_memory.argtypes = [ctypes.c_int64]
+        library.standin_lose.argtypes = [ctypes.c_int, ctypes.c_int]
         library.standin_add_compiled.argtypes = [
             *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_int)
         ]
         library.standin_inject.argtypes = [
-            *(ctypes.c_char_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_bool)
+            *(ctypes.c_char_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_bool),
+            ctypes.c_int,
         ]
 
     def report(self, section: str) -> Any:
@@ -133,6 +137,12 @@ class StandIn:
     def set(self, **settings: Unpack[Settings]) -> None:
         for name, number in numbers(settings).items():
             assert self._library.standin_set(name.encode(), number), name
+
+    def set_device(self, device: int, **settings: Unpack[Settings]) -> None:
+        """Set what one device has: its memory, compute capability, mode or multiprocessors."""
+        for name, number in numbers(settings).items():
+            if not self._library.standin_set_device(device, name.encode(), number):
+                raise ValueError(f"device {device} has no {name} of its own")
 
     def set_free_memory(self, count: int) -> None:
         """Set the free bytes of every device, whatever is allocated on it."""
@@ -151,18 +161,28 @@ class StandIn:
         sticky: bool = False,
         device_lost: bool = False,
         late: bool = False,
+        device: int | None = None,
     ) -> None:
         """Make the call-th call of a function from now fail, and do nothing.
 
         ``sticky``: then everything in the current context fails. ``device_lost``: then everything
         on the device fails, new contexts too. ``late``: the call succeeds, and the work that it
         queued fails; such an error is always sticky, and comes out where a thread waits for the
-        work.
+        work. ``device``: count only calls in its context.
         """
-        number = self.report("results")[error] if isinstance(error, str) else int(error)
+        number = self._result(error)
         scope = 2 if device_lost else int(sticky)
-        if not self._library.standin_inject(function.encode(), number, call, scope, late):
+        whose = -1 if device is None else device
+        if not self._library.standin_inject(function.encode(), number, call, scope, late, whose):
             raise ValueError(f"{function} is no function that fails so")
+
+    def lose(self, device: int, error: int | str = "CUDA_ERROR_DEVICE_UNAVAILABLE") -> None:
+        """Fail all that is done on a device from now on, until `clear`. The others go on."""
+        if not self._library.standin_lose(device, self._result(error)):
+            raise ValueError(f"there is no device {device}")
+
+    def _result(self, error: int | str) -> int:
+        return int(self.report("results")[error] if isinstance(error, str) else error)
 
     def add_compiled(self, code: bytes, ptx: str, architecture: int) -> None:
         """Name the PTX that compiled code was made from, an ELF file for 90 (sm_90).
@@ -197,6 +217,11 @@ class StandIn:
         """
         counts: dict[str, int] = self.report("live")
         return counts
+
+    def used(self) -> list[int]:
+        """Return the bytes that are allocated on each of the 8 devices that there may be."""
+        used: list[int] = self.report("used")
+        return used
 
     def misuse(self) -> list[str]:
         """Return calls that no correct program makes: unknown handles, bad arguments, ..."""

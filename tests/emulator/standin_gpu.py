@@ -74,9 +74,10 @@ def fails(answer: tuple[Any, ...], error: str) -> bool:
 class Gpu:
     """The objects of an engine: a context, a stream, pinned and device memory, a kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: int = 0) -> None:
         ok(cu.cuInit(0))
-        self.context = ok(cu.cuDevicePrimaryCtxRetain(0))
+        self.device = device
+        self.context = ok(cu.cuDevicePrimaryCtxRetain(device))
         ok(cu.cuCtxPushCurrent(self.context))
         self.module = ok(cu.cuModuleLoadData(PTX))
         self.kernel = ok(cu.cuModuleGetFunction(self.module, b"add_one"))
@@ -106,7 +107,7 @@ class Gpu:
 
     def abandon(self) -> None:
         ok(cu.cuCtxPopCurrent())
-        ok(cu.cuDevicePrimaryCtxRelease(0))
+        ok(cu.cuDevicePrimaryCtxRelease(self.device))
 
 
 @pytest.fixture

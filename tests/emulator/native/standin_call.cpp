@@ -37,9 +37,11 @@ void Call::begin(Needs needs) {
   const std::vector<std::uint64_t>& stack = context_stack();
   const auto current = stack.empty() ? driver.contexts.end() : driver.contexts.find(stack.back());
 
-  Fault fault{function_, 0, CUDA_SUCCESS, Scope::kCall, false};
+  const int device = current == driver.contexts.end() ? kAnyDevice : current->second->device;
+  Fault fault{function_, 0, CUDA_SUCCESS, Scope::kCall, false, kAnyDevice};
   for (auto each = driver.faults.begin(); each != driver.faults.end();) {
-    if (each->function == function_ && --each->calls == 0) {
+    const bool counts = each->device == kAnyDevice || each->device == device;
+    if (each->function == function_ && counts && --each->calls == 0) {
       fault = *each;
       each = driver.faults.erase(each);
     } else {
@@ -50,8 +52,7 @@ void Call::begin(Needs needs) {
     late_ = fault.result;
   } else if (fault.result != CUDA_SUCCESS) {
     if (fault.scope == Scope::kDevice)
-      driver.devices[current == driver.contexts.end() ? 0 : current->second->device].lost =
-          fault.result;
+      driver.devices[device == kAnyDevice ? 0 : device].lost = fault.result;
     else if (fault.scope == Scope::kContext && current != driver.contexts.end())
       current->second->failed = fault.result;
     throw Failure{fault.result, ""};

@@ -17,6 +17,27 @@ int function_named(const char* name) {
   return -1;
 }
 
+int setting_named(const char* name) {
+  for (int i = 0; i < kSettings; ++i)
+    if (std::strcmp(kSettingNames[i], name) == 0) return i;
+  return -1;
+}
+
+bool belongs_to_device(Setting setting) {
+  switch (setting) {
+    case kComputeCapability:
+    case kMultiprocessors:
+    case kComputeMode:
+    case kTotalMemory:
+    case kFreeMemory:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool is_device(int device) { return device >= 0 && device < kMaxDevices; }
+
 bool queues_work(Function function) {
   switch (function) {
     case kMemcpyHtoD:
@@ -103,6 +124,9 @@ std::string report(const Driver& driver, const std::string& section) {
   if (section == "misuse") return strings(driver.misuse);
   if (section == "leaks") return strings(driver.leaks);
   if (section == "failures") return strings(driver.failures);
+  if (section == "used")
+    return list(driver.devices, "[]",
+                [](const Device& device) { return std::to_string(device.used); });
   if (section == "live") return counts(live(driver));
   if (section == "log")
     return list(driver.log, "[]", [](const LogEntry& entry) {
@@ -148,32 +172,53 @@ const char* standin_report(const char* section) {
 
 // Returns false if there is no such setting.
 bool standin_set(const char* name, std::int64_t value) {
-  for (int i = 0; i < kSettings; ++i) {
-    if (std::strcmp(kSettingNames[i], name) != 0) continue;
-    Driver::get().settings[i] = value;
-    return true;
-  }
-  return false;
+  const int which = setting_named(name);
+  if (which < 0) return false;
+  Driver& driver = Driver::get();
+  std::lock_guard<std::mutex> lock(driver.mutex);
+  driver.settings[which] = value;
+  for (Device& device : driver.devices) device.settings.erase(static_cast<Setting>(which));
+  return true;
+}
+
+// Returns false if there is no such device, or no such setting of one device alone.
+bool standin_set_device(int device, const char* name, std::int64_t value) {
+  const int which = setting_named(name);
+  if (which < 0 || !belongs_to_device(static_cast<Setting>(which)) || !is_device(device))
+    return false;
+  Driver& driver = Driver::get();
+  std::lock_guard<std::mutex> lock(driver.mutex);
+  driver.devices[device].settings[static_cast<Setting>(which)] = value;
+  return true;
 }
 
 // Sets the free memory of every device from now on, whatever is allocated on it.
 void standin_set_free_memory(std::int64_t bytes) {
   Driver& driver = Driver::get();
   std::lock_guard<std::mutex> lock(driver.mutex);
-  std::size_t used = 0;
-  for (const Device& device : driver.devices) used = device.used > used ? device.used : used;
-  driver.settings[kFreeMemory] = bytes + static_cast<std::int64_t>(used);
+  for (Device& device : driver.devices)
+    device.settings[kFreeMemory] = bytes + static_cast<std::int64_t>(device.used);
 }
 
-// Makes the call-th call from now fail. `scope` is a Scope. Returns false if there is no such
-// function, or if it queues no work that could fail late.
-bool standin_inject(const char* name, int result, std::uint64_t call, int scope, bool late) {
+// Fails all that is done on a device from now on. Returns false if there is no such device.
+bool standin_lose(int device, int result) {
+  if (!is_device(device)) return false;
+  Driver& driver = Driver::get();
+  std::lock_guard<std::mutex> lock(driver.mutex);
+  driver.devices[device].lost = static_cast<CUresult>(result);
+  return true;
+}
+
+// Makes the call-th call from now fail, of those in the context of a device or of all. `scope` is a
+// Scope. Returns false if there is no such function, or if it queues no work that could fail late.
+bool standin_inject(const char* name, int result, std::uint64_t call, int scope, bool late,
+                    int device) {
   const int function = function_named(name);
   if (function < 0 || (late && !queues_work(static_cast<Function>(function)))) return false;
   Driver& driver = Driver::get();
   std::lock_guard<std::mutex> lock(driver.mutex);
   driver.faults.push_back({static_cast<Function>(function), call, static_cast<CUresult>(result),
-                           static_cast<Scope>(scope), late});
+                           static_cast<Scope>(scope), late, device});
   return true;
 }
 

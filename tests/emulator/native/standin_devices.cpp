@@ -127,7 +127,7 @@ CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice handle) {
 CUresult cuDeviceTotalMem_v2(std::size_t* bytes, CUdevice handle) {
   return call(kDeviceTotalMem, Needs::kInitialized, [&](Call& call) {
     device_of(call, handle);
-    *bytes = static_cast<std::size_t>(setting(kTotalMemory));
+    *bytes = static_cast<std::size_t>(call.driver.setting_of(handle, kTotalMemory));
   });
 }
 

@@ -23,7 +23,7 @@ Handle as(std::uint64_t handle) {
 
 std::size_t free_bytes(const Call& call) {
   const std::int64_t used = call.driver.devices[call.context->device].used;
-  return std::max<std::int64_t>(call.driver.settings[kFreeMemory] - used, 0);
+  return std::max<std::int64_t>(call.driver.setting_of(call.context->device, kFreeMemory) - used, 0);
 }
 
 // Returns the allocation that holds a range of device addresses.
@@ -94,8 +94,9 @@ void poll(Call& call, const Point& until) {
 void load_module(Call& call, CUmodule* module, const void* image, std::string& log) {
   require(module && image, "no image");
   auto loaded = std::make_shared<LoadedModule>();
+  const std::int64_t capability = call.driver.setting_of(call.context->device, kComputeCapability);
   loaded->module = load_image(image, static_cast<int>(setting(kDriverVersion)),
-                              static_cast<int>(setting(kComputeCapability)), log);
+                              static_cast<int>(capability), log);
   const std::uint64_t handle = call.driver.handle();
   call.context->modules.emplace(handle, std::move(loaded));
   *module = as<CUmodule>(handle);
@@ -111,7 +112,8 @@ extern "C" {
 CUresult cuMemGetInfo_v2(std::size_t* free, std::size_t* total) {
   return call(kMemGetInfo, Needs::kContext, [&](Call& call) {
     *free = free_bytes(call);
-    *total = static_cast<std::size_t>(setting(kTotalMemory));
+    *total = static_cast<std::size_t>(
+        call.driver.setting_of(call.context->device, kTotalMemory));
   });
 }
 

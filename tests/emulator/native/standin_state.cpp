@@ -74,10 +74,18 @@ void Driver::restore_settings() {
   }
 }
 
+std::int64_t Driver::setting_of(int device, Setting which) const {
+  const auto own = devices[device].settings.find(which);
+  return own == devices[device].settings.end() ? settings[which].load() : own->second;
+}
+
 void Driver::reset() {
   while (!contexts.empty()) destroy(contexts.begin()->first);
   ++epoch;
-  for (Device& device : devices) device.lost = CUDA_SUCCESS;
+  for (Device& device : devices) {
+    device.lost = CUDA_SUCCESS;
+    device.settings.clear();
+  }
   random = 0;
   faults.clear();
   compiled.clear();

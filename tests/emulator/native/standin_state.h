@@ -122,7 +122,8 @@ extern const char* const kSettingNames[kSettings];
 // any call.
 enum Schedule { kLate, kEager, kRandom };
 
-constexpr int kMaxDevices = 4;
+constexpr int kMaxDevices = 8;
+constexpr int kAnyDevice = -1;
 constexpr std::uint8_t kPoison = 0xA5;  // fills fresh memory
 
 // A result other than success. With a reason it is the caller's own fault.
@@ -228,6 +229,7 @@ struct Device {
   std::uint64_t primary = 0;  // handle of its context, or 0
   std::uint64_t next_address = 0;
   std::size_t used = 0;
+  std::map<Setting, std::int64_t> settings;  // its own, in place of those of all devices
 };
 
 // The part of the state that fails with an injected fault.
@@ -238,7 +240,8 @@ struct Fault {
   std::uint64_t calls;  // the number of the failing call, counted from 1
   CUresult result;
   Scope scope;
-  bool late;  // the call succeeds, and the work that it queues fails
+  bool late;   // the call succeeds, and the work that it queues fails
+  int device;  // only calls in its context count; kAnyDevice for all calls
 };
 
 // Compiled code, with the PTX that a test names as its source.
@@ -267,6 +270,7 @@ struct Driver {
   void restore_settings();
   void destroy(std::uint64_t context);
   std::uint64_t handle() { return next_handle += 16; }
+  std::int64_t setting_of(int device, Setting which) const;
 
   std::atomic<std::int64_t> settings[kSettings];
   std::atomic<std::uint64_t> counts[kFunctions];
