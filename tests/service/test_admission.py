@@ -10,6 +10,7 @@ import pytest
 
 import morphogen as mg
 import morphogen.service.loading as loading
+import morphogen.service.opening as opening
 from epoch_files import (
     PAGE_SIZE,
     PAGES,
@@ -137,13 +138,13 @@ def test_whatever_fails_on_the_way_changes_nothing(
     with Live(folder / "current") as live:
         write_epoch(folder / "words-8.table", 8)
         lead(folder, "words-8.table")
-        opener = loading.open_engine
-        monkeypatch.setattr(loading, "open_engine", fail)
+        opener = opening.open_engine
+        monkeypatch.setattr(opening, "open_engine", fail)
         live.hang_up()
         told = {"MemoryError": "MemoryError", "KeyError": "KeyError"}
         assert lines[0]["reason"] == told.get(type(error).__name__, str(error))
         assert live.epochs == [7]
-        monkeypatch.setattr(loading, "open_engine", opener)
+        monkeypatch.setattr(opening, "open_engine", opener)
         live.hang_up()
         assert live.epochs == [8, 7]
 
@@ -160,7 +161,7 @@ def test_an_engine_that_nobody_needs_is_closed(
     with Live(folder / "current") as live:
         write_epoch(folder / "words-8.table", 8)
         lead(folder, "words-8.table")
-        monkeypatch.setattr(loading, "open_engine", open_engine)
+        monkeypatch.setattr(opening, "open_engine", open_engine)
         monkeypatch.setattr(live.generations, "publish", lambda _: pytest.fail("no"), raising=False)
         with pytest.raises(pytest.fail.Exception):
             live.hang_up()

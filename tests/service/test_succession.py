@@ -13,6 +13,7 @@ import pytest
 
 import morphogen as mg
 import morphogen.service.loading as loading
+import morphogen.service.opening as opening
 import morphogen.service.worker as worker
 from epoch_files import (
     LEVELS,
@@ -351,7 +352,7 @@ def test_a_gpu_goes_on_with_the_pages_that_change(
     with Live(folder, device="cuda") as live:
         assert live.generations.current.info.device == "cuda:0"
         with monkeypatch.context() as patched:
-            patched.setattr(loading, "open_engine", lambda *_, **__: pytest.fail("all was sent"))
+            patched.setattr(opening, "open_engine", lambda *_, **__: pytest.fail("all was sent"))
             write_delta(folder / "8.delta", 7, 8)
             live.hang_up()
             live.check(7)
@@ -370,7 +371,7 @@ def test_a_gpu_without_room_for_two_tables_changes_all_pages_in_place(
         raise DeviceOutOfMemoryError("there is no room")
 
     with Live(folder, device="cuda") as live:
-        monkeypatch.setattr(loading, "open_engine", refuse)
+        monkeypatch.setattr(opening, "open_engine", refuse)
         raw, contents = folder / "raw", contents_of(8)
         contents ^= 1
         raw.write_bytes(contents.tobytes())

@@ -16,6 +16,7 @@ from epoch_files import point, sealed_pages, write_epoch
 from morphogen.service.generations import Generations
 from morphogen.service.loading import Loader
 from morphogen.service.metrics import Metrics
+from morphogen.service.opening import ProcessOpener
 from morphogen.service.succession import Succession
 from morphogen.service.worker import Worker
 from naive import Bytes, naive_answers
@@ -46,8 +47,8 @@ class Live:
     """A table that is served, at a time that the test sets."""
 
     def __init__(self, path: Path, device: str = "cpu", **options: Any) -> None:
-        threads = 1 if device == "cpu" else None
-        loader = Loader(party=0, device=device, threads=threads, **options)
+        opener = ProcessOpener(device, 1 if device == "cpu" else None)
+        loader = Loader(party=0, opener=opener, **options)
         start = loader.start(path)
         self.faults = start.faults
         self.now = 1000.0

@@ -1,7 +1,7 @@
 """The epochs of a table that a service answers for side by side, and the end of those before.
 
-A *generation* is what serves one epoch: its pages' engine, the batcher before it, and what the
-server says of them.
+A *generation* is what serves one epoch: its pages, their engine, the batcher before it, and what
+the server says of them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from morphogen.checks import as_int, check_range
 from morphogen.engine.base import Engine
 from morphogen.engine.threads import start_thread
 from morphogen.errors import BatcherClosedError
+from morphogen.pages import PageMatrix
 from morphogen.wire import TableInfo, WireConflictError
 
 KEEP = 2
@@ -44,6 +45,8 @@ class Generation:
         copied, however many clients take it.
     manifest : bytes, optional
         What the table's owner signed of this epoch.
+    pages : PageMatrix, optional
+        All of them, for whoever makes the next epoch of these. An engine need not hold them.
 
     Attributes
     ----------
@@ -54,6 +57,7 @@ class Generation:
     cap : memoryview or None
         Its bytes.
     manifest : bytes or None
+    pages : PageMatrix or None
 
     Raises
     ------
@@ -69,6 +73,7 @@ class Generation:
         batcher: MicroBatcher,
         cap: bytes | memoryview | None = None,
         manifest: bytes | None = None,
+        pages: PageMatrix | None = None,
     ) -> None:
         if manifest is not None:
             info = replace(info, manifest=manifest.hex())
@@ -77,6 +82,7 @@ class Generation:
         self.batcher: MicroBatcher = batcher
         self.cap: memoryview | None = _check_cap(cap, info)
         self.manifest: bytes | None = manifest
+        self.pages: PageMatrix | None = pages
 
     def close(self) -> None:
         """Take no more queries; once all that were taken are answered, close the engine."""

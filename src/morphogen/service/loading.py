@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,53 +13,19 @@ from morphogen.authentication.hashing import HASH_BYTES
 from morphogen.authentication.tree import Tree
 from morphogen.batcher import MAX_QUEUED, MicroBatcher
 from morphogen.checks import needs_extra
-from morphogen.engine import open_engine
 from morphogen.engine.base import Engine
 from morphogen.epochs.apply import apply_delta
 from morphogen.epochs.delta import open_delta
-from morphogen.epochs.manifest import Manifest
-from morphogen.errors import DeviceOutOfMemoryError, ManifestError, MorphogenError, SourceError
+from morphogen.errors import ManifestError, MorphogenError, SourceError
 from morphogen.keyword.layout import TableLayout
 from morphogen.pages import PageMatrix
 from morphogen.progress import Progress
 from morphogen.service.admission import check_manifest, check_shape, older, other_shape
-from morphogen.service.comparing import Indices, differing_pages, rows_of
+from morphogen.service.comparing import differing_pages
 from morphogen.service.generations import Generation
+from morphogen.service.opening import Opener, Prepared, ProcessOpener
 from morphogen.service.source import Fault, Offer, Stamp, look, stamp
 from morphogen.service.table import PagesFile, describe_table
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """An epoch that is verified, and opened by no engine yet.
-
-    Parameters
-    ----------
-    pages : PageMatrix
-        All of its pages, with its number.
-    digest : str or None
-        Of pages that are not authenticated.
-    tree : Tree or None
-        Of authenticated pages.
-    layout : TableLayout or None
-        Of a keyword table.
-    manifest : Manifest or None
-        What the table's owner says of it.
-    changed : numpy.ndarray or None
-        int64: the pages that differ from those that are served. None for all.
-    """
-
-    pages: PageMatrix
-    digest: str | None
-    tree: Tree | None
-    layout: TableLayout | None
-    manifest: Manifest | None
-    changed: Indices | None = None
-
-    @property
-    def num_changed(self) -> int:
-        """The number of pages that change."""
-        return self.pages.num_pages if self.changed is None else len(self.changed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,10 +63,8 @@ class Loader:
         1 to 3.
     epoch : int or None
         Of the first generation, whatever names and manifests say.
-    device : str
-        As `open_engine` takes it.
-    threads : int or None
-        On the CPU.
+    opener : Opener
+        Opens the engines; by default in this process, on a GPU if there is one.
     max_micro_batch, max_queued, max_queued_per_client : int or None
         As `MicroBatcher` takes them.
     owner : bytes or None
@@ -118,8 +82,7 @@ class Loader:
     page_size: int | None = None
     keys_per_query: int = 3
     epoch: int | None = None
-    device: str = "auto"
-    threads: int | None = None
+    opener: Opener = field(default_factory=ProcessOpener)
     max_micro_batch: int | None = None
     max_queued: int = MAX_QUEUED
     max_queued_per_client: int | None = None
@@ -199,11 +162,11 @@ class Loader:
             return self.open(self._prepared(offer, file, progress))
         # All that can be refused is refused before the pages are read, which may last.
         check_manifest(offer.manifest, self.owner, file.root)
-        engine = open_engine(file.pages, self.device, threads=self.threads)
+        engine = self.opener.open(file, file.pages)
         try:
             batcher = self._batcher(engine)
             prepared = self._prepared(offer, file, progress)
-            return self._generation(prepared, engine, batcher)
+            return self._generation(prepared, engine, batcher, file.pages)
         except BaseException:
             engine.close()
             raise
@@ -247,7 +210,8 @@ class Loader:
         prepared = self._prepared(offer, file, progress, current)
         if prepared.digest is not None and self._is_served(offer, prepared.digest, epoch, info):
             return None
-        changed = differing_pages(current.batcher.engine.pages, prepared.pages, progress)
+        assert current.pages is not None
+        changed = differing_pages(current.pages, prepared.pages, progress)
         return replace(prepared, changed=changed)
 
     def _is_served(self, offer: Offer, digest: str, epoch: int, info: wire.TableInfo) -> bool:
@@ -280,13 +244,13 @@ class Loader:
             If there is no memory.
         """
         if current is None:
-            engine = open_engine(prepared.pages, self.device, threads=self.threads)
-        elif current.batcher.engine.device == "cpu":
-            engine = open_engine(prepared.pages, "cpu", threads=self.threads)
+            assert prepared.file is not None
+            pages = prepared.pages
+            engine = self.opener.open(prepared.file, pages, prepared.beyond)
         else:
-            engine = _beside(prepared, current.batcher.engine)
+            engine, pages = self.opener.open_beside(prepared, current.batcher.engine)
         try:
-            return self._generation(prepared, engine, self._batcher(engine))
+            return self._generation(prepared, engine, self._batcher(engine), pages)
         except BaseException:
             engine.close()
             raise
@@ -311,7 +275,7 @@ class Loader:
         if not offer.deltas:
             check_manifest(offer.manifest, self.owner, file.root, current)
         digest, tree = file.read(progress)
-        prepared = Prepared(file.pages, digest, tree, file.layout, offer.manifest)
+        prepared = Prepared(file.pages, digest, tree, file.layout, offer.manifest, file)
         return self._chained(offer, prepared, progress, current) if offer.deltas else prepared
 
     def _chained(
@@ -339,7 +303,10 @@ class Loader:
             pages, tree = applied.pages, Tree(applied.changed.cap, applied.changed.root)
             changed.append(applied.changed.indices)
         union = np.unique(np.concatenate(changed))
-        return Prepared(pages, None, tree, last.layout, offer.manifest, union)
+        manifest = offer.manifest
+        if begun.file is None:  # made of what is served
+            return Prepared(pages, None, tree, last.layout, manifest, changed=union)
+        return Prepared(pages, None, tree, last.layout, manifest, begun.file, beyond=union)
 
     def _batcher(self, engine: Engine) -> MicroBatcher:
         return MicroBatcher(
@@ -349,7 +316,9 @@ class Loader:
             max_queued_per_client=self.max_queued_per_client,
         )
 
-    def _generation(self, prepared: Prepared, engine: Engine, batcher: MicroBatcher) -> Generation:
+    def _generation(
+        self, prepared: Prepared, engine: Engine, batcher: MicroBatcher, pages: PageMatrix
+    ) -> Generation:
         info = describe_table(
             engine,
             self.party,
@@ -360,27 +329,16 @@ class Loader:
         )
         raw = None if prepared.manifest is None else prepared.manifest.pack()
         cap = None if prepared.tree is None else prepared.tree.cap.data
-        return Generation(info=info, engine=engine, batcher=batcher, cap=cap, manifest=raw)
-
-
-def _beside(prepared: Prepared, engine: Engine) -> Engine:
-    """An engine on the same GPU: beside the old pages if most change and both have room."""
-    pages, changed = prepared.pages, prepared.changed
-    if changed is None or 2 * len(changed) > pages.num_pages:
-        try:
-            return open_engine(pages, engine.device)
-        except DeviceOutOfMemoryError:
-            if changed is None:
-                raise
-    return engine.next_epoch(changed, rows_of(pages, changed), pages.epoch)
+        return Generation(info, engine, batcher, cap, raw, pages)
 
 
 def _served(current: Generation) -> Prepared:
     """What is served, as deltas begin with it."""
     info = current.info
+    assert current.pages is not None
     tree = None
     if info.root is not None and current.cap is not None:
         cap = np.frombuffer(current.cap, dtype=np.uint8).reshape(-1, HASH_BYTES)
         tree = Tree(cap, bytes.fromhex(info.root))
     layout = None if info.table is None else TableLayout.from_dict(info.table)
-    return Prepared(current.batcher.engine.pages, None, tree, layout, None)
+    return Prepared(current.pages, None, tree, layout, None)

@@ -10,26 +10,21 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import morphogen.wire as wire
-from morphogen.batcher import MAX_QUEUED
-from morphogen.checks import check_range, check_seconds, is_loopback
-from morphogen.engine import device_candidates
-from morphogen.epochs.manifest import KEY_BYTES
-from morphogen.pages import check_epoch
-from morphogen.planner import MAX_KEYS_PER_QUERY
+from morphogen.checks import is_loopback
 from morphogen.progress import Progress
-from morphogen.service.app import MAX_WAIT_SECONDS, create_tables_app
+from morphogen.service.app import create_tables_app
 from morphogen.service.cap import UNREAD_BYTES
+from morphogen.service.config import LOG_LEVELS, ServerConfig as ServerConfig
 from morphogen.service.generations import Generations
 from morphogen.service.limits import Limits
 from morphogen.service.listener import bind, listen
 from morphogen.service.loading import Loader
 from morphogen.service.logs import log, set_up_logs
 from morphogen.service.metrics import METRICS_PATH, Metrics, metrics_app
+from morphogen.service.opening import ProcessOpener
 from morphogen.service.reload import Reloader
 from morphogen.service.server import Server
 from morphogen.service.source import Fault
@@ -37,143 +32,10 @@ from morphogen.service.succession import Succession, refuse
 from morphogen.service.tls import server_context
 from morphogen.service.worker import Worker
 
-LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _METRICS_LIMITS = Limits(connections=16, per_address=16)
 # The thread that answers chunks and the event loop hand the interpreter to each other. With
 # Python's 5 ms a lone client would wait longer for that than for a small table's pages.
 _SWITCH_SECONDS = 0.0005
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
-    """The options of a server.
-
-    Attributes
-    ----------
-    path : pathlib.Path or None
-        A file of pages; or a keyword table or sealed pages, whose file says the page size itself; a
-        link to a file, or a folder of epochs. None where there are tables.
-    party : int
-    tables : mapping of str to pathlib.Path
-        The paths of tables by their names, instead of ``path``.
-    host : str
-    port : int
-        0 for any that is free.
-    page_size : int or None
-        Of a file of pages, 4096 by default. A keyword table takes none.
-    keys_per_query : int
-    epoch : int or None
-        Of the first epoch; None for what its manifest or its name tells, or 0.
-    watch : float or None
-        Seconds between two looks for a new epoch; None for none but at SIGHUP.
-    owner : bytes or None
-        Ed25519 public key: only what manifests by this owner are about is served.
-    device : str
-    threads : int or None
-        Of a pass, on the CPU.
-    max_micro_batch : int or None
-    max_queued : int
-    max_queued_per_client : int or None
-        Of one address; None for a quarter of all.
-    max_wait : float
-        Seconds that a query may wait.
-    tls_cert, tls_key : pathlib.Path or None
-        PEM files; both or neither.
-    tls_client_ca : pathlib.Path or None
-        Authorities, PEM: only clients with a certificate of theirs are served.
-    insecure : bool
-        Whether to serve beyond loopback without TLS.
-    log_level : str
-        The least that is logged: "info", "warning" or "error".
-    metrics_host : str
-    metrics_port : int or None
-        0 for any that is free; None for no metrics. Beyond loopback they have TLS, too.
-    limits : Limits
-        What clients may take.
-
-    Raises
-    ------
-    ValueError
-        If the options do not fit one another.
-    """
-
-    path: Path | None = None
-    party: int
-    tables: Mapping[str, Path] = field(default_factory=dict)
-    host: str = "127.0.0.1"
-    port: int = 0
-    page_size: int | None = None
-    keys_per_query: int = 3
-    epoch: int | None = None
-    watch: float | None = None
-    owner: bytes | None = None
-    device: str = "auto"
-    threads: int | None = None
-    max_micro_batch: int | None = None
-    max_queued: int = MAX_QUEUED
-    max_queued_per_client: int | None = None
-    max_wait: float = MAX_WAIT_SECONDS
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    tls_client_ca: Path | None = None
-    insecure: bool = False
-    log_level: str = "info"
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int | None = None
-    limits: Limits = Limits()  # noqa: RUF009 - it is immutable
-
-    def __post_init__(self) -> None:
-        check_range("port", self.port, 0, 65535)
-        if self.max_queued < wire.MAX_QUERIES:
-            raise ValueError(
-                f"max_queued must be at least {wire.MAX_QUERIES}, the queries of one request, not "
-                f"{self.max_queued}"
-            )
-        check_range("max_queued_per_client", self.share, wire.MAX_QUERIES, self.max_queued)
-        check_seconds("max_wait", self.max_wait, above_zero=True)
-        if self.log_level not in LOG_LEVELS:
-            raise ValueError(
-                f"log_level must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}"
-            )
-        self._check_tables()
-        check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("a certificate and its key go together: one of them is missing")
-        if self.tls_client_ca is not None and self.tls_cert is None:
-            raise ValueError("the certificates of clients need TLS: give the server a certificate")
-        if self.metrics_port is not None:
-            check_range("metrics_port", self.metrics_port, 0, 65535)
-        if self.tls_cert is None and not self.insecure:
-            for host, what in ((self.host, "traffic"), (self.metrics_host, "metrics")):
-                if not is_loopback(host):
-                    raise ValueError(
-                        f"{host} is not loopback: whoever sees the {what} of both servers sees "
-                        "every page that is read. Give a certificate, or say --insecure"
-                    )
-
-    def _check_tables(self) -> None:
-        if (self.path is None) == (not self.tables):
-            raise ValueError("give one table's path, or tables with a name and a path each")
-        for name in self.tables:
-            wire.table_path(name)
-        if self.epoch is not None:
-            check_epoch(self.epoch)
-        if self.watch is not None:
-            check_seconds("watch", self.watch, above_zero=True)
-        if self.owner is not None and len(self.owner) != KEY_BYTES:
-            raise ValueError(f"an owner's key has {KEY_BYTES} bytes, not {len(self.owner)}")
-
-    @property
-    def paths(self) -> Mapping[str, Path]:
-        """The tables' paths by their names; that of the only one is empty."""
-        return self.tables if self.path is None else {"": self.path}
-
-    @property
-    def share(self) -> int:
-        """The most queries of one address that may wait."""
-        if self.max_queued_per_client is None:
-            return max(self.max_queued // 4, min(self.max_queued, wire.MAX_QUERIES))
-        return self.max_queued_per_client
 
 
 def serve(config: ServerConfig, progress: Progress | None = None) -> None:
@@ -201,7 +63,8 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     if config.tls_cert is not None and config.tls_key is not None:
         context = server_context(config.tls_cert, config.tls_key, config.tls_client_ca)
     # All that can be refused is refused before the pages are read, which may last.
-    device_candidates(config.device)
+    opener = ProcessOpener(config.device, config.threads)
+    opener.check()
     limits, open_files = config.limits.within_open_files()
     metrics, worker, successions = Metrics(), Worker(), list[Succession]()
     reloader = Reloader(successions, worker, config.watch)
@@ -210,8 +73,7 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
         page_size=config.page_size,
         keys_per_query=config.keys_per_query,
         epoch=config.epoch,
-        device=config.device,
-        threads=config.threads,
+        opener=opener,
         max_micro_batch=config.max_micro_batch,
         max_queued=config.max_queued,
         max_queued_per_client=config.share,

@@ -14,9 +14,10 @@ from typing import TypeVar
 from morphogen.errors import MorphogenError
 from morphogen.progress import Progress
 from morphogen.service.generations import Generations
-from morphogen.service.loading import Loader, Prepared, Start
+from morphogen.service.loading import Loader, Start
 from morphogen.service.logs import log
 from morphogen.service.metrics import Metrics
+from morphogen.service.opening import Prepared
 from morphogen.service.source import Offer, Outlook, Stamp, Standing, look, stamp, stamp_of
 from morphogen.service.worker import StoppedError, Worker
 

@@ -1,0 +1,199 @@
+"""How an engine is opened over the pages of an epoch: at a start, and beside the epoch before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from morphogen.authentication.tree import Tree
+from morphogen.engine import device_candidates, open_engine
+from morphogen.engine.base import Engine
+from morphogen.epochs.manifest import Manifest
+from morphogen.errors import DeviceOutOfMemoryError
+from morphogen.keyword.layout import TableLayout
+from morphogen.pages import PageMatrix
+from morphogen.service.comparing import Indices, rows_of
+from morphogen.service.table import PagesFile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """An epoch that is verified, and opened by no engine yet.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+        All of its pages, with its number.
+    digest : str or None
+        Of pages that are not authenticated.
+    tree : Tree or None
+        Of authenticated pages.
+    layout : TableLayout or None
+        Of a keyword table.
+    manifest : Manifest or None
+        What the table's owner says of it.
+    file : PagesFile or None
+        Where the pages are, but for those of ``beyond``. None where they are made of those that
+        are served.
+    beyond : numpy.ndarray or None
+        int64: the pages that differ from the file's. None for none.
+    changed : numpy.ndarray or None
+        int64: the pages that differ from those that are served. None for all.
+    """
+
+    pages: PageMatrix
+    digest: str | None
+    tree: Tree | None
+    layout: TableLayout | None
+    manifest: Manifest | None
+    file: PagesFile | None = None
+    beyond: Indices | None = None
+    changed: Indices | None = None
+
+    @property
+    def num_changed(self) -> int:
+        """The number of pages that change."""
+        return self.pages.num_pages if self.changed is None else len(self.changed)
+
+    @property
+    def most_change(self) -> bool:
+        """Whether most of the pages change."""
+        return self.changed is None or 2 * len(self.changed) > self.pages.num_pages
+
+
+class Opener(Protocol):
+    """Opens the engines of a table."""
+
+    def check(self) -> None:
+        """Refuse, before any work, what can never be opened here.
+
+        Raises
+        ------
+        MorphogenError, ModuleNotFoundError, ValueError
+            For the reason.
+        """
+
+    def open(self, file: PagesFile, pages: PageMatrix, beyond: Indices | None = None) -> Engine:
+        """Open an engine where none is served.
+
+        Parameters
+        ----------
+        file : PagesFile
+            No page of it need be read yet.
+        pages : PageMatrix
+            The file's, with those of ``beyond`` changed.
+        beyond : numpy.ndarray, optional
+            int64: the pages that differ from the file's, ascending. By default there are none.
+
+        Returns
+        -------
+        Engine
+            Of the epoch of the pages.
+
+        Raises
+        ------
+        MorphogenError, MemoryError, OSError, ValueError
+            If it cannot be opened.
+        """
+
+    def open_beside(self, prepared: Prepared, engine: Engine) -> tuple[Engine, PageMatrix]:
+        """Open an engine beside the one that is served, which goes on.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            What follows.
+        engine : Engine
+            What is served, and was when it was prepared.
+
+        Returns
+        -------
+        engine : Engine
+        pages : PageMatrix
+            All of its pages, for whoever compares others with them.
+
+        Raises
+        ------
+        MorphogenError, MemoryError, OSError, ValueError
+            If it cannot be opened.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOpener:
+    """Opens engines in this process.
+
+    Parameters
+    ----------
+    device : str
+        As `open_engine` takes it.
+    threads : int or None
+        On the CPU.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+
+    def check(self) -> None:
+        """Refuse a device that cannot be used.
+
+        Raises
+        ------
+        DeviceUnavailableError, ValueError
+            As from `open_engine`.
+        """
+        device_candidates(self.device)
+
+    def open(self, file: PagesFile, pages: PageMatrix, beyond: Indices | None = None) -> Engine:
+        """Open an engine over pages, whatever file they are from.
+
+        Parameters
+        ----------
+        file, pages, beyond : PagesFile, PageMatrix, numpy.ndarray
+            As any opener takes them.
+
+        Returns
+        -------
+        Engine
+
+        Raises
+        ------
+        DeviceError, MemoryError, OSError, ValueError
+            As from `open_engine`.
+        """
+        return open_engine(pages, self.device, threads=self.threads)
+
+    def open_beside(self, prepared: Prepared, engine: Engine) -> tuple[Engine, PageMatrix]:
+        """Open an engine on the same device.
+
+        On a GPU it is opened over all pages if most change and there is room for both; else the two
+        share their pages.
+
+        Parameters
+        ----------
+        prepared : Prepared
+            What follows.
+        engine : Engine
+            What is served.
+
+        Returns
+        -------
+        engine : Engine
+        pages : PageMatrix
+
+        Raises
+        ------
+        DeviceError, MemoryError, OSError
+            As from `open_engine` and `Engine.next_epoch`.
+        """
+        pages, changed = prepared.pages, prepared.changed
+        if engine.device == "cpu":
+            return open_engine(pages, "cpu", threads=self.threads), pages
+        if changed is None or prepared.most_change:
+            try:
+                return open_engine(pages, engine.device), pages
+            except DeviceOutOfMemoryError:
+                if changed is None:
+                    raise
+        following = engine.next_epoch(changed, rows_of(pages, changed), pages.epoch)
+        return following, following.pages  # which have the changed pages in memory once
