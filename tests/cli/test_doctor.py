@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import re
+import sys
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
@@ -66,6 +68,35 @@ def test_doctor_json(capsys, no_gpu):
     assert data["checks"] == [
         {"instruction_set": name, "fault": ""} for name in instruction_set.supported()
     ]
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("2.60.0", "clusters Ray 2.60.0"),
+        ("", "clusters none without Ray: pip install 'morphogen[ray]'"),
+    ],
+)
+def test_doctor_tells_whether_this_machine_can_be_one_of_a_cluster(
+    capsys, monkeypatch, no_gpu, version, words
+):
+    found = dataclasses.replace(diagnosis.examine(), ray=version)
+    monkeypatch.setattr(diagnosis, "examine", lambda: found)
+    assert main(["doctor"]) == 0
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_version_of_ray_is_read_without_importing_it(monkeypatch, installed):
+    def version(name: str) -> str:
+        assert name == "ray"
+        if not installed:
+            raise PackageNotFoundError(name)
+        return "2.60.0"
+
+    monkeypatch.setattr(diagnosis, "version", version)
+    assert diagnosis.examine().ray == ("2.60.0" if installed else "")
+    assert "ray" not in sys.modules
 
 
 @pytest.mark.parametrize(

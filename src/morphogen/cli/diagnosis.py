@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,8 @@ class Diagnosis:
         Cores of the machine.
     max_micro_batch : int
         The most queries that share a pass on the CPU.
+    ray : str
+        The version of Ray, which runs clusters; empty if it is not installed.
     checks : tuple of Check
         One for each supported instruction set.
     gpu_checks : tuple of GpuCheck
@@ -114,6 +117,7 @@ class Diagnosis:
     threads_limit: str
     cores: int
     max_micro_batch: int
+    ray: str
     checks: tuple[Check, ...]
     gpu_checks: tuple[GpuCheck, ...]
 
@@ -154,11 +158,20 @@ def examine() -> Diagnosis:
             threads_limit=usable_cores().limit,
             cores=os.cpu_count() or 1,
             max_micro_batch=engine.max_micro_batch,
+            ray=_ray_version(),
             checks=tuple(_check(name) for name in instruction_set.supported()),
             gpu_checks=tuple(
                 _check_gpu(f"cuda:{found.ordinal}") for found in driver.devices if found.usable
             ),
         )
+
+
+def _ray_version() -> str:
+    """The installed version, without an import, which takes a second."""
+    try:
+        return version("ray")
+    except PackageNotFoundError:
+        return ""
 
 
 def _default_device(pages: PageMatrix) -> str:

@@ -180,6 +180,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
             f"(the machine has {diagnosis.cores})",
         ),
         ("chunks", f"up to {diagnosis.max_micro_batch} queries share a pass over the pages"),
+        ("clusters", _describe_ray(diagnosis.ray)),
     ):
         rows.add_row(label, value)
     for name, fault, refused in (
@@ -199,6 +200,10 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         console.print("All well.", style="green")
     else:
         console.print("This installation gives wrong results here. Do not use it.", style="red")
+
+
+def _describe_ray(version: str) -> str:
+    return f"Ray {version}" if version else "none without Ray: pip install 'morphogen[ray]'"
 
 
 def _columns(*headings: str, left: int) -> Table:
