@@ -18,10 +18,10 @@ class Lifetime(ABC):
     """
 
     def __init__(self) -> None:
-        self._lock = CallLock("an engine")
+        self._owner = OwnerProcess("engine", "open an engine in each process", EngineClosedError)
+        self._lock = CallLock("an engine", self._owner)
         self._closed = False
         self._why_closed = "this engine is closed"
-        self._owner = OwnerProcess("engine", "open an engine in each process", EngineClosedError)
 
     @property
     def closed(self) -> bool:

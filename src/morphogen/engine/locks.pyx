@@ -10,9 +10,27 @@ import threading
 from time import monotonic
 
 cimport cython
-from cpython.pythread cimport PyThread_get_thread_ident
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport (
+    NOWAIT_LOCK,
+    PY_LOCK_INTR,
+    PyLockStatus,
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_get_thread_ident,
+    PyThread_release_lock,
+    PyThread_type_lock,
+)
+from posix.unistd cimport getpid
 
 from morphogen.errors import MorphogenError
+
+
+cdef extern from "pythread.h":
+    PyLockStatus PyThread_acquire_lock_timed(
+        PyThread_type_lock lock, long long microseconds, int interruptible
+    ) nogil
 
 
 @cython.final
@@ -21,23 +39,30 @@ cdef class CallLock:
 
     Parameters
     ----------
-    owner : str
+    called : str
         What is called, for the message: "an engine".
+    process : OwnerProcess, optional
+        Whose calls alone are let in. Without one, the caller has checked that.
 
     Raises
     ------
     MorphogenError
-        On entry, if this thread is in a call already: code that the call runs, such as a property
-        of its arguments, a finalizer or a signal handler, made another.
+        On entry, the process's own error in a fork of it; and if this thread is in a call already:
+        code that the call runs, such as a property of its arguments, a finalizer or a signal
+        handler, made another.
     """
 
-    cdef str _owner
-    cdef object _lock
-    cdef unsigned long _holder
+    def __cinit__(self, called: str, process: OwnerProcess | None = None) -> None:
+        self._called = called
+        self._process = process
+        self._pid = getpid()
+        self._lock = PyThread_allocate_lock()
+        if self._lock == NULL:
+            raise MemoryError("no memory for a lock")
 
-    def __cinit__(self, owner: str) -> None:
-        self._owner = owner
-        self._lock = threading.Lock()
+    def __dealloc__(self):
+        if self._lock != NULL:
+            PyThread_free_lock(self._lock)
 
     def is_held_here(self) -> bool:
         """Whether this thread is in a call."""
@@ -49,19 +74,41 @@ cdef class CallLock:
             self._refuse()
 
     def __enter__(self) -> None:
-        cdef unsigned long here = <unsigned long>PyThread_get_thread_ident()
-        if self._holder == here:
-            self._refuse()
-        self._lock.acquire()
-        self._holder = here
+        self.enter()
 
     def __exit__(self, *exception: object) -> None:
+        self.leave()
+
+    cdef int enter(self) except -1:
+        """Take the lock. What follows it must be a ``try`` of compiled code, and `leave`."""
+        cdef unsigned long here = <unsigned long>PyThread_get_thread_ident()
+        if self._process is not None and self._pid != getpid():
+            self._process.check()
+        if self._holder == here:
+            self._refuse()
+        if not PyThread_acquire_lock(self._lock, NOWAIT_LOCK):
+            self._wait()
+        self._holder = here
+        return 0
+
+    cdef void leave(self) noexcept:
+        """Give the lock back."""
         self._holder = 0
-        self._lock.release()
+        PyThread_release_lock(self._lock)
+
+    cdef int _wait(self) except -1:
+        """Wait for the lock, as `threading.Lock` does: a signal's handler may end that."""
+        cdef PyLockStatus status = PY_LOCK_INTR
+        while status == PY_LOCK_INTR:
+            with nogil:
+                status = PyThread_acquire_lock_timed(self._lock, -1, True)
+            if status == PY_LOCK_INTR:
+                PyErr_CheckSignals()
+        return 0
 
     cdef int _refuse(self) except -1:
         raise MorphogenError(
-            f"{self._owner} cannot be called from within its own call, as by a property of a "
+            f"{self._called} cannot be called from within its own call, as by a property of a "
             "query, a finalizer or a signal handler"
         )
 

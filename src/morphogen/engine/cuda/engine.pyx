@@ -142,7 +142,7 @@ class CudaEngine(Engine):
         return answer, PhaseTimes((begun[0] - called) / 1e3, chunks, total / 1e3)
 
     def _read(self) -> int:
-        cdef Scanner scanner = self._usable()
+        cdef Scanner scanner = _usable(self)
         cdef Patch patch
         with scanner.lock:
             scanner.check_whole()
@@ -158,10 +158,11 @@ class CudaEngine(Engine):
         self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy,
         times: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        cdef Scanner scanner = self._usable()
+        cdef Scanner scanner = _usable(self)
         cdef KeyPacker packer = self._packer
         cdef Patch patch
-        with scanner.lock:
+        scanner.lock.enter()  # `with` looks up two methods, on the way to each launch
+        try:
             scanner.check_whole()
             # It is that of the pages that the device has now, whatever is replaced afterwards.
             patch = self._patch
@@ -170,17 +171,19 @@ class CudaEngine(Engine):
             except DeviceError as error:
                 self._close_if_lost(scanner, error)
                 raise
+        finally:
+            scanner.lock.leave()
         if patch is not None:
             patch.add(packer, out)
 
     def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
-        cdef Scanner scanner = self._usable()
+        cdef Scanner scanner = _usable(self)
         with scanner.lock:
             self._move(scanner, pages, indices, self)
             self._pages = pages
 
     def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> CudaEngine:
-        cdef Scanner scanner = self._usable()
+        cdef Scanner scanner = _usable(self)
         engine = CudaEngine.__new__(CudaEngine)
         Engine.__init__(engine, pages, self._choices)
         with scanner.lock:
@@ -215,13 +218,6 @@ class CudaEngine(Engine):
         engine._patch = None
         scanner.mend()
 
-    def _usable(self):
-        # Another engine's failure may release it at any time, until the scanner's lock is held.
-        scanner = self._scanner
-        if scanner is None:
-            raise EngineClosedError(self._why_closed)
-        return scanner
-
     def _close_if_lost(self, Scanner scanner, error):
         if scanner.broken:
             self._close_all(scanner, f"its device failed: {error}")
@@ -237,3 +233,11 @@ class CudaEngine(Engine):
     def _release(self) -> None:
         self._scanner = None
         self._patch = None
+
+
+cdef Scanner _usable(engine):
+    # Another engine's failure may release it at any time, until the scanner's lock is held.
+    cdef Scanner scanner = engine._scanner
+    if scanner is None:
+        raise EngineClosedError(engine._why_closed)
+    return scanner

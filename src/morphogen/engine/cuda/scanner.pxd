@@ -3,6 +3,7 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 
+from morphogen.engine.locks cimport CallLock
 from morphogen.planner cimport KeyPacker
 
 from morphogen.engine.cuda._driver cimport Context, Kernel
@@ -11,7 +12,7 @@ from morphogen.engine.cuda.device_pages cimport DevicePages
 
 @cython.final
 cdef class Scanner:
-    cdef readonly object lock
+    cdef readonly CallLock lock
     cdef Context _context
     # Freed in this order: a lane's graph before the module that its kernel is of.
     cdef list _lanes         # as many as were asked for, and more once a batch asked for more
@@ -30,6 +31,7 @@ cdef class Scanner:
     cdef readonly str ptx
     cdef readonly str code
 
+    cdef int check_whole(self) except -1
     cdef int answer(self, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out, strategy,
                     double[:, ::1] times) except -1
     cdef int _prepare(self, Py_ssize_t lanes, bint graph, int keys) except -1

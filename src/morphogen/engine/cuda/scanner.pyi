@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from morphogen.engine.base import Engine
+from morphogen.engine.locks import CallLock
 from morphogen.pages import PageMatrix
 from morphogen.progress import Progress
 
@@ -34,7 +35,7 @@ class Scanner:
     """
 
     @property
-    def lock(self) -> object: ...
+    def lock(self) -> CallLock: ...
     @property
     def generated(self) -> bool: ...
     @property
@@ -73,7 +74,5 @@ class Scanner:
         """
     def mend(self) -> None:
         """Tell that engines know of the pages that `replace` copied."""
-    def check_whole(self) -> None:
-        """Refuse a use after a failure for which engines were closed."""
     def read(self) -> int:
         """Read every page once: the XOR of their words."""

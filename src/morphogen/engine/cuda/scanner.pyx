@@ -9,13 +9,13 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
-from morphogen.engine.locks import CallLock
 from morphogen.errors import (
     DeviceError,
     DeviceOutOfMemoryError,
     DeviceUnavailableError,
     EngineClosedError,
 )
+from morphogen.engine.locks cimport CallLock
 from morphogen.kernels cimport ReadJob, kBlockThreads, kMaxChunkKeys, kVectorBytes
 from morphogen.planner cimport KeyPacker
 
@@ -158,10 +158,11 @@ cdef class Scanner:
         """Tell that engines know of the pages that `replace` copied."""
         self._pages.torn = False
 
-    def check_whole(self) -> None:
+    cdef int check_whole(self) except -1:
         """Refuse a use after a failure for which engines were closed."""
         if self.failed is not None:
             raise EngineClosedError(self.failed)
+        return 0
 
     def read(self) -> int:
         """Read every page once: the XOR of their words."""
