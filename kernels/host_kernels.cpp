@@ -235,15 +235,17 @@ void scan(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint6
 
   const std::uint64_t body_pages = job.page_count - (job.tail != nullptr);
   const std::uint64_t batch_pages = plan.batch_leaves() * kLeafBits;
+  // The pages before the job's own from the last multiple of batch_leaves on.
+  const std::uint64_t skipped = job.first_leaf * kLeafBits % batch_pages;
   for (std::uint64_t page = first; page < last;) {
-    // Batches start at multiples of batch_leaves, so each batch is one subtree.
-    const std::uint64_t batch = page / batch_pages * batch_pages;
-    const std::uint64_t stop = batch + batch_pages < last ? batch + batch_pages : last;
+    // Batches start at multiples of batch_leaves of the tree, so each batch is one subtree.
+    const std::uint64_t batch_end = ((skipped + page) / batch_pages + 1) * batch_pages - skipped;
+    const std::uint64_t stop = batch_end < last ? batch_end : last;
     const std::uint64_t first_leaf = page / kLeafBits;
     const std::uint64_t leaves = (stop - 1) / kLeafBits + 1 - first_leaf;
     // The strips of a table of few pages share one selection.
     if (held.first != first_leaf || held.count != leaves) {
-      expand_selection(job.keys, job.key_bytes, job.key_count, first_leaf,
+      expand_selection(job.keys, job.key_bytes, job.key_count, job.first_leaf + first_leaf,
                        static_cast<std::size_t>(leaves), plan.layout, stride, paths, nodes,
                        staging, selection);
       held = {first_leaf, leaves};

@@ -14,12 +14,13 @@ enum class ReadOrder {
   rows,    // several pages side by side, which the hardware's prefetchers follow by themselves
 };
 
-// The pages of a table and the keys of one chunk. The keys are valid for this table's domain and
-// stand `key_bytes` apart.
+// Some pages of a table that follow each other, and the keys of one chunk. The keys are valid for
+// the table's domain and stand `key_bytes` apart. Pages are counted from the first of these.
 struct ScanJob {
   const std::uint8_t* keys;
   std::size_t key_bytes;
   std::size_t key_count;
+  std::uint64_t first_leaf;   // of the keys' trees, whose first page is the first of these
   const std::uint8_t* body;   // whole pages, contiguous
   const std::uint8_t* tail;   // the last page if it lies elsewhere, else null
   std::uint64_t page_count;   // counts the tail

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         TableMismatchError as TableMismatchError,
         WireError as WireError,
     )
-    from morphogen.pages import PageMatrix as PageMatrix
+    from morphogen.pages import PageMatrix as PageMatrix, TableShape as TableShape
     from morphogen.query import (
         Answer as Answer,
         Query as Query,
@@ -90,7 +90,7 @@ _NAMES = {
         "TableMismatchError",
         "WireError",
     ),
-    "pages": ("PageMatrix",),
+    "pages": ("PageMatrix", "TableShape"),
     "query": ("Answer", "Query", "make_queries", "make_query", "reconstruct"),
 }
 _CLIENTS = ("AsyncClient", "Client")
@@ -128,6 +128,7 @@ __all__ = [
     "TableBuildError",
     "TableFileError",
     "TableMismatchError",
+    "TableShape",
     "WireError",
     "dpf",
     "driver_status",

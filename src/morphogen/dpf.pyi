@@ -14,6 +14,7 @@ import numpy.typing as npt
 from typing_extensions import Buffer
 
 MAX_PAGES: int
+PAGES_PER_LEAF: int
 
 def gen(
     index: SupportsIndex,

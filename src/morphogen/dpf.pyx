@@ -34,7 +34,7 @@ from morphogen.kernels cimport (
     seeds_are_equal,
 )
 
-MAX_PAGES = 2 ** 40
+MAX_PAGES, PAGES_PER_LEAF = 2 ** 40, kLeafBits
 
 # An expansion of few pages takes less time than to look these up in their module.
 cdef object _empty = np.empty

@@ -79,6 +79,7 @@ cdef extern from "host_kernels.h" namespace "morphogen" nogil:
         const uint8_t* keys
         size_t key_bytes
         size_t key_count
+        uint64_t first_leaf
         const uint8_t* body
         const uint8_t* tail
         uint64_t page_count

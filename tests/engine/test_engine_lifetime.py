@@ -134,7 +134,7 @@ class WaitingEngine(Engine):
 
     def __init__(self) -> None:
         choices = Choices("test", Strategy(width=2, lanes=1, graph=False), widest=2)
-        super().__init__(mg.PageMatrix(random_pages(20, 8)), choices)
+        super().__init__(mg.TableShape(20, 8), choices)
         self.running, self.go_on = threading.Event(), threading.Event()
         self.log: list[str] = []
 

@@ -18,7 +18,8 @@ class HeldEngine(Engine):
 
     def __init__(self, inner: Engine, width: int, keys: int | None = None) -> None:
         default = Strategy(width, lanes=1, graph=False, keys=keys)
-        super().__init__(inner.pages, Choices("cpu", default, widest=width))
+        choices = Choices("cpu", default, widest=width)
+        super().__init__(inner.table, choices, inner.pages)
         self.inner = inner
         self.held = threading.Event()  # while it is set, chunks run
         self.held.set()

@@ -79,7 +79,7 @@ class MicroBatcher:
         if not isinstance(engine, Engine):
             raise TypeError(f"engine must be an Engine, not {type(engine).__name__}")
         self._engine = engine
-        self._num_pages = engine.pages.num_pages
+        self._num_pages = engine.table.num_pages
         widths = [engine.check_width(max_micro_batch, 1 + at) for at in range(MAX_KEYS_PER_QUERY)]
         self._widths = tuple(widths)
         # What was not asked for is the engine's to choose.

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from morphogen.engine.lifetime import Lifetime
 from morphogen.engine.strategy import Choices, Strategy
-from morphogen.errors import EngineClosedError
-from morphogen.pages import PageMatrix, check_array, check_changes, check_epoch
+from morphogen.errors import EngineClosedError, MorphogenError
+from morphogen.pages import PageMatrix, TableShape, check_array, check_changes, check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY, KeyPacker, micro_batch_ranges
 from morphogen.query import Answer, Query
 
@@ -20,7 +20,7 @@ Taken = TypeVar("Taken")
 
 
 class Engine(Lifetime):
-    """Answers batches of queries over one page matrix. Made by `morphogen.open_engine`.
+    """Answers batches of queries over the pages of a table. Made by `morphogen.open_engine`.
 
     An engine may be used from many threads; calls run one after the other. It works with ``with``,
     and `close` waits for the call that runs. It cannot be used in a forked child: open one there,
@@ -29,30 +29,47 @@ class Engine(Lifetime):
     `close` takes effect there when the outer call ends. `replace_pages` and `next_epoch` go on to
     another epoch.
 
+    An engine may have a slice of the table's pages. It takes keys of the whole table all the same,
+    and answers the XOR of its own pages that a key selects: the XOR of the answers over slices that
+    cover the table is the answer over the table.
+
     Parameters
     ----------
-    pages : PageMatrix
-        The pages to answer from.
+    table : TableShape
+        The table that keys are for.
     choices : Choices
         The strategies that the engine has.
-
-    Raises
-    ------
-    TypeError
-        If pages is no PageMatrix.
+    pages : PageMatrix, optional
+        The pages to answer from, all or a slice of the table's; None if others hold them.
     """
 
-    def __init__(self, pages: PageMatrix, choices: Choices) -> None:
-        if not isinstance(pages, PageMatrix):
-            raise TypeError(f"pages must be a PageMatrix, not {type(pages).__name__}")
+    def __init__(
+        self, table: TableShape, choices: Choices, pages: PageMatrix | None = None
+    ) -> None:
         super().__init__()
+        self._table = table
         self._pages = pages
         self._choices = choices
-        self._packer = KeyPacker(pages.num_pages)
+        self._packer = KeyPacker(table.num_pages)
+
+    @property
+    def table(self) -> TableShape:
+        """The table that keys are for, with its present epoch."""
+        return self._table
 
     @property
     def pages(self) -> PageMatrix:
-        """The pages that the engine answers from."""
+        """The pages that the engine answers from: all of its table, or a slice.
+
+        Raises
+        ------
+        MorphogenError
+            If others hold them. `table` tells their shape.
+        """
+        if self._pages is None:
+            raise MorphogenError(
+                f"this {type(self).__name__} has no pages of its own: its table tells their shape"
+            )
         return self._pages
 
     @property
@@ -93,7 +110,7 @@ class Engine(Lifetime):
         Parameters
         ----------
         queries : list of Query
-            Any number, all with the same number of keys and all for these pages.
+            Any number, all with the same number of keys and all for this table.
         out : numpy.ndarray, optional
             The array to write the pages to: uint8 of shape (queries, keys per query, page_size),
             C-contiguous and writeable. By default a new one.
@@ -156,7 +173,7 @@ class Engine(Lifetime):
             if self._closed:
                 raise EngineClosedError(self._why_closed)
             try:
-                table = self._pages  # of this call, whatever replaces them before it returns
+                table = self._table  # of this call, whatever replaces it before it returns
                 packer = self._packer
                 packer.pack(queries)
                 total = packer.query_count  # the list may have grown since
@@ -194,7 +211,8 @@ class Engine(Lifetime):
         Parameters
         ----------
         indices : iterable of int
-            The pages that change, ascending, each once. There may be none.
+            The pages that change, ascending, each once. There may be none. They are indices of
+            ``engine.pages``: those of a slice are counted from its own first page.
         pages : numpy.ndarray
             uint8 of shape (indices, page_size): their new bytes. They are copied.
         epoch : int
@@ -274,9 +292,9 @@ class Engine(Lifetime):
         self.check_usable()
         self._lock.check_free()
         number = check_epoch(epoch)
-        changed = check_changes(indices, pages, self._pages.num_pages, self._pages.page_size)
+        changed = check_changes(indices, pages, self.pages.num_pages, self._table.page_size)
         while True:
-            before = self._pages
+            before = self.pages
             if number == before.epoch:
                 raise ValueError(f"epoch must be another than that of the pages, {number}")
             # Beside other calls: this may copy a whole table.
@@ -316,7 +334,8 @@ class Engine(Lifetime):
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
-        return f"{type(self).__name__}({self._pages!r} on {self.device}{state})"
+        held = self._table if self._pages is None else self._pages
+        return f"{type(self).__name__}({held!r} on {self.device}{state})"
 
     def read_pages(self) -> int:
         """Read every page once, in memory order, and do nothing else.
@@ -359,7 +378,7 @@ class Engine(Lifetime):
     def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
         """Make these `_pages`, which differ from them at these indices, or fail and change nothing.
 
-        No interrupt may come between what it changes.
+        `_table` changes with them. No interrupt may come between what this changes.
         """
 
     @abstractmethod
@@ -374,7 +393,8 @@ class Engine(Lifetime):
             raise ValueError(f"out must be C-contiguous, not strided by {out.strides}")
         if not out.flags.writeable:
             raise ValueError("out must be writeable, not read-only")
-        for part in (self._pages.body, self._pages.tail):
+        held = self._pages
+        for part in () if held is None else (held.body, held.tail):
             if part is not None and np.may_share_memory(out, part):
                 raise ValueError("out must not lie in the memory of the pages")
         return out

@@ -7,6 +7,7 @@ from posix.unistd cimport getpid, pid_t
 
 from morphogen.checks import as_int, check_range
 from morphogen.errors import DeviceError
+from morphogen.pages import check_pages
 from morphogen.planner import MAX_KEYS_PER_QUERY
 from morphogen.kernels cimport (
     HostKernels,
@@ -14,6 +15,7 @@ from morphogen.kernels cimport (
     ReadOrder,
     ReadOrderChoice,
     ScanJob,
+    kLeafBits,
     preferred_read_order,
 )
 from morphogen.kernels cimport measure_read_order as _measure_read_order
@@ -61,6 +63,8 @@ cdef class _Scanner:
     cdef readonly str instruction_set
     cdef readonly Py_ssize_t threads
     cdef bint _mapped
+    cdef uint64_t _first_leaf
+    cdef uint64_t _page_count
     cdef readonly str read_order_source
     cdef ReadOrder _read_order
 
@@ -88,6 +92,9 @@ cdef class _Scanner:
         cdef const uint8_t[:, ::1] body = pages.body
         cdef const uint8_t[::1] tail = pages.tail
         cdef bint mapped = pages.mapped
+        cdef uint64_t first_leaf = pages.first // kLeafBits, page_count = pages.num_pages
+        self._first_leaf = first_leaf
+        self._page_count = page_count
         self._body = body
         self._tail = tail
         self._mapped = mapped
@@ -106,7 +113,8 @@ cdef class _Scanner:
         job.key_bytes = packer.key_size
         job.body = self._body_start()
         job.tail = self._tail_start()
-        job.page_count = packer.num_pages
+        job.first_leaf = self._first_leaf
+        job.page_count = self._page_count
         job.page_size = out.shape[2]
         job.read_order = self._read_order
         job.body_is_mapped = self._mapped
@@ -185,7 +193,8 @@ class CpuEngine(Engine):
         instruction_set: str | None = None, read_order: str | None = None,
     ) -> None:
         default = Strategy(MAX_MICRO_BATCH, lanes=1, graph=False, keys=MAX_CHUNK_KEYS)
-        super().__init__(pages, Choices("cpu", default, widest=MAX_MICRO_BATCH))
+        choices = Choices("cpu", default, widest=MAX_MICRO_BATCH)
+        super().__init__(check_pages(pages).table, choices, pages)
         if read_order is not None and not isinstance(read_order, str):
             raise TypeError(f"read_order must be a str, not {type(read_order).__name__}")
         if read_order not in (None, *READ_ORDERS):
@@ -235,8 +244,9 @@ class CpuEngine(Engine):
 
     def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
         cdef _Scanner scanner = self._scanner
+        table = pages.table
         scanner.hold(pages)
-        self._pages = pages
+        self._pages, self._table = pages, table
 
     def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> CpuEngine:
         by_caller = self._read_order_source == "caller"

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-import morphogen.dpf as dpf
 from morphogen.checks import as_int, check_range
 from morphogen.pages.changes import (
     MAX_EPOCH as MAX_EPOCH,
@@ -20,13 +19,20 @@ from morphogen.pages.changes import (
     check_epoch as check_epoch,
 )
 from morphogen.pages.mapped_file import MappedFile, special_kind as special_kind
+from morphogen.pages.shape import (
+    MAX_PAGE_SIZE as MAX_PAGE_SIZE,
+    TableShape as TableShape,
+    check_part,
+)
 
-MAX_PAGE_SIZE = 2**40
 _COPIED_BYTES = 1 << 20  # of earlier changes at a time, if a page is not longer
 
 
 class PageMatrix:
     """A matrix of pages over an existing array, without a copy.
+
+    It has all pages of a table, unless `open` or `slice` made it: then it may have some that follow
+    each other, and be one of many such slices.
 
     Parameters
     ----------
@@ -51,14 +57,14 @@ class PageMatrix:
     PageMatrix(1000 pages of 64 bytes, epoch 7, in memory)
     """
 
-    __slots__ = ("_body", "_changed", "_epoch", "_file", "_num_pages", "_page_size", "_tail")
+    __slots__ = ("_body", "_changed", "_file", "_first", "_num_pages", "_table", "_tail")
 
     _body: npt.NDArray[np.uint8]
     _changed: npt.NDArray[np.int64]  # pages of the body that are others than the file's
-    _epoch: int
     _file: MappedFile | None
+    _first: int
     _num_pages: int
-    _page_size: int
+    _table: TableShape
     _tail: npt.NDArray[np.uint8] | None
 
     def __init__(self, array: npt.NDArray[np.uint8], epoch: int = 0) -> None:
@@ -71,26 +77,27 @@ class PageMatrix:
             )
         if not array.flags.c_contiguous:
             raise ValueError(f"array must be C-contiguous, not strided by {array.strides}")
-        self._set(array, None, None, check_epoch(epoch))
+        table = TableShape(array.shape[0], array.shape[1], check_epoch(epoch))
+        self._set(table, 0, array, None, None)
 
     def _set(
         self,
+        table: TableShape,
+        first: int,
         body: npt.NDArray[np.uint8],
         tail: npt.NDArray[np.uint8] | None,
         file: MappedFile | None,
-        epoch: int,
-    ) -> None:
-        num_pages = body.shape[0] + (tail is not None)
-        if num_pages > dpf.MAX_PAGES:
-            raise ValueError(f"a table has at most {dpf.MAX_PAGES} pages, not {num_pages}")
-        self._epoch = epoch
+        changed: npt.NDArray[np.int64] | None = None,
+    ) -> PageMatrix:
+        self._table = table
+        self._first = first
         self._body = body.view(np.ndarray)
         self._body.flags.writeable = False
         self._tail = tail
         self._file = file
-        self._changed = np.empty(0, dtype=np.int64)
-        self._num_pages = num_pages
-        self._page_size = int(body.shape[1])
+        self._changed = np.empty(0, dtype=np.int64) if changed is None else changed
+        self._num_pages = body.shape[0] + (tail is not None)
+        return self
 
     @classmethod
     def open(
@@ -100,6 +107,8 @@ class PageMatrix:
         epoch: int = 0,
         *,
         offset: int = 0,
+        first: SupportsIndex = 0,
+        count: SupportsIndex | None = None,
     ) -> PageMatrix:
         """Map a file as a page matrix, without reading it into memory.
 
@@ -114,21 +123,26 @@ class PageMatrix:
             Version of the pages, 0 to 2**63 - 1.
         offset : int, optional
             Bytes of the file before the first page, such as those of a header.
+        first : int, optional
+            The table's first page to map, a multiple of ``morphogen.dpf.PAGES_PER_LEAF``, 512.
+        count : int, optional
+            The pages to map; by default all that follow. No others are mapped.
 
         Returns
         -------
         PageMatrix
-            Over the mapped file.
+            Over the mapped file, or a slice of it.
 
         Raises
         ------
         OSError
             If the file cannot be opened or mapped.
         TypeError
-            If page_size, epoch or offset is no int.
+            If page_size, epoch, offset, first or count is no int.
         ValueError
             If it has no byte after offset, is a pipe, a device or the like, offset is negative,
-            page_size is not in 1..2**40, or epoch is out of range.
+            page_size is not in 1..2**40, epoch is out of range, first is no multiple of 512, or the
+            table has no such pages.
 
         Notes
         -----
@@ -141,7 +155,7 @@ class PageMatrix:
         if kind:
             raise ValueError(f"a table needs a file to map: {os.fspath(path)} is a {kind}")
         with Path(path).open("rb") as file:
-            return cls._map(file, size, version, start)
+            return cls._map(file, size, version, start, first=first, count=count)
 
     @classmethod
     def _map(
@@ -151,6 +165,8 @@ class PageMatrix:
         epoch: int,
         offset: int,
         num_pages: int | None = None,
+        first: SupportsIndex = 0,
+        count: SupportsIndex | None = None,
     ) -> PageMatrix:
         """Map an open file, whose header the caller may have read, as a page matrix.
 
@@ -158,18 +174,62 @@ class PageMatrix:
         """
         size, start, version = _checked(page_size, offset, epoch)
         mapped = MappedFile(file, start)
+        pages = -(-mapped.size // size) if num_pages is None else num_pages
+        table = TableShape(pages, size, version)
+        begin, held = check_part(pages, first, count)
+        mapped = mapped.part(begin * size, (begin + held) * size)
         flat = mapped.map()
         whole, rest = divmod(len(flat), size)
-        if num_pages is not None:
-            whole, rest = num_pages, 0
         tail = None
         if rest:
             tail = np.zeros(size, dtype=np.uint8)
             tail[:rest] = flat[whole * size :]
             tail.flags.writeable = False
-        matrix = cls.__new__(cls)
-        matrix._set(flat[: whole * size].reshape(whole, size), tail, mapped, version)
-        return matrix
+        body = flat[: whole * size].reshape(whole, size)
+        return cls.__new__(cls)._set(table, begin, body, tail, mapped)
+
+    def slice(self, first: SupportsIndex, count: SupportsIndex | None = None) -> PageMatrix:
+        """Take some of the pages that follow each other, without a copy.
+
+        Parameters
+        ----------
+        first : int
+            The first of them, as an index of this matrix; a multiple of
+            ``morphogen.dpf.PAGES_PER_LEAF``, 512.
+        count : int, optional
+            How many; by default all that follow.
+
+        Returns
+        -------
+        PageMatrix
+            Of the same table and epoch. An engine over it takes keys of the whole table, and
+            answers the XOR of those of these pages that a key selects. So the answers over slices
+            that cover a table add up to the answer over the table.
+
+        Raises
+        ------
+        OSError
+            If this process may not have another file open.
+        TypeError, ValueError
+            If a number is no int or out of range, or first is no multiple of 512.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import morphogen as mg
+        >>> pages = mg.PageMatrix(np.zeros((1000, 64), dtype=np.uint8))
+        >>> pages.slice(512)
+        PageMatrix(488 pages of 64 bytes, 512 to 999 of 1000, epoch 0, in memory)
+        """
+        begin, held = check_part(self._num_pages, first, count)
+        stop = begin + held
+        tail, file = self._tail if stop > len(self._body) else None, self._file
+        if file is not None:
+            file = file.part(begin * self.page_size, stop * self.page_size)
+        changed = self._changed[(self._changed >= begin) & (self._changed < stop)] - begin
+        return PageMatrix.__new__(PageMatrix)._set(
+            self._table, self._first + begin, self._body[begin:stop], tail, file, changed
+        )
 
     def with_changes(
         self,
@@ -182,7 +242,8 @@ class PageMatrix:
         Parameters
         ----------
         indices : iterable of int
-            The pages that change, ascending, each once. There may be none.
+            The pages that change, ascending, each once. There may be none. Those of a slice are
+            counted from its own first page, as everywhere in a matrix.
         pages : numpy.ndarray
             uint8 of shape (indices, page_size): their new bytes. They are copied.
         epoch : int
@@ -209,8 +270,8 @@ class PageMatrix:
         memory are the pages that differ from the file, which is not changed. Over an array it is a
         copy.
         """
-        changed = check_changes(indices, pages, self._num_pages, self._page_size)
-        version = check_epoch(epoch)
+        changed = check_changes(indices, pages, self._num_pages, self.page_size)
+        table = TableShape(self._table.num_pages, self.page_size, check_epoch(epoch))
         tail = self._tail
         if tail is not None and len(changed) and changed[-1] == len(self._body):
             tail = pages[-1].copy()
@@ -219,38 +280,47 @@ class PageMatrix:
         if self._file is None:
             body = self._body.copy()
             body[changed] = pages
-            return PageMatrix(body, version)
+            return PageMatrix.__new__(PageMatrix)._set(table, self._first, body, tail, None)
 
         writeable, frozen = self._file.map_privately(self._body.shape)
         kept = np.setdiff1d(self._changed, changed, assume_unique=True)
-        parts = 1 + len(kept) * self._page_size // _COPIED_BYTES
+        parts = 1 + len(kept) * self.page_size // _COPIED_BYTES
         for some in np.array_split(kept, min(parts, len(kept) or 1)):
             writeable[some] = self._body[some]
         writeable[changed] = pages
-        matrix = PageMatrix.__new__(PageMatrix)
-        matrix._set(frozen, tail, self._file, version)
-        matrix._changed = np.union1d(kept, changed)
-        return matrix
+        return PageMatrix.__new__(PageMatrix)._set(
+            table, self._first, frozen, tail, self._file, np.union1d(kept, changed)
+        )
+
+    @property
+    def table(self) -> TableShape:
+        """The whole table, of which these may be some pages."""
+        return self._table
+
+    @property
+    def first(self) -> int:
+        """The number in the table of the first of these pages: a multiple of 512."""
+        return self._first
 
     @property
     def num_pages(self) -> int:
-        """The number of pages, with a padded last one."""
+        """The number of these pages, with a padded last one."""
         return self._num_pages
 
     @property
     def page_size(self) -> int:
         """Bytes a page."""
-        return self._page_size
+        return self._table.page_size
 
     @property
     def epoch(self) -> int:
         """Version of the pages."""
-        return self._epoch
+        return self._table.epoch
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all pages, with the padding of the last."""
-        return self._num_pages * self._page_size
+        """Bytes of these pages, with the padding of the last."""
+        return self._num_pages * self.page_size
 
     @property
     def mapped(self) -> bool:
@@ -285,10 +355,36 @@ class PageMatrix:
 
     def __repr__(self) -> str:
         kind = "mapped" if self.mapped else "in memory"
+        which = ""
+        if self._num_pages != self._table.num_pages:
+            last = self._first + self._num_pages - 1
+            which = f"{self._first} to {last} of {self._table.num_pages}, "
         return (
-            f"PageMatrix({self._num_pages} pages of {self._page_size} bytes, epoch {self._epoch}, "
-            f"{kind})"
+            f"PageMatrix({self._num_pages} pages of {self.page_size} bytes, {which}"
+            f"epoch {self.epoch}, {kind})"
         )
+
+
+def check_pages(pages: object) -> PageMatrix:
+    """Refuse something other than pages.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+
+    Returns
+    -------
+    PageMatrix
+        The same.
+
+    Raises
+    ------
+    TypeError
+        If it is no PageMatrix.
+    """
+    if not isinstance(pages, PageMatrix):
+        raise TypeError(f"pages must be a PageMatrix, not {type(pages).__name__}")
+    return pages
 
 
 def _checked(

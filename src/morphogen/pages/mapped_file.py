@@ -45,7 +45,7 @@ class MappedFile:
 
     def __init__(self, file: BinaryIO, start: int) -> None:
         self._name, self._start = file.name, start
-        self._length = os.fstat(file.fileno()).st_size
+        self._stop = self._length = os.fstat(file.fileno()).st_size
         if self._length <= start:
             after = f" after offset {start}" if start else ""
             raise ValueError(
@@ -56,6 +56,35 @@ class MappedFile:
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are mapped."""
+        return self._stop - self._start
+
+    def part(self, first: int, stop: int) -> MappedFile:
+        """A part of the same file, which is mapped without the rest.
+
+        Parameters
+        ----------
+        first, stop : int
+            Where it begins and ends, in bytes after `start`. What the file does not have is left
+            out.
+
+        Returns
+        -------
+        MappedFile
+
+        Raises
+        ------
+        OSError
+            If this process may not have another file open.
+        """
+        part = MappedFile.__new__(MappedFile)
+        part._name, part._length = self._name, self._length
+        part._start, part._stop = self._start + first, min(self._start + stop, self._stop)
+        part._descriptor = os.dup(self._descriptor)
+        return part
 
     def map(self) -> npt.NDArray[np.uint8]:
         """Map the file.
@@ -70,10 +99,10 @@ class MappedFile:
         OSError
             If it cannot be mapped. It names the file.
         """
-        # From the beginning, since a mapping's own offset is bound to the system's granularity.
+        offset, length, before = self._span()
         with names_file(self._name):
-            mapping = mmap.mmap(self._descriptor, self._length, access=mmap.ACCESS_READ)
-        return np.frombuffer(mapping, np.uint8, offset=self._start)
+            mapping = mmap.mmap(self._descriptor, length, access=mmap.ACCESS_READ, offset=offset)
+        return np.frombuffer(mapping, np.uint8, offset=before)
 
     def map_privately(
         self, shape: tuple[int, ...]
@@ -103,18 +132,26 @@ class MappedFile:
                 f"{os.fspath(self._name)} was truncated while it was mapped: it has {length} bytes "
                 f"instead of {self._length}"
             )
+        offset, length, before = self._span()
         with names_file(self._name):
             mapping = mmap.mmap(
                 self._descriptor,
-                self._length,
+                length,
                 flags=mmap.MAP_PRIVATE | _NO_RESERVE,
                 prot=mmap.PROT_READ | mmap.PROT_WRITE,
+                offset=offset,
             )
         # numpy asks a view what it may, and the mapping itself would say that it can be written.
-        frozen = np.frombuffer(memoryview(mapping).toreadonly(), np.uint8, offset=self._start)
-        writeable = np.frombuffer(mapping, np.uint8, offset=self._start)
+        frozen = np.frombuffer(memoryview(mapping).toreadonly(), np.uint8, offset=before)
+        writeable = np.frombuffer(mapping, np.uint8, offset=before)
         size = math.prod(shape)
         return writeable[:size].reshape(shape), frozen[:size].reshape(shape)
+
+    def _span(self) -> tuple[int, int, int]:
+        """Where a mapping begins in the file, its bytes, and those of them before `start`."""
+        before = self._start % mmap.ALLOCATIONGRANULARITY  # a mapping begins at its multiples
+        offset = self._start - before
+        return offset, self._stop - offset, before
 
 
 def beginning_of(path: str | os.PathLike[str], size: int) -> bytes:

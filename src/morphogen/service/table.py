@@ -202,13 +202,13 @@ def describe_table(
             raise ValueError(
                 "the digest of authenticated pages is the root of their tree: give one"
             )
-        proof_levels = _proof_levels(engine.pages.num_pages, len(tree.cap))
+        proof_levels = _proof_levels(engine.table.num_pages, len(tree.cap))
         digest = root = tree.root.hex()
     return wire.TableInfo(
         party=party,
-        epoch_id=engine.pages.epoch,
-        num_pages=engine.pages.num_pages,
-        page_size=engine.pages.page_size,
+        epoch_id=engine.table.epoch,
+        num_pages=engine.table.num_pages,
+        page_size=engine.table.page_size,
         keys_per_query=keys_per_query,
         format_version=wire.FORMAT_VERSION,
         digest=digest_pages(engine.pages) if digest is None else digest,

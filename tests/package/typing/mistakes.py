@@ -43,7 +43,7 @@ def answers(engine: mg.Engine, query: mg.Query, answer: mg.Answer) -> None:
     engine.answer([query], lanes="2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     mg.reconstruct(answer)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     mg.reconstruct(answer.pages, answer.pages)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    mg.Engine(engine.pages)  # type: ignore[abstract, call-arg]  # pyright: ignore[reportAbstractUsage, reportCallIssue]
+    mg.Engine(engine.table)  # type: ignore[abstract, call-arg]  # pyright: ignore[reportAbstractUsage, reportCallIssue]
     mg.open_engine(engine.pages, 0)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from morphogen.checks import as_int, check_range
 from morphogen.errors import DeviceError, EngineClosedError
+from morphogen.pages import check_pages
 from morphogen.planner cimport KeyPacker
 
 from morphogen.engine.base import Engine
@@ -61,6 +62,8 @@ class CudaEngine(Engine):
     ) -> None:
         if generate is not None:
             check_range("generate", generate, 0, 2**64 - 1)
+        if check_pages(pages).first:
+            raise ValueError(f"a slice on a GPU begins at page 0, not {pages.first}")  # yet
         ordinal = as_int("ordinal", ordinal)
         check_range("ordinal", ordinal, 0, 2**31 - 1)
         choices = Choices(
@@ -70,7 +73,7 @@ class CudaEngine(Engine):
             lanes=LANE_COUNTS,
             graph=True,
         )
-        super().__init__(pages, choices)
+        super().__init__(pages.table, choices, pages)
         self._share(Scanner(pages, ordinal, self._packer.key_size, LANES, progress, generate))
 
     def _share(self, Scanner scanner):
@@ -178,14 +181,15 @@ class CudaEngine(Engine):
 
     def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
         cdef Scanner scanner = _usable(self)
+        table = pages.table
         with scanner.lock:
             self._move(scanner, pages, indices, self)
-            self._pages = pages
+            self._pages, self._table = pages, table
 
     def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> CudaEngine:
         cdef Scanner scanner = _usable(self)
         engine = CudaEngine.__new__(CudaEngine)
-        Engine.__init__(engine, pages, self._choices)
+        Engine.__init__(engine, pages.table, self._choices, pages)
         with scanner.lock:
             self._move(scanner, pages, indices, engine)
             engine._share(scanner)
