@@ -33,8 +33,10 @@ constexpr std::uint64_t kPiecePagesPerKey = 8;
 // bytes, since the sums of each strip are then added to them.
 constexpr std::uint64_t kBlockBytes = 512 << 20, kBlockAnswers = 8;
 // The same for files that are read from their disk: a block must stay in memory until its last
-// strip is scanned, since it would be read again for each strip.
+// strip is scanned, since it would be read again for each strip. Pages without strips are scanned
+// as they come.
 constexpr std::uint64_t kFileBlockBytes = 32 << 20, kFileBlockAnswers = 2;
+constexpr std::uint64_t kFilePieceBytes = 4 << 20;
 
 std::uint64_t divide_up(std::uint64_t value, std::uint64_t unit) {
   return (value + unit - 1) / unit;
@@ -72,6 +74,11 @@ class Cut {
     }
     blocks_ = divide_up(page_count_, block_pages_);
     run_pages_ = block_pages_;
+    if (from_disk && strips == 1) {
+      const std::uint64_t pages = divide_up(kFilePieceBytes, job.page_size);
+      run_pages_ = std::min(divide_up(pages, granule) * granule, page_count_);
+      return;
+    }
     if (threads == 1) return;
     const std::uint64_t strip_bytes = std::max<std::uint64_t>(job.page_size / strips, 1);
     const std::uint64_t wanted = divide_up(kPiecesPerThread * threads, blocks_ * strips);
@@ -88,9 +95,10 @@ class Cut {
   // Tells whether several pieces add to the same bytes of the answers.
   bool shares_strips() const { return blocks_ > 1 || runs() > 1; }
 
-  // Returns the end of a piece's block.
-  std::uint64_t block_end(const Piece& piece) const {
-    return (piece.first / block_pages_ + 1) * block_pages_;
+  // Returns the end of what must be in memory for a piece: the pages of its block, which other
+  // strips take next.
+  std::uint64_t end_of_need(const Piece& piece) const {
+    return strips_ == 1 ? piece.last : (piece.first / block_pages_ + 1) * block_pages_;
   }
 
   // A piece of the last block may have no pages.
@@ -210,8 +218,7 @@ void HostScanner::answer(const ScanJob& job, std::uint8_t* out) {
   const ScanShape shape = kernels_.shape(job);
   std::size_t count = team_for(job, shape.scratch_bytes);
   const std::uint64_t body_pages = job.page_count - (job.tail != nullptr);
-  const bool strided = job.body_is_mapped && shape.strips > 1;
-  ReadAhead ahead(job.body, strided ? body_pages * job.page_size : 0);
+  ReadAhead ahead(job.body, job.body_is_mapped ? body_pages * job.page_size : 0);
   const Cut cut(job, shape.strips, count, ahead.is_on());
   count = static_cast<std::size_t>(std::min<std::uint64_t>(count, cut.pieces()));
   reserve_scratch(count, shape.scratch_bytes);
@@ -235,7 +242,7 @@ void HostScanner::answer(const ScanJob& job, std::uint8_t* out) {
       if (number >= cut.pieces()) break;
       const Cut::Piece piece = cut.piece(number);
       if (piece.first >= piece.last) continue;
-      ahead.reach(cut.block_end(piece) * job.page_size);
+      ahead.reach(cut.end_of_need(piece) * job.page_size);
       const bool fresh = piece.strip != strip;
       if (fresh) finish();
       strip = piece.strip;

@@ -109,12 +109,12 @@ def mapped_by_the_caller(path: Path, page_size: int) -> mg.PageMatrix:
     ("open_pages", "page_size", "read"),
     [
         (mapped_by_morphogen, MIB, True),
-        (mapped_by_morphogen, 1 << 16, False),
+        (mapped_by_morphogen, 1 << 16, True),
         (mapped_by_the_caller, MIB, False),
     ],
     ids=["several strips", "one strip", "an array over a file"],
 )
-def test_a_pass_over_wide_pages_reads_the_whole_of_a_mapped_file_and_of_nothing_else(
+def test_a_pass_reads_the_whole_of_a_mapped_file_and_of_nothing_else(
     path: Path, open_pages: Callable[[Path, int], mg.PageMatrix], page_size: int, read: bool
 ) -> None:
     os.truncate(path, BYTES)
@@ -126,6 +126,29 @@ def test_a_pass_over_wide_pages_reads_the_whole_of_a_mapped_file_and_of_nothing_
         engine.answer(batch)
     # A key selects half of the pages, and no other is read by the pass.
     assert (share_in_memory(path) > 0.9) == read
+
+
+def advice(path: Path) -> list[set[str]]:
+    """Return the flags of this process's mappings of a file, as the system names them."""
+    flags, found = list[set[str]](), False
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        if "-" in line.partition(" ")[0]:  # the addresses of a mapping
+            found = line.endswith(f" {path}")
+        elif found and line.startswith("VmFlags:"):
+            flags.append(set(line.split()[1:]))
+    return flags
+
+
+def test_a_pass_leaves_no_advice_about_the_mapping(path: Path) -> None:
+    os.truncate(path, BYTES)
+    pages = mapped_by_morphogen(path, 4_096)
+    assert any("rr" in flags for flags in advice(path)), "it was to be read at random"
+    batch = mg.make_queries([[7]], pages.num_pages)[0]
+    drop(path)
+    with CpuEngine(pages, threads=2) as engine:
+        engine.answer(batch)
+    assert advice(path)
+    assert not any({"sr", "rr"} & flags for flags in advice(path))
 
 
 FORKED = """
