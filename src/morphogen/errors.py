@@ -39,6 +39,14 @@ class DeviceOutOfMemoryError(DeviceError, MemoryError):
     """The device has too little memory for the table."""
 
 
+class ShardUnavailableError(MorphogenError):
+    """A range of pages had no answer in time, so that there is none to the query."""
+
+
+class ShardMismatchError(MorphogenError):
+    """A shard has another version or another range of the table than it was asked for."""
+
+
 class OverloadedError(MorphogenError):
     """More work is waiting than may wait."""
 
