@@ -138,7 +138,7 @@ class WaitingEngine(Engine):
         self.running, self.go_on = threading.Event(), threading.Event()
         self.log: list[str] = []
 
-    def _run(self, ranges: list[tuple[int, int]], out: Bytes, strategy: Strategy) -> None:
+    def _run(self, packer: object, ranges: object, out: Bytes, strategy: Strategy) -> None:
         self.running.set()
         self.go_on.wait(60)
         for _ in range(100_000):  # time for a close that does not wait

@@ -227,9 +227,9 @@ def test_bad_batches_raise_as_on_the_cpu_before_any_launch(monkeypatch: pytest.M
     with open_gpu(table) as engine, open_engine(table) as reference:
         run = engine._run
 
-        def spy(ranges: list[tuple[int, int]], out: Bytes, strategy: Strategy) -> None:
+        def spy(packer: Any, ranges: list[tuple[int, int]], out: Bytes, strategy: Strategy) -> None:
             launches.append(ranges)
-            run(ranges, out, strategy)
+            run(packer, ranges, out, strategy)
 
         monkeypatch.setattr(engine, "_run", spy)
         for name, batch in hostile_batches().items():

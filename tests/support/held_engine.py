@@ -16,10 +16,12 @@ SECONDS = 30  # only a failed test waits this long
 class HeldEngine(Engine):
     """A real engine that starts its chunks on the test's command, and records its calls."""
 
-    def __init__(self, inner: Engine, width: int, keys: int | None = None) -> None:
+    def __init__(
+        self, inner: Engine, width: int, keys: int | None = None, max_in_flight: int = 1
+    ) -> None:
         default = Strategy(width, lanes=1, graph=False, keys=keys)
         choices = Choices("cpu", default, widest=width)
-        super().__init__(inner.table, choices, inner.pages)
+        super().__init__(inner.table, choices, inner.pages, max_in_flight=max_in_flight)
         self.inner = inner
         self.held = threading.Event()  # while it is set, chunks run
         self.held.set()
@@ -38,7 +40,13 @@ class HeldEngine(Engine):
     def _read(self) -> int:
         return self.inner.read_pages()
 
-    def _run(self, ranges: list[tuple[int, int]], out: Bytes, strategy: Strategy) -> None:
+    def _run(
+        self,
+        packer: mg.planner.KeyPacker,
+        ranges: list[tuple[int, int]],
+        out: Bytes,
+        strategy: Strategy,
+    ) -> None:
         raise NotImplementedError
 
     def _replace(self, pages: mg.PageMatrix, indices: Any) -> None:

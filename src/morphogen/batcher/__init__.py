@@ -11,9 +11,10 @@ from typing import NoReturn, Self, SupportsIndex
 from morphogen.batcher.entry import Entry, make_entries
 from morphogen.batcher.future import AnswerFuture
 from morphogen.batcher.monitor import Monitor, Turn
+from morphogen.batcher.queue import WaitingQueue
 from morphogen.batcher.statistics import BatcherStatistics
 from morphogen.batcher.tasks import results
-from morphogen.batcher.worker import start_worker, tell_answered, tell_expired
+from morphogen.batcher.worker import expire, start_worker, tell_answered
 from morphogen.checks import OwnerProcess
 from morphogen.engine.base import Engine
 from morphogen.errors import BatcherClosedError
@@ -28,8 +29,9 @@ class MicroBatcher:
 
     There is no timer and nothing to tune: an idle engine starts a lone query at once, on the thread
     that submits it, and while a chunk runs, arrivals queue; the next chunk takes as many of them as
-    fit. Clients take turns, and who asks for little goes first; the queries of one client, and all
-    that name none, are served as they came.
+    fit. As many chunks run as the engine has replicas; beside them only full ones are begun, so
+    that a device need not wait for the next. Clients take turns, and who asks for little goes
+    first; the queries of one client, and all that name none, are served as they came.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ class MicroBatcher:
         takes the place of another client's if more of that client's wait.
     max_queued_per_client : int, optional
         The most queries of a client that may wait, 1 to ``max_queued``; by default as many.
+    max_in_flight : int, optional
+        The most chunks under way at a time, 1 to ``engine.max_in_flight``; by default as many.
 
     Raises
     ------
@@ -51,10 +55,10 @@ class MicroBatcher:
 
     Notes
     -----
-    Close it, or use it with ``with``: from the first query that had to wait, it has a thread, which
-    also ends once the batcher is dropped and all that waits is answered. It cannot be used in a
-    forked child. A callback of a future runs on the thread that answered it and holds up later
-    chunks; it must not wait for another query.
+    Close it, or use it with ``with``: from the first query that had to wait, it has threads, up to
+    `max_in_flight`, which also end once it is dropped and all that waits is answered. It cannot be
+    used in a forked child. A callback of a future runs on the thread that answered it and holds up
+    later chunks; it must not wait for another query.
 
     Examples
     --------
@@ -75,6 +79,7 @@ class MicroBatcher:
         max_micro_batch: int | None = None,
         max_queued: SupportsIndex = MAX_QUEUED,
         max_queued_per_client: SupportsIndex | None = None,
+        max_in_flight: SupportsIndex | None = None,
     ) -> None:
         if not isinstance(engine, Engine):
             raise TypeError(f"engine must be an Engine, not {type(engine).__name__}")
@@ -85,7 +90,8 @@ class MicroBatcher:
         # What was not asked for is the engine's to choose.
         self._asked = max_micro_batch if max_micro_batch is None else widths[0]
         self._owner = OwnerProcess("batcher", "make one in each process", BatcherClosedError)
-        self._monitor = Monitor(max_queued, max_queued_per_client, self._widths)
+        waiting = WaitingQueue(max_queued, max_queued_per_client, self._widths)
+        self._monitor = Monitor(waiting, engine, max_in_flight)
 
     @property
     def engine(self) -> Engine:
@@ -123,12 +129,17 @@ class MicroBatcher:
         return self._monitor.max_queued_per_client()
 
     @property
+    def max_in_flight(self) -> int:
+        """The most chunks under way at a time."""
+        return self._monitor.max_in_flight
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._monitor.closed
 
     def check_usable(self) -> None:
-        """Refuse, as every query is refused, if this batcher or its engine takes none any more.
+        """Refuse, as every query, if this batcher or its engine takes none any more.
 
         Raises
         ------
@@ -298,7 +309,7 @@ class MicroBatcher:
         timer = None
         if timeout is not None:
             # A query expires at once, not when the next chunk is formed: a chunk may run for long.
-            timer = asyncio.get_running_loop().call_later(timeout, self._expire, futures)
+            timer = asyncio.get_running_loop().call_later(timeout, expire, self._monitor, futures)
         try:
             return await results(futures)
         finally:
@@ -382,12 +393,7 @@ class MicroBatcher:
 
     def _enqueue(self, futures: list[AnswerFuture], entries: list[Entry]) -> None:
         """Queue all or none."""
-        if futures and not self._monitor.has_worker():
+        if futures and self._monitor.needs_worker():
             self._monitor.check_room(entries[0].client, len(entries))
             start_worker(self._monitor, self._engine, self._asked)
         self._monitor.add(futures, entries)
-
-    def _expire(self, futures: list[AnswerFuture]) -> None:
-        """Fail those that still wait: their time is up."""
-        late = self._monitor.expire(futures)
-        tell_expired(future for future in late if future.claim())

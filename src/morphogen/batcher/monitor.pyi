@@ -1,5 +1,5 @@
 # Made by tools/release/make_stubs.py from the module's source.
-"""The state that a batcher's threads share: its queue, and the chunk that has the engine.
+"""The state that a batcher's threads share: its queue, and the chunks that have the engine.
 
 Every method is one step, which no interrupt cuts in the middle.
 """
@@ -9,18 +9,20 @@ from typing import Any, SupportsIndex
 
 from morphogen.batcher.entry import Entry
 from morphogen.batcher.future import AnswerFuture
+from morphogen.batcher.queue import WaitingQueue
 from morphogen.batcher.statistics import BatcherStatistics
+from morphogen.engine.base import Engine
 from morphogen.engine.locks import Condition
 from morphogen.query import Query
 
 class Turn:
-    """A chunk, and its turn at the engine: the end of its ``with`` block frees the engine.
+    """A chunk, and its turn at the engine, which the end of its ``with`` block gives back.
 
     Parameters
     ----------
     monitor : Monitor
     future, query
-        A lone query: it gets the engine as the block begins, if nothing runs and nothing waits.
+        A lone query: it gets the engine as the block begins, if nothing waits and it may run.
 
     Attributes
     ----------
@@ -57,21 +59,21 @@ class Monitor:
 
     Parameters
     ----------
-    max_queued, max_queued_per_client : int
-        The most queries that may wait, 1 or more, and the most of a client; None for as many.
-    widths : tuple of int
-        The most queries in a chunk, of queries with 1, 2 and 3 keys.
+    waiting : WaitingQueue
+    engine : Engine
+        For its number of replicas: only a full chunk is begun beside as many chunks.
+    max_in_flight : int or None
+        The most chunks under way at a time; None for as many as the engine takes.
     """
 
     @property
     def closed(self) -> bool: ...
     @property
     def changed(self) -> Condition: ...
+    @property
+    def max_in_flight(self) -> int: ...
     def __init__(
-        self,
-        max_queued: SupportsIndex,
-        max_queued_per_client: SupportsIndex | None,
-        widths: tuple[int, ...],
+        self, waiting: WaitingQueue, engine: Engine, max_in_flight: SupportsIndex | None
     ) -> None: ...
     def max_queued(self) -> int:
         """The most queries that may wait."""
@@ -79,6 +81,10 @@ class Monitor:
         """The most queries of a client that may wait."""
     def has_worker(self) -> bool:
         """Whether there is a thread that takes chunks out of the queue."""
+    def needs_worker(self) -> bool:
+        """Whether there is room for one more thread, and those there are have work."""
+    def leaves_work(self) -> bool:
+        """Whether one more thread could begin at once."""
     def check_room(self, client: str | None, count: int) -> None:
         """Refuse so many more queries, if the batcher is closed or its queue has no room."""
     def add(self, futures: list[AnswerFuture], entries: list[Entry]) -> None:
@@ -90,11 +96,11 @@ class Monitor:
     def next_turn(self) -> Turn | None:
         """Wait for queries and for the engine. None once the batcher is closed and all are out."""
     def abandon_turn(self) -> Turn | None:
-        """The worker's turn that an error cut off, if it had one; the engine is free then."""
+        """The worker's turn that an error cut off, if it had one; it has ended then."""
     def add_worker(self, thread: Thread) -> bool:
-        """Name the batcher's thread. False if it has one."""
-    def remove_worker(self) -> None:
-        """Say that the batcher's thread is about to end."""
+        """Name a thread of the batcher. False if it has enough."""
+    def remove_worker(self, thread: Thread) -> None:
+        """Say that a thread of the batcher is about to end."""
     def shut(self) -> None:
         """Take no more queries. Those that were taken are still answered."""
     def close(self, timeout: float | None = None) -> bool:

@@ -1,4 +1,4 @@
-"""The state that a batcher's threads share: its queue, and the chunk that has the engine.
+"""The state that a batcher's threads share: its queue, and the chunks that have the engine.
 
 Every method is one step, which no interrupt cuts in the middle.
 """
@@ -10,20 +10,20 @@ from cpython.pythread cimport PyThread_get_thread_ident
 
 from morphogen.engine.locks cimport Condition
 
-from morphogen.batcher.queue import WaitingQueue
 from morphogen.batcher.statistics import BatcherStatistics
+from morphogen.checks import as_int, check_range
 from morphogen.errors import BatcherClosedError, MorphogenError
 
 
 @cython.final
 cdef class Turn:
-    """A chunk, and its turn at the engine: the end of its ``with`` block frees the engine.
+    """A chunk, and its turn at the engine, which the end of its ``with`` block gives back.
 
     Parameters
     ----------
     monitor : Monitor
     future, query
-        A lone query: it gets the engine as the block begins, if nothing runs and nothing waits.
+        A lone query: it gets the engine as the block begins, if nothing waits and it may run.
 
     Attributes
     ----------
@@ -80,28 +80,40 @@ cdef class Monitor:
 
     Parameters
     ----------
-    max_queued, max_queued_per_client : int
-        The most queries that may wait, 1 or more, and the most of a client; None for as many.
-    widths : tuple of int
-        The most queries in a chunk, of queries with 1, 2 and 3 keys.
+    waiting : WaitingQueue
+    engine : Engine
+        For its number of replicas: only a full chunk is begun beside as many chunks.
+    max_in_flight : int or None
+        The most chunks under way at a time; None for as many as the engine takes.
     """
 
     cdef readonly bint closed
     cdef readonly Condition changed
+    cdef readonly Py_ssize_t max_in_flight
+    cdef Py_ssize_t _replicas
     cdef object _waiting       # WaitingQueue
-    cdef object _worker        # its Thread, as long as it runs
-    cdef Turn _turn            # which has the engine
+    cdef list _workers         # Threads, as long as they run
+    cdef set _serving          # the idents of those that have a chunk, or tell of one
+    cdef list _turns           # which have the engine
     cdef dict _sizes           # the number of chunks of each size that ran to their end
     cdef Py_ssize_t _answered
     cdef Py_ssize_t _failed
     cdef double _seconds
 
     def __cinit__(
-        self, max_queued: SupportsIndex, max_queued_per_client: SupportsIndex | None,
-        widths: tuple[int, ...],
+        self, waiting: WaitingQueue, engine: Engine, max_in_flight: SupportsIndex | None
     ) -> None:
+        most = engine.max_in_flight
+        if max_in_flight is not None:
+            most = as_int("max_in_flight", max_in_flight)
+            check_range("max_in_flight", most, 1, engine.max_in_flight, where=engine.device)
         self.changed = Condition()
-        self._waiting = WaitingQueue(max_queued, max_queued_per_client, widths)
+        self.max_in_flight = most
+        self._replicas = min(most, engine.replicas)
+        self._waiting = waiting
+        self._workers = []
+        self._serving = set()
+        self._turns = []
         self._sizes = {}
 
     def max_queued(self) -> int:
@@ -114,7 +126,15 @@ cdef class Monitor:
 
     def has_worker(self) -> bool:
         """Whether there is a thread that takes chunks out of the queue."""
-        return self._worker is not None
+        return len(self._workers) > 0
+
+    def needs_worker(self) -> bool:
+        """Whether there is room for one more thread, and those there are have work."""
+        return len(self._serving) == len(self._workers) < self.max_in_flight
+
+    def leaves_work(self) -> bool:
+        """Whether one more thread could begin at once."""
+        return self.needs_worker() and self._may_begin(len(self._waiting))
 
     def check_room(self, client: str | None, count: int) -> None:
         """Refuse so many more queries, if the batcher is closed or its queue has no room."""
@@ -131,7 +151,7 @@ cdef class Monitor:
             if entries:
                 self._waiting.check_room(entries[0].client, len(entries))
             self._waiting.add(futures, entries)
-            if self._turn is None:
+            if self._may_begin(len(self._waiting)):
                 self.changed.notify_all()
 
     def leave(self, future: AnswerFuture) -> None:
@@ -153,40 +173,43 @@ cdef class Monitor:
     def next_turn(self) -> Turn | None:
         """Wait for queries and for the engine. None once the batcher is closed and all are out."""
         cdef Turn turn = Turn(self, None, None)
+        here = PyThread_get_thread_ident()
         with self.changed:
+            self._serving.discard(here)
             self.changed.wait_for(self._may_go_on)
+            self._serving.add(here)
             if not self._waiting:
                 return None
             turn.begin()
-            self._turn = turn
+            self._turns.append(turn)
             self._waiting.next_chunk(turn)
             if not turn.futures:
-                self._turn = None
+                self._turns.remove(turn)
                 self.changed.notify_all()  # close() may wait for just that
             return turn
 
     def abandon_turn(self) -> Turn | None:
-        """The worker's turn that an error cut off, if it had one; the engine is free then."""
+        """The worker's turn that an error cut off, if it had one; it has ended then."""
         cdef Turn turn
         with self.changed:
-            turn = self._turn
-            if turn is None or not turn.is_here():
-                return None
-        self.end(turn)
+            turn = self._turn_here()
+        if turn is not None:
+            self.end(turn)
         return turn
 
     def add_worker(self, thread: Thread) -> bool:
-        """Name the batcher's thread. False if it has one."""
+        """Name a thread of the batcher. False if it has enough."""
         with self.changed:
-            if self._worker is not None:
+            if not self.needs_worker():
                 return False
-            self._worker = thread
+            self._workers.append(thread)
             return True
 
-    def remove_worker(self) -> None:
-        """Say that the batcher's thread is about to end."""
+    def remove_worker(self, thread: Thread) -> None:
+        """Say that a thread of the batcher is about to end."""
         with self.changed:
-            self._worker = None
+            self._workers.remove(thread)
+            self._serving.discard(thread.ident)
             self.changed.notify_all()
 
     def shut(self) -> None:
@@ -209,17 +232,18 @@ cdef class Monitor:
         bool
             Whether all are answered.
         """
-        worker = self._worker
         here = PyThread_get_thread_ident()
         self.shut()
-        if worker is not None and worker.ident == here:
-            return not self._is_busy()
-        if self._turn is not None and self._turn.is_here():
-            return False
         with self.changed:
+            workers = list(self._workers)
+            if here in [worker.ident for worker in workers]:
+                return not self._is_busy()
+            if self._turn_here() is not None:
+                return False
             done = self.changed.wait_for(self._is_done, timeout)
-        if done and worker is not None:
-            worker.join()
+        if done:
+            for worker in workers:
+                worker.join()
         return done
 
     def statistics(self) -> BatcherStatistics:
@@ -227,7 +251,8 @@ cdef class Monitor:
         with self.changed:
             return BatcherStatistics(
                 queued=len(self._waiting),
-                running=0 if self._turn is None else len(self._turn.futures),
+                running=sum([len(turn.futures) for turn in self._turns]),
+                in_flight=len(self._turns),
                 chunk_sizes=dict(sorted(self._sizes.items())),
                 answered=self._answered,
                 failed=self._failed,
@@ -239,21 +264,22 @@ cdef class Monitor:
             )
 
     cdef int take(self, Turn turn) except -1:
-        """Let a lone query have the engine, if nothing runs and nothing waits."""
+        """Let a lone query have the engine, if nothing waits and it may run."""
         self._refuse_itself()
         with self.changed:
             self._check_open()
-            if self._turn is None and not self._waiting:
+            # What an engine runs may submit: its own call would be refused, and so it waits.
+            if not self._waiting and self._may_begin(1) and self._turn_here() is None:
                 turn.begin()
-                self._turn = turn
+                self._turns.append(turn)
         return 0
 
     cdef int end(self, Turn turn) except -1:
         """Let the next chunk have the engine."""
         interrupt = self.changed.take_anyway()
         try:
-            if self._turn is turn:
-                self._turn = None
+            if turn in self._turns:
+                self._turns.remove(turn)
                 self.changed.notify_all()
                 self._count(turn)
         finally:
@@ -282,11 +308,28 @@ cdef class Monitor:
             raise MorphogenError("a batcher cannot be used by a finalizer that interrupted it")
         return 0
 
+    cdef bint _may_begin(self, Py_ssize_t waiting) except? -1:
+        """Whether a chunk of so many that wait may begin."""
+        cdef Py_ssize_t running = len(self._turns)
+        if running < self._replicas:
+            return waiting > 0
+        # It would only wait on the device, where no other query can join it.
+        return running < self.max_in_flight and waiting >= self._waiting.full
+
+    cdef Turn _turn_here(self):
+        """The turn that this thread has."""
+        cdef Turn turn
+        for turn in self._turns:
+            if turn.is_here():
+                return turn
+        return None
+
     def _may_go_on(self) -> bool:
-        return self._turn is None and (self.closed or len(self._waiting) > 0)
+        waiting = len(self._waiting)
+        return self._may_begin(waiting) or (self.closed and waiting == 0)
 
     def _is_busy(self) -> bool:
-        return self._turn is not None or len(self._waiting) > 0
+        return len(self._turns) > 0 or len(self._waiting) > 0
 
     def _is_done(self) -> bool:
-        return self._worker is None and not self._is_busy()
+        return len(self._workers) == 0 and not self._is_busy()

@@ -24,6 +24,8 @@ class WaitingQueue:
     Attributes
     ----------
     limit, limit_of_client : int
+    full : int
+        Queries that fill a chunk, whatever their keys.
     cancelled, expired, refused : int
         Queries that left by cancellation, left too late, and were not taken, or had to go.
     seconds : float

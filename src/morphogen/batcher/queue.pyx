@@ -23,6 +23,8 @@ class WaitingQueue:
     Attributes
     ----------
     limit, limit_of_client : int
+    full : int
+        Queries that fill a chunk, whatever their keys.
     cancelled, expired, refused : int
         Queries that left by cancellation, left too late, and were not taken, or had to go.
     seconds : float
@@ -45,6 +47,7 @@ class WaitingQueue:
         self._entries = {}
         self._shares = Shares()
         self._widths = widths
+        self.full = min(widths)
         self._gone = []  # for the room of others, and not told yet
 
     def __len__(self) -> int:

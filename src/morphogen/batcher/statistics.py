@@ -13,7 +13,9 @@ class BatcherStatistics:
     Attributes
     ----------
     queued, running : int
-        Queries that wait now, and those in the chunk that runs now.
+        Queries that wait now, and those in the chunks that run now.
+    in_flight : int
+        Chunks that run now.
     chunk_sizes : dict of int to int
         The number of chunks of each size that ran to their end.
     answered, failed, cancelled, expired, refused : int
@@ -25,6 +27,7 @@ class BatcherStatistics:
 
     queued: int
     running: int
+    in_flight: int
     chunk_sizes: dict[int, int]
     answered: int
     failed: int

@@ -1,6 +1,6 @@
-"""The thread of a batcher: it answers chunk after chunk, and tells the futures.
+"""A thread of a batcher: it answers chunk after chunk, and tells the futures.
 
-It has its batcher's state, and not the batcher: so one that is dropped can end its thread.
+It has its batcher's state, and not the batcher: so one that is dropped can end its threads.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from morphogen.batcher.future import AnswerFuture
 from morphogen.batcher.monitor import Monitor, Turn
@@ -18,7 +19,7 @@ from morphogen.query import Answer
 
 
 def start_worker(monitor: Monitor, engine: Engine, max_micro_batch: int | None) -> None:
-    """Give a batcher its thread.
+    """Give a batcher one more thread, unless it has enough.
 
     Parameters
     ----------
@@ -32,29 +33,32 @@ def start_worker(monitor: Monitor, engine: Engine, max_micro_batch: int | None) 
     Raises
     ------
     OverloadedError
-        If the system refuses to start another thread.
+        If the system refuses to start a first thread.
     """
 
     def work(ready: Callable[[], None]) -> None:
+        thread = threading.current_thread()
+        end = partial(monitor.close)  # of this thread: another's is not equal to it
         # After an interrupted start there may be one that nobody waited for.
-        first = monitor.add_worker(threading.current_thread())
-        if first:
+        needed = monitor.add_worker(thread)
+        if needed:
             # A thread inside the engine while the interpreter goes down would be a crash.
-            atexit.register(monitor.close)
+            atexit.register(end)
         ready()
-        if first:
+        if needed:
             try:
                 _work(monitor, engine, max_micro_batch)
             finally:
-                atexit.unregister(monitor.close)
-                monitor.remove_worker()
+                atexit.unregister(end)
+                monitor.remove_worker(thread)
 
     try:
         start_thread(work, "morphogen-batcher")
     except RuntimeError as error:
-        raise OverloadedError(
-            f"no query can wait, since the batcher has no thread: {error}"
-        ) from None
+        if not monitor.has_worker():
+            raise OverloadedError(
+                f"no query can wait, since the batcher has no thread: {error}"
+            ) from None
 
 
 def _work(monitor: Monitor, engine: Engine, max_micro_batch: int | None) -> None:
@@ -67,6 +71,8 @@ def _work(monitor: Monitor, engine: Engine, max_micro_batch: int | None) -> None
                 return
             tell_expired(turn.expired)
             tell_refused(turn.refused)
+            if monitor.leaves_work():
+                start_worker(monitor, engine, max_micro_batch)
             if turn.futures:
                 _answer(turn, engine, max_micro_batch)
         except BaseException as error:
@@ -88,6 +94,11 @@ def _answer(turn: Turn, engine: Engine, max_micro_batch: int | None) -> None:
         tell_failed(outcome, turn.futures)
     else:
         tell_answered(outcome, turn.futures)
+
+
+def expire(monitor: Monitor, futures: list[AnswerFuture]) -> None:
+    """Fail those that still wait: their time is up."""
+    tell_expired(future for future in monitor.expire(futures) if future.claim())
 
 
 def tell_expired(futures: Iterable[AnswerFuture]) -> None:

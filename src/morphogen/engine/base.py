@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from morphogen.engine.lifetime import Lifetime
+from morphogen.engine.output import check_out
 from morphogen.engine.strategy import Choices, Strategy
 from morphogen.errors import EngineClosedError, MorphogenError
-from morphogen.pages import PageMatrix, TableShape, check_array, check_changes, check_epoch
+from morphogen.pages import PageMatrix, TableShape, check_changes, check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY, KeyPacker, micro_batch_ranges
 from morphogen.query import Answer, Query
 
@@ -22,12 +23,11 @@ Taken = TypeVar("Taken")
 class Engine(Lifetime):
     """Answers batches of queries over the pages of a table. Made by `morphogen.open_engine`.
 
-    An engine may be used from many threads; calls run one after the other. It works with ``with``,
-    and `close` waits for the call that runs. It cannot be used in a forked child: open one there,
-    on a GPU only if the parent process has not used CUDA before.
-    A call from within a call, by a finalizer or a signal handler on the same thread, is refused;
-    `close` takes effect there when the outer call ends. `replace_pages` and `next_epoch` go on to
-    another epoch.
+    An engine may be used from many threads; `max_in_flight` calls run at a time. It works with
+    ``with``, and `close` waits for the calls that run. It cannot be used in a forked child: open
+    one there, on a GPU only if the parent process has not used CUDA before. A call from within a
+    call, by a finalizer or a signal handler on the same thread, is refused; `close` takes effect
+    there when the outer call ends. `replace_pages` and `next_epoch` go on to another epoch.
 
     An engine may have a slice of the table's pages. It takes keys of the whole table all the same,
     and answers the XOR of its own pages that a key selects: the XOR of the answers over slices that
@@ -41,16 +41,22 @@ class Engine(Lifetime):
         The strategies that the engine has.
     pages : PageMatrix, optional
         The pages to answer from, all or a slice of the table's; None if others hold them.
+    max_in_flight : int, optional
+        Calls of `answer` that run at a time, 1 or more.
     """
 
     def __init__(
-        self, table: TableShape, choices: Choices, pages: PageMatrix | None = None
+        self,
+        table: TableShape,
+        choices: Choices,
+        pages: PageMatrix | None = None,
+        *,
+        max_in_flight: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__([KeyPacker(table.num_pages) for _ in range(max_in_flight)])
         self._table = table
         self._pages = pages
         self._choices = choices
-        self._packer = KeyPacker(table.num_pages)
 
     @property
     def table(self) -> TableShape:
@@ -166,26 +172,27 @@ class Engine(Lifetime):
         queries: list[Query],
         out: npt.NDArray[np.uint8] | None,
         strategy: Strategy,
-        run: Callable[[list[tuple[int, int]], npt.NDArray[np.uint8], Strategy], None],
+        run: Callable[[KeyPacker, list[tuple[int, int]], npt.NDArray[np.uint8], Strategy], None],
     ) -> Answer:
-        with self._lock:
+        with self._calls as packer:
             # Written out, as all on the way to the launch: a call of Python's takes 40 ns.
             if self._closed:
                 raise EngineClosedError(self._why_closed)
             try:
                 table = self._table  # of this call, whatever replaces it before it returns
-                packer = self._packer
                 packer.pack(queries)
                 total = packer.query_count  # the list may have grown since
                 shape = (total, packer.keys_per_query, table.page_size)
                 pages = (
-                    np.empty(shape, dtype=np.uint8) if out is None else self._check_out(out, shape)
+                    np.empty(shape, dtype=np.uint8)
+                    if out is None
+                    else check_out(out, shape, self._pages)
                 )
                 width = strategy.width
                 if strategy.keys is not None:
                     width = strategy.width_for(packer.keys_per_query)
                 ranges = micro_batch_ranges(total, width)
-                run(ranges, pages, strategy)
+                run(packer, ranges, pages, strategy)
                 party = packer.party
             finally:
                 self._end_call()
@@ -290,7 +297,7 @@ class Engine(Lifetime):
         take: Callable[[PageMatrix, npt.NDArray[np.int64]], Taken],
     ) -> Taken:
         self.check_usable()
-        self._lock.check_free()
+        self._calls.check_free()
         number = check_epoch(epoch)
         changed = check_changes(indices, pages, self.pages.num_pages, self._table.page_size)
         while True:
@@ -299,7 +306,7 @@ class Engine(Lifetime):
                 raise ValueError(f"epoch must be another than that of the pages, {number}")
             # Beside other calls: this may copy a whole table.
             after = before.with_changes(changed, pages, number)
-            with self._lock:
+            with self._calls.alone():
                 self._check_open()
                 if self._pages is not before:
                     continue  # another thread has replaced pages: change its pages
@@ -357,7 +364,7 @@ class Engine(Lifetime):
         DeviceError
             If a GPU fails.
         """
-        with self._lock:
+        with self._calls:
             self._check_open()
             try:
                 return self._read()
@@ -370,9 +377,13 @@ class Engine(Lifetime):
 
     @abstractmethod
     def _run(
-        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy
+        self,
+        packer: KeyPacker,
+        ranges: list[tuple[int, int]],
+        out: npt.NDArray[np.uint8],
+        strategy: Strategy,
     ) -> None:
-        """Answer the packed batch, chunk by chunk, into out."""
+        """Answer the batch that the packer holds, chunk by chunk, into out."""
 
     @abstractmethod
     def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
@@ -384,17 +395,3 @@ class Engine(Lifetime):
     @abstractmethod
     def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> Engine:
         """Open an engine over these, which differ at these indices, and leave this one as it is."""
-
-    def _check_out(
-        self, out: npt.NDArray[np.uint8], shape: tuple[int, int, int]
-    ) -> npt.NDArray[np.uint8]:
-        check_array("out", out, shape)
-        if not out.flags.c_contiguous:
-            raise ValueError(f"out must be C-contiguous, not strided by {out.strides}")
-        if not out.flags.writeable:
-            raise ValueError("out must be writeable, not read-only")
-        held = self._pages
-        for part in () if held is None else (held.body, held.tail):
-            if part is not None and np.may_share_memory(out, part):
-                raise ValueError("out must not lie in the memory of the pages")
-        return out

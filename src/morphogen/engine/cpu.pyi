@@ -9,6 +9,7 @@ import numpy.typing as npt
 from morphogen.engine.base import Engine
 from morphogen.engine.strategy import Strategy
 from morphogen.pages import PageMatrix
+from morphogen.planner import KeyPacker
 
 MAX_KEYS_PER_QUERY: int
 MAX_CHUNK_KEYS: int
@@ -68,7 +69,11 @@ class CpuEngine(Engine):
     def _scratch_bytes(self) -> int: ...
     def _read(self) -> int: ...
     def _run(
-        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy
+        self,
+        packer: KeyPacker,
+        ranges: list[tuple[int, int]],
+        out: npt.NDArray[np.uint8],
+        strategy: Strategy,
     ) -> None: ...
     def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None: ...
     def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> CpuEngine: ...

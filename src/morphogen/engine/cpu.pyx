@@ -236,10 +236,10 @@ class CpuEngine(Engine):
         return scanner.read()
 
     def _run(
-        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy
+        self, packer: KeyPacker, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8],
+        strategy: Strategy,
     ) -> None:
         cdef _Scanner scanner = self._scanner
-        cdef KeyPacker packer = self._packer
         scanner.answer(packer, ranges, out)
 
     def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:

@@ -1,4 +1,4 @@
-"""An engine's life: one call at a time, in the process that opened it, until it is closed."""
+"""An engine's life: so many calls at a time, in the process that opened it, until it is closed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,37 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from morphogen.checks import OwnerProcess
-from morphogen.engine.locks import CallLock
+from morphogen.engine.calls import Calls
 from morphogen.errors import EngineClosedError
+from morphogen.planner import KeyPacker
 
 
 class Lifetime(ABC):
     """What every engine is besides its answers: see `morphogen.engine.base.Engine`.
 
-    A call holds ``_lock``, begins with `_check_open` and ends with `_end_call`.
+    A call is one of ``_calls``, begins with `_check_open` and ends with `_end_call`.
+
+    Parameters
+    ----------
+    packers : list of KeyPacker
+        One for each call that may be under way.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, packers: list[KeyPacker]) -> None:
         self._owner = OwnerProcess("engine", "open an engine in each process", EngineClosedError)
-        self._lock = CallLock("an engine", self._owner)
+        self._calls = Calls("an engine", packers, self._owner)
         self._closed = False
         self._why_closed = "this engine is closed"
+
+    @property
+    def max_in_flight(self) -> int:
+        """Calls of `answer` that run at a time: further ones wait."""
+        return self._calls.limit()
+
+    @property
+    def replicas(self) -> int:
+        """Calls, of `max_in_flight`, that run at a time without slowing one another."""
+        return self.max_in_flight
 
     @property
     def closed(self) -> bool:
@@ -41,16 +57,16 @@ class Lifetime(ABC):
             raise EngineClosedError(self._why_closed)
 
     def close(self) -> None:
-        """Wait for the call that runs, then free threads and memory. May be called again.
+        """Wait for the calls that run, then free threads and memory. May be called again.
 
-        From within a call, this does not wait for it: the engine ends with that call.
+        From within a call, this does not wait: the engine ends with the calls that run.
         """
         if not self._owner.is_current():
             return
-        if self._lock.is_held_here():
+        if self._calls.is_here():
             self._closed = True
             return
-        with self._lock:
+        with self._calls.alone():
             self._closed = True
             self._release()
 
@@ -74,7 +90,7 @@ class Lifetime(ABC):
             raise EngineClosedError(self._why_closed)
 
     def _end_call(self) -> None:
-        if self._closed:  # meanwhile, by what the call ran
+        if self._closed and self._calls.ends_last():  # closed by what a call ran
             self._release()
 
     @abstractmethod

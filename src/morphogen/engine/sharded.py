@@ -26,7 +26,7 @@ from morphogen.engine.transport import (
 )
 from morphogen.errors import ShardUnavailableError
 from morphogen.pages import PageMatrix, TableShape, check_changes, check_epoch
-from morphogen.planner import MAX_KEYS_PER_QUERY
+from morphogen.planner import MAX_KEYS_PER_QUERY, KeyPacker
 from morphogen.sharding import ShardRange
 
 MAX_MICRO_BATCH = 32
@@ -99,14 +99,15 @@ class ShardedEngine(Engine):
             self._cover = ShardRange(pages.first, pages.num_pages)
         self._ranges = check_shards(shards, shape, root, self._cover)
         default = Strategy(width, lanes=1, graph=False, keys=width * MAX_KEYS_PER_QUERY)
-        super().__init__(shape, Choices(device, default, widest=width), pages)
+        replicas = min(map(len, shards))
+        choices = Choices(device, default, widest=width)
+        super().__init__(shape, choices, pages, max_in_flight=replicas)
         self._root = root
         self._timeout = timeout
         self._hedge = hedge
         self._clock = Clock() if clock is None else clock
         self._numbers = itertools.count()
         self._replicas = Replicas(shards, hedge, self._clock.now, Tally())
-        self._in_flight = min(map(len, shards))
         self._running: set[Scatter] = set()
 
     @property
@@ -245,7 +246,7 @@ class ShardedEngine(Engine):
         opened: list[list[ShardTransport]] = []
         try:
             after, matrix = self._open_after(number, changed, pages, root, opened)
-            with self._lock:
+            with self._calls:
                 self._check_open()
             return ShardedEngine(
                 opened,
@@ -275,7 +276,7 @@ class ShardedEngine(Engine):
         before = self._table
         try:
             after, matrix = self._open_after(epoch, changed, pages, root, opened)
-            with self._lock:
+            with self._calls.alone():
                 self._check_open()
                 if self._table is not before:
                     return False
@@ -298,7 +299,7 @@ class ShardedEngine(Engine):
         epoch: SupportsIndex,
     ) -> tuple[int, npt.NDArray[np.int64]]:
         self.check_usable()
-        self._lock.check_free()
+        self._calls.check_free()
         number = check_epoch(epoch)
         return number, check_changes(indices, pages, self._cover.count, self._table.page_size)
 
@@ -323,9 +324,12 @@ class ShardedEngine(Engine):
         return replace(table, epoch=epoch), matrix
 
     def _run(
-        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy
+        self,
+        packer: KeyPacker,
+        ranges: list[tuple[int, int]],
+        out: npt.NDArray[np.uint8],
+        strategy: Strategy,
     ) -> None:
-        packer = self._packer
         keys, per_query = packer.packed(), packer.keys_per_query
         size = packer.key_size * per_query
         self._scatter(
@@ -356,7 +360,7 @@ class ShardedEngine(Engine):
         )
         self._running.add(scatter)
         try:
-            scatter.run(jobs, self._in_flight)
+            scatter.run(jobs, self.max_in_flight)
         finally:
             self._running.discard(scatter)
 

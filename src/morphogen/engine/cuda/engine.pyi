@@ -9,6 +9,7 @@ from morphogen.engine.cuda.grid import Grid
 from morphogen.engine.cuda.phases import PhaseTimes
 from morphogen.engine.strategy import Strategy
 from morphogen.pages import PageMatrix
+from morphogen.planner import KeyPacker
 from morphogen.progress import Progress
 from morphogen.query import Answer, Query
 
@@ -90,6 +91,7 @@ class CudaEngine(Engine):
     def _read(self) -> int: ...
     def _run(
         self,
+        packer: KeyPacker,
         ranges: list[tuple[int, int]],
         out: npt.NDArray[np.uint8],
         strategy: Strategy,

@@ -4,6 +4,7 @@ from time import perf_counter_ns
 
 import numpy as np
 
+import morphogen.dpf as dpf
 from morphogen.checks import as_int, check_range
 from morphogen.errors import DeviceError, EngineClosedError
 from morphogen.pages import check_pages
@@ -74,7 +75,8 @@ class CudaEngine(Engine):
             graph=True,
         )
         super().__init__(pages.table, choices, pages)
-        self._share(Scanner(pages, ordinal, self._packer.key_size, LANES, progress, generate))
+        size = dpf.key_size(pages.table.num_pages)
+        self._share(Scanner(pages, ordinal, size, LANES, progress, generate))
 
     def _share(self, Scanner scanner):
         self._scanner = scanner
@@ -129,10 +131,10 @@ class CudaEngine(Engine):
         begun = []
         rows = []
 
-        def run(ranges, out, strategy):
+        def run(packer, ranges, out, strategy):
             times = np.empty((len(ranges), PHASES))
             begun.append(perf_counter_ns())
-            self._run(ranges, out, strategy, times)
+            self._run(packer, ranges, out, strategy, times)
             rows.extend(times.tolist())
 
         called = perf_counter_ns()
@@ -158,11 +160,10 @@ class CudaEngine(Engine):
         return words if patch is None else words ^ patch.words()
 
     def _run(
-        self, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8], strategy: Strategy,
-        times: npt.NDArray[np.float64] | None = None,
+        self, packer: KeyPacker, ranges: list[tuple[int, int]], out: npt.NDArray[np.uint8],
+        strategy: Strategy, times: npt.NDArray[np.float64] | None = None,
     ) -> None:
         cdef Scanner scanner = _usable(self)
-        cdef KeyPacker packer = self._packer
         cdef Patch patch
         scanner.lock.enter()  # `with` looks up two methods, on the way to each launch
         try:
