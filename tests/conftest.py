@@ -12,6 +12,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(no_gpu)
+    if find_spec("ray") is None:  # its import takes a second
+        no_ray = pytest.mark.skip(reason="needs Ray: pip install '.[ray]'")
+        for item in items:
+            if "ray" in item.keywords:
+                item.add_marker(no_ray)
     if config.getoption("--slow") or config.getoption("--full"):
         return
     skip = pytest.mark.skip(reason="slow: run with --slow")

@@ -148,7 +148,7 @@ def test_nothing_is_imported_that_pyproject_does_not_ask_for(copy: Path) -> None
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     requirements = [*project["dependencies"]]
-    for name in ("cuda", "server", "client", "arrow", "sign", "plot"):
+    for name in ("cuda", "server", "client", "arrow", "sign", "plot", "ray"):
         requirements += extras[name]
     asked = {re.split("[^a-z0-9-]", line)[0] for line in requirements}
     packages = set()

@@ -83,6 +83,40 @@ def tree_of_pages(
     return Tree(cap, shape.root(cap, layout))
 
 
+def cap_of_slice(pages: PageMatrix, shape: Shape) -> Bytes:
+    """Recompute the nodes of a table's cap above some of its pages.
+
+    Parameters
+    ----------
+    pages : PageMatrix
+        A slice of the table, contents with their siblings, that begins and ends where nodes of the
+        cap do, or the table.
+    shape : Shape
+        That of the table.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 (nodes, 32). Whether they are the table's is for the caller to tell.
+
+    Raises
+    ------
+    IntegrityError
+        If a page has another sibling than the contents give.
+    ValueError
+        If the slice has a part of a node.
+    """
+    node, stop = 1 << shape.proof_levels, pages.first + pages.num_pages
+    if pages.first % node or (stop % node and stop != shape.num_pages):
+        raise ValueError(
+            f"a slice must be of whole nodes of {node} pages, not pages {pages.first} to {stop - 1}"
+        )
+    tree = ChunkedTree(shape, pages.first)
+    for start in range(0, pages.num_pages, tree.chunk_pages):
+        tree.verify(chunk_of(pages, start, tree.chunk_pages))
+    return tree.cap()
+
+
 def fill_siblings(
     pages: Bytes,
     proof_levels: SupportsIndex,
@@ -143,16 +177,19 @@ class ChunkedTree:
     ----------
     shape : Shape
         That of the table.
+    first : int, optional
+        The first page, if not all pages are taken: a multiple of the pages of a chunk's node, and
+        of a node of the cap.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, first: int = 0) -> None:
         self._shape = shape
         self._height = max(0, (_CHUNK_BYTES // shape.page_size).bit_length() - 1)
         self._levels = min(shape.proof_levels, self._height)
         self._above = HASH_BYTES * self._levels + shape.content_size  # where upper siblings begin
         self._nodes: list[Bytes] = []
         self._uppers: list[Bytes] = []
-        self._done = 0
+        self._done = first
 
     @property
     def chunk_pages(self) -> int:
