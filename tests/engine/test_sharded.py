@@ -23,6 +23,7 @@ from fake_shards import (
 )
 from morphogen.engine.sharded import ShardedEngine
 from morphogen.pages import TableShape
+from morphogen.sharding import Coverage
 from naive import Bytes, naive_answers, random_pages, random_rows
 
 ARRAY = random_pages(2000, 24)
@@ -96,7 +97,7 @@ BEHAVIOURS: st.SearchStrategy[Behaviour] = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_schedule_ends_in_the_right_answer_or_a_clear_error(data: st.DataObject) -> None:
     shards, replicas = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
@@ -359,3 +360,42 @@ def test_a_lone_replica_that_takes_long_is_waited_for() -> None:
     with sharded(world, shards, hedge=0.5) as engine:
         assert_right(engine)
         assert engine.statistics().hedges == 0
+
+
+# What else goes wrong
+
+
+def test_without_memory_for_a_sum_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(coverage: Coverage, part: Bytes) -> None:
+        raise MemoryError("too little")
+
+    world = World()
+    shards = fakes(world, ARRAY, 4, 2)
+    with sharded(world, shards, timeout=60.0, hedge=1.0) as engine:
+        with monkeypatch.context() as patched:
+            patched.setattr(Coverage, "_merge", fail)
+            began = world.time
+            with pytest.raises(MemoryError, match="too little"):
+                engine.answer(QUERIES)
+            assert world.time < began + 1
+        assert_right(engine)
+
+
+def test_an_error_names_no_key() -> None:
+    world = World()
+    shards = fakes(world, ARRAY, 2, 1, {(0, 0): [Lies("shape")]})
+    with sharded(world, shards) as engine:
+        with pytest.raises(mg.ShardUnavailableError) as caught:
+            engine.answer(QUERIES)
+        (job,) = shards[1][0].jobs
+        for text in (str(caught.value), repr(caught.value.__cause__), repr(job)):
+            assert not any(str(key)[2:-1] in text for query in QUERIES for key in query.keys)
+
+
+def test_one_replica_is_not_put_in_a_second_place() -> None:
+    world = World()
+    shards = fakes(world, ARRAY, 2, 2)
+    with sharded(world, shards) as engine:
+        with pytest.raises(ValueError, match=r"^0\.1 must be one replica of one shard, not two$"):
+            engine.replace_replica(0, 0, shards[0][1])
+        assert_right(engine)

@@ -25,10 +25,13 @@ class Replica:
         The way to it.
     outstanding : deque of Attempt
         In the order in which it was asked. It works on the first.
+    replaced : bool
+        Whether another is in its place.
     """
 
     transport: ShardTransport
     outstanding: deque[Attempt] = field(default_factory=deque)
+    replaced: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +120,8 @@ class Chunk:
         Of all shards.
     ended : bool
         Whether nobody waits for its parts any more.
+    broken : Exception or None
+        Why its parts cannot be added up, such as a lack of memory.
     """
 
     job: Pass
@@ -126,3 +131,4 @@ class Chunk:
     coverage: Coverage
     slots: list[Slot]
     ended: bool = False
+    broken: Exception | None = None

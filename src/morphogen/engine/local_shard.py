@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 
 import numpy as np
@@ -106,7 +107,7 @@ class LocalShard:
         self._owner.check()
         if self._worker.closed:
             raise EngineClosedError(f"the shard on {self._name} is closed")
-        self._worker.queue.put((job, tell))
+        self._worker.put(job, tell)
 
     def next_epoch(
         self,
@@ -167,43 +168,54 @@ class _Worker:
     def __init__(self, engine: Engine, held: ShardRange, root: bytes | None) -> None:
         self.queue: SimpleQueue[Job | None] = SimpleQueue()
         self.closed = False
-        self._ended = threading.Lock()  # held by the thread
+        self._running = threading.Lock()  # the thread has it
         self._thread = 0
 
         def work(ready: Callable[[], None]) -> None:
-            self._ended.acquire()
-            self._thread = threading.get_ident()
-            # A thread inside an engine while the interpreter goes down would be a crash.
-            atexit.register(self.stop)
-            ready()
-            try:
-                self._work(engine, held, root)
-            finally:
-                atexit.unregister(self.stop)
-                self._ended.release()
+            with self._running:
+                self._thread = threading.get_ident()
+                # A thread inside an engine while the interpreter goes down would be a crash.
+                atexit.register(self.stop)
+                ready()
+                try:
+                    self._work(engine, held, root)
+                finally:
+                    atexit.unregister(self.stop)
 
         try:
             start_thread(work, "morphogen-shard")
         except RuntimeError as error:
             raise DeviceError(f"cannot start a thread for a shard: {error}") from None
 
+    def put(self, job: Pass, tell: Callable[[Part | Exception], None]) -> None:
+        """Have a pass answered."""
+        self.queue.put((job, tell))
+        if self.closed:  # meanwhile, and the thread may have ended before
+            self.stop()
+
     def stop(self) -> None:
-        """End the thread after the pass that runs."""
+        """End the thread after the pass that runs, and refuse those that wait."""
         self.closed = True
         self.queue.put(None)
-        if self._thread != threading.get_ident():
-            with self._ended:
-                pass
+        if self._thread == threading.get_ident():
+            return
+        with self._running:
+            while not self.queue.empty():
+                if (item := self.queue.get()) is not None:
+                    item[1](_closed_early())
 
     def _work(self, engine: Engine, held: ShardRange, root: bytes | None) -> None:
         while (item := self.queue.get()) is not None:
             job, tell = item
             outcome: Part | Exception
             try:
-                if self.closed:
-                    raise EngineClosedError("the shard was closed before it began this pass")
-                outcome = answer_pass(engine, job, held, root)
+                outcome = _closed_early() if self.closed else answer_pass(engine, job, held, root)
             except Exception as error:
                 outcome = error
-            tell(outcome)
-            item = job = tell = outcome = None  # type: ignore[assignment]  # an idle thread keeps none
+            with suppress(Exception):  # of who asked: the thread goes on for others
+                tell(outcome)
+            del item, job, tell, outcome  # an idle thread keeps none
+
+
+def _closed_early() -> EngineClosedError:
+    return EngineClosedError("the shard was closed before it began this pass")

@@ -51,7 +51,9 @@ class Replicas:
         """Of each shard, in order: the ways to its replicas."""
         return tuple(tuple(replica.transport for replica in replicas) for replicas in self._shards)
 
-    def replace(self, shard: int, at: int, transport: ShardTransport) -> Replica:
+    def replace(
+        self, shard: int, at: int, transport: ShardTransport
+    ) -> tuple[ShardTransport, list[Attempt]]:
         """Put another replica in the place of one, which is asked no more.
 
         Parameters
@@ -63,8 +65,10 @@ class Replicas:
 
         Returns
         -------
-        Replica
-            The one before, with what it has under way.
+        before : ShardTransport
+            The way to the one before.
+        attempts : list of Attempt
+            What it has under way.
         """
         with self._lock:
             replicas = list(self._shards[shard])
@@ -72,7 +76,8 @@ class Replicas:
             shards = list(self._shards)
             shards[shard] = tuple(replicas)
             self._shards = tuple(shards)
-        return before
+            before.replaced = True
+            return before.transport, list(before.outstanding)
 
     def claim(
         self,
@@ -115,6 +120,8 @@ class Replicas:
             chosen = None
             lowest: tuple[int, bool, int] | None = None
             for replica in usable:
+                if replica.replaced:  # since it was found usable
+                    continue
                 self._forget(replica, now)
                 late = self._hedge is not None and now >= self._late_at(replica)
                 rank = (failures.get(replica, 0), late, len(replica.outstanding))
@@ -163,13 +170,15 @@ class Replicas:
         now = self._now()
         with self._lock:
             outstanding = attempt.replica.outstanding
-            if attempt in outstanding:
+            if outstanding and outstanding[0] is attempt:
+                outstanding.popleft()
+            elif attempt in outstanding:
                 # What it was asked before and nobody waits for was lost: it keeps the order.
                 earlier = list(outstanding)[: outstanding.index(attempt)]
                 for one in (attempt, *(one for one in earlier if one.chunk.ended)):
                     outstanding.remove(one)
-                if outstanding and outstanding[0].begun is None:
-                    outstanding[0].begun = now
+            if outstanding and outstanding[0].begun is None:
+                outstanding[0].begun = now
 
     def statistics(self) -> ShardStatistics:
         """The counts so far.

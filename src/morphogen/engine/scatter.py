@@ -141,6 +141,8 @@ class Scatter:
         now = self._clock.now()
         soonest = float("inf")
         for chunk in self._running:
+            if chunk.broken is not None:
+                raise chunk.broken
             if chunk.coverage.complete:
                 return now
             if now >= chunk.deadline:
@@ -176,11 +178,13 @@ class Scatter:
 
     def _ask(self, chunk: Chunk, shard: int, kind: str) -> None:
         slot = chunk.slots[shard]
-        with self._condition:
-            failures = slot.failures.copy()
-            avoid = {attempt.replica for attempt in slot.attempts}
-        if not slot.rested:
-            avoid.update(failures)  # those that failed are asked again only after all others
+        failures, avoid = slot.failures, []
+        if kind != "first":
+            with self._condition:
+                failures = failures.copy()
+                avoid = [attempt.replica for attempt in slot.attempts]
+            if not slot.rested:
+                avoid.extend(failures)  # those that failed are asked again only after all others
         attempt = self._replicas.claim(chunk, shard, avoid, failures, kind)
         if attempt is None:
             self._pause(chunk, shard, kind)
@@ -244,13 +248,13 @@ class Scatter:
                 slot.attempts.remove(attempt)
             if fault is None:
                 assert isinstance(outcome, Part)
-                taken = not chunk.ended and chunk.coverage.add(shard, outcome.pages)
+                taken = not chunk.ended and self._add(chunk, shard, outcome)
                 counted = ["parts" if taken else "doubles"]
                 if taken:
                     self._replicas.tally.gap_ends(shard, self._clock.now())
                     if attempt.is_hedge:
                         counted.append("hedges_won")
-                self._news |= chunk.coverage.complete
+                self._news |= chunk.coverage.complete or chunk.broken is not None
             else:
                 counted = ["failures"]
                 if isinstance(fault, ShardMismatchError):
@@ -263,6 +267,13 @@ class Scatter:
             self._replicas.tally.count(*counted)
             if self._news:
                 self._condition.notify_all()
+
+    def _add(self, chunk: Chunk, shard: int, part: Part) -> bool:
+        try:
+            return chunk.coverage.add(shard, part.pages)
+        except Exception as error:  # the slot is taken, and the sum is none
+            chunk.broken = error
+            return False
 
     def _fault(self, job: Pass, shard: int, outcome: Part | Exception) -> Exception | None:
         """What is wrong with what a replica told."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,7 +76,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = Condition()
-        self._counts: Counter[str] = Counter()
+        self._counts = dict.fromkeys(COUNTS, 0)
         self._gap_began: dict[int, float] = {}  # by shard
         self._gap_seconds = self._longest_gap = 0.0
 
@@ -90,7 +89,8 @@ class Tally:
             Of `ShardStatistics`.
         """
         with self._lock:
-            self._counts.update(names)
+            for name in names:
+                self._counts[name] += 1
 
     def gap_begins(self, shard: int, now: float) -> None:
         """Note that a shard has no replica to ask.
@@ -142,7 +142,7 @@ class Tally:
         with self._lock:
             running = [now - began for began in self._gap_began.values()]
             return ShardStatistics(
-                **{name: self._counts[name] for name in COUNTS},
+                **self._counts,
                 gap_seconds=self._gap_seconds + sum(running),
                 longest_gap=max(self._longest_gap, *running, 0.0),
                 replicas=tuple(replicas),

@@ -170,13 +170,16 @@ class ShardedEngine(Engine):
         check_range("shard", number, 0, len(self._ranges) - 1)
         check_range("at", place, 0, len(self._replicas.shards[number]) - 1)
         check_shards([[transport]], self._table, self._root, self._ranges[number])
-        before = self._replicas.replace(number, place, transport)
-        for attempt in tuple(before.outstanding):
-            error = ShardUnavailableError(f"{before.transport.name} was replaced")
-            attempt.tell(error)
+        if any(transport is one for replicas in self.shards for one in replicas):
+            raise ValueError(f"{transport.name} must be one replica of one shard, not two")
+        before, attempts = self._replicas.replace(number, place, transport)
+        for attempt in attempts:
+            attempt.tell(ShardUnavailableError(f"{before.name} was replaced"))
         for scatter in tuple(self._running):
             scatter.wake()
-        before.transport.close()
+        before.close()
+        if self._closed:  # meanwhile, and perhaps without the new one
+            transport.close()
 
     def replace_pages(
         self,
@@ -246,8 +249,7 @@ class ShardedEngine(Engine):
         opened: list[list[ShardTransport]] = []
         try:
             after, matrix = self._open_after(number, changed, pages, root, opened)
-            with self._calls:
-                self._check_open()
+            self.check_usable()  # it may have been closed meanwhile
             return ShardedEngine(
                 opened,
                 after,
@@ -280,14 +282,19 @@ class ShardedEngine(Engine):
                 self._check_open()
                 if self._table is not before:
                     return False
-                replicas = Replicas(opened, self._hedge, self._clock.now, self._replicas.tally)
-                unused, self._replicas, self._table, self._pages, self._root = (
-                    self._replicas.shards,
-                    replicas,
-                    after,
-                    matrix,
-                    root,
-                )  # no interrupt comes between these
+                try:
+                    tally = self._replicas.tally
+                    replicas = Replicas(opened, self._hedge, self._clock.now, tally)
+                    # No interrupt comes between these.
+                    unused, self._replicas, self._table, self._pages, self._root = (
+                        self._replicas.shards,
+                        replicas,
+                        after,
+                        matrix,
+                        root,
+                    )
+                finally:
+                    self._end_call()
         finally:
             close_all(unused)
         return True
