@@ -39,6 +39,14 @@ def test_a_replica_is_not_put_beside_its_sibling_while_there_is_another_host() -
     assert choose_host(two[:1], busy=["id-0"], siblings=["id-0"]).id == "id-0"
 
 
+def test_a_host_without_cores_for_processes_has_none() -> None:
+    router = Host("id-0", "router", cpus=0)
+    placed = place([router, *hosts(3)[1:]], 2, 2)
+    assert {host.id for row in placed for host in row} == {"id-1", "id-2"}
+    with pytest.raises(MorphogenError, match="needs a host, and the cluster has none of its 1"):
+        place([router], 1, 1)
+
+
 def test_on_gpus_a_host_has_one_process() -> None:
     placed = place([*hosts(1), *hosts(4, gpus=8)[1:]], 3, 1, gpus=True)
     assert [row[0].id for row in placed] == ["id-1", "id-2", "id-3"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -66,8 +65,8 @@ def test_hedges_help_where_a_stall_is_longer_than_a_scan_and_nowhere_else() -> N
 
 
 def test_the_chances_of_a_pass_add_up() -> None:
-    for way in WAYS:
-        case = cluster_model.case_of(GPU_HOST, 16 * TIB, way, Router())
+    for way in WAYS.values():
+        case = Case(GPU_HOST, 16 * TIB, *way)
         assert sum(chance for chance, _, _ in case.outcomes()) == pytest.approx(1)
 
 
@@ -87,7 +86,7 @@ def test_the_page_shows_what_the_model_computes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
-    assert run(monkeypatch, "--markdown") == 0
+    assert run(monkeypatch) == 0
     for table in capsys.readouterr().out.strip().split("\n\n"):
         assert table in page
 
@@ -97,17 +96,7 @@ def test_the_picture_says_that_it_is_computed(
 ) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(cluster_model, "ARRIVALS", 10)
-    assert run(monkeypatch, "--plot", tmp_path / "a.svg", "--json") == 0
+    assert run(monkeypatch, "--plot", tmp_path / "a.svg") == 0
     committed = ROOT / "docs" / "plots" / "scaling.svg"
     for picture in (tmp_path / "a.svg", committed):
         assert ">Computed by tools/measure/cluster_model.py, not measured<" in picture.read_text()
-
-
-def test_the_figures_come_as_json(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(cluster_model, "ARRIVALS", 10)
-    assert run(monkeypatch, "--json", "--router-ms", 0.25) == 0
-    found = json.loads(capsys.readouterr().out)["computed"]
-    assert len(found) == 2 * len(SIZES) * len(WAYS)
-    assert {row["router"]["call"] for row in found} == {0.25e-3}

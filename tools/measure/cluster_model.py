@@ -1,7 +1,6 @@
 """What one table over many hosts would do, computed on paper: no such cluster was measured.
 
-    python tools/measure/cluster_model.py             inputs and tables
-    python tools/measure/cluster_model.py --markdown  the tables of docs/scaling.md
+    python tools/measure/cluster_model.py             the tables of docs/scaling.md
     python tools/measure/cluster_model.py --plot docs/plots/scaling.svg
     python tools/measure/cluster_model.py --check     one and two shards, predicted and measured
 
@@ -15,23 +14,16 @@ With --check the exit code is 1 if a predicted time is not within `BOUND` of the
 from __future__ import annotations
 
 import argparse
-import heapq
-import json
+import itertools
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from itertools import accumulate
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+from statistics import median
 
 from morphogen.bench.plot import check_plot
-from morphogen.cli.tables import print_table
 
 TIB = 1 << 40
 SIZES = {"1 TiB": TIB, "16 TiB": 16 * TIB, "1 PiB": 1024 * TIB}
@@ -68,7 +60,7 @@ CPU_HOST = Host(
     "2 x EPYC",
     usd_per_hour=10.0,
     room=1 << 40,
-    # A core scans 10.7 GB/s for 32 queries (docs/performance.md): 192 would do 4 times this.
+    # A core scans 10.7 GB/s for 32 queries (docs/performance.md): 192 could do 2.8 times this.
     scan=0.8 * 2 * 460.8e9,
     width=32,
     network=12.5e9,
@@ -108,8 +100,8 @@ class Case:
     table: int  # bytes
     replicas: int = 1
     stalls: float = 0.0  # the share of a host's passes that stall
-    stall: float = 0.2  # seconds, Linux' least time before it sends a lost packet again
     hedge: float | None = None  # in scans: when another replica is asked
+    stall: float = 0.2  # seconds, Linux' least time before it sends a lost packet again
     router: Router = Router()
 
     @property
@@ -167,68 +159,37 @@ class Case:
         arrivals = arrivals or ARRIVALS
         source = Random(0)  # whose stream is the same in every version of Python
         rate = LOAD * self.capacity
-        times = list(accumulate(source.expovariate(rate) for _ in range(arrivals)))
+        times = list(itertools.accumulate(source.expovariate(rate) for _ in range(arrivals)))
         chances, delays, works = zip(*self.outcomes(), strict=True)
         free = [0.0] * self.replicas
         found: list[float] = []
         while len(found) < arrivals:
             first = len(found)
-            start = max(free[0], times[first])
+            at = free.index(min(free))
+            start = max(free[at], times[first])
             last = first + 1
             while last < min(arrivals, first + self.host.width) and times[last] <= start:
                 last += 1
             (kind,) = source.choices(range(len(chances)), chances)
-            end = start + self.steady + delays[kind]
-            heapq.heapreplace(free, end)
-            if works[kind]:  # the replica that was asked besides answers its own pass later
-                heapq.heapreplace(free, free[0] + works[kind])
-            found += [end - time for time in times[first:last]]
+            free[at] = start + self.steady + delays[kind]
+            if works[kind]:  # the replica that a hedge asked answers its own pass later
+                free[at - 1] = max(free[at - 1], start) + works[kind]
+            found += [free[at] - time for time in times[first:last]]
         return sorted(found)
 
-
-class Outlook(NamedTuple):
-    """The figures of a case: queries a second, seconds, dollars."""
-
-    qps: float
-    p50: float
-    p99: float
-    usd: float
-
-    @classmethod
-    def of(cls, case: Case) -> Outlook:
-        latencies = case.latencies()
-        p50, p99 = (latencies[int(share * len(latencies))] for share in (0.5, 0.99))
-        return cls(case.capacity, p50, p99, case.usd)
+    def outlook(self) -> tuple[float, float, float, float]:
+        """Return queries a second, the median and 99th percentile in ms, and dollars."""
+        times = self.latencies()
+        p50, p99 = (1e3 * times[int(share * len(times))] for share in (0.5, 0.99))
+        return self.capacity, p50, p99, self.usd
 
 
-STALLS = {"stalls": 1e-3}
-WAYS: dict[str, dict[str, float]] = {
-    "no stalls": {},
-    "stalls": STALLS,
-    "stalls, 2 replicas": STALLS | {"replicas": 2},
-    "stalls, 2 replicas, hedges": STALLS | {"replicas": 2, "hedge": 1.5},
+WAYS: dict[str, tuple[int, float, float | None]] = {  # replicas, stalls, hedge
+    "no stalls": (1, 0.0, None),
+    "stalls": (1, 1e-3, None),
+    "stalls, 2 replicas": (2, 1e-3, None),
+    "stalls, 2 replicas, hedges": (2, 1e-3, 1.5),
 }
-
-
-def case_of(host: Host, table: int, way: str, router: Router) -> Case:
-    """Return a cluster of a table's size, and what `WAYS` says of it."""
-    given = WAYS[way]
-    return Case(
-        host,
-        table,
-        replicas=int(given.get("replicas", 1)),
-        stalls=given.get("stalls", 0.0),
-        hedge=given.get("hedge"),
-        router=router,
-    )
-
-
-def cases(router: Router = Router()) -> Iterator[tuple[str, str, Case]]:
-    """Yield each size, each way, and the case."""
-    for host in HOSTS:
-        for size, table in SIZES.items():
-            for way in WAYS:
-                yield size, way, case_of(host, table, way, router)
 
 
 def digits(value: float) -> str:
@@ -240,27 +201,21 @@ def digits(value: float) -> str:
 def basic_rows(router: Router) -> list[list[str]]:
     """The header and the rows without stalls and replicas."""
     rows = [["table", "hosts", "scan", "pass", "queries/s", "p50", "p99", "USD", "of bytes"]]
-    for size, way, case in cases(router):
-        if way == "no stalls":
-            found = Outlook.of(case)
-            times = (case.scan, case.steady, found.p50, found.p99)
-            scan, whole, p50, p99 = (digits(1e3 * seconds) for seconds in times)
-            hosts = f"{case.hosts:,} of {case.host.name}"
-            costs = [digits(found.usd), digits(case.usd_of_bytes)]
-            rows.append([size, hosts, scan, whole, digits(found.qps), p50, p99, *costs])
+    for host, size in itertools.product(HOSTS, SIZES):
+        case = Case(host, SIZES[size], router=router)
+        figures = (1e3 * case.scan, 1e3 * case.steady, *case.outlook(), case.usd_of_bytes)
+        rows.append([size, f"{case.hosts:,} of {host.name}", *map(digits, figures)])
     return rows
 
 
 def stalled_rows(router: Router) -> list[list[str]]:
-    """The header and the rows of the other ways: "queries/s, p99 ms, USD" in each."""
+    """The header and the rows of the other ways: "queries/s / p99 ms / USD" in each."""
     rows = [["table", "hosts", *list(WAYS)[1:]]]
-    for size, way, case in cases(router):
-        if way == "no stalls":
-            rows.append([size, case.host.name])
-            continue
-        found = Outlook.of(case)
-        figures = (found.qps, 1e3 * found.p99, found.usd)
-        rows[-1].append(" / ".join(map(digits, figures)))
+    for host, size in itertools.product(HOSTS, SIZES):
+        rows.append([size, host.name])
+        for way in rows[0][2:]:
+            qps, _, p99, usd = Case(host, SIZES[size], *WAYS[way], router=router).outlook()
+            rows[-1].append(" / ".join(map(digits, (qps, p99, usd))))
     return rows
 
 
@@ -269,22 +224,6 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     line = "|".join(("", "---", "---", *["---:"] * (len(rows[0]) - 2), ""))
     header, *others = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join((header, line, *others))
-
-
-def show(router: Router, console: Console) -> None:
-    """Print inputs and tables for people."""
-    for host in HOSTS:
-        console.print(f"{host.name}: {host.why}.", highlight=False)
-    given = ", ".join(f"{field.name} {getattr(router, field.name):g}" for field in fields(router))
-    console.print(f"router: {given}", highlight=False)
-    for title, rows in (
-        ("Computed: milliseconds, USD for 1,000 queries and party", basic_rows(router)),
-        ("Computed: queries/s, p99 ms, USD", stalled_rows(router)),
-    ):
-        table = Table(*rows[0], title=title, box=SIMPLE_HEAD)
-        for row in rows[1:]:
-            table.add_row(*row)
-        print_table(table, console)
 
 
 def draw(router: Router, path: Path) -> None:
@@ -301,11 +240,11 @@ def draw(router: Router, path: Path) -> None:
         axes = figure.subplots(1, 2)
         for host, color in zip(HOSTS, ("tab:green", "tab:blue"), strict=True):
             for way, line in shown.items():
-                found = [Outlook.of(case_of(host, size, way, router)) for size in sizes]
+                cases = (Case(host, size, *WAYS[way], router=router) for size in sizes)
+                _, _, p99, usd = zip(*(case.outlook() for case in cases), strict=True)
                 label = f"{host.name}, {way}"
-                style = {"color": color, "linestyle": line, "label": label}
-                axes[0].plot(sizes, [outlook.usd for outlook in found], **style)
-                axes[1].plot(sizes, [1e3 * outlook.p99 for outlook in found], **style)
+                for axis, values in zip(axes, (usd, p99), strict=True):
+                    axis.plot(sizes, values, color=color, linestyle=line, label=label)
         titles = ("Cost of 1,000 queries, one party", f"99th percentile at {LOAD:.0%} load")
         for axis, title, up in zip(axes, titles, ("USD", "ms"), strict=True):
             axis.set_xscale("log", base=2)
@@ -322,15 +261,47 @@ def draw(router: Router, path: Path) -> None:
         figure.savefig(path, metadata=metadata)
 
 
+def check(options: argparse.Namespace) -> bool:
+    """Predict one and two shards on this machine, measure them, and tell whether both agree.
+
+    The scan is that of engines without Ray, and the router's time that of tiny tables.
+    """
+    import cluster
+
+    agree = True
+    with cluster.opened(options.folder, options.mib, options.rounds) as bench:
+        passes = [next(cluster.router(bench, shards, (1,)))[1] for shards in (1, 2)]
+        one, two = map(median, passes)
+        call = max(0.0, two - one)
+        router = Router(call=call, fold=0.0, round_trip=one - call)
+        print(f"router: {1e3 * call:.2f} ms a shard, {1e3 * router.round_trip:.2f} ms a pass")
+        for size in bench.sizes:
+            times = cluster.overhead(bench, size)
+            for shards, scanned in enumerate((cluster.ONE, cluster.LOCAL), start=1):
+                scan = size / shards / median(times[scanned])
+                host = Host("this", 0.0, -(-size // shards), scan, 1, math.inf, "measured")
+                predicted = Case(host, size, router=router).steady
+                measured = median(times[cluster.of_ray(shards)])
+                agree &= 1 / BOUND <= predicted / measured <= BOUND
+                print(
+                    f"{shards} of {size >> 20:,} MiB: predicted {1e3 * predicted:.2f} ms, measured "
+                    f"{1e3 * measured:.2f} ms, ratio {predicted / measured:.3f}"
+                )
+    return agree
+
+
 def main() -> int:
     """Compute, and tell by the exit code whether a check was met."""
     parser = argparse.ArgumentParser(description="What a cluster would do, computed on paper.")
     parser.add_argument("--router-ms", type=float, default=1e3 * Router().call, metavar="MS")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a .svg or .png file")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="tables of docs/scaling.md")
-    form.add_argument("--json", action="store_true")
+    parser.add_argument("--check", action="store_true", help="one and two shards, measured here")
+    parser.add_argument("--mib", type=int, nargs="+", default=[256, 2048], help="of --check")
+    parser.add_argument("--rounds", type=int, default=31, help="of --check")
+    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="of its tables")
     args = parser.parse_args()
+    if args.check:
+        return 0 if check(args) else 1
     router = replace(Router(), call=args.router_ms / 1e3)
     if args.plot:
         try:
@@ -338,16 +309,8 @@ def main() -> int:
         except (OSError, ValueError, ModuleNotFoundError) as error:
             parser.error(str(error))
         draw(router, args.plot)
-    if args.markdown:
-        print(markdown(basic_rows(router)), markdown(stalled_rows(router)), sep="\n\n")
-    elif args.json:
-        found = [
-            {"table": size, "way": way, **asdict(case), **Outlook.of(case)._asdict()}
-            for size, way, case in cases(router)
-        ]
-        print(json.dumps({"computed": found}, indent=2))
     else:
-        show(router, Console())
+        print(markdown(basic_rows(router)), markdown(stalled_rows(router)), sep="\n\n")
     return 0
 
 

@@ -20,7 +20,7 @@ class Host:
     address : str
         Its address, for messages.
     cpus : int
-        Cores that it has.
+        Cores that it has for processes: none if it is the router's alone.
     gpus : int
         GPUs that it has.
     """
@@ -84,7 +84,7 @@ def choose_host(
         If there is none.
     """
     count, apart = Counter(busy), set(siblings)
-    able = [host for host in hosts if host.gpus and not count[host.id]] if gpus else list(hosts)
+    able = [host for host in hosts if (host.gpus and not count[host.id] if gpus else host.cpus)]
     if not able:
         what = "a host with GPUs and no other shard" if gpus else "a host"
         raise MorphogenError(f"a shard needs {what}, and the cluster has none of its {len(hosts)}")

@@ -105,7 +105,7 @@ class RayCluster:
                 Host(
                     node["NodeID"],
                     node["NodeManagerAddress"],
-                    int(node["Resources"].get("CPU", 1)),
+                    int(node["Resources"].get("CPU", 0)),
                     int(node["Resources"].get("GPU", 0)),
                 )
                 for node in self._ray.nodes()

@@ -1,0 +1,81 @@
+"""tools/measure/cluster.py: what counts as a fault, and a short run. Its speeds do not matter."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cluster
+from morphogen import PageMatrix
+from morphogen.bench.workload import random_pages
+from morphogen.engine.local_shard import LocalShard
+from morphogen.engine.sharded import ShardedEngine
+from morphogen.sharding import plan_shards
+
+SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "measure" / "cluster.py"
+SMALL = ["--mib", "4", "--seconds", "0.2", "--rounds", "1", "--strikes", "1", "--json"]
+PAGES = PageMatrix(random_pages(1024, 64, seed=1))
+
+
+@pytest.fixture
+def engine() -> Iterator[ShardedEngine]:
+    ways = [
+        [LocalShard(cluster.open_engine(PAGES.slice(one.first, one.count), "cpu", threads=1))]
+        for one in plan_shards(PAGES.num_pages, 2)
+    ]
+    with ShardedEngine(ways, PAGES.table) as engine:
+        yield engine
+
+
+def load(engine: ShardedEngine, right: np.ndarray, batched: bool = True) -> cluster.Load:
+    with cluster.Load(engine, right, callers=2, batched=batched) as found:
+        cluster.wait_until(lambda: bool(found.done))
+    return found
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_right_answers_are_no_fault_and_others_are(engine: ShardedEngine, batched: bool) -> None:
+    right = engine.answer(cluster.queries_for(engine, cluster.POOL)).pages
+    load(engine, right, batched).check()
+    with pytest.raises(cluster.WrongAnswerError, match=r"[1-9]\d* answers wrong, 0 lost"):
+        load(engine, right ^ 1, batched).check()
+
+
+def test_answers_that_never_come_are_lost(engine: ShardedEngine) -> None:
+    right = engine.answer(cluster.queries_for(engine, cluster.POOL)).pages
+    with cluster.Load(engine, right, callers=1) as found:
+        engine.close()
+        cluster.wait_until(lambda: bool(found.lost))
+    with pytest.raises(cluster.WrongAnswerError, match=r"0 answers wrong, [1-9]\d* lost"):
+        found.check()
+
+
+def test_a_gap_is_the_longest_time_without_an_answer(
+    engine: ShardedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = load(engine, np.empty((cluster.POOL, 3, 64), np.uint8))
+    found.done = [0.5, 1.5, 1.75, 3.0, 3.25]
+    monkeypatch.setattr(cluster.time, "perf_counter", lambda: 4.0)
+    assert found.gap(since=1.0) == 1.25
+    assert found.gap(since=3.5) == 0.5
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_short_run_of_every_section() -> None:
+    run = subprocess.run(
+        [sys.executable, str(SCRIPT), *SMALL], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    assert result["notes"] == []
+    sections = " ".join(row["section"] for row in result["rows"])
+    for words in ("Overhead of one query over 4 MiB", "8 shards", "Failover", "Replicas"):
+        assert words in sections
+    assert all(row["value"] > 0 for row in result["rows"] if "more" not in row["what"])
