@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -361,7 +361,8 @@ def main() -> int:
     notes: list[str] = []
     bar = Progress(console=Console(stderr=True))
     sizes = (options.folder, options.mib, options.rounds, options.seconds, options.strikes)
-    with opened(*sizes) as bench, bar:
+    # Ray writes of processes that ended to the standard output.
+    with redirect_stdout(sys.stderr), opened(*sizes) as bench, bar:
         task = bar.add_task("measuring", total=None)
         try:
             for name in options.only:
