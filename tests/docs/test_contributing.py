@@ -14,7 +14,7 @@ ANSWERS = re.findall(r"`([\w.]+)`[^`]*? in `([\w/]+\.\w+)`", SECTION.partition("
 
 def test_each_question_has_an_answer() -> None:
     questions = re.findall(r"^\| Where .+? \| (.+) \|$", SECTION, re.MULTILINE)
-    assert len(questions) == 10
+    assert len(questions) == 12
     assert all(any(f"`{name}`" in answer for name, _ in ANSWERS) for answer in questions)
 
 
