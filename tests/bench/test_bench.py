@@ -255,14 +255,19 @@ def test_an_interrupted_run_leaves_its_rows(tmp_path, monkeypatch, capsys):
         (["--batch-sizes", "1,x"], "must be whole numbers with commas between, not '1,x'"),
         (["--batch-sizes", ""], "must be whole numbers with commas between, not ''"),
         (["--pages", "ten"], "must be a whole number or max, not 'ten'"),
-        (["--pages", "max"], "as many pages as fit are measured only on a GPU"),
-        (["--pages-on", "device"], "pages are made on the device only where that is a GPU"),
+        (["--pages", "max"], "as many pages as fit are measured only on one GPU"),
+        (["--pages-on", "device"], "pages are made on the device only where that is one GPU"),
         (["--pages-on", "paper"], "invalid choice: 'paper'"),
-        (["--phases"], "phases are measured only on a GPU"),
+        (["--phases"], "phases are measured only on one GPU"),
         (["--threads", "0"], "threads must be in 1..1024, not 0"),
         (["--instruction-set", "abacus"], "not 'abacus'"),
-        (["--device", "tpu"], "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not 'tpu'"),
-        (["--device", "cuda:"], "device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not 'cuda:'"),
+        (["--device", "tpu"], "or names such as 'cuda:0,cuda:2', not 'tpu'"),
+        (
+            ["--device", "cuda:"],
+            "device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'cuda:all', or ",
+        ),
+        (["--device", "cpu,tpu"], "each of several devices must be 'cpu' or 'cuda:N', not 'tpu'"),
+        (["--device", "cpu,cpu"], "2 devices cannot share 70 pages"),
         (["--device", "cuda:99"], "cuda:99 "),
         (["--csv", "no/such/folder.csv"], "no/such/folder.csv: No such file or directory"),
         (["--csv", "."], ".: Is a directory"),
@@ -299,7 +304,7 @@ def test_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
 
 def test_library_errors():
     for device in ("tpu", "auto", "cuda", "cuda:x"):
-        with pytest.raises(ValueError, match=f"must be 'cpu' or 'cuda:N', not '{device}'"):
+        with pytest.raises(ValueError, match=rf"must be 'cpu' or 'cuda:N', or .* not '{device}'$"):
             config(device=device)
     with pytest.raises(ValueError, match="must be 'host' or 'device', not 'moon'"):
         config(pages_on="moon")

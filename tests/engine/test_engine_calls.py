@@ -201,7 +201,9 @@ def test_device_of_a_number_that_no_device_has() -> None:
 
 
 def test_device_of_another_type() -> None:
-    with pytest.raises(TypeError, match=r"device must be a str, not int$"):
+    with pytest.raises(
+        TypeError, match=r"device must be a str, or a list or tuple of them, not int$"
+    ):
         mg.open_engine(mg.PageMatrix(random_pages(4, 4)), device=0)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""An engine of a device ("cpu" or "cuda") in a process of its own that forks or just ends."""
+"""An engine of a device, "cpu", "cpu,cpu" or "cuda", in a process that forks or just ends."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ for _ in range(3):
     assert fork() == 0
     assert right(engine)
 
-if device == "cpu":  # CUDA's driver does not promise that a process may fork while it is in use
+if device != "cuda":  # CUDA's driver does not promise that a process may fork while it is in use
     stop = threading.Event()
     first = threading.Event()
     def work():

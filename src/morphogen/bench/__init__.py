@@ -22,10 +22,12 @@ from morphogen.bench.result import BenchmarkCsv, BenchmarkResult as BenchmarkRes
 from morphogen.bench.strategies import StrategyMatrix, StrategyRow as StrategyRow
 from morphogen.bench.trial import PLAIN, BenchmarkRow, RoundTimes, Trial
 from morphogen.bench.workload import RandomFetch, available_memory, generated_pages, random_fetch
-from morphogen.engine import device_candidates
+from morphogen.engine import device_candidates, open_engine
 from morphogen.engine.base import Engine
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.cuda.status import driver_status
+from morphogen.engine.local_shard import LocalShard
+from morphogen.engine.sharded import ShardedEngine
 from morphogen.pages import PageMatrix
 from morphogen.progress import Progress, StagedProgress, stage
 from morphogen.query import Query
@@ -54,7 +56,17 @@ def _open_cuda(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> 
     return CudaEngine(pages, config.ordinal, progress=upload, generate=generate)
 
 
-OPENERS: dict[str, Opener] = {"cpu": _open_cpu, "cuda": _open_cuda}
+def _open_shared(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> Engine:
+    return open_engine(
+        pages,
+        config.device,
+        threads=config.threads,
+        instruction_set=config.instruction_set,
+        progress=upload,
+    )
+
+
+OPENERS: dict[str, Opener] = {"cpu": _open_cpu, "cuda": _open_cuda, "shared": _open_shared}
 
 
 def run_benchmark(
@@ -91,7 +103,7 @@ def run_benchmark(
         do not fit the memory, or the engine refuses an option.
     """
     if opener is None:
-        opener = OPENERS[config.device.partition(":")[0]]
+        opener = OPENERS["shared" if config.shared else config.device.partition(":")[0]]
     told = progress or _tell_nobody
     available = available_memory()
     if config.memory > available:
@@ -203,6 +215,8 @@ class _Run:
 
 
 def _describe(config: BenchmarkConfig, engine: Engine) -> BenchmarkResult:
+    if isinstance(engine, ShardedEngine):
+        return _describe_shared(config, engine)
     if not config.on_gpu:
         cpu = cast(CpuEngine, engine)
         return BenchmarkResult(config, cpu.device, cpu.instruction_set, cpu.threads)
@@ -217,6 +231,15 @@ def _describe(config: BenchmarkConfig, engine: Engine) -> BenchmarkResult:
         multiprocessors=status.multiprocessors,
         grid=describe_grid(gpu.grid),
     )
+
+
+def _describe_shared(config: BenchmarkConfig, engine: ShardedEngine) -> BenchmarkResult:
+    parts = [cast(LocalShard, shard).engine for (shard,) in engine.shards]
+    cpus = [part for part in parts if isinstance(part, CpuEngine)]
+    code = {*(cpu.instruction_set for cpu in cpus)}
+    code |= {cast("CudaEngine", part).ptx for part in parts if part not in cpus}
+    threads = len(parts) - len(cpus) + sum(cpu.threads for cpu in cpus)
+    return BenchmarkResult(config, engine.device, ", ".join(sorted(code)), threads)
 
 
 def _expect(

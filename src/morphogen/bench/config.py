@@ -10,7 +10,7 @@ import morphogen.dpf as dpf
 from morphogen.batcher import MAX_QUEUED
 from morphogen.bench.strategies import ALL, check_names
 from morphogen.checks import check_range
-from morphogen.engine import device_candidates
+from morphogen.engine import device_candidates, shares_pages
 from morphogen.engine.cuda.status import free_memory
 from morphogen.planner import MAX_KEYS_PER_QUERY
 
@@ -46,16 +46,17 @@ class BenchmarkConfig:
         Of pages, indices and keys: the same seed gives the same answers on every device that gets
         its pages from the host, and on every GPU that makes them.
     device : str
-        "cpu" or "cuda:N"; `choose_device` gives it for other names.
+        "cpu", "cuda:N", or several of these with commas between, which share the pages;
+        `choose_device` gives it for other names.
     threads : int or None
         On the CPU; None for one for each core this process may use.
     instruction_set : str or None
         On the CPU; None for the widest.
     pages_on : str or None
-        The maker of the pages: "host" or, on a GPU, "device", which needs no memory of the host's
-        for them and no upload. None for "device" on a GPU.
+        The maker of the pages: "host" or, on one GPU, "device", which needs no memory of the host's
+        for them and no upload. None for "device" on one GPU.
     phases : bool
-        On a GPU: whether to measure the phases of a batch too.
+        On one GPU: whether to measure the phases of a batch too.
     matrix_file : Path or None
         A file to map as pages, instead of random ones. A short last page is filled up with zeros.
     strategies : tuple of str
@@ -100,26 +101,34 @@ class BenchmarkConfig:
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must all be different, not {values}")
         check_names(self.strategies)
-        if not re.fullmatch(r"cpu|cuda:\d+", self.device):
-            raise ValueError(f"device must be 'cpu' or 'cuda:N', not {self.device!r}")
+        names = self.device.split(",")
+        if not all(re.fullmatch(r"cpu|cuda:\d+", name) for name in names):
+            raise ValueError(
+                "device must be 'cpu' or 'cuda:N', or several of them with commas between, not "
+                f"{self.device!r}"
+            )
         if self.pages_on not in (None, "host", "device"):
             raise ValueError(f"pages_on must be 'host' or 'device', not {self.pages_on!r}")
         if self.matrix_file is not None and self.pages_on == "device":
             raise ValueError("the pages of a file cannot be made on the device")
+        if "cpu" not in names and (self.threads is not None or self.instruction_set is not None):
+            raise ValueError(f"threads and instruction_set are the CPU's, not for {self.device!r}")
         if self.on_gpu:
-            if self.threads is not None or self.instruction_set is not None:
-                raise ValueError(
-                    f"threads and instruction_set are the CPU's, not for {self.device!r}"
-                )
-        elif self.pages_on == "device":
-            raise ValueError("pages are made on the device only where that is a GPU")
-        elif self.phases:
-            raise ValueError("phases are measured only on a GPU")
+            return
+        if self.pages_on == "device":
+            raise ValueError("pages are made on the device only where that is one GPU")
+        if self.phases:
+            raise ValueError("phases are measured only on one GPU")
 
     @property
     def on_gpu(self) -> bool:
-        """Whether a GPU is measured."""
-        return self.device != "cpu"
+        """Whether one GPU is measured."""
+        return self.device != "cpu" and not self.shared
+
+    @property
+    def shared(self) -> bool:
+        """Whether several devices share the pages."""
+        return "," in self.device
 
     @property
     def ordinal(self) -> int:
@@ -153,6 +162,8 @@ class BenchmarkConfig:
 def choose_device(device: str) -> str:
     """Choose the device that a name means: for "auto" and "cuda", the first GPU that can be used.
 
+    For "cuda:all" these are all of them.
+
     Parameters
     ----------
     device : str
@@ -161,15 +172,16 @@ def choose_device(device: str) -> str:
     Returns
     -------
     str
-        "cpu" or "cuda:N".
+        "cpu" or "cuda:N", or several of them with commas between.
 
     Raises
     ------
     DeviceUnavailableError, ValueError
         If it cannot be used here, or there is no such name.
     """
-    ordinal = device_candidates(device)[0]
-    return "cpu" if ordinal is None else f"cuda:{ordinal}"
+    candidates = device_candidates(device)
+    chosen = candidates if shares_pages(device) else candidates[:1]
+    return ",".join("cpu" if ordinal is None else f"cuda:{ordinal}" for ordinal in chosen)
 
 
 def most_pages(device: str, page_size: int) -> int:
@@ -188,11 +200,11 @@ def most_pages(device: str, page_size: int) -> int:
     Raises
     ------
     ValueError
-        If the device is the CPU: other programs need its memory, too.
+        If the device is no GPU alone: other programs need the host's memory, too.
     """
     check_range("page_size", page_size, 1)
-    if device == "cpu":
-        raise ValueError("as many pages as fit are measured only on a GPU")
+    if not re.fullmatch(r"cuda:\d+", device):
+        raise ValueError("as many pages as fit are measured only on one GPU")
     stride = -(-page_size // _VECTOR_BYTES) * _VECTOR_BYTES  # a page as the device has it
     free = free_memory(_ordinal(device))
     pages = (free - free // _DRIVER_SHARE) // stride - _PAGES_LEFT

@@ -138,7 +138,7 @@ def _parsed(name: str, default: Strategy) -> Strategy:
 
 def _offered(engine: Engine, default: Strategy) -> list[Strategy]:
     """The strategies that "all" means. An engine may lack some of them."""
-    if engine.device == "cpu":
+    if not _is_one_gpu(engine):
         widest = engine.widest_micro_batch
         widths = [1 << power for power in range(widest.bit_length())]
         return [Strategy(width, default.lanes, graph=False) for width in sorted({*widths, widest})]
@@ -147,6 +147,10 @@ def _offered(engine: Engine, default: Strategy) -> list[Strategy]:
         *(Strategy(width, default.lanes, graph=False) for width in _WIDE),
         Strategy(default.width, default.lanes, graph=True),
     ]
+
+
+def _is_one_gpu(engine: Engine) -> bool:
+    return engine.device.startswith("cuda:") and "," not in engine.device
 
 
 def different_work(
@@ -270,7 +274,7 @@ class StrategyMatrix:
         self._strategies, self.lacking = strategies_of(names, engine, keys_per_query)
         self._default = default_of(engine, keys_per_query)
         self._default_name = strategy_name(self._default, self._default)
-        self._on_gpu = engine.device != "cpu"
+        self._on_gpu = _is_one_gpu(engine)
         self._wider_exist = engine.widest_micro_batch > self._default.width
         self._choices: list[Choice] = []
         self._caps: dict[int, CapVerdict] = {}

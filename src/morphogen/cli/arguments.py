@@ -11,7 +11,8 @@ def add_device(parser: argparse._ActionsContainer, default: str) -> None:
     parser.add_argument(
         "--device",
         default=default,
-        help=f"cpu, cuda (the first GPU that can be used), cuda:N or auto (default: {default})",
+        help="cpu, cuda (the first GPU that can be used), cuda:N, cuda:all (all GPUs share the "
+        f"pages), names such as cuda:0,cuda:2, or auto (default: {default})",
     )
 
 

@@ -91,7 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "there)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto, the default")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:N, cuda:all, names such as cuda:0,cuda:2, or auto, the default",
+    )
     parser.add_argument(
         "--threads",
         type=int,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from morphogen.engine.devices import (
+    device_candidates as device_candidates,
+    shares_pages as shares_pages,
+)
 from morphogen.errors import DeviceOutOfMemoryError, DeviceUnavailableError
 from morphogen.progress import Progress
 
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
 
 def open_engine(
     pages: PageMatrix,
-    device: str = "auto",
+    device: str | Sequence[str] = "auto",
     *,
     threads: int | None = None,
     instruction_set: str | None = None,
@@ -27,12 +31,14 @@ def open_engine(
     ----------
     pages : PageMatrix
         The pages to answer from. A GPU gets a copy.
-    device : str, optional
+    device : str or sequence of str, optional
         "cpu"; "cuda:N"; "cuda", the first GPU that can be used; or "auto", the first GPU that can
-        be used and has room for the pages, else the CPU.
+        be used and has room for the pages, else the CPU. Several devices share the pages, each with
+        a part: "cuda:all" stands for all GPUs that can be used, and a list, a tuple, or commas
+        between, such as "cuda:0,cuda:2", for those that it names.
     threads : int, optional
         On the CPU, the threads that share a pass; by default one for each core this process may
-        use.
+        use. Where "cpu" is one of several devices or more, those of all together.
     instruction_set : str, optional
         On the CPU, one of ``morphogen.instruction_set.supported()``; by default the widest.
     progress : callable, optional
@@ -48,11 +54,19 @@ def open_engine(
     DeviceUnavailableError
         If the device cannot be used here; the message says what is missing.
     DeviceOutOfMemoryError
-        If the pages do not fit the device.
+        If the pages do not fit the device, or all devices together.
     DeviceError
         If the device fails, or the system refuses to start that many threads.
     TypeError, ValueError
-        If an argument has the wrong type or is out of range.
+        If an argument has the wrong type or is out of range, or there are more devices than leaves
+        of 512 pages.
+
+    Notes
+    -----
+    Of several devices each takes an equal part, unless its free memory is less: then the others
+    share what it leaves. The engine is a `ShardedEngine`, and its ``device`` names them. An error
+    says of which device it is, and once one is lost, the engine is closed. Where only one is used,
+    it is that device's own engine.
 
     Examples
     --------
@@ -64,10 +78,22 @@ def open_engine(
     ('cpu', 32)
     """
     candidates = device_candidates(device)
+    sharing = shares_pages(device)
     if threads is not None or instruction_set is not None:
-        if candidates[-1] is not None:
+        if None not in candidates:
             raise ValueError(f"threads and instruction_set are the CPU's, not for {device!r}")
-        candidates = (None,)  # both are the CPU's
+        if not sharing:
+            candidates = (None,)  # both are the CPU's
+    if sharing and len(candidates) > 1:
+        from morphogen.engine.across_devices import open_across_devices
+
+        return open_across_devices(
+            pages,
+            candidates,
+            threads=threads,
+            instruction_set=instruction_set,
+            progress=progress,
+        )
     for ordinal in candidates:
         if ordinal is None:
             break
@@ -82,54 +108,3 @@ def open_engine(
     from morphogen.engine.cpu import CpuEngine
 
     return CpuEngine(pages, threads=threads, instruction_set=instruction_set)
-
-
-def device_candidates(device: str) -> tuple[int | None, ...]:
-    """The devices that a name stands for, best first.
-
-    Parameters
-    ----------
-    device : str
-        As `open_engine` takes it.
-
-    Returns
-    -------
-    tuple of (int or None)
-        N for "cuda:N", None for the CPU. At least one.
-
-    Raises
-    ------
-    DeviceUnavailableError
-        If a GPU is asked for and cannot be used here; the message says what is missing.
-    TypeError, ValueError
-        If there is no such name.
-    """
-    if not isinstance(device, str):
-        raise TypeError(f"device must be a str, not {type(device).__name__}")
-    match = re.fullmatch(r"auto|cpu|cuda(?::([0-9]{1,9}))?", device)
-    if not match:
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not {device!r}")
-    if device == "cpu":
-        return (None,)
-    from morphogen.engine.cuda.status import driver_status
-
-    status = driver_status()
-    usable = tuple(found.ordinal for found in status.devices if found.usable)
-    if device == "auto":
-        return (*usable, None)
-    if match[1] is None:
-        if not usable:
-            raise DeviceUnavailableError(f"no GPU can be used: {status.reason}")
-        return usable[:1]
-    ordinal = int(match[1])
-    if not status.devices:
-        raise DeviceUnavailableError(f"cuda:{ordinal} cannot be used: {status.reason}")
-    if ordinal >= len(status.devices):
-        raise DeviceUnavailableError(
-            f"cuda:{ordinal} is not there: the driver shows {len(status.devices)} device(s)"
-        )
-    if not status.devices[ordinal].usable:
-        raise DeviceUnavailableError(
-            f"cuda:{ordinal} cannot be used: {status.devices[ordinal].reason}"
-        )
-    return (ordinal,)

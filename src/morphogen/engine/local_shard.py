@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from morphogen.checks import OwnerProcess
 from morphogen.engine.base import Engine
+from morphogen.engine.named_errors import named_error
 from morphogen.engine.threads import start_thread
 from morphogen.engine.transport import Part, Pass, answer_pass
 from morphogen.errors import DeviceError, EngineClosedError
@@ -57,7 +58,7 @@ class LocalShard:
         self._range = held
         self._name = engine.device if name is None else name
         self._owner = OwnerProcess("shard", "open an engine in each process", EngineClosedError)
-        self._worker = _Worker(engine, held, root)
+        self._worker = _Worker(engine, held, root, self._name)
 
     @property
     def name(self) -> str:
@@ -139,7 +140,10 @@ class LocalShard:
         EngineClosedError, DeviceError, TypeError, ValueError, MemoryError, OSError
             As from `Engine.next_epoch`.
         """
-        engine = self._engine.next_epoch(indices, pages, epoch)
+        try:
+            engine = self._engine.next_epoch(indices, pages, epoch)
+        except DeviceError as error:
+            raise named_error(self._name, error) from error
         try:
             return LocalShard(engine, root, held=self._range, name=self._name)
         except BaseException:
@@ -165,9 +169,10 @@ class LocalShard:
 class _Worker:
     """The thread of a shard, and its queue."""
 
-    def __init__(self, engine: Engine, held: ShardRange, root: bytes | None) -> None:
+    def __init__(self, engine: Engine, held: ShardRange, root: bytes | None, name: str) -> None:
         self.queue: SimpleQueue[Job | None] = SimpleQueue()
         self.closed = False
+        self._owner = OwnerProcess("shard", "open an engine in each process", EngineClosedError)
         self._running = threading.Lock()  # the thread has it
         self._thread = 0
 
@@ -178,7 +183,7 @@ class _Worker:
                 atexit.register(self.stop)
                 ready()
                 try:
-                    self._work(engine, held, root)
+                    self._work(engine, held, root, name)
                 finally:
                     atexit.unregister(self.stop)
 
@@ -195,6 +200,8 @@ class _Worker:
 
     def stop(self) -> None:
         """End the thread after the pass that runs, and refuse those that wait."""
+        if not self._owner.is_current():  # a fork, at its exit: it has the lock, and not the thread
+            return
         self.closed = True
         self.queue.put(None)
         if self._thread == threading.get_ident():
@@ -204,14 +211,14 @@ class _Worker:
                 if (item := self.queue.get()) is not None:
                     item[1](_closed_early())
 
-    def _work(self, engine: Engine, held: ShardRange, root: bytes | None) -> None:
+    def _work(self, engine: Engine, held: ShardRange, root: bytes | None, name: str) -> None:
         while (item := self.queue.get()) is not None:
             job, tell = item
             outcome: Part | Exception
             try:
                 outcome = _closed_early() if self.closed else answer_pass(engine, job, held, root)
             except Exception as error:
-                outcome = error
+                outcome = named_error(name, error)
             with suppress(Exception):  # of who asked: the thread goes on for others
                 tell(outcome)
             del item, job, tell, outcome  # an idle thread keeps none

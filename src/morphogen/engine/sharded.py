@@ -72,6 +72,8 @@ class ShardedEngine(Engine):
         once, in order.
     """
 
+    passes_at_a_replica = 1  # that it may have at a time: one runs, and the others wait
+
     def __init__(
         self,
         shards: Sequence[Sequence[ShardTransport]],
@@ -99,9 +101,10 @@ class ShardedEngine(Engine):
             self._cover = ShardRange(pages.first, pages.num_pages)
         self._ranges = check_shards(shards, shape, root, self._cover)
         default = Strategy(width, lanes=1, graph=False, keys=width * MAX_KEYS_PER_QUERY)
-        replicas = min(map(len, shards))
+        self._fewest = min(map(len, shards))
         choices = Choices(device, default, widest=width)
-        super().__init__(shape, choices, pages, max_in_flight=replicas)
+        in_flight = self._fewest * self.passes_at_a_replica
+        super().__init__(shape, choices, pages, max_in_flight=in_flight)
         self._root = root
         self._timeout = timeout
         self._hedge = hedge
@@ -109,6 +112,11 @@ class ShardedEngine(Engine):
         self._numbers = itertools.count()
         self._replicas = Replicas(shards, hedge, self._clock.now, Tally())
         self._running: set[Scatter] = set()
+
+    @property
+    def replicas(self) -> int:
+        """The fewest replicas that a shard has: calls that run at a time, each on others."""
+        return self._fewest
 
     @property
     def root(self) -> bytes | None:
@@ -250,7 +258,7 @@ class ShardedEngine(Engine):
         try:
             after, matrix = self._open_after(number, changed, pages, root, opened)
             self.check_usable()  # it may have been closed meanwhile
-            return ShardedEngine(
+            return type(self)(
                 opened,
                 after,
                 timeout=self._timeout,
@@ -326,7 +334,7 @@ class ShardedEngine(Engine):
         try:
             open_next(self._replicas.shards, self._cover, changed, pages, epoch, root, opened)
         except ShardUnavailableError:
-            self.check_usable()  # or this is why
+            super().check_usable()  # or this is why
             raise
         return replace(table, epoch=epoch), matrix
 

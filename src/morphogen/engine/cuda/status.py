@@ -7,10 +7,14 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import morphogen.engine.cuda.ptx as ptx
 from morphogen.checks import needs_extra
 from morphogen.errors import DeviceError
+
+if TYPE_CHECKING:
+    from morphogen.engine.cuda._driver import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +193,29 @@ def free_memory(ordinal: int) -> int:
     ImportError
         If the CUDA bindings are not installed.
     """
-    driver = _load_driver()
-    with driver.Context(ordinal) as context:
-        free: int = context.free_memory()
-    return free
+    with open_context(ordinal) as context:
+        return context.free_memory()
+
+
+def open_context(ordinal: int) -> Context:
+    """Open the context of a device, which lasts as long as somebody has one.
+
+    Parameters
+    ----------
+    ordinal : int
+        N of "cuda:N", a device that can be used.
+
+    Returns
+    -------
+    Context
+        Enter it to ask the device.
+
+    Raises
+    ------
+    DeviceError
+        If the device cannot be used.
+    ImportError
+        If the CUDA bindings are not installed.
+    """
+    context: Context = _load_driver().Context(ordinal)
+    return context
