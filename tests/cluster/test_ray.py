@@ -294,6 +294,10 @@ def test_another_process_is_refused_without_a_token(cluster: RayCluster) -> None
     assert "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH must give" in joined(cluster.address)
 
 
+def test_the_process_keeps_its_handler_of_sigterm(cluster: RayCluster) -> None:
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 def test_a_process_has_one_cluster(cluster: RayCluster) -> None:
     with pytest.raises(MorphogenError, match="uses a cluster of Ray already"):
         RayCluster()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import shutil
+import signal
 import tempfile
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +72,11 @@ class RayCluster:
             ray = _ray()
             if ray.is_initialized():
                 raise MorphogenError("this process uses a cluster of Ray already: close that first")
-            if host is None:
-                self._start(ray, size)
-            else:
-                self._join(ray, address)
+            with _own_signals():
+                if host is None:
+                    self._start(ray, size)
+                else:
+                    self._join(ray, address)
         self._ray = ray
         self._closed = False
 
@@ -138,7 +143,7 @@ class RayCluster:
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         # Ray's restarts are off, and so are its repetitions of calls: both come too late.
         actor = (
-            ray.remote(concurrency_groups=_GROUPS)(HostShard)
+            ray.remote(concurrency_groups=_GROUPS)(HostActor)
             .options(
                 num_cpus=0,  # the host was chosen here
                 num_gpus=0 if device == "cpu" else host.gpus,
@@ -212,6 +217,37 @@ class RayCluster:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
+class HostActor:
+    """What Ray runs in a process: a `HostShard`, called with arguments that were packed before.
+
+    Ray takes bytes as they are, in half of the router's time that it takes for other arguments.
+
+    Parameters
+    ----------
+    device, threads : str, int
+        As `HostShard` takes them.
+    """
+
+    def __init__(self, device: str, threads: int | None) -> None:
+        self._shard = HostShard(device, threads)
+
+    def call(self, packed: bytes) -> Any:
+        """Call a method of the shard.
+
+        Parameters
+        ----------
+        packed : bytes
+            Pickled: its name and its arguments.
+
+        Returns
+        -------
+        object
+            The method's result.
+        """
+        method, arguments = pickle.loads(packed)
+        return getattr(self._shard, method)(*arguments)
+
+
 class RayProcess:
     """A process with a `HostShard`, as an actor of Ray: see `ShardProcess`."""
 
@@ -221,7 +257,7 @@ class RayProcess:
         self._actor = actor
         self.name: str = host.address
         self.host: str = host.id
-        self._methods: dict[str, Any] = {}
+        self._groups = {group: actor.call.options(concurrency_group=group) for group in _GROUPS}
         self._killed = False
 
     def call(self, method: str, arguments: tuple[Any, ...], tell: Tell) -> None:
@@ -231,13 +267,10 @@ class RayProcess:
             why = "it was ended" if self._killed else "its cluster is closed"
             tell(ProcessGoneError(f"{self.name} is gone: {why}"))
             return
-        remote = self._methods.get(method)
-        if remote is None:
-            group = _GROUP_OF.get(method, "control")
-            remote = getattr(self._actor, method).options(concurrency_group=group)
-            self._methods[method] = remote
+        remote = self._groups[_GROUP_OF.get(method, "control")]
+        packed = pickle.dumps((method, arguments), pickle.HIGHEST_PROTOCOL)
         try:
-            future = remote.remote(*arguments).future()
+            future = remote.remote(packed).future()
         except self._ray.exceptions.RayError as error:
             tell(self._explained(error))
             return
@@ -288,6 +321,17 @@ def host_of(address: str) -> str:
     if not host or "/" in host or not (port.isascii() and port.isdigit()):
         raise ValueError(f"address must be 'local' or 'HOST:PORT', not {address!r}")
     return host.removeprefix("[").removesuffix("]")
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM: Ray's would end it on the spot."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _ray() -> Any:
