@@ -246,6 +246,23 @@ def test_news_of_a_process_that_was_replaced_changes_nothing() -> None:
     before.kill()
 
 
+def test_a_fleet_is_closed_while_a_process_is_put_in_place(
+    cluster: FakeCluster, path: Path
+) -> None:
+    begun = threading.Event()
+
+    def hangs(process: FakeProcess) -> None:
+        process.stop()
+        process.on_call = lambda method: begun.set()
+
+    with Fleet(cluster, shards=1, device="cpu", threads=1) as fleet:
+        fleet.open(path, page_size=40)
+        cluster.on_start = hangs
+        cluster.processes[0].kill()
+        begun.wait()
+    assert all(process.killed for process in cluster.processes)
+
+
 def test_a_fleet_is_kept_by_a_thread_of_its_own(cluster: FakeCluster, path: Path) -> None:
     with Fleet(cluster, shards=2, device="cpu", threads=1, timeout=60.0) as fleet:
         engine = fleet.open(path, page_size=40).engine

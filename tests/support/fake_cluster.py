@@ -101,6 +101,7 @@ class FakeCluster:
         self.all = tuple(Host(f"id-{at}", f"host-{at}", 2, gpus) for at in range(hosts))
         self.processes: list[FakeProcess] = []
         self.refuse: Callable[[Host], bool] = lambda host: False
+        self.on_start: Callable[[FakeProcess], None] = lambda process: None
 
     def hosts(self) -> tuple[Host, ...]:
         return self.all
@@ -109,6 +110,7 @@ class FakeCluster:
         if self.refuse(host):
             raise MorphogenError(f"{host.address} starts no process")
         process = FakeProcess(host, device, threads)
+        self.on_start(process)
         self.processes.append(process)
         return process
 

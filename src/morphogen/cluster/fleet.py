@@ -14,7 +14,7 @@ from morphogen.authentication.tree import Tree
 from morphogen.checks import OwnerProcess, as_int, check_range
 from morphogen.cluster.agreement import check_digests, check_facts, plan_ranges, tree_of_caps
 from morphogen.cluster.host_shard import Rows, ShardFacts, Version, version_of_package
-from morphogen.cluster.keeper import Keeper
+from morphogen.cluster.keeper import START_SECONDS, Keeper
 from morphogen.cluster.placement import Host, choose_host, needs_gpus, place
 from morphogen.cluster.process import Processes, ProcessGoneError, ShardProcess, ask
 from morphogen.cluster.ray_cluster import RayCluster
@@ -24,8 +24,6 @@ from morphogen.cluster.source import OpenedSource, Proof, Source, source_of
 from morphogen.engine.sharded import ShardedEngine
 from morphogen.engine.transport import named_version
 from morphogen.errors import EngineClosedError, MorphogenError, ShardUnavailableError
-
-START_SECONDS = 120.0  # that a process may take until it runs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -292,9 +290,7 @@ class Fleet:
             former=replica.process.host,
             gpus=self._gpus,
         )
-        process = self._start(host)
-        ask(process, "ping", timeout=START_SECONDS)
-        return process
+        return self._start(host)
 
     def _open_all(
         self, recipes: Sequence[Recipe], version: Version

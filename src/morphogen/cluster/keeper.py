@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from morphogen.cluster.process import ShardProcess
+from morphogen.cluster.process import ShardProcess, ask
 from morphogen.cluster.replica import Replica
 from morphogen.errors import ShardUnavailableError
 
 _log = logging.getLogger(__name__)
 
+START_SECONDS = 120.0  # that a process may take until it runs
 LONGEST_WAIT = 30.0  # seconds between two tries to replace one process
 
 
@@ -27,7 +28,7 @@ class Keeper:
     Parameters
     ----------
     start : callable
-        Starts a process for a replica, without epochs.
+        Starts a process for a replica, without epochs, and does not wait until it runs.
     interval : float, optional
         Seconds between two questions whether a process answers.
     deadline : float, optional
@@ -58,6 +59,7 @@ class Keeper:
         self._asked: dict[Replica, tuple[ShardProcess, float]] = {}
         self._tries: dict[Replica, tuple[int, float]] = {}
         self._under_way: dict[Replica, threading.Thread] = {}
+        self._starting: dict[Replica, ShardProcess] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
@@ -103,9 +105,13 @@ class Keeper:
                 self._replace(replica, now)
 
     def close(self) -> None:
-        """Stop, and wait for what is under way. May be called again."""
-        self._closing = True
+        """Stop, and end what is under way. May be called again."""
+        with self._lock:
+            self._closing = True
+            starting = tuple(self._starting.values())
         self._wake.set()
+        for process in starting:
+            process.kill()  # or it might open a table for minutes
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         self.wait()
@@ -159,6 +165,11 @@ class Keeper:
         try:
             replica.process.kill()
             process = self._start(replica)
+            with self._lock:
+                self._starting[replica] = process
+                if self._closing:
+                    process.kill()
+            ask(process, "ping", timeout=START_SECONDS)
             replica.restore(process)
         except Exception as error:
             if process is not None:
@@ -174,3 +185,4 @@ class Keeper:
         finally:
             with self._lock:
                 self._under_way.pop(replica, None)
+                self._starting.pop(replica, None)
