@@ -93,6 +93,14 @@ def test_the_room_is_imported_without_ray() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_AUTH_TOKEN", "RAY_ENABLE_AUTO_CONNECT"):
+        monkeypatch.setenv(name, "0")  # or it would stay
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'morphogen\[ray\]'"):
+        RayCluster()
+
+
 def test_a_cluster_without_a_token_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "00" * 32)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
