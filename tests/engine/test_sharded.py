@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,9 +109,26 @@ def test_any_schedule_ends_in_the_right_answer_or_a_clear_error(data: st.DataObj
     }
     hedge = data.draw(st.sampled_from([None, 0.01, 0.1]))
     in_order = data.draw(st.booleans())
+    troubles = [*planned.values()]
     world = World()
     fake = fakes(world, ARRAY, shards, replicas, planned, in_order=in_order)
     engine = sharded(world, fake, timeout=1.0, hedge=hedge)
+
+    def recover(number: int, at: int) -> None:
+        fake[number][at].usable = True
+
+    def put_another(number: int, at: int) -> None:
+        if not engine.closed:
+            old = fake[number][at]
+            troubles.append(data.draw(st.lists(BEHAVIOURS, max_size=2)))
+            new = FakeShard(world, ARRAY, old.range, troubles[-1])
+            engine.replace_replica(number, at, new)
+            fake[number][at] = new
+
+    places = st.tuples(st.integers(0, shards - 1), st.integers(0, replicas - 1))
+    events = st.tuples(st.sampled_from([recover, put_another]), places, st.floats(0, 2))
+    for event, place, seconds in data.draw(st.lists(events, max_size=4)):
+        world.at(world.time + seconds, partial(event, *place))
     for _ in range(data.draw(st.integers(1, 3))):
         total = data.draw(st.integers(1, 5))
         out = np.full_like(RIGHT[:total], 0xA5)
@@ -118,7 +136,7 @@ def test_any_schedule_ends_in_the_right_answer_or_a_clear_error(data: st.DataObj
         try:
             engine.answer(QUERIES[:total], out=out, max_micro_batch=data.draw(st.integers(1, 5)))
         except mg.ShardUnavailableError:
-            assert any(planned.values())
+            assert any(troubles)
         else:
             assert np.array_equal(out, RIGHT[:total])
         # Each chunk may take a second.
@@ -129,7 +147,7 @@ def test_any_schedule_ends_in_the_right_answer_or_a_clear_error(data: st.DataObj
         assert np.array_equal(out, before)
     world.drain()
     counts = engine.statistics()
-    assert counts.hedges_won <= counts.hedges <= counts.passes * shards * replicas
+    assert counts.hedges_won <= counts.hedges
     assert counts.mismatches <= counts.failures
     assert counts.parts <= counts.passes * shards
     engine.close()

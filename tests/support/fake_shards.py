@@ -92,7 +92,7 @@ class Fails:
 
 @dataclass(frozen=True)
 class Lies:
-    """Answers as if for something else: "number", "range", "epoch", "root", "shape", "type"."""
+    """Answers for something else: "number", "range", "epoch", "root", "shape", "type"."""
 
     about: str
     seconds: float = 0.001
@@ -189,6 +189,7 @@ class FakeShard:
     def lie(self, part: Part | Exception, about: str) -> Any:
         if isinstance(part, Exception):
             return part
+        part = replace(part, pages=~part.pages)  # what it is about has other pages
         match about:
             case "number":
                 return replace(part, number=part.number + 1)
