@@ -1,4 +1,7 @@
-"""docs/performance.md gives every table and picture the command that makes it, and it works."""
+"""docs/performance.md gives every table and picture the command that makes it, and it works.
+
+The commands of docs/scaling.md work, too.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,13 @@ def faults_of(command: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    found = [command for block in blocks(DOCUMENT.read_text()) for command in block.commands]
+    pages = (DOCUMENT, DOCUMENT.with_name("scaling.md"))
+    found = [
+        command
+        for page in pages
+        for block in blocks(page.read_text())
+        for command in block.commands
+    ]
     return list(dict.fromkeys(found))
 
 

@@ -82,7 +82,7 @@ def test_a_gap_is_the_longest_time_without_an_answer(
 def test_the_sections_without_failures_measure_shards_of_one_process_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def local(bench: cluster.Bench, *arguments: Any, **options: int) -> ShardedEngine:
+    def local(bench: cluster.Bench, *arguments: Any, **options: Any) -> ShardedEngine:
         return bench.local(*arguments, **options)
 
     monkeypatch.setattr(cluster.Bench, "shards", local)
