@@ -16,6 +16,7 @@ import pytest
 import morphogen.service.run as serving
 import morphogen.wire as wire
 from morphogen.cli import USAGE, main
+from morphogen.service.config import ClusterConfig
 from morphogen.service.process import ServerProcess
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
 from naive import random_pages
@@ -29,6 +30,8 @@ from served_table import (
     problem,
     some_queries,
 )
+
+CLUSTER = ("--cluster", "ray", "--shards", "4")
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +261,50 @@ def test_options_of_epochs_and_tables_reach_the_server(monkeypatch: pytest.Monke
     ],
 )
 def test_options_of_epochs_and_tables_that_do_not_fit_are_refused(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with suppress(SystemExit):
+        assert main(["serve", "--party", "0", "--port", "0", *options]) == USAGE
+    assert words in capsys.readouterr().err
+
+
+def test_options_of_a_cluster_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[serving.ServerConfig] = []
+    monkeypatch.setattr(serving, "serve", lambda config, progress: seen.append(config))
+    few = ["serve", "pages", "--party", "1", "--port", "9", "--cluster", "ray", "--shards", "4"]
+    more = ["--replicas", "2", "--address", "one:6379", "--shard-timeout", "3", "--hedge", "0.5"]
+    for options in ([], more):
+        assert main([*few, *options]) == 0
+    assert [config.cluster for config in seen] == [
+        ClusterConfig(shards=4),
+        ClusterConfig(shards=4, replicas=2, address="one:6379", timeout=3, hedge=0.5),
+    ]
+    assert main([*few[:-4], "--threads", "1"]) == 0
+    assert seen[-1].cluster is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["pages", "--shards", "4"], "--shards is for a cluster: give --cluster ray, too"),
+        (["pages", "--hedge", "1"], "--hedge is for a cluster"),
+        (["pages", "--shard-timeout", "1"], "--shard-timeout is for a cluster"),
+        (["pages", "--cluster", "ray"], "--cluster ray needs --shards"),
+        (["pages", "--cluster", "dask", "--shards", "4"], "invalid choice: 'dask'"),
+        (["-", "--cluster", "ray", "--shards", "4"], "a file that every host can open"),
+        (["pages", "--cluster", "ray", "--shards", "0"], "shards must be in 1..4096, not 0"),
+        (["pages", *CLUSTER, "--replicas", "0"], "replicas must be in 1..64, not 0"),
+        (["pages", *CLUSTER, "--address", ""], "address must be 'local', or HOST:PORT"),
+        (["pages", *CLUSTER, "--shard-timeout", "0"], "shard_timeout must be above 0 seconds"),
+        (["pages", *CLUSTER, "--replicas", "2", "--hedge", "-1"], "hedge must be above 0"),
+        (["pages", *CLUSTER, "--hedge", "1"], "hedge needs 2 replicas or more, not 1"),
+        (
+            ["pages", *CLUSTER, "--replicas", "2", "--hedge", "2", "--shard-timeout", "1"],
+            "hedge must be below the timeout of shards, 1.0 s, not 2.0 s",
+        ),
+    ],
+)
+def test_options_of_a_cluster_that_do_not_fit_are_refused(
     options: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with suppress(SystemExit):

@@ -6,6 +6,7 @@ import json
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class ReloadedServer(ServerProcess):
 
     def _read_line(self, line: str) -> None:
         super()._read_line(line)
-        with self._told:
+        with self._told, suppress(ValueError):  # libraries may write before the log is set up
             self.events.append(json.loads(line))
             self._told.notify_all()
 
@@ -98,9 +99,9 @@ class ReloadedServer(ServerProcess):
         return self.wait_for(event, before + 1)
 
 
-def sealed_pages(epoch: int) -> Bytes:
+def sealed_pages(epoch: int, pages: int = PAGES) -> Bytes:
     """The pages that `write_epoch` writes."""
-    return seal_pages(contents_of(epoch), PAGE_SIZE, LEVELS).pages
+    return seal_pages(contents_of(epoch, pages), PAGE_SIZE, LEVELS).pages
 
 
 def check_answer(
@@ -118,12 +119,14 @@ def check_answer(
     np.testing.assert_array_equal(read.pages, naive_answers(pages, queries))
 
 
-def write_delta(path: Path, old: int, new: int, *, from_epoch: int | None = None) -> None:
+def write_delta(
+    path: Path, old: int, new: int, *, from_epoch: int | None = None, pages: int = PAGES
+) -> None:
     """Write the delta between two epochs as `write_epoch` writes them."""
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before.table", Path(folder) / "after.table"
-        write_epoch(before, old)
-        write_epoch(after, new)
+        write_epoch(before, old, pages=pages)
+        write_epoch(after, new, pages=pages)
         diff_tables(before, after, path, old if from_epoch is None else from_epoch, new)
 
 

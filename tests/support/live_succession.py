@@ -16,7 +16,7 @@ from epoch_files import point, sealed_pages, write_epoch
 from morphogen.service.generations import Generations
 from morphogen.service.loading import Loader
 from morphogen.service.metrics import Metrics
-from morphogen.service.opening import ProcessOpener
+from morphogen.service.opening import Opener, ProcessOpener
 from morphogen.service.succession import Succession
 from morphogen.service.worker import Worker
 from naive import Bytes, naive_answers
@@ -46,14 +46,19 @@ def lines() -> Iterator[list[Line]]:
 class Live:
     """A table that is served, at a time that the test sets."""
 
-    def __init__(self, path: Path, device: str = "cpu", **options: Any) -> None:
-        opener = ProcessOpener(device, 1 if device == "cpu" else None)
+    def __init__(
+        self, path: Path, device: str = "cpu", *, opener: Opener | None = None, **options: Any
+    ) -> None:
+        if opener is None:
+            opener = ProcessOpener(device, 1 if device == "cpu" else None)
         loader = Loader(party=0, opener=opener, **options)
         start = loader.start(path)
         self.faults = start.faults
         self.now = 1000.0
         self.generations = Generations(start.generation)
         self.metrics = Metrics()
+        self.metrics.tables = {"": self.generations}
+        self.metrics.openers[""] = opener
         self.worker = Worker()
         self.succession = Succession(
             "words",

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from morphogen.checks import needs_extra
 from morphogen.cli.arguments import byte_size
 from morphogen.cli.output import OK, PrintResult
-from morphogen.cli.streams import input_file
+from morphogen.cli.streams import STANDARD, input_file
 from morphogen.progress import StagedProgress, stage
 
 SUMMARY = "serve a table's pages as one of the two servers"
@@ -100,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="on the CPU (default: one for each core this process may use)",
+        help="on the CPU, of each shard (default: one for each core it may use)",
     )
     parser.add_argument(
         "--log-level",
@@ -123,10 +124,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="serve metrics there, 0 for any that is free (default: nowhere)",
     )
     parser.add_argument("--metrics-host", default="127.0.0.1", help="default: 127.0.0.1")
+    _add_cluster(parser)
     _add_limits(parser)
     parser.add_argument(
         "--insecure", action="store_true", help="serve beyond loopback without TLS all the same"
     )
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    cluster = parser.add_argument_group("cluster", "parts of the pages on many hosts")
+    cluster.add_argument(
+        "--cluster",
+        choices=("ray",),
+        help="with the extra ray: each of its processes holds a part of every table",
+    )
+    for option, text in (
+        ("--shards", "parts of each table"),
+        ("--replicas", "processes with the same part (default: 1)"),
+    ):
+        cluster.add_argument(option, type=int, metavar="N", help=text)
+    cluster.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="a cluster that runs, of this party alone (default: local, one of this server's own)",
+    )
+    for option, text in (
+        ("--shard-timeout", "how long a pass may take at all parts (default: the engine's own)"),
+        ("--hedge", "ask another replica, too, after so long (default: never)"),
+    ):
+        cluster.add_argument(option, type=float, metavar="SECONDS", help=text)
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -204,9 +230,11 @@ def _hangups_kept() -> Iterator[None]:
 
 def _serve(args: argparse.Namespace, progress: StagedProgress) -> None:
     with needs_extra("server"):
+        from morphogen.service.config import ClusterConfig
         from morphogen.service.limits import MAX_CONNECTIONS, Limits
         from morphogen.service.run import ServerConfig, serve
 
+    cluster = _cluster_options(args)
     config = ServerConfig(
         path=args.pages,
         tables=_tables(args.table),
@@ -218,6 +246,7 @@ def _serve(args: argparse.Namespace, progress: StagedProgress) -> None:
         epoch=args.epoch,
         device=args.device,
         threads=args.threads,
+        cluster=None if cluster is None else ClusterConfig(**cluster),
         max_micro_batch=args.max_micro_batch,
         max_queued=args.max_queued,
         max_queued_per_client=args.max_queued_per_client,
@@ -251,6 +280,29 @@ def _serve(args: argparse.Namespace, progress: StagedProgress) -> None:
         tls_client_ca=config.tls_client_ca and input_file(config.tls_client_ca),
     )
     serve(config, stage(progress, "reading"))
+
+
+def _cluster_options(args: argparse.Namespace) -> dict[str, Any] | None:
+    """What is said of a cluster; None if there is to be none."""
+    options = {
+        "--shards": args.shards,
+        "--replicas": args.replicas,
+        "--address": args.address,
+        "--shard-timeout": args.shard_timeout,
+        "--hedge": args.hedge,
+    }
+    given = {option: value for option, value in options.items() if value is not None}
+    if args.cluster is None:
+        if given:
+            raise ValueError(f"{next(iter(given))} is for a cluster: give --cluster ray, too")
+        return None
+    if args.shards is None:
+        raise ValueError(f"--cluster {args.cluster} needs --shards, the parts of each table")
+    if args.pages == STANDARD:
+        raise ValueError("a cluster needs a file that every host can open, not the standard input")
+    names = {option: option[2:].replace("-", "_") for option in given}
+    names["--shard-timeout"] = "timeout"
+    return {"kind": args.cluster, **{names[option]: value for option, value in given.items()}}
 
 
 def _tables(named: list[tuple[str, Path]]) -> dict[str, Path]:

@@ -17,6 +17,63 @@ from morphogen.service.app import MAX_WAIT_SECONDS
 from morphogen.service.limits import Limits
 
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+KINDS = ("ray",)
+LOCAL = "local"
+MAX_SHARDS, MAX_REPLICAS = 4096, 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterConfig:
+    """Where the parts of a server's tables are.
+
+    Attributes
+    ----------
+    kind : str
+        What starts and keeps the processes: "ray".
+    shards : int
+        Parts of each table, 1 to 4096: contiguous ranges of its pages.
+    replicas : int
+        Processes that hold the same part, 1 to 64. With one, its loss stops answers until another
+        is there.
+    address : str
+        "local" for a cluster of this server's own, on this machine, which ends with it; else the
+        address of one that runs.
+    timeout : float or None
+        Seconds that a pass may take at all shards; None for the engine's own choice.
+    hedge : float or None
+        Seconds after which a pass also goes to another replica; None for never.
+
+    Raises
+    ------
+    ValueError
+        If the options do not fit one another.
+    """
+
+    kind: str = "ray"
+    shards: int
+    replicas: int = 1
+    address: str = LOCAL
+    timeout: float | None = None
+    hedge: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"cluster must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        check_range("shards", self.shards, 1, MAX_SHARDS)
+        check_range("replicas", self.replicas, 1, MAX_REPLICAS)
+        if not self.address:
+            raise ValueError(f"address must be {LOCAL!r}, or HOST:PORT of a cluster, not empty")
+        if self.timeout is not None:
+            check_seconds("shard_timeout", self.timeout, above_zero=True)
+        if self.hedge is None:
+            return
+        check_seconds("hedge", self.hedge, above_zero=True)
+        if self.replicas == 1:
+            raise ValueError("hedge needs 2 replicas or more, not 1: there is no other to ask")
+        if self.timeout is not None and self.hedge >= self.timeout:
+            raise ValueError(
+                f"hedge must be below the timeout of shards, {self.timeout} s, not {self.hedge} s"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +102,9 @@ class ServerConfig:
         Ed25519 public key: only what manifests by this owner are about is served.
     device : str
     threads : int or None
-        Of a pass, on the CPU.
+        Of a pass, on the CPU; with a cluster of each shard.
+    cluster : ClusterConfig or None
+        Where the parts of the tables are; None for this process.
     max_micro_batch : int or None
     max_queued : int
     max_queued_per_client : int or None
@@ -84,6 +143,7 @@ class ServerConfig:
     owner: bytes | None = None
     device: str = "auto"
     threads: int | None = None
+    cluster: ClusterConfig | None = None
     max_micro_batch: int | None = None
     max_queued: int = MAX_QUEUED
     max_queued_per_client: int | None = None

@@ -18,9 +18,11 @@ from morphogen.batcher import MicroBatcher
 from morphogen.batcher.statistics import BatcherStatistics
 from morphogen.checks import as_int, check_range
 from morphogen.engine.base import Engine
+from morphogen.engine.shard_statistics import ShardStatistics
 from morphogen.engine.threads import start_thread
 from morphogen.errors import BatcherClosedError
 from morphogen.pages import PageMatrix
+from morphogen.service.shards import shards_of, together
 from morphogen.wire import TableInfo, WireConflictError
 
 KEEP = 2
@@ -135,6 +137,7 @@ class Generations:
         self._retiring: dict[Generation, bool] = {}  # and whether somebody ends it
         self._closed = False
         self._ended: BatcherStatistics | None = None  # the sums of those that have ended
+        self._ended_shards: ShardStatistics | None = None
         self._width = _width(first)
 
     @property
@@ -229,6 +232,25 @@ class Generations:
         assert total is not None
         return total
 
+    def shards(self) -> ShardStatistics | None:
+        """What the shards of all generations did so far, of those that have ended too.
+
+        Returns
+        -------
+        ShardStatistics or None
+            Sums, with the replicas of the current one; None if its engine has no shards.
+
+        Raises
+        ------
+        EngineClosedError
+            If an engine belongs to the parent of this process.
+        """
+        with self._changed:
+            total = self._ended_shards
+            for generation in (*self._retiring, *reversed(self._held)):
+                total = together(total, shards_of(generation.batcher.engine))
+        return total
+
     def wait_retired(self, timeout: float | None = None) -> bool:
         """Wait until all that fell out have ended.
 
@@ -300,6 +322,8 @@ class Generations:
             self._changed.notify_all()
             last = generation.batcher.statistics()
             self._ended = last if self._ended is None else self._ended + last
+            shards = shards_of(generation.batcher.engine)
+            self._ended_shards = together(self._ended_shards, shards)
 
 
 def _check_successor(info: TableInfo, current: TableInfo) -> None:

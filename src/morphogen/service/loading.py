@@ -18,12 +18,11 @@ from morphogen.epochs.apply import apply_delta
 from morphogen.epochs.delta import open_delta
 from morphogen.errors import ManifestError, MorphogenError, SourceError
 from morphogen.keyword.layout import TableLayout
-from morphogen.pages import PageMatrix
 from morphogen.progress import Progress
 from morphogen.service.admission import check_manifest, check_shape, older, other_shape
 from morphogen.service.comparing import differing_pages
 from morphogen.service.generations import Generation
-from morphogen.service.opening import Opener, Prepared, ProcessOpener
+from morphogen.service.opening import Opened, Opener, Prepared, ProcessOpener
 from morphogen.service.source import Fault, Offer, Stamp, look, stamp
 from morphogen.service.table import PagesFile, describe_table
 
@@ -162,13 +161,13 @@ class Loader:
             return self.open(self._prepared(offer, file, progress))
         # All that can be refused is refused before the pages are read, which may last.
         check_manifest(offer.manifest, self.owner, file.root)
-        engine = self.opener.open(file, file.pages)
+        opened = self.opener.open(file, file.pages, file.root)
         try:
-            batcher = self._batcher(engine)
-            prepared = self._prepared(offer, file, progress)
-            return self._generation(prepared, engine, batcher, file.pages)
+            batcher = self._batcher(opened.engine)
+            prepared = self._prepared(offer, file, progress, digest=opened.digest)
+            return self._generation(prepared, opened, batcher)
         except BaseException:
-            engine.close()
+            opened.engine.close()
             raise
 
     def prepare(
@@ -210,6 +209,8 @@ class Loader:
         prepared = self._prepared(offer, file, progress, current)
         if prepared.digest is not None and self._is_served(offer, prepared.digest, epoch, info):
             return None
+        if prepared.root is not None and self.opener.verifies:
+            return prepared  # nobody here has read it
         assert current.pages is not None
         changed = differing_pages(current.pages, prepared.pages, progress)
         return replace(prepared, changed=changed)
@@ -223,7 +224,7 @@ class Loader:
         return False
 
     def open(self, prepared: Prepared, current: Generation | None = None) -> Generation:
-        """Open an engine over verified pages.
+        """Open an engine over prepared pages.
 
         Parameters
         ----------
@@ -244,15 +245,20 @@ class Loader:
             If there is no memory.
         """
         if current is None:
-            assert prepared.file is not None
-            pages = prepared.pages
-            engine = self.opener.open(prepared.file, pages, prepared.beyond)
+            file = prepared.file
+            assert file is not None
+            opened = self.opener.open(file, prepared.pages, prepared.root, prepared.beyond)
         else:
-            engine, pages = self.opener.open_beside(prepared, current.batcher.engine)
+            opened = self.opener.open_beside(prepared, current.batcher.engine)
         try:
-            return self._generation(prepared, engine, self._batcher(engine), pages)
+            if opened.digest not in (None, prepared.digest):
+                raise SourceError(
+                    f"the pages must have the digest {prepared.digest}, as when they were read, "
+                    f"not {opened.digest}: do not write into a file that is served"
+                )
+            return self._generation(prepared, opened, self._batcher(opened.engine))
         except BaseException:
-            engine.close()
+            opened.engine.close()
             raise
 
     def _file(self, offer: Offer, epoch: int) -> PagesFile:
@@ -270,11 +276,19 @@ class Loader:
         file: PagesFile,
         progress: Progress | None,
         current: Generation | None = None,
+        digest: str | None = None,
     ) -> Prepared:
-        """The pages of a file, verified, and changed by deltas."""
+        """The pages of a file, verified, and changed by deltas.
+
+        Whoever knows the digest has read the pages, and whoever verifies the tree reads them.
+        """
         if not offer.deltas:
             check_manifest(offer.manifest, self.owner, file.root, current)
-        digest, tree = file.read(progress)
+        tree: Tree | None = None
+        if file.root is not None and self.opener.verifies:
+            tree = file.stated_tree()
+        elif digest is None:
+            digest, tree = file.read(progress)
         prepared = Prepared(file.pages, digest, tree, file.layout, offer.manifest, file)
         return self._chained(offer, prepared, progress, current) if offer.deltas else prepared
 
@@ -316,11 +330,9 @@ class Loader:
             max_queued_per_client=self.max_queued_per_client,
         )
 
-    def _generation(
-        self, prepared: Prepared, engine: Engine, batcher: MicroBatcher, pages: PageMatrix
-    ) -> Generation:
+    def _generation(self, prepared: Prepared, opened: Opened, batcher: MicroBatcher) -> Generation:
         info = describe_table(
-            engine,
+            opened.engine,
             self.party,
             keys_per_query=self.keys_per_query,
             digest=prepared.digest,
@@ -329,7 +341,7 @@ class Loader:
         )
         raw = None if prepared.manifest is None else prepared.manifest.pack()
         cap = None if prepared.tree is None else prepared.tree.cap.data
-        return Generation(info, engine, batcher, cap, raw, pages)
+        return Generation(info, opened.engine, batcher, cap, raw, opened.pages)
 
 
 def _served(current: Generation) -> Prepared:

@@ -26,6 +26,8 @@ from prometheus_client.registry import Collector
 from morphogen.batcher.statistics import BatcherStatistics
 from morphogen.errors import MorphogenError
 from morphogen.service.generations import Generations
+from morphogen.service.opening import Opener
+from morphogen.service.shards import families
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 METRICS_PATH = "/metrics"
@@ -93,6 +95,8 @@ class Metrics:
         "unchanged", "refused".
     pages_changed : collections.Counter
         Pages that differed from one epoch to the next, by the table's name.
+    openers : mapping of str to Opener
+        What opens the engines of tables, by the table's name: it counts processes that it replaced.
     """
 
     def __init__(self) -> None:
@@ -102,6 +106,7 @@ class Metrics:
         self.cut_off: Mapping[str, int] = {}
         self.reloads: Counter[str] = Counter(dict.fromkeys(RELOADS, 0))
         self.pages_changed: Counter[str] = Counter()
+        self.openers: dict[str, Opener] = {}
         self._registry = CollectorRegistry()
         self._registry.register(_RequestCollector(self))
         self._registry.register(_TableCollector(self))
@@ -245,6 +250,9 @@ class _TableCollector(Collector):
         yield from (queries, sizes, *counters.values(), *gauges.values(), server)
         if table.samples:
             yield table
+        shards = {name: did for name in tables if (did := tables[name].shards()) is not None}
+        replaced = {name: opener.replaced for name, opener in self._metrics.openers.items()}
+        yield from families(shards, replaced, labelled=several)
 
 
 def _add_sizes(

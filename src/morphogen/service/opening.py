@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from morphogen.authentication.tree import Tree
 from morphogen.engine import device_candidates, open_engine
@@ -18,7 +18,7 @@ from morphogen.service.table import PagesFile
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """An epoch that is verified, and opened by no engine yet.
+    """An epoch that is verified, unless opening it does that, and opened by no engine yet.
 
     Parameters
     ----------
@@ -51,6 +51,11 @@ class Prepared:
     changed: Indices | None = None
 
     @property
+    def root(self) -> bytes | None:
+        """The root of authenticated pages."""
+        return None if self.tree is None else self.tree.root
+
+    @property
     def num_changed(self) -> int:
         """The number of pages that change."""
         return self.pages.num_pages if self.changed is None else len(self.changed)
@@ -61,19 +66,52 @@ class Prepared:
         return self.changed is None or 2 * len(self.changed) > self.pages.num_pages
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """An engine over the pages of an epoch.
+
+    Parameters
+    ----------
+    engine : Engine
+        Close it.
+    pages : PageMatrix
+        All of its pages, for whoever compares others with them.
+    digest : str or None
+        `digest_pages` of pages that are not authenticated, if they were read.
+    """
+
+    engine: Engine
+    pages: PageMatrix
+    digest: str | None = None
+
+
 class Opener(Protocol):
-    """Opens the engines of a table."""
+    """Opens the engines of a table.
 
-    def check(self) -> None:
-        """Refuse, before any work, what can never be opened here.
+    Attributes
+    ----------
+    verifies : bool
+        Whether opening a file of authenticated pages reads all of them, and refuses any but those
+        of its root. Nobody else need then.
+    replaced : int
+        Processes of shards that were replaced so far.
+    """
 
-        Raises
-        ------
-        MorphogenError, ModuleNotFoundError, ValueError
-            For the reason.
-        """
+    @property
+    def verifies(self) -> bool:
+        """Whether opening a file verifies its pages."""
 
-    def open(self, file: PagesFile, pages: PageMatrix, beyond: Indices | None = None) -> Engine:
+    @property
+    def replaced(self) -> int:
+        """Processes that were replaced so far."""
+
+    def open(
+        self,
+        file: PagesFile,
+        pages: PageMatrix,
+        root: bytes | None,
+        beyond: Indices | None = None,
+    ) -> Opened:
         """Open an engine where none is served.
 
         Parameters
@@ -82,13 +120,14 @@ class Opener(Protocol):
             No page of it need be read yet.
         pages : PageMatrix
             The file's, with those of ``beyond`` changed.
+        root : bytes or None
+            Of these pages, if they are authenticated.
         beyond : numpy.ndarray, optional
             int64: the pages that differ from the file's, ascending. By default there are none.
 
         Returns
         -------
-        Engine
-            Of the epoch of the pages.
+        Opened
 
         Raises
         ------
@@ -96,7 +135,7 @@ class Opener(Protocol):
             If it cannot be opened.
         """
 
-    def open_beside(self, prepared: Prepared, engine: Engine) -> tuple[Engine, PageMatrix]:
+    def open_beside(self, prepared: Prepared, engine: Engine) -> Opened:
         """Open an engine beside the one that is served, which goes on.
 
         Parameters
@@ -108,9 +147,7 @@ class Opener(Protocol):
 
         Returns
         -------
-        engine : Engine
-        pages : PageMatrix
-            All of its pages, for whoever compares others with them.
+        Opened
 
         Raises
         ------
@@ -133,6 +170,8 @@ class ProcessOpener:
 
     device: str = "auto"
     threads: int | None = None
+    verifies: ClassVar[bool] = False
+    replaced: ClassVar[int] = 0
 
     def check(self) -> None:
         """Refuse a device that cannot be used.
@@ -144,26 +183,32 @@ class ProcessOpener:
         """
         device_candidates(self.device)
 
-    def open(self, file: PagesFile, pages: PageMatrix, beyond: Indices | None = None) -> Engine:
+    def open(
+        self,
+        file: PagesFile,
+        pages: PageMatrix,
+        root: bytes | None,
+        beyond: Indices | None = None,
+    ) -> Opened:
         """Open an engine over pages, whatever file they are from.
 
         Parameters
         ----------
-        file, pages, beyond : PagesFile, PageMatrix, numpy.ndarray
+        file, pages, root, beyond : PagesFile, PageMatrix, bytes, numpy.ndarray
             As any opener takes them.
 
         Returns
         -------
-        Engine
+        Opened
 
         Raises
         ------
         DeviceError, MemoryError, OSError, ValueError
             As from `open_engine`.
         """
-        return open_engine(pages, self.device, threads=self.threads)
+        return Opened(open_engine(pages, self.device, threads=self.threads), pages)
 
-    def open_beside(self, prepared: Prepared, engine: Engine) -> tuple[Engine, PageMatrix]:
+    def open_beside(self, prepared: Prepared, engine: Engine) -> Opened:
         """Open an engine on the same device.
 
         On a GPU it is opened over all pages if most change and there is room for both; else the two
@@ -178,8 +223,7 @@ class ProcessOpener:
 
         Returns
         -------
-        engine : Engine
-        pages : PageMatrix
+        Opened
 
         Raises
         ------
@@ -188,12 +232,12 @@ class ProcessOpener:
         """
         pages, changed = prepared.pages, prepared.changed
         if engine.device == "cpu":
-            return open_engine(pages, "cpu", threads=self.threads), pages
+            return Opened(open_engine(pages, "cpu", threads=self.threads), pages)
         if changed is None or prepared.most_change:
             try:
-                return open_engine(pages, engine.device), pages
+                return Opened(open_engine(pages, engine.device), pages)
             except DeviceOutOfMemoryError:
                 if changed is None:
                     raise
         following = engine.next_epoch(changed, rows_of(pages, changed), pages.epoch)
-        return following, following.pages  # which have the changed pages in memory once
+        return Opened(following, following.pages)  # which has them in memory already

@@ -16,6 +16,8 @@ from morphogen.errors import (
     DeviceError,
     EngineClosedError,
     OverloadedError,
+    ShardMismatchError,
+    ShardUnavailableError,
     WireError,
 )
 from morphogen.service.logs import log
@@ -53,6 +55,9 @@ def describe_error(_: Request[Any, Any, Any], error: Exception) -> Response[byte
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         case DeadlineError():
             status, detail = 503, "the queries waited for too long"
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case ShardUnavailableError() | ShardMismatchError():
+            status, detail = 503, "a part of the table cannot answer now"
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         case BatcherClosedError() | EngineClosedError():
             status, detail = 503, f"the server takes no queries: {detail}"

@@ -8,8 +8,9 @@ import socket
 import ssl
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import morphogen.wire as wire
@@ -17,6 +18,7 @@ from morphogen.checks import is_loopback
 from morphogen.progress import Progress
 from morphogen.service.app import create_tables_app
 from morphogen.service.cap import UNREAD_BYTES
+from morphogen.service.clustering import Cluster
 from morphogen.service.config import LOG_LEVELS, ServerConfig as ServerConfig
 from morphogen.service.generations import Generations
 from morphogen.service.limits import Limits
@@ -24,7 +26,7 @@ from morphogen.service.listener import bind, listen
 from morphogen.service.loading import Loader
 from morphogen.service.logs import log, set_up_logs
 from morphogen.service.metrics import METRICS_PATH, Metrics, metrics_app
-from morphogen.service.opening import ProcessOpener
+from morphogen.service.opening import Opener, ProcessOpener
 from morphogen.service.reload import Reloader
 from morphogen.service.server import Server
 from morphogen.service.source import Fault
@@ -63,17 +65,15 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     if config.tls_cert is not None and config.tls_key is not None:
         context = server_context(config.tls_cert, config.tls_key, config.tls_client_ca)
     # All that can be refused is refused before the pages are read, which may last.
-    opener = ProcessOpener(config.device, config.threads)
-    opener.check()
+    openers = _openers(config)
     limits, open_files = config.limits.within_open_files()
     metrics, worker, successions = Metrics(), Worker(), list[Succession]()
     reloader = Reloader(successions, worker, config.watch)
-    loader = Loader(
+    common = Loader(
         party=config.party,
         page_size=config.page_size,
         keys_per_query=config.keys_per_query,
         epoch=config.epoch,
-        opener=opener,
         max_micro_batch=config.max_micro_batch,
         max_queued=config.max_queued,
         max_queued_per_client=config.share,
@@ -83,8 +83,11 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
         ports = [opened.enter_context(bind(config.host, config.port))]
         if config.metrics_port is not None:
             ports.append(opened.enter_context(bind(config.metrics_host, config.metrics_port)))
+        new_opener = opened.enter_context(openers)
         tables, found = dict[str, Generations](), dict[str, list[Fault]]()
         for name, path in config.paths.items():
+            opener = metrics.openers[name] = new_opener()
+            loader = replace(common, opener=opener)
             start = loader.start(path, progress)
             tables[name] = Generations(start.generation)
             found[name] = start.faults
@@ -140,6 +143,15 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
                 for generations in tables.values():
                     generations.close()
                 log("stopped", **_totals(tables.values()))
+
+
+def _openers(config: ServerConfig) -> AbstractContextManager[Callable[[], Opener]]:
+    """What makes the opener of each table, and refuses at once what can never be opened."""
+    if config.cluster is not None:
+        return Cluster(config.cluster, config.device, config.threads)
+    opener = ProcessOpener(config.device, config.threads)
+    opener.check()
+    return nullcontext(lambda: opener)
 
 
 @contextmanager

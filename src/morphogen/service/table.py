@@ -63,6 +63,9 @@ class PagesFile:
 
     Attributes
     ----------
+    path : path-like
+    page_size : int or None
+        As it was given.
     pages : PageMatrix
     layout : TableLayout or None
         Of a keyword table.
@@ -87,7 +90,8 @@ class PagesFile:
         keys_per_query: int,
         epoch: int,
     ) -> None:
-        self._path = path
+        self.path: str | os.PathLike[str] = path
+        self.page_size: int | None = page_size
         self._header: TableHeader | None = None
         self.layout: TableLayout | None = None
         self.root: bytes | None = None
@@ -134,10 +138,28 @@ class PagesFile:
         if header is None or header.root is None:
             digest = digest_pages(self.pages, progress)
             if header is not None and digest != header.digest.hex():
-                raise altered(self._path, "its pages do not have their SHA-256")
+                raise altered(self.path, "its pages do not have their SHA-256")
             return digest, None
-        cap = read_cap(self._path)
-        return None, verified_tree(self.pages, header, cap, self._path, progress)
+        cap = read_cap(self.path)
+        return None, verified_tree(self.pages, header, cap, self.path, progress)
+
+    def stated_tree(self) -> Tree:
+        """The tree of authenticated pages as the file states it: no page is read.
+
+        Returns
+        -------
+        Tree
+            Its cap, which leads to the root. The pages may be others.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        TableFileError
+            If the cap is not that of the root.
+        """
+        assert self.root is not None
+        return Tree(read_cap(self.path), self.root)
 
 
 def check_keys_per_query(keys_per_query: int, *, keyword_table: bool) -> None:
