@@ -67,6 +67,17 @@ with beside(lambda: check_one(batcher), lambda: check_all(batcher)):
     storm(lambda: (check_one(batcher), check_all(batcher)))
 """
 
+IN_FLIGHT = """
+from morphogen.engine.sharded import ShardedEngine
+from morphogen.engine.local_shard import LocalShard
+replicas = [[LocalShard(mg.open_engine(engine.pages, "cpu", threads=1)) for _ in range(2)]]
+engine = ShardedEngine(replicas, engine.table, max_micro_batch=3)
+batcher = mg.MicroBatcher(engine, max_queued=1 << 20)
+assert batcher.max_in_flight == 2
+with beside(lambda: check_one(batcher), lambda: check_all(batcher)):
+    storm(lambda: (check_one(batcher), check_all(batcher)))
+"""
+
 CANCELLED = """
 batcher = mg.MicroBatcher(engine, max_micro_batch=3, max_queued=1 << 20)
 def cancel():
@@ -116,7 +127,9 @@ print("done")
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "script", [ALONE, SHARED, CANCELLED, CLOSED], ids=["alone", "shared", "cancelled", "closed"]
+    "script",
+    [ALONE, SHARED, IN_FLIGHT, CANCELLED, CLOSED],
+    ids=["alone", "shared", "in flight", "cancelled", "closed"],
 )
 def test_a_batcher_survives_a_storm_of_interrupts(script: str) -> None:
     assert_survives(SETUP + script + END)

@@ -56,6 +56,7 @@ class Settings(TypedDict, total=False):
     schedule: Literal["late", "eager", "random"]  # when queued work runs
     seed: int  # of the random schedule, and of the order in which blocks run
     instruction_limit: int  # of a launch, in warp instructions; 0 for none
+    held: bool  # no queued work is done, and threads that wait for it wait on
     null: bool  # kernels, copies, events and waits do nothing
     log: bool  # on; keep calls and launches
 
@@ -70,6 +71,7 @@ class Launch(NamedTuple):
     kernel: str
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
+    stream: int  # any number, another for each stream
 
 
 def build(directory: Path) -> Path:
@@ -203,7 +205,7 @@ class StandIn:
         return [Logged(*entry) for entry in self.report("log")]
 
     def launches(self) -> list[Launch]:
-        return [Launch(name, tuple(g), tuple(b)) for name, g, b in self.report("launches")]
+        return [Launch(name, tuple(g), tuple(b), s) for name, g, b, s in self.report("launches")]
 
     def last_launch_ns(self) -> int:
         """Return the time.monotonic_ns() of the last entry into cuLaunchKernel."""

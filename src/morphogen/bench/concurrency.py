@@ -32,8 +32,8 @@ class ConcurrencyRow:
     callers : int
         At the same time.
     way : str
-        "direct": all callers call the engine, which takes them one by one. "batcher": all submit to
-        a `MicroBatcher`. "lone": beside several callers, one alone, by direct calls.
+        "direct": all callers call the engine, each with its own chunk. "batcher": all submit to a
+        `MicroBatcher`. "lone": beside several callers, one alone, by direct calls.
     requests : int
         In all timed rounds.
     p50_ms, p90_ms, max_ms : float

@@ -173,7 +173,7 @@ def _show_concurrency(result: BenchmarkResult, console: Console) -> None:
     print_table(rows, console)
     console.print(
         f"Each caller asks {REQUESTS} times in a round, without a pause. direct: all call the "
-        "engine, which takes them one by one; batcher: all submit to a MicroBatcher, which lets "
+        "engine, each with a chunk of its own; batcher: all submit to a MicroBatcher, which lets "
         "them share chunks; lone: one caller alone. p99 needs 100 requests."
     )
 

@@ -16,6 +16,10 @@ cdef class Calls:
 
     cdef object enter(self)
     cdef int leave(self) except -1
+    cdef object take_more(self)
+    cdef int give_back(self, lent) except -1
+    cdef bint is_wanted(self) noexcept
+    cdef int add(self, lent) except -1
     cdef bint _may_begin(self, Py_ssize_t first) noexcept
     cdef bint _may_be_alone(self) noexcept
     cdef int _check_free(self, unsigned long here) except -1

@@ -131,6 +131,30 @@ cdef class Calls:
                 self._taken -= 1
         return self._wake()
 
+    cdef object take_more(self):
+        """What one more free place has, for this thread's call, or None. Others go first."""
+        if len(self._waiting) > 0 or not self._may_begin(0):
+            return None
+        return self._take(<unsigned long>PyThread_get_thread_ident())
+
+    cdef int give_back(self, lent) except -1:
+        """Free a place of this thread's call before its end."""
+        cdef _Place place
+        for place in self._places:
+            if place.lent is lent:
+                place.holder = 0
+                self._taken -= 1
+        return self._wake()
+
+    cdef bint is_wanted(self) noexcept:
+        """Whether a call waits for a place."""
+        return len(self._waiting) > 0
+
+    cdef int add(self, lent) except -1:
+        """Make one more place."""
+        self._places.append(_Place(lent))
+        return self._wake()
+
     cdef bint _may_begin(self, Py_ssize_t first) noexcept:
         """Whether a call may. first: calls that go before one that wants to be alone."""
         if self._taken >= len(self._places) or self._alone != 0:

@@ -9,34 +9,6 @@ around it.
 
 from collections.abc import Callable
 
-from morphogen.checks import OwnerProcess
-
-class CallLock:
-    """One call at a time. A call from within a call is refused: it would wait for ever.
-
-    Parameters
-    ----------
-    called : str
-        What is called, for the message: "an engine".
-    process : OwnerProcess, optional
-        Whose calls alone are let in. Without one, the caller has checked that.
-
-    Raises
-    ------
-    MorphogenError
-        On entry, the process's own error in a fork of it; and if this thread is in a call already:
-        code that the call runs, such as a property of its arguments, a finalizer or a signal
-        handler, made another.
-    """
-
-    def __init__(self, called: str, process: OwnerProcess | None = None) -> None: ...
-    def is_held_here(self) -> bool:
-        """Whether this thread is in a call."""
-    def check_free(self) -> None:
-        """Refuse, as entry does, a call from within a call."""
-    def __enter__(self) -> None: ...
-    def __exit__(self, *exception: object) -> None: ...
-
 class Condition:
     """Like `threading.Condition`, over a lock that its holder may take again."""
 

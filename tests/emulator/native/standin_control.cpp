@@ -135,7 +135,8 @@ std::string report(const Driver& driver, const std::string& section) {
     });
   if (section == "launches")
     return list(driver.launches, "[]", [](const Launch& launch) {
-      return '[' + quoted(launch.kernel) + ',' + size(launch.grid) + ',' + size(launch.block) + ']';
+      return '[' + quoted(launch.kernel) + ',' + size(launch.grid) + ',' + size(launch.block) + ',' +
+             std::to_string(reinterpret_cast<std::uintptr_t>(launch.stream)) + ']';
     });
   std::vector<Count> items;
   if (section == "calls")
@@ -177,6 +178,7 @@ bool standin_set(const char* name, std::int64_t value) {
   Driver& driver = Driver::get();
   std::lock_guard<std::mutex> lock(driver.mutex);
   driver.settings[which] = value;
+  driver.progress.notify_all();  // of those that were held
   for (Device& device : driver.devices) device.settings.erase(static_cast<Setting>(which));
   return true;
 }

@@ -43,7 +43,7 @@ Point queue_launch(Call& call, const KernelLaunch& launch, const std::shared_ptr
   });
   if (setting(kLog))
     call.driver.launches.push_back(
-        {ptx::info(*launch.function->kernel).name, launch.grid, launch.block});
+        {ptx::info(*launch.function->kernel).name, launch.grid, launch.block, stream.get()});
   return done;
 }
 

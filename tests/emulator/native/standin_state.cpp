@@ -148,7 +148,9 @@ void work(const Point& until, std::uint64_t pieces) {
   std::unique_lock<std::mutex> lock(driver.mutex);
   const auto finished = [&] { return stream.done >= until.position; };
   if (pieces != kAll && stream.running) return;
-  driver.progress.wait(lock, [&] { return finished() || !stream.running; });
+  driver.progress.wait(lock, [&] {
+    return finished() || (!stream.running && driver.settings[kHeld] == 0);
+  });
   if (finished()) return;
   stream.running = true;
   for (; pieces > 0 && !finished() && !stream.queue.empty(); --pieces) {

@@ -107,6 +107,7 @@ extern const char* const kFunctionNames[kFunctions];
   X(kSchedule, "schedule", 0)             /* when work is done, see Schedule */ \
   X(kSeed, "seed", 0)                     /* of Schedule::kRandom, and of the order of blocks */ \
   X(kInstructionLimit, "instruction_limit", 0)  /* of each launch, see ptx_emulator.h; 0: none */ \
+  X(kHeld, "held", 0)                     /* no queued work is done; who waits for it waits on */ \
   X(kNull, "null", 0)                     /* kernels, copies, events and waits do nothing */ \
   X(kLog, "log", 1)                       /* keep calls and launches, not only their number */
 
@@ -253,6 +254,7 @@ struct CompiledCode {
 struct Launch {
   std::string kernel;
   ptx::Dim3 grid, block;
+  const Stream* stream;
 };
 
 struct LogEntry {

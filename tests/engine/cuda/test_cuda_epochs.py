@@ -244,7 +244,7 @@ def test_calls_that_wait_for_the_device_find_what_was_replaced_meanwhile(gpu: St
         old.next_epoch(INDICES, CONTENTS, 1) as new,
         ThreadPoolExecutor(3) as callers,
     ):
-        with vars(old)["_scanner"].lock:  # as a call under way has it
+        with vars(old)["_scanner"].lanes.alone():  # as a change of pages has them
             waiting = [callers.submit(engine.answer, BATCH) for engine in (old, new)]
             change = callers.submit(new.next_epoch, [8, 9], ARRAY[:2], 2)
         for answer, array in zip(waiting, [ARRAY, AFTER], strict=True):

@@ -53,6 +53,9 @@ class CudaEngine(Engine):
         generate: int | None = None,
     ) -> None: ...
     @property
+    def replicas(self) -> int:
+        """1: of the calls that run at a time, the device answers one, and has the next at hand."""
+    @property
     def ptx(self) -> str:
         """The target of the PTX that the kernels were compiled from: "compute_80"."""
     @property

@@ -15,7 +15,7 @@ from morphogen.engine.cuda.patch import difference
 from morphogen.engine.cuda.phases import ChunkTimes, PhaseTimes
 from morphogen.engine.strategy import Choices, Strategy
 
-from morphogen.engine.cuda.lane cimport PHASES
+from morphogen.engine.cuda.lane cimport PHASES, Lane
 from morphogen.engine.cuda.patch cimport Patch
 from morphogen.engine.cuda.scanner cimport Scanner
 
@@ -74,7 +74,7 @@ class CudaEngine(Engine):
             lanes=LANE_COUNTS,
             graph=True,
         )
-        super().__init__(pages.table, choices, pages)
+        super().__init__(pages.table, choices, pages, max_in_flight=LANES)
         size = dpf.key_size(pages.table.num_pages)
         self._share(Scanner(pages, ordinal, size, LANES, progress, generate))
 
@@ -85,6 +85,11 @@ class CudaEngine(Engine):
         self._code = scanner.code
         self._grid = scanner.grid
         scanner.share(self)
+
+    @property
+    def replicas(self) -> int:
+        """1: of the calls that run at a time, the device answers one, and has the next at hand."""
+        return 1
 
     @property
     def ptx(self) -> str:
@@ -149,11 +154,11 @@ class CudaEngine(Engine):
     def _read(self) -> int:
         cdef Scanner scanner = _usable(self)
         cdef Patch patch
-        with scanner.lock:
+        with scanner.lanes as lane:
             scanner.check_whole()
             patch = self._patch
             try:
-                words = scanner.read()
+                words = scanner.read(lane)
             except DeviceError as error:
                 self._close_if_lost(scanner, error)
                 raise
@@ -165,33 +170,34 @@ class CudaEngine(Engine):
     ) -> None:
         cdef Scanner scanner = _usable(self)
         cdef Patch patch
-        scanner.lock.enter()  # `with` looks up two methods, on the way to each launch
+        # `with` looks up two methods, on the way to each launch.
+        cdef Lane lane = scanner.lanes.enter()
         try:
             scanner.check_whole()
             # It is that of the pages that the device has now, whatever is replaced afterwards.
             patch = self._patch
             try:
-                scanner.answer(packer, ranges, out, strategy, times)
+                scanner.answer(lane, packer, ranges, out, strategy, times)
             except DeviceError as error:
                 self._close_if_lost(scanner, error)
                 raise
         finally:
-            scanner.lock.leave()
+            scanner.lanes.leave()
         if patch is not None:
             patch.add(packer, out)
 
     def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
         cdef Scanner scanner = _usable(self)
         table = pages.table
-        with scanner.lock:
+        with scanner.lanes.alone():
             self._move(scanner, pages, indices, self)
             self._pages, self._table = pages, table
 
     def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> CudaEngine:
         cdef Scanner scanner = _usable(self)
         engine = CudaEngine.__new__(CudaEngine)
-        Engine.__init__(engine, pages.table, self._choices, pages)
-        with scanner.lock:
+        Engine.__init__(engine, pages.table, self._choices, pages, max_in_flight=LANES)
+        with scanner.lanes.alone():
             self._move(scanner, pages, indices, engine)
             engine._share(scanner)
         return engine
@@ -228,8 +234,9 @@ class CudaEngine(Engine):
             self._close_all(scanner, f"its device failed: {error}")
 
     def _close_all(self, Scanner scanner, reason):
-        """Close all engines that answer from the scanner, whose lock is held."""
-        scanner.failed = f"this engine was closed when {reason}"
+        """Close all engines that answer from the scanner, of which this thread has a lane."""
+        if scanner.failed is None:
+            scanner.failed = f"this engine was closed when {reason}"
         for engine in scanner.engines():
             engine._closed = True
             engine._why_closed = scanner.failed
@@ -241,7 +248,7 @@ class CudaEngine(Engine):
 
 
 cdef Scanner _usable(engine):
-    # Another engine's failure may release it at any time, until the scanner's lock is held.
+    # Another engine's failure may release it at any time, until the scanner is entered.
     cdef Scanner scanner = engine._scanner
     if scanner is None:
         raise EngineClosedError(engine._why_closed)

@@ -35,16 +35,17 @@ cdef class Lane:
     cdef LaunchGraph _graph  # made when a batch first wants it
     cdef uint8_t _keys[kWidestChunkKeys * kMaxKeyBytes]
     cdef size_t _page_size
+    cdef bint unclean        # whether a launch may have left sums behind
     cdef bint _pending
     cdef size_t _pages       # of the pending answer
     cdef uint8_t* _out       # of its answer
     cdef double* _times      # of the pending chunk, or NULL
 
     cdef uint8_t* answers(self) noexcept nogil
-    cdef int clean(self) except -1 nogil
     cdef int reserve(self, int keys) except -1
     cdef int open_graph(self) except -1
     cdef int submit(self, PageKernel kernel, const uint8_t* keys, unsigned int key_count,
                     uint8_t* out, bint graph, double* times) except -1 nogil
+    cdef int clean(self) except -1 nogil
     cdef int settle(self) except -1 nogil
     cdef int finish(self) except -1 nogil

@@ -103,9 +103,11 @@ cdef class Lane:
         return self._answers.pointer()
 
     cdef int clean(self) except -1 nogil:
-        """Make sums and counters zero, as every launch must find them."""
+        """Make sums and counters zero, as every launch must find them, after one that failed."""
         self._sums.clear(self.stream)
-        return self.stream.synchronize()
+        self.stream.synchronize()
+        self.unclean = False
+        return 0
 
     cdef int submit(self, PageKernel kernel, const uint8_t* keys, unsigned int key_count,
                     uint8_t* out, bint graph, double* times) except -1 nogil:
@@ -135,8 +137,9 @@ cdef class Lane:
         return 0
 
     cdef int settle(self) except -1 nogil:
-        """Wait for the chunk in the lane, and forget it."""
+        """Wait for the chunk in the lane after an error, and forget it."""
         self._pending = False
+        self.unclean = True
         return self.stream.synchronize()
 
     cdef int finish(self) except -1 nogil:
@@ -148,7 +151,8 @@ cdef class Lane:
             return 0
         if self._times != NULL:
             begun = microseconds()
-        self.settle()
+        self._pending = False
+        self.stream.synchronize()
         if self._times != NULL:
             waited = microseconds()
         if stride == self._page_size:

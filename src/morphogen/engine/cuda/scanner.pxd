@@ -3,19 +3,21 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t
 
-from morphogen.engine.locks cimport CallLock
+from morphogen.engine.calls cimport Calls
 from morphogen.planner cimport KeyPacker
 
 from morphogen.engine.cuda._driver cimport Context, Kernel
 from morphogen.engine.cuda.device_pages cimport DevicePages
+from morphogen.engine.cuda.lane cimport Lane
 
 
 @cython.final
 cdef class Scanner:
-    cdef readonly CallLock lock
+    cdef readonly Calls lanes
     cdef Context _context
     # Freed in this order: a lane's graph before the module that its kernel is of.
-    cdef list _lanes         # as many as were asked for, and more once a batch asked for more
+    cdef list _lanes         # those of `lanes`
+    cdef Py_ssize_t _opened  # as many as were asked for, and more once a batch asked for more
     cdef list _kernels       # by the number of keys, see open_page_kernels
     cdef Kernel _read
     cdef int _read_blocks
@@ -23,7 +25,6 @@ cdef class Scanner:
     cdef list _engines       # weak references
     cdef size_t _key_size
     cdef unsigned int _tiles  # the most of any kernel
-    cdef bint _unclean       # whether a launch may have left sums behind
     cdef readonly bint generated
     cdef readonly bint broken
     cdef readonly object failed
@@ -32,8 +33,15 @@ cdef class Scanner:
     cdef readonly str code
 
     cdef int check_whole(self) except -1
-    cdef int answer(self, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out, strategy,
-                    double[:, ::1] times) except -1
-    cdef int _prepare(self, Py_ssize_t lanes, bint graph, int keys) except -1
-    cdef int _clean(self) except -1
-    cdef int _settle(self) except -1
+    cdef object read(self, Lane lane)
+    cdef int answer(self, Lane first, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out,
+                    strategy, double[:, ::1] times) except -1
+    cdef int _answer_in(self, Lane lane, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out,
+                        bint graph, double[:, ::1] times) except -1
+    cdef int _answer_by_turns(self, list held, Py_ssize_t most, KeyPacker packer, list ranges,
+                              uint8_t[:, :, ::1] out, bint graph) except -1
+    cdef int _give_up(self, list held) except -1
+    cdef int _submit(self, Lane lane, KeyPacker packer, Py_ssize_t start, Py_ssize_t stop,
+                     uint8_t* out, bint graph, double* times) except -1
+    cdef int _prepare(self, Lane lane, bint graph, int keys) except -1
+    cdef int _settle(self, list lanes) except -1

@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from morphogen.engine.base import Engine
-from morphogen.engine.locks import CallLock
+from morphogen.engine.calls import Calls
 from morphogen.pages import PageMatrix
 from morphogen.progress import Progress
 
@@ -24,8 +24,9 @@ class Scanner:
 
     Attributes
     ----------
-    lock : CallLock
-        One use at a time, of whichever engine. An engine's own lock is taken before it.
+    lanes : Calls
+        The uses, of whichever engine: each that answers has a lane, a change of the pages is alone.
+        An engine's own place is taken before.
     broken : bool
         Whether the device is lost.
     torn : bool
@@ -35,7 +36,7 @@ class Scanner:
     """
 
     @property
-    def lock(self) -> CallLock: ...
+    def lanes(self) -> Calls: ...
     @property
     def generated(self) -> bool: ...
     @property
@@ -62,7 +63,7 @@ class Scanner:
     def engines(self) -> list[Engine]:
         """The engines that answer from these pages."""
     def replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
-        """Copy these of the pages to the device, and leave it `torn` until `mend`.
+        """Copy these of the pages to the device, alone, and leave it `torn` until `mend`.
 
         If this fails before it copies anything, nothing is changed.
 
@@ -74,5 +75,3 @@ class Scanner:
         """
     def mend(self) -> None:
         """Tell that engines know of the pages that `replace` copied."""
-    def read(self) -> int:
-        """Read every page once: the XOR of their words."""

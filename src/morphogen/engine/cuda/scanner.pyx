@@ -15,7 +15,7 @@ from morphogen.errors import (
     DeviceUnavailableError,
     EngineClosedError,
 )
-from morphogen.engine.locks cimport CallLock
+from morphogen.engine.calls cimport Calls
 from morphogen.kernels cimport ReadJob, kBlockThreads, kMaxChunkKeys, kVectorBytes
 from morphogen.planner cimport KeyPacker
 
@@ -48,8 +48,9 @@ cdef class Scanner:
 
     Attributes
     ----------
-    lock : CallLock
-        One use at a time, of whichever engine. An engine's own lock is taken before it.
+    lanes : Calls
+        The uses, of whichever engine: each that answers has a lane, a change of the pages is alone.
+        An engine's own place is taken before.
     broken : bool
         Whether the device is lost.
     torn : bool
@@ -62,7 +63,7 @@ cdef class Scanner:
         self, pages: PageMatrix, int ordinal, size_t key_size, int lanes,
         progress: Progress | None, generate: int | None,
     ) -> None:
-        self.lock = CallLock("an engine")
+        self.lanes = Calls("an engine", [])
         self._engines = []
         self.generated = generate is not None
         self._context = Context(ordinal)
@@ -113,10 +114,15 @@ cdef class Scanner:
         return Module(self._context, path.read_bytes())
 
     def _open_lanes(self, Py_ssize_t count):
-        while len(self._lanes) < count:
-            self._lanes.append(
-                Lane(self._context, self._pages, self._key_size, kMaxChunkKeys, self._tiles)
-            )
+        while self._opened < count:
+            self._opened += 1  # first, since another call may want it meanwhile
+            try:
+                lane = Lane(self._context, self._pages, self._key_size, kMaxChunkKeys, self._tiles)
+            except BaseException:
+                self._opened -= 1
+                raise
+            self._lanes.append(lane)
+            self.lanes.add(lane)
 
     def share(self, engine: Engine) -> None:
         """Count an engine in, until it is gone or has released this."""
@@ -131,7 +137,7 @@ cdef class Scanner:
         return engines
 
     def replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
-        """Copy these of the pages to the device, and leave it `torn` until `mend`.
+        """Copy these of the pages to the device, alone, and leave it `torn` until `mend`.
 
         If this fails before it copies anything, nothing is changed.
 
@@ -145,7 +151,7 @@ cdef class Scanner:
         try:
             self._pages.replace(pages, indices)
         except BaseException:
-            self._settle()
+            self._settle(self._lanes)
             raise
         finally:
             self._context.leave()
@@ -164,9 +170,8 @@ cdef class Scanner:
             raise EngineClosedError(self.failed)
         return 0
 
-    def read(self) -> int:
-        """Read every page once: the XOR of their words."""
-        cdef Lane lane = self._lanes[0]
+    cdef object read(self, Lane lane):
+        """Read every page once, in a lane: the XOR of their words."""
         cdef ReadJob job
         cdef void* parameters[1]
         cdef Kernel kernel = self._read
@@ -179,81 +184,117 @@ cdef class Scanner:
         parameters[0] = &job
         with self._context:
             try:
-                self._clean()
+                if lane.unclean:
+                    with nogil:
+                        lane.clean()
                 with nogil:
                     kernel.launch(self._read_blocks, kBlockThreads, parameters, lane.stream)
                     lane.stream.synchronize()
             except DeviceError:
-                self._settle()
+                self._settle([lane])
                 raise
         return (<uint64_t*>lane.answers())[0]
 
-    cdef int answer(self, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out, strategy,
-                    double[:, ::1] times) except -1:
-        """Answer the packed batch. times: a row for each chunk, or None."""
-        cdef Py_ssize_t lanes = min(<Py_ssize_t>strategy.lanes, <Py_ssize_t>len(ranges))
-        cdef Py_ssize_t start, stop, chunk = 0
-        cdef unsigned int keys
+    cdef int answer(self, Lane first, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out,
+                    strategy, double[:, ::1] times) except -1:
+        """Answer the packed batch, beside other calls.
+
+        A call has the lane that `lanes` gave it. It takes more where they are free, and gives up
+        all but one as soon as another call waits for a lane.
+        times: a row for each chunk, if the strategy has one lane; or None.
+        """
+        cdef Py_ssize_t most = min(<Py_ssize_t>strategy.lanes, <Py_ssize_t>len(ranges))
         cdef bint graph = strategy.graph
-        cdef Lane lane
-        cdef PageKernel kernel
-        cdef double* row = NULL
+        cdef list held = None
         if not ranges:
             return 0
         self._context.enter()
         try:
-            self._prepare(lanes, graph, ranges[0][1] * packer.keys_per_query)
-            self._clean()
-            for start, stop in ranges:
-                lane = self._lanes[chunk % lanes]
-                keys = (stop - start) * packer.keys_per_query
-                kernel = self._kernels[keys]
-                if times is not None:
-                    row = &times[chunk, 0]
-                with nogil:
-                    lane.finish()
-                    lane.submit(
-                        kernel, packer.chunk_keys(start), keys, &out[start, 0, 0], graph, row
-                    )
-                chunk += 1
-                # A batch of many chunks must heed Ctrl-C.
-                PyErr_CheckSignals()
-            for chunk in range(chunk, chunk + lanes):
-                lane = self._lanes[chunk % lanes]
-                with nogil:
-                    lane.finish()
+            self._prepare(first, graph, ranges[0][1] * packer.keys_per_query)
+            if most == 1:
+                self._answer_in(first, packer, ranges, out, graph, times)
+            else:
+                held = [first]
+                self._open_lanes(most)
+                self._answer_by_turns(held, most, packer, ranges, out, graph)
         except BaseException:
-            self._settle()
+            self._settle([first] if held is None else held)
             raise
         finally:
             self._context.leave()
         return 0
 
-    cdef int _prepare(self, Py_ssize_t lanes, bint graph, int keys) except -1:
-        """Make lanes, room for chunks of so many keys, and graphs, as far as they are missing."""
+    cdef int _answer_in(self, Lane lane, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out,
+                        bint graph, double[:, ::1] times) except -1:
+        cdef Py_ssize_t start, stop, chunk = 0
+        cdef double* row = NULL
+        for start, stop in ranges:
+            if times is not None:
+                row = &times[chunk, 0]
+            self._submit(lane, packer, start, stop, &out[start, 0, 0], graph, row)
+            chunk += 1
+            # A batch of many chunks must heed Ctrl-C.
+            PyErr_CheckSignals()
+        with nogil:
+            lane.finish()
+        return 0
+
+    cdef int _answer_by_turns(self, list held, Py_ssize_t most, KeyPacker packer, list ranges,
+                              uint8_t[:, :, ::1] out, bint graph) except -1:
+        """Answer in the lanes that are held, the longest under way first, and in more."""
+        cdef Py_ssize_t start, stop
         cdef Lane lane
+        for start, stop in ranges:
+            lane = None
+            if self.lanes.is_wanted():
+                if len(held) > 1:
+                    self._give_up(held)
+            elif start > 0 and len(held) < most:
+                lane = self.lanes.take_more()
+            if lane is None:
+                lane = held.pop(0)
+            else:
+                self._prepare(lane, graph, ranges[0][1] * packer.keys_per_query)
+            held.append(lane)
+            self._submit(lane, packer, start, stop, &out[start, 0, 0], graph, NULL)
+            PyErr_CheckSignals()
+        while held:
+            self._give_up(held)
+        return 0
+
+    cdef int _give_up(self, list held) except -1:
+        """Wait for the chunk that is longest under way, and leave its lane to others."""
+        cdef Lane lane = held[0]
+        with nogil:
+            lane.finish()
+        del held[0]
+        self.lanes.give_back(lane)
+        return 0
+
+    cdef int _submit(self, Lane lane, KeyPacker packer, Py_ssize_t start, Py_ssize_t stop,
+                     uint8_t* out, bint graph, double* times) except -1:
+        cdef unsigned int keys = (stop - start) * packer.keys_per_query
         cdef PageKernel kernel = self._kernels[keys]
-        self._open_lanes(lanes)
-        for lane in self._lanes[:lanes]:
-            lane.reserve(kernel.keys)
-            if graph:
-                lane.open_graph()
+        with nogil:
+            lane.finish()
+            lane.submit(kernel, packer.chunk_keys(start), keys, out, graph, times)
         return 0
 
-    cdef int _clean(self) except -1:
-        cdef Lane lane
-        if self._unclean:
-            for lane in self._lanes:
-                with nogil:
-                    lane.clean()
-            self._unclean = False
+    cdef int _prepare(self, Lane lane, bint graph, int keys) except -1:
+        """Give a lane room for chunks of so many keys, and a graph, as far as they are missing."""
+        cdef PageKernel kernel = self._kernels[keys]
+        lane.reserve(kernel.keys)
+        if graph:
+            lane.open_graph()
+        if lane.unclean:
+            with nogil:
+                lane.clean()
         return 0
 
-    cdef int _settle(self) except -1:
-        """Wait for the lanes after an error, and find out whether the device is lost."""
+    cdef int _settle(self, list lanes) except -1:
+        """Wait for lanes after an error, and find out whether the device is lost."""
         cdef Lane lane
-        self._unclean = True
-        for lane in self._lanes:
+        for lane in lanes:
             try:
                 with nogil:
                     lane.settle()
