@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from morphogen.cluster.ray_cluster import RayCluster, host_of
-from morphogen.cluster.security import check_exposed
+from morphogen.cluster.security import check_exposed, environment_of_ray
 from morphogen.errors import MorphogenError
 
 
@@ -94,11 +94,24 @@ def test_the_room_is_imported_without_ray() -> None:
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_AUTH_TOKEN", "RAY_ENABLE_AUTO_CONNECT"):
+    for name in ("RAY_AUTH_TOKEN", "RAY_ENABLE_AUTO_CONNECT", "RAY_USAGE_STATS_ENABLED"):
         monkeypatch.setenv(name, "0")  # or it would stay
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'morphogen\[ray\]'"):
         RayCluster()
+
+
+def test_ray_tells_its_makers_nothing_unless_the_operator_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "00" * 32)
+    monkeypatch.setenv("RAY_ENABLE_AUTO_CONNECT", "0")
+    for before, after in ((None, "0"), ("1", "1")):
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "" if before is None else before)
+        if before is None:
+            del os.environ["RAY_USAGE_STATS_ENABLED"]
+        with environment_of_ray(None):
+            assert os.environ["RAY_USAGE_STATS_ENABLED"] == after
 
 
 def test_a_cluster_without_a_token_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:

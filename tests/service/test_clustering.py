@@ -341,6 +341,23 @@ def test_a_shard_without_a_replica_is_answered_503_until_its_process_is_replaced
         assert again.content == expected.content
 
 
+def test_a_process_is_replaced_though_the_file_of_the_epoch_before_is_gone(
+    tmp_path: Path, cluster: FakeCluster
+) -> None:
+    path = tmp_path / "words.table"
+    write_epoch(path, 7, pages=PAGES)
+    with ClusterLive(path, cluster, epoch=7) as live:
+        write_epoch(path, 8, pages=PAGES)  # by the same name
+        live.hang_up()
+        assert live.epochs == [8, 7]
+        live.check(7)
+        cluster.processes[0].kill()
+        until(lambda: live.opener.replaced == 1)
+        live.check(8)
+        with pytest.raises(ShardUnavailableError):
+            live.check(7)  # and no page of the epoch 8
+
+
 def test_counts_of_shards_never_go_back_when_epochs_end(folder: Path, cluster: FakeCluster) -> None:
     with ClusterLive(folder, cluster, replicas=2) as live:
         counted = 0

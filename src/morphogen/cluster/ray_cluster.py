@@ -193,8 +193,10 @@ class RayCluster:
                 object_store_memory=size,
                 _temp_dir=str(Path(self._folder) / "ray"),
             )
-        except BaseException:
+        except BaseException as error:
             self._leave(ray)
+            if isinstance(error, Exception):  # Ray's own are of no kind: a start that took long
+                raise MorphogenError(f"Ray cannot be started: {error}") from error
             raise
 
     def _join(self, ray: Any, address: str) -> None:

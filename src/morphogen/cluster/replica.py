@@ -270,7 +270,9 @@ class Replica:
         self._lost(self)
 
     def restore(self, process: ShardProcess) -> None:
-        """Go on with another process, when it has all epochs.
+        """Go on with another process, when it has all epochs that can be opened still.
+
+        Whoever renames the next table to a file's name takes the epochs before from new processes.
 
         Parameters
         ----------
@@ -280,9 +282,10 @@ class Replica:
         Raises
         ------
         Exception
-            If it cannot have them. The replica stays as it was.
+            If it cannot have the highest epoch. The replica stays as it was.
         """
         opened: set[Version] = set()
+        faults: dict[Version, Exception] = {}
         while True:
             with self._lock:
                 if self._retired:
@@ -293,12 +296,22 @@ class Replica:
                     if version not in opened
                 }
                 if not missing:
+                    highest = max((one[0] for one in self._recipes), default=-1)
+                    for version, fault in faults.items():
+                        if version in self._recipes and version[0] == highest:
+                            raise fault
                     # Those that were dropped meanwhile.
                     extra = opened - self._recipes.keys()
                     self._process, self._usable = process, True
                     break
             for version, recipe in missing.items():
-                recipe.open(process, version)
+                try:
+                    recipe.open(process, version)
+                except ProcessGoneError:
+                    raise
+                except Exception as fault:
+                    faults[version] = fault
+                    ask(process, "drop", version)  # it may have another file's pages by that name
                 opened.add(version)
         for version in extra:
             process.call("drop", (version,), lambda told: None)
