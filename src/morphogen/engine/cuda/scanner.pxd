@@ -40,7 +40,7 @@ cdef class Scanner:
                         bint graph, double[:, ::1] times) except -1
     cdef int _answer_by_turns(self, list held, Py_ssize_t most, KeyPacker packer, list ranges,
                               uint8_t[:, :, ::1] out, bint graph) except -1
-    cdef int _give_up(self, list held) except -1
+    cdef Py_ssize_t _give_up(self, list held, Py_ssize_t at) except -1
     cdef int _submit(self, Lane lane, KeyPacker packer, Py_ssize_t start, Py_ssize_t stop,
                      uint8_t* out, bint graph, double* times) except -1
     cdef int _prepare(self, Lane lane, bint graph, int keys) except -1

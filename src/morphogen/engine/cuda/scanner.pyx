@@ -241,35 +241,34 @@ cdef class Scanner:
 
     cdef int _answer_by_turns(self, list held, Py_ssize_t most, KeyPacker packer, list ranges,
                               uint8_t[:, :, ::1] out, bint graph) except -1:
-        """Answer in the lanes that are held, the longest under way first, and in more."""
-        cdef Py_ssize_t start, stop
+        """Answer in the lanes that are held, and in more."""
+        cdef Py_ssize_t start, stop, oldest = 0  # the lane of the chunk that is longest under way
         cdef Lane lane
         for start, stop in ranges:
-            lane = None
             if self.lanes.is_wanted():
                 if len(held) > 1:
-                    self._give_up(held)
+                    oldest = self._give_up(held, oldest)
             elif start > 0 and len(held) < most:
                 lane = self.lanes.take_more()
-            if lane is None:
-                lane = held.pop(0)
-            else:
-                self._prepare(lane, graph, ranges[0][1] * packer.keys_per_query)
-            held.append(lane)
+                if lane is not None:
+                    self._prepare(lane, graph, ranges[0][1] * packer.keys_per_query)
+                    held.insert(oldest, lane)
+            lane = held[oldest]
+            oldest = (oldest + 1) % <Py_ssize_t>len(held)
             self._submit(lane, packer, start, stop, &out[start, 0, 0], graph, NULL)
             PyErr_CheckSignals()
         while held:
-            self._give_up(held)
+            oldest = self._give_up(held, oldest)
         return 0
 
-    cdef int _give_up(self, list held) except -1:
-        """Wait for the chunk that is longest under way, and leave its lane to others."""
-        cdef Lane lane = held[0]
+    cdef Py_ssize_t _give_up(self, list held, Py_ssize_t at) except -1:
+        """Wait for the chunk in a lane and leave that to others. Which lane is the next, then."""
+        cdef Lane lane = held[at]
         with nogil:
             lane.finish()
-        del held[0]
+        del held[at]
         self.lanes.give_back(lane)
-        return 0
+        return at if at < len(held) else 0
 
     cdef int _submit(self, Lane lane, KeyPacker packer, Py_ssize_t start, Py_ssize_t stop,
                      uint8_t* out, bint graph, double* times) except -1:
