@@ -43,12 +43,13 @@ constexpr unsigned kMaxKeyBytes =
     kSeedCorrectionOffset + kSeedBytes * (kMaxLogPages - kLeafLogBits) + kLeafBytes;
 
 // The job of a grid of tiles x runs blocks, which answers a chunk. The first longer_runs runs have
-// one page more.
+// one page more. Pages are counted from the first on the device.
 struct ChunkJob {
   const void* pages;            // device memory: pages x vectors
   void* accumulators;           // device memory: keys x vectors, all zero between launches
   unsigned* finished;           // device memory: blocks done, by tile; zero between launches
   void* answers;                // host memory, mapped: keys x vectors
+  std::uint64_t first_leaf;     // of the keys' trees, whose first page is the device's first
   std::uint64_t pages_per_run;
   unsigned longer_runs;
   unsigned runs;                // of each tile

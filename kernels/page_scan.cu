@@ -216,7 +216,8 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Keys>&
   for (std::uint64_t next = range.begin; next < range.end;) {
     const Window<kWindowLeaves<Keys>> window(next, range.end);
     next = window.end;
-    expand_window<Keys>(keys, job.key_bytes, key_count, window.first_leaf, window.leaves(), bits);
+    expand_window<Keys>(keys, job.key_bytes, key_count, job.first_leaf + window.first_leaf,
+                        window.leaves(), bits);
     __syncthreads();
     if constexpr (kIsWide<Keys>) {
       scan_window<Keys>(job, range, window, bits, kept);

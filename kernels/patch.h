@@ -10,8 +10,10 @@
 
 namespace morphogen {
 
-// The XOR of both epochs' bytes of some pages. Indices ascend.
+// The XOR of both epochs' bytes of some pages. Indices ascend, and count from the first page of a
+// leaf.
 struct PatchPages {
+  std::uint64_t first_leaf;
   const std::int64_t* indices;
   const std::uint8_t* pages;  // page_size apart
   std::size_t count;
@@ -41,7 +43,7 @@ inline void add_selected(const PatchPages& patch, const HostKernels& kernels,
     while (end < patch.count && leaf(end) - leaf(end - 1) <= kPatchGap &&
            leaf(end) - first < kPatchLeaves)
       ++end;
-    kernels.expand(key, first, leaf(end - 1) - first + 1, bits);
+    kernels.expand(key, patch.first_leaf + first, leaf(end - 1) - first + 1, bits);
     for (std::size_t at = begin; at < end; ++at) {
       const std::int64_t bit = patch.indices[at] - first * kLeafBits;
       if (bits[bit / 8] >> (bit % 8) & 1)

@@ -47,6 +47,7 @@ cdef extern from "page_jobs.h" namespace "morphogen" nogil:
         void* accumulators
         unsigned int* finished
         void* answers
+        uint64_t first_leaf
         uint64_t pages_per_run
         unsigned int longer_runs
         unsigned int runs
@@ -106,6 +107,7 @@ cdef extern from "host_kernels.h" namespace "morphogen" nogil:
 
 cdef extern from "patch.h" namespace "morphogen" nogil:
     cdef cppclass PatchPages:
+        uint64_t first_leaf
         const int64_t* indices
         const uint8_t* pages
         size_t count

@@ -47,9 +47,13 @@ class Cut:
 
 
 class Device:
-    """Device memory as an engine sets it up, for one table and chunks of up to `keys` keys."""
+    """Device memory as an engine sets it up, for one table and chunks of up to `keys` keys.
 
-    def __init__(self, table: Bytes, keys: int, cut: Cut) -> None:
+    The table's pages may be those of a larger one, from the first page of a leaf on.
+    """
+
+    def __init__(self, table: Bytes, keys: int, cut: Cut, *, first_leaf: int = 0) -> None:
+        self.first_leaf = first_leaf
         self.num_pages, self.page_size = table.shape
         self.vectors = -(-self.page_size // VECTOR_BYTES)
         self.cut = cut
@@ -67,8 +71,9 @@ class Device:
         memory = ptx_emulator.place(arrays)
         pages_per_run, longer_runs = divmod(self.num_pages, self.cut.runs)
         job = struct.pack(
-            "<5Q7I4x",
+            "<6Q7I4x",
             *memory,
+            self.first_leaf,
             pages_per_run,
             longer_runs,
             self.cut.runs,

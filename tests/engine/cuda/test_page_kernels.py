@@ -99,6 +99,27 @@ def test_keys_of_the_deepest_tree(kernels: ptx_emulator.Module) -> None:
     assert np.array_equal(device.launch(kernels, keys), wanted)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 12, 24])
+@pytest.mark.parametrize(
+    ("num_pages", "first_leaf"), [(2**12, 0), (2**12, 1), (2**12, 5), (2**31 + 9, 2**22 - 3)]
+)
+def test_pages_from_the_middle_of_a_table(
+    kernels: ptx_emulator.Module, num_pages: int, first_leaf: int, count: int
+) -> None:
+    """Keys are those of the whole table, and only the leaves of these pages are expanded."""
+    first, array = first_leaf * 512, random_pages(600, 32)
+    rng = np.random.default_rng([num_pages, first_leaf])
+    inside = (first + rng.integers(0, 600, count)).tolist()
+    keys = [mg.dpf.gen(index, num_pages)[k % 2] for k, index in enumerate(inside)]
+    bits = [
+        [mg.dpf.eval_at(key, page, num_pages) for page in range(first, first + 600)] for key in keys
+    ]
+    wanted = [np.bitwise_xor.reduce(array[np.array(row, dtype=bool)], axis=0) for row in bits]
+    device = Device(array, count, Cut(runs=3), first_leaf=first_leaf)
+    assert np.array_equal(device.launch(kernels, keys), wanted)
+    device.assert_clean()
+
+
 def test_sums_left_behind_would_be_seen(kernels: ptx_emulator.Module) -> None:
     # The other tests rely on this: buffers that are not clean give wrong answers.
     array = random_pages(70, 64)

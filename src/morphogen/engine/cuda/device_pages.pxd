@@ -18,6 +18,7 @@ cdef struct Source:
 
 @cython.final
 cdef class DevicePages:
+    cdef readonly uint64_t first_leaf
     cdef readonly uint64_t num_pages
     cdef readonly size_t page_size
     cdef readonly size_t stride       # bytes from one page to the next

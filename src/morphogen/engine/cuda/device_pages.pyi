@@ -14,7 +14,8 @@ class DevicePages:
     Parameters
     ----------
     context : Context
-    num_pages, page_size : int
+    first, num_pages, page_size : int
+        The number in the table of the first page, how many follow each other, and their bytes.
     more : int
         Bytes that the caller will need besides.
 
@@ -25,13 +26,17 @@ class DevicePages:
     """
 
     @property
+    def first_leaf(self) -> int: ...
+    @property
     def num_pages(self) -> int: ...
     @property
     def page_size(self) -> int: ...
     @property
     def stride(self) -> int: ...
     torn: bool
-    def __init__(self, context: Context, num_pages: int, page_size: int, more: int) -> None: ...
+    def __init__(
+        self, context: Context, first: int, num_pages: int, page_size: int, more: int
+    ) -> None: ...
     def upload(self, pages: PageMatrix, progress: Progress | None) -> None:
         """Copy all pages to the device.
 

@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from morphogen.errors import DeviceOutOfMemoryError
-from morphogen.kernels cimport FillJob, kBlockThreads, kVectorBytes
+from morphogen.kernels cimport FillJob, kBlockThreads, kLeafBits, kVectorBytes
 
 from morphogen.engine.cuda._driver cimport Context, DeviceMemory, Event, HostMemory, Kernel, Stream
 
@@ -30,7 +30,8 @@ cdef class DevicePages:
     Parameters
     ----------
     context : Context
-    num_pages, page_size : int
+    first, num_pages, page_size : int
+        The number in the table of the first page, how many follow each other, and their bytes.
     more : int
         Bytes that the caller will need besides.
 
@@ -41,8 +42,9 @@ cdef class DevicePages:
     """
 
     def __cinit__(
-        self, Context context, uint64_t num_pages, size_t page_size, more: int
+        self, Context context, uint64_t first, uint64_t num_pages, size_t page_size, more: int
     ) -> None:
+        self.first_leaf = first // kLeafBits
         self.num_pages = num_pages
         self.page_size = page_size
         self.stride = padded_size(page_size)

@@ -63,8 +63,6 @@ class CudaEngine(Engine):
     ) -> None:
         if generate is not None:
             check_range("generate", generate, 0, 2**64 - 1)
-        if check_pages(pages).first:
-            raise ValueError(f"a slice on a GPU begins at page 0, not {pages.first}")  # yet
         ordinal = as_int("ordinal", ordinal)
         check_range("ordinal", ordinal, 0, 2**31 - 1)
         choices = Choices(
@@ -74,7 +72,7 @@ class CudaEngine(Engine):
             lanes=LANE_COUNTS,
             graph=True,
         )
-        super().__init__(pages.table, choices, pages, max_in_flight=LANES)
+        super().__init__(check_pages(pages).table, choices, pages, max_in_flight=LANES)
         size = dpf.key_size(pages.table.num_pages)
         self._share(Scanner(pages, ordinal, size, LANES, progress, generate))
 

@@ -66,6 +66,7 @@ cdef class Lane:
         self._start = Event(context, True)
         self._stop = Event(context, True)
         self.job.pages = pages.address()
+        self.job.first_leaf = pages.first_leaf
         self.job.vectors = pages.stride // kVectorBytes
         self.job.key_bytes = key_size
         self.reserve(keys)

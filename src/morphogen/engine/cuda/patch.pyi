@@ -19,19 +19,27 @@ class Patch:
         int64, ascending. Those of pages that do not differ are dropped.
     pages : numpy.ndarray
         uint8 of shape (indices, page_size): the XOR of both epochs' bytes.
+    first_leaf : int, optional
+        The leaf of keys' trees from whose first page on the indices are counted.
     """
 
     @property
     def indices(self) -> object: ...
     @property
     def pages(self) -> object: ...
-    def __init__(self, indices: npt.NDArray[np.int64], pages: npt.NDArray[np.uint8]) -> None: ...
+    def __init__(
+        self,
+        indices: npt.NDArray[np.int64],
+        pages: npt.NDArray[np.uint8],
+        first_leaf: int = 0,
+    ) -> None: ...
     def merged(self, after: Patch) -> Patch:
         """Both differences, one after the other.
 
         Parameters
         ----------
         after : Patch
+            Of the same pages of the table.
 
         Returns
         -------
@@ -46,7 +54,7 @@ def difference(before: PageMatrix, after: PageMatrix, indices: npt.NDArray[np.in
     Parameters
     ----------
     before, after : PageMatrix
-        Of the same shape.
+        The same pages of the table.
     indices : numpy.ndarray
         int64, ascending: the pages that may differ.
 

@@ -10,7 +10,7 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint8_t
 
-from morphogen.kernels cimport HostKernels, PatchPages, add_selected
+from morphogen.kernels cimport HostKernels, PatchPages, add_selected, kLeafBits
 from morphogen.planner cimport KeyPacker
 
 cimport morphogen.instruction_set as _instruction_set
@@ -26,9 +26,15 @@ cdef class Patch:
         int64, ascending. Those of pages that do not differ are dropped.
     pages : numpy.ndarray
         uint8 of shape (indices, page_size): the XOR of both epochs' bytes.
+    first_leaf : int, optional
+        The leaf of keys' trees from whose first page on the indices are counted.
     """
 
-    def __cinit__(self, indices: npt.NDArray[np.int64], pages: npt.NDArray[np.uint8]) -> None:
+    def __cinit__(
+        self, indices: npt.NDArray[np.int64], pages: npt.NDArray[np.uint8],
+        first_leaf: int = 0,
+    ) -> None:
+        self._first_leaf = first_leaf
         differ = pages.any(axis=1)
         if not differ.all():
             indices, pages = indices[differ], pages[differ]
@@ -41,6 +47,7 @@ cdef class Patch:
         Parameters
         ----------
         after : Patch
+            Of the same pages of the table.
 
         Returns
         -------
@@ -50,7 +57,7 @@ cdef class Patch:
         pages = np.zeros((len(indices), self._pages.shape[1]), dtype=np.uint8)
         pages[np.searchsorted(indices, self.indices)] = self.pages
         pages[np.searchsorted(indices, after.indices)] ^= after.pages
-        return Patch(indices, pages)
+        return Patch(indices, pages, self._first_leaf)
 
     def words(self) -> int:
         """XOR of the pages' bytes, each padded with zeros to whole little-endian 64-bit words."""
@@ -65,6 +72,7 @@ cdef class Patch:
         cdef PatchPages patch
         cdef Py_ssize_t query, key
         cdef const uint8_t* keys
+        patch.first_leaf = self._first_leaf
         patch.count = self._indices.shape[0]
         patch.page_size = self._pages.shape[1]
         if patch.count == 0:
@@ -90,7 +98,7 @@ def difference(
     Parameters
     ----------
     before, after : PageMatrix
-        Of the same shape.
+        The same pages of the table.
     indices : numpy.ndarray
         int64, ascending: the pages that may differ.
 
@@ -100,7 +108,7 @@ def difference(
     """
     pages = _rows(before, indices)
     pages ^= _rows(after, indices)
-    return Patch(indices, pages)
+    return Patch(indices, pages, before.first // kLeafBits)
 
 
 def _rows(pages, indices):

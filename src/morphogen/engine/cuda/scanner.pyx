@@ -82,7 +82,9 @@ cdef class Scanner:
         self.grid = self._kernels[kMaxChunkKeys].grid
         self._tiles = max(kernel.grid.tiles for kernel in self._kernels[1:])
         more = lanes * sums_size(kMaxChunkKeys, stride, self._tiles)
-        self._pages = DevicePages(self._context, pages.num_pages, pages.page_size, more)
+        self._pages = DevicePages(
+            self._context, pages.first, pages.num_pages, pages.page_size, more
+        )
         self._key_size = key_size
         self._lanes = []
         self._open_lanes(lanes)
