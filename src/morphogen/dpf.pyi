@@ -196,6 +196,54 @@ def eval_at(key: Buffer, index: SupportsIndex, num_pages: SupportsIndex) -> int:
     Eval of Boyle, Gilboa and Ishai (CCS 2016): one path from the root to a leaf.
     """
 
+def restrict(
+    key: Buffer, first: SupportsIndex, count: SupportsIndex, num_pages: SupportsIndex
+) -> bytes:
+    """Cut a key down to some pages of its table.
+
+    Parameters
+    ----------
+    key : bytes-like
+        A key of either party, made for ``num_pages`` pages.
+    first : int
+        The first of the pages: a multiple of 512, and of the least power of two that is not below
+        count. So they are those below a node of the key's tree, or the first of them. Not secret.
+    count : int
+        How many, 1 to ``num_pages - first``. Not secret.
+    num_pages : int
+        1 to 2**40.
+
+    Returns
+    -------
+    bytes
+        A key for ``count`` pages, ``key_size(count)`` bytes: page i of its table is page ``first +
+        i`` of the whole one. Who holds it cannot tell which other pages the whole key selects.
+
+    Raises
+    ------
+    InvalidKeyError
+        If the key does not have the form of key format v1.
+    KeyDomainError
+        If the key was made for another number of pages.
+    TypeError, ValueError
+        If an argument has the wrong type, a number is out of range, or no node of the tree begins
+        at first and covers count pages.
+
+    Notes
+    -----
+    Below a node a key is a key of a smaller domain: docs/protocol.md, section 6.3. The party byte
+    of the new key is the node's control bit, which says nothing of the party: where the hidden
+    page is elsewhere, both parties' keys are cut down to the same bytes. It neither branches on nor
+    indexes by the key's secrets.
+
+    Examples
+    --------
+    >>> import morphogen as mg
+    >>> keys = [mg.dpf.restrict(key, 512, 300, 1000) for key in mg.dpf.gen(515, num_pages=1000)]
+    >>> [mg.dpf.eval_at(keys[0], at, 300) ^ mg.dpf.eval_at(keys[1], at, 300) for at in range(5)]
+    [0, 0, 0, 1, 0]
+    """
+
 def parse_key(key: Buffer) -> tuple[bytes, int, int]:
     """Check a key's form and read its public fields.
 

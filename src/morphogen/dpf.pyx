@@ -15,7 +15,6 @@ import numpy as np
 
 cimport morphogen.instruction_set as _instruction_set
 from morphogen.checks import as_int, check_range
-from morphogen.errors import InvalidKeyError, KeyDomainError
 from morphogen.kernels cimport (
     HostKernels,
     KeyFault,
@@ -27,14 +26,24 @@ from morphogen.kernels cimport (
     kLeafBits,
     kLeafBytes,
     kLogPagesOffset,
-    kMaxLogPages,
     kPartyOffset,
     key_bytes,
     log_pages,
+    restrict_key,
     seeds_are_equal,
 )
+from morphogen.key_format cimport (
+    as_key_bytes,
+    check_index,
+    check_key,
+    check_num_pages,
+    raise_key_fault,
+)
 
-MAX_PAGES, PAGES_PER_LEAF = 2 ** 40, kLeafBits
+import morphogen.key_format as _key_format
+
+MAX_PAGES = _key_format.MAX_PAGES
+PAGES_PER_LEAF = kLeafBits
 
 # An expansion of few pages takes less time than to look these up in their module.
 cdef object _empty = np.empty
@@ -279,6 +288,69 @@ def eval_at(key: Buffer, index: SupportsIndex, num_pages: SupportsIndex) -> int:
     return _eval_at(<const uint8_t*>PyBytes_AS_STRING(held), page)
 
 
+def restrict(
+    key: Buffer, first: SupportsIndex, count: SupportsIndex, num_pages: SupportsIndex
+) -> bytes:
+    """Cut a key down to some pages of its table.
+
+    Parameters
+    ----------
+    key : bytes-like
+        A key of either party, made for ``num_pages`` pages.
+    first : int
+        The first of the pages: a multiple of 512, and of the least power of two that is not below
+        count. So they are those below a node of the key's tree, or the first of them. Not secret.
+    count : int
+        How many, 1 to ``num_pages - first``. Not secret.
+    num_pages : int
+        1 to 2**40.
+
+    Returns
+    -------
+    bytes
+        A key for ``count`` pages, ``key_size(count)`` bytes: page i of its table is page ``first +
+        i`` of the whole one. Who holds it cannot tell which other pages the whole key selects.
+
+    Raises
+    ------
+    InvalidKeyError
+        If the key does not have the form of key format v1.
+    KeyDomainError
+        If the key was made for another number of pages.
+    TypeError, ValueError
+        If an argument has the wrong type, a number is out of range, or no node of the tree begins
+        at first and covers count pages.
+
+    Notes
+    -----
+    Below a node a key is a key of a smaller domain: docs/protocol.md, section 6.3. The party byte
+    of the new key is the node's control bit, which says nothing of the party: where the hidden
+    page is elsewhere, both parties' keys are cut down to the same bytes. It neither branches on nor
+    indexes by the key's secrets.
+
+    Examples
+    --------
+    >>> import morphogen as mg
+    >>> keys = [mg.dpf.restrict(key, 512, 300, 1000) for key in mg.dpf.gen(515, num_pages=1000)]
+    >>> [mg.dpf.eval_at(keys[0], at, 300) ^ mg.dpf.eval_at(keys[1], at, 300) for at in range(5)]
+    [0, 0, 0, 1, 0]
+    """
+    cdef uint64_t pages = check_num_pages(num_pages)
+    cdef bytes held = check_key(key, pages)
+    begin, size = as_int("first", first), as_int("count", count)
+    check_range("first", begin, 0, pages - 1)
+    check_range(f"count of pages from {begin} on", size, 1, pages - begin)
+    cdef int n = log_pages(size)
+    cdef uint64_t page = begin, unit = max(<uint64_t>kLeafBits, <uint64_t>1 << n)
+    if page % unit:
+        raise ValueError(f"first must be a multiple of {unit} for {size} pages, not {begin}")
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, key_bytes(n))
+    restrict_key(
+        <const uint8_t*>PyBytes_AS_STRING(held), page, n, <uint8_t*>PyBytes_AS_STRING(out)
+    )
+    return out
+
+
 def parse_key(key: Buffer) -> tuple[bytes, int, int]:
     """Check a key's form and read its public fields.
 
@@ -307,64 +379,6 @@ def parse_key(key: Buffer) -> tuple[bytes, int, int]:
     return held, data[kPartyOffset], data[kLogPagesOffset]
 
 
-cdef bytes as_key_bytes(key):
-    if type(key) is bytes:
-        return <bytes>key
-    try:
-        with memoryview(key) as view:
-            return view.tobytes()
-    except TypeError:
-        raise TypeError(f"a key must be bytes-like, not {type(key).__name__}") from None
-
-
-cdef bytes check_key(key, uint64_t num_pages):
-    cdef bytes held = as_key_bytes(key)
-    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(held)
-    cdef KeyFault fault = find_key_fault(data, len(held))
-    if fault != KeyFault.none:
-        raise_key_fault(held, fault)
-    cdef int n = data[kLogPagesOffset]
-    if n != log_pages(num_pages):
-        raise_key_domain(n, num_pages)
-    return held
-
-
-cdef int raise_key_domain(int n, uint64_t num_pages) except -1:
-    raise KeyDomainError(
-        f"the key is for n = {n}, that is {_page_range(n)} pages, but the table has {num_pages} "
-        f"pages, n = {log_pages(num_pages)}"
-    )
-
-
-cdef str _page_range(n):
-    # n is a Python int, since 2**40 does not fit a C int.
-    return "1" if n == 0 else "2" if n == 1 else f"{(1 << (n - 1)) + 1} to {1 << n}"
-
-
-cdef int raise_key_fault(bytes key, KeyFault fault) except -1:
-    """Raise an error that tells what is wrong with a key. Shows public header fields only."""
-    cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(key)
-    cdef int n
-    if fault == KeyFault.length:
-        if len(key) < key_bytes(0):
-            raise InvalidKeyError(f"a key has at least {key_bytes(0)} bytes, this one {len(key)}")
-        n = data[kLogPagesOffset]
-        raise InvalidKeyError(f"a key with n = {n} has {key_bytes(n)} bytes, this one {len(key)}")
-    if fault == KeyFault.magic:
-        raise InvalidKeyError(f"a key starts with b'MGK1', this one with {key[:4]!r}")
-    if fault == KeyFault.party:
-        raise InvalidKeyError(f"a key's party is 0 or 1, this one's {data[kPartyOffset]}")
-    if fault == KeyFault.log_pages:
-        n = data[kLogPagesOffset]
-        raise InvalidKeyError(f"a key's n is at most {kMaxLogPages}, this one's {n}")
-    if fault == KeyFault.reserved:
-        raise InvalidKeyError(f"a key's reserved bytes are 00 00, this one's {key[6:8].hex(' ')}")
-    raise InvalidKeyError(
-        f"a key with n = {data[kLogPagesOffset]} has control corrections for "
-        f"{max(0, data[kLogPagesOffset] - 9)} levels, this one has bits beyond them"
-    )
-
-
 cdef bytes _entropy(entropy, Py_ssize_t pairs):
     cdef Py_ssize_t size = pairs * kEntropyBytes, at
     cdef bytes secret
@@ -383,18 +397,3 @@ cdef bytes _entropy(entropy, Py_ssize_t pairs):
             # Both parties' trees would be equal, and the leaf correction would show the index.
             raise ValueError("entropy must have two different seeds, not two equal ones")
     return secret
-
-
-cdef uint64_t check_num_pages(num_pages) except 0:
-    # A function of Python is called for no number that is an int in range.
-    value = num_pages if type(num_pages) is int else as_int("num_pages", num_pages)
-    if not 1 <= value <= MAX_PAGES:
-        check_range("num_pages", value, 1, MAX_PAGES)
-    return value
-
-
-cdef uint64_t check_index(index, uint64_t num_pages) except? 0:
-    value = index if type(index) is int else as_int("index", index)
-    if not 0 <= value < num_pages:
-        check_range("index", value, 0, num_pages - 1)
-    return value

@@ -27,6 +27,9 @@ cdef extern from "dpf.h" namespace "morphogen" nogil:
     uint32_t eval_at(const uint8_t* key, uint64_t index)
     KeyFault find_key_fault(const uint8_t* key, size_t size)
 
+cdef extern from "dpf_restrict.h" namespace "morphogen" nogil:
+    void restrict_key(const uint8_t* key, uint64_t first, int log_count, uint8_t* out)
+
 cdef extern from "page_jobs.h" namespace "morphogen" nogil:
     cdef enum:
         kVectorBytes

@@ -14,7 +14,12 @@ from libc.string cimport memcpy
 
 from morphogen.checks import as_int, check_range
 
-from morphogen.dpf cimport as_key_bytes, check_num_pages, raise_key_domain, raise_key_fault
+from morphogen.key_format cimport (
+    as_key_bytes,
+    check_num_pages,
+    raise_key_domain,
+    raise_key_fault,
+)
 from morphogen.kernels cimport (
     KeyFault,
     find_key_fault,

@@ -132,11 +132,13 @@ def test_errors_are_those_of_the_code(name: str) -> None:
 
 def test_the_reader_of_code_sees_what_is_raised() -> None:
     assert code("dpf").raised_by("gen") == {"TypeError", "ValueError"}
-    assert code("dpf").raised_by("parse_key") == {"TypeError", "InvalidKeyError"}
+    assert code("dpf").raised_by("restrict") == {"ValueError"}
+    refused = {"TypeError", "InvalidKeyError", "KeyDomainError"}
+    assert code("key_format").raised_by("check_key") == refused
     packing = {"TypeError", "ValueError", "MemoryError"}
     assert code("planner").raised_by("KeyPacker.pack") == packing
     assert code("engine.lifetime").raised_by("Lifetime.check_usable") == {"EngineClosedError"}
-    assert code("engine.base").raised_by("Engine.answer") >= {"ValueError"}
+    assert code("engine.base").raised_by("Engine.replace_pages") == {"ValueError"}
     assert code("engine.cpu").raised_by("CpuEngine.__init__") >= {"TypeError", "ValueError"}
     assert code("batcher").raised_by("MicroBatcher.submit") == {"BatcherClosedError"}
 

@@ -13,6 +13,7 @@
 #include "dpf.h"
 #include "dpf_expand.h"
 #include "dpf_generate.h"
+#include "dpf_restrict.h"
 
 using namespace morphogen;
 
@@ -140,6 +141,24 @@ void run_pairs(int count, int n) {
   for (Made& pair : made) check_pair(pair.index, pair.keys, n);
 }
 
+// Cuts a key down to the `count` leaves around a page, whose bits are those of the whole key.
+void check_restricted(const Bytes& key, std::uint64_t page, int below, const Bytes& bits,
+                      std::uint64_t first_leaf, int n) {
+  const int log_count = kLeafLogBits + below;
+  const std::uint64_t leaf = page >> kLeafLogBits >> below << below;
+  Bytes part(key_bytes(log_count));
+  restrict_key(key.data(), leaf << kLeafLogBits, log_count, part.data());
+  leak(part);
+  Bytes own = expand(part, 0, std::uint64_t{1} << below);
+  make_public(own);
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    const std::uint64_t at = leaf * kLeafBytes + i - first_leaf * kLeafBytes;
+    check(own[i] == bits[at], "a restricted key's bits", n);
+  }
+  make_public(part);
+  check(find_key_fault(part.data(), part.size()) == KeyFault::none, "the restricted key", n);
+}
+
 // Runs Eval of a random key: all but its public fields is secret.
 void run_random_key(int n) {
   Bytes key = random_bytes(key_bytes(n));
@@ -159,6 +178,8 @@ void run_random_key(int n) {
   Bytes bits = expand(key, leaves - count, count);
   leak(key);
   make_public(bits);
+  for (int below = 0; below <= 4 && below <= tree_depth(n); ++below)
+    check_restricted(key, (leaves - 1) * kLeafBits, below, bits, leaves - count, n);
   for (int i = 0; i < 20; ++i) {
     const std::uint64_t page = random_word() % (count * kLeafBits);
     std::uint32_t bit = 0;

@@ -85,6 +85,9 @@ for num_pages in (1, 512, 513, 40_000):
         pairs += zip(*counted("gen_many", together), strict=True)
     queries = counted("make_query", partial(mg.make_query, [index, 0], num_pages))
     pairs += zip(*(query.keys for query in queries), strict=True)
+    part = partial(mg.dpf.restrict, pairs[0][0], 0, 512, num_pages)
+    if num_pages > 512:
+        counted("restrict", part)
     for pair, page in zip(pairs, [index] * (len(pairs) - 1) + [0], strict=True):
         for name in mg.instruction_set.supported():
             assert selected(pair, num_pages, instruction_set=name) == [page]

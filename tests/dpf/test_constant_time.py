@@ -105,6 +105,6 @@ def test_nothing_in_the_installed_module_depends_on_secrets(tmp_path: Path) -> N
     assert result.returncode == 0, result.stderr
     first, *lines, last = result.stdout.splitlines()
     assert first == "under valgrind"
-    calls = {"gen", "gen with entropy", "gen_many", "make_query", "eval_full"}
+    calls = {"gen", "gen with entropy", "gen_many", "make_query", "eval_full", "restrict"}
     assert set(lines) == {f"{call} 0" for call in calls}, result.stderr
     assert last == "leak 1"

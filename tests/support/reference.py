@@ -249,6 +249,26 @@ def eval_full(key: bytes, num_pages: int) -> bytes:
     return bytes(packed)
 
 
+def restrict(key: bytes, first: int, count: int, num_pages: int) -> bytes:
+    """Return the key of pages first to first + count - 1, which are the first below one node."""
+    parsed = _parse_for(key, num_pages)
+    n = domain_bits(count)
+    if not 0 <= first < first + count <= num_pages or first % max(LEAF_BITS, 1 << n):
+        raise ValueError(f"no node covers {count} pages from {first} on")
+    walked = parsed.depth - tree_depth(n)
+    seed, control = node(key, walked, first // (LEAF_BITS << tree_depth(n)))
+    return (
+        MAGIC
+        + bytes([control, n, 0, 0])
+        + (parsed.control_left >> walked).to_bytes(4, "little")
+        + (parsed.control_right >> walked).to_bytes(4, "little")
+        + parsed.salt
+        + seed
+        + b"".join(parsed.seed_corrections[walked:])
+        + parsed.leaf_correction
+    )
+
+
 def answer(pages: Sequence[bytes], key: bytes) -> bytes:
     """Return the XOR of the pages that a key selects; all pages have one length."""
     bits = eval_full(key, len(pages))
