@@ -16,6 +16,7 @@ from morphogen.keyword.file import read_cap
 from morphogen.keyword.sealing import seal_file
 from morphogen.sharding import ShardRange
 from naive import naive_answers, random_pages, random_rows
+from standin_driver import StandIn
 
 PAGES = random_pages(1301, 70)
 HELD = ShardRange(512, 512)
@@ -151,3 +152,26 @@ def test_a_table_says_its_page_size_itself(path: Path, tmp_path: Path) -> None:
     seal_file(path, sealed, page_size=320)
     with pytest.raises(ValueError, match=r"page_size must be 320, which .* says, not 70"):
         Source(str(sealed), 70, 7).open()
+
+
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_the_gpus_of_a_host_share_its_pages(tmp_path: Path, gpu: StandIn, device: str) -> None:
+    gpu.set(devices=2)
+    pages = random_pages(2100, 16)
+    pages.tofile(tmp_path / "pages.bin")
+    held = ShardRange(512, 1588)
+    queries = mg.make_queries(random_rows(3, 2, 2100), 2100)[0]
+    keys = b"".join(key for query in queries for key in query.keys)
+    rows = Rows(np.array([0, 1587]), random_pages(2, 16, seed=1))
+    shard = HostShard(device)
+    facts = shard.open(Source(str(tmp_path / "pages.bin"), 16, 7), held, (7, None))
+    assert facts.device == "cuda:0,cuda:1"
+    shard.change((7, None), rows, (8, None))
+    after = pages.copy()
+    after[[512, 2099]] = rows.pages
+    for epoch, table in ((7, pages), (8, after)):
+        others = table.copy()
+        others[: held.first] = 0
+        part = shard.answer(Pass(5, epoch, None, keys, 3, 2), held)
+        assert np.array_equal(part.pages, naive_answers(others, queries))
+    shard.close()
