@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import morphogen as mg
@@ -23,6 +25,15 @@ def test_several_devices_answer_as_one(tmp_path, capsys):
     assert "grid" not in header
     assert [row["correct"] for row in rows] == ["true", "true"]
     assert "cpu,cpu, " in capsys.readouterr().out
+
+
+def test_all_gpus_answer_as_one(gpu: StandIn, capsys) -> None:
+    gpu.set(devices=2)
+    assert main([*RUN, "--device", "cuda:all", "--batch-sizes", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["device"] == "cuda:0,cuda:1"
+    assert result["instruction_set"] == "compute_80"
+    assert [row["correct"] for row in result["rows"]] == [True]
 
 
 def test_names_of_several_devices(gpu: StandIn) -> None:

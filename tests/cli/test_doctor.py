@@ -155,6 +155,7 @@ def test_doctor_with_gpus(gpu, capsys, devices):
             "runs page_scan.compute_80.ptx"
         ) in output
         assert f"self test, cuda:{ordinal} passed" in output
+    assert ("self test, cuda:all passed" in output) == (devices > 1)
     assert "All well." in output
 
     data = run_json(capsys)
@@ -162,7 +163,8 @@ def test_doctor_with_gpus(gpu, capsys, devices):
     assert data["gpu_engine"] is True
     assert data["device"] == "cuda:0"
     assert data["gpu_checks"] == [
-        {"device": f"cuda:{ordinal}", "fault": "", "refused": ""} for ordinal in range(devices)
+        {"device": device, "fault": "", "refused": ""}
+        for device in ([], ["cuda:0"], ["cuda:0", "cuda:1", "cuda:all"])[devices]
     ]
     assert data["driver"]["driver_version"] == "13.0"
     assert data["driver"]["reason"] == ""
@@ -247,6 +249,26 @@ def test_a_full_gpu_is_no_failure(gpu, capsys):
     output = " ".join(capsys.readouterr().out.split())
     assert "device cpu: the GPU is refused, see its self test" in output
     assert f"self test, cuda:0 not possible: {check['refused']}" in output
+
+
+def test_all_of_many_gpus_are_tested_together(gpu):
+    gpu.set(devices=5)
+    gpu.set_device(3, compute_capability=75)
+    *each, together = diagnosis.examine().gpu_checks
+    assert [check.device for check in each] == ["cuda:0", "cuda:1", "cuda:2", "cuda:4"]
+    assert together == diagnosis.GpuCheck("cuda:all", "", "")
+
+
+def test_a_fault_of_gpus_together_is_told(gpu, monkeypatch):
+    gpu.set(devices=2)
+
+    def fault_of(device, name=None, leaves=3):
+        return "wrong pages" if device == "cuda:all" else ""
+
+    monkeypatch.setattr(diagnosis, "_fetch_fault", fault_of)
+    found = diagnosis.examine()
+    assert found.gpu_checks[-1] == diagnosis.GpuCheck("cuda:all", "wrong pages", "")
+    assert not found.ok
 
 
 # The first opening is that of the default device, the second that of a self test.

@@ -41,6 +41,18 @@ def test_the_first_usable_device_is_chosen() -> None:
             assert engine.max_micro_batch == 2
 
 
+def test_all_gpus_share_a_table() -> None:
+    usable = [found.ordinal for found in mg.driver_status().devices if found.usable]
+    table = random_pages(512 * len(usable) + 7, 2500)
+    batch = mg.make_queries(random_rows(7, 3, len(table)), len(table))[0]
+    names = [f"cuda:{ordinal}" for ordinal in usable]
+    # Beside the CPU, a single GPU has a part that begins in the middle of the table, too.
+    for device in ("cuda:all", ["cpu", *names]):
+        with mg.open_engine(mg.PageMatrix(table), device) as engine:
+            assert engine.device.removeprefix("cpu,") == ",".join(names)
+            assert np.array_equal(engine.answer(batch).pages, naive_answers(table, batch))
+
+
 # Threads
 
 

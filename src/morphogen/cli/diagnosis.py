@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,6 +19,7 @@ from morphogen.engine import open_engine
 from morphogen.engine.cores import usable_cores
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.cuda.status import DriverStatus, driver_status
+from morphogen.engine.devices import ALL_GPUS
 from morphogen.errors import DeviceError, DeviceOutOfMemoryError, DeviceUnavailableError
 from morphogen.pages import PageMatrix
 from morphogen.query import Query, make_queries, reconstruct
@@ -49,12 +51,12 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class GpuCheck:
-    """The self test of one GPU.
+    """The self test of one GPU, or of all that share a table.
 
     Attributes
     ----------
     device : str
-        "cuda:N".
+        "cuda:N", or "cuda:all".
     fault : str
         The fault that was found; empty if there is none.
     refused : str
@@ -99,7 +101,7 @@ class Diagnosis:
     checks : tuple of Check
         One for each supported instruction set.
     gpu_checks : tuple of GpuCheck
-        One for each GPU that can be used.
+        One for each GPU that can be used, and if they are several, one for all together.
     """
 
     morphogen: str
@@ -160,9 +162,7 @@ def examine() -> Diagnosis:
             max_micro_batch=engine.max_micro_batch,
             ray=_ray_version(),
             checks=tuple(_check(name) for name in instruction_set.supported()),
-            gpu_checks=tuple(
-                _check_gpu(f"cuda:{found.ordinal}") for found in driver.devices if found.usable
-            ),
+            gpu_checks=_check_gpus([found.ordinal for found in driver.devices if found.usable]),
         )
 
 
@@ -189,9 +189,23 @@ def _check(name: str) -> Check:
         return Check(name, f"{type(error).__name__}: {error}")
 
 
-def _check_gpu(device: str) -> GpuCheck:
+def _check_gpus(ordinals: list[int]) -> tuple[GpuCheck, ...]:
+    checks = []
+    for ordinal in ordinals:
+        device = f"cuda:{ordinal}"
+        checks.append(
+            _check_gpu(device, lambda name: _known_answer_fault(name) or _fetch_fault(name))
+        )
+    if len(ordinals) > 1:
+        # Each has a leaf of the table or more.
+        leaves = max(3, len(ordinals))
+        checks.append(_check_gpu(ALL_GPUS, lambda name: _fetch_fault(name, leaves=leaves)))
+    return tuple(checks)
+
+
+def _check_gpu(device: str, find_fault: Callable[[str], str]) -> GpuCheck:
     try:
-        return GpuCheck(device, _known_answer_fault(device) or _fetch_fault(device), "")
+        return GpuCheck(device, find_fault(device), "")
     except (DeviceOutOfMemoryError, DeviceUnavailableError) as error:
         return GpuCheck(device, "", str(error))
     except Exception as error:  # as above
@@ -213,12 +227,13 @@ def _known_answer_fault(device: str, name: str | None = None) -> str:
     return ""
 
 
-def _fetch_fault(device: str, name: str | None = None) -> str:
+def _fetch_fault(device: str, name: str | None = None, leaves: int = 3) -> str:
     """Fetch pages privately and compare them, in every chunk width that takes another path."""
     # Sizes that are multiples of no width, so that every tail is met.
-    array = np.random.default_rng(0).integers(256, size=(1201, 331), dtype=np.uint8)
+    last = dpf.PAGES_PER_LEAF * (leaves - 1) + 176
+    array = np.random.default_rng(0).integers(256, size=(last + 1, 331), dtype=np.uint8)
     pages = PageMatrix(array)
-    rows = np.array([[0, 1200, 600], [511, 512, 1199], [1, 1, 1], [7, 1024, 1023]])
+    rows = np.array([[0, last, 600], [511, 512, last - 1], [1, 1, 1], [7, 1024, 1023]])
     batches = make_queries(rows, pages.num_pages)
     with open_engine(pages, device, instruction_set=name) as engine:
         for width in sorted({1, 2, engine.max_micro_batch}):
