@@ -69,7 +69,7 @@ with beside(lambda: check_one(batcher), lambda: check_all(batcher)):
 
 IN_FLIGHT = """
 from morphogen.engine.sharded import ShardedEngine
-from morphogen.engine.local_shard import LocalShard
+from morphogen.engine.shards.local import LocalShard
 replicas = [[LocalShard(mg.open_engine(engine.pages, "cpu", threads=1)) for _ in range(2)]]
 engine = ShardedEngine(replicas, engine.table, max_micro_batch=3)
 batcher = mg.MicroBatcher(engine, max_queued=1 << 20)

@@ -54,7 +54,7 @@ def sealed(path: Path) -> Path:
 
 
 def fleet_over(cluster: FakeCluster, **options: Any) -> Fleet:
-    defaults = {"shards": 2, "device": "cpu", "threads": 1, "timeout": 60.0}
+    defaults: dict[str, Any] = {"shards": 2, "device": "cpu", "threads": 1, "timeout": 60.0}
     return Fleet(cluster, **(defaults | options))
 
 
@@ -232,7 +232,7 @@ def lose_file_on(patch: pytest.MonkeyPatch, host: str) -> None:
 
 def facts_of(cluster: FakeCluster, path: Path, **options: Any) -> ClusterTable:
     with fleet_over(cluster, **options) as fleet:
-        return fleet.open(path, **({} if path.suffix == ".table" else {"page_size": 61}))
+        return fleet.open(path, page_size=None if path.suffix == ".table" else 61)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import morphogen as mg
 from morphogen.cluster.host_shard import HostShard, Rows
 from morphogen.cluster.source import Source
-from morphogen.engine.transport import Pass
+from morphogen.engine.shards.transport import Pass
 from morphogen.errors import ShardMismatchError, TableFileError
 from morphogen.keyword.file import read_cap
 from morphogen.keyword.sealing import seal_file
@@ -127,6 +127,7 @@ def test_sealed_pages_are_proved_by_the_nodes_above_them(
     facts = shard.open(Source(str(sealed), None, 7), ShardRange(0, facts_pages(sealed)), (7, None))
     proof = shard.prove((7, None))
     assert proof is not None
+    assert proof.cap is not None
     assert np.array_equal(proof.cap, read_cap(sealed))
     assert facts.digest == proof.digest
 

@@ -39,7 +39,7 @@ class HandKeptFleet(Fleet):
 
     def __init__(self, cluster: FakeCluster, **options: Any) -> None:
         self.now = 0.0
-        defaults = {"shards": 2, "device": "cpu", "threads": 1, "timeout": 60.0}
+        defaults: dict[str, Any] = {"shards": 2, "device": "cpu", "threads": 1, "timeout": 60.0}
         super().__init__(cluster, keeper=self._keeper, **(defaults | options))
 
     def _keeper(self, start: Any, **options: Any) -> Keeper:

@@ -15,8 +15,8 @@ import pytest
 import morphogen as mg
 from engine_processes import assert_ends_well
 from held_engine import HeldEngine
-from morphogen.engine.local_shard import LocalShard
 from morphogen.engine.sharded import Part, Pass, ShardedEngine
+from morphogen.engine.shards.local import LocalShard
 from morphogen.sharding import plan_shards
 from naive import Bytes, naive_answers, random_pages, random_rows
 from storm import assert_survives
@@ -202,7 +202,7 @@ def test_a_forked_child_is_refused() -> None:
 
 def test_a_process_ends_with_an_engine_over_shards_open() -> None:
     script = """
-from morphogen.engine.local_shard import LocalShard
+from morphogen.engine.shards.local import LocalShard
 from morphogen.engine.sharded import ShardedEngine
 shard = LocalShard(mg.open_engine(pages, "cpu", threads=1))
 over = ShardedEngine([[shard]], pages.table)
@@ -292,7 +292,7 @@ STORM = """
 import sys
 import numpy as np
 import morphogen as mg
-from morphogen.engine.local_shard import LocalShard
+from morphogen.engine.shards.local import LocalShard
 from morphogen.engine.sharded import ShardedEngine
 from morphogen.sharding import plan_shards
 from naive import naive_answers, random_pages, random_rows

@@ -276,7 +276,7 @@ def test_a_shard_that_went_on_to_another_epoch_says_so() -> None:
     world = World()
     shards = fakes(world, ARRAY, 2)
     with sharded(world, shards) as engine:
-        shards[1][0].table = TableShape(*ARRAY.shape, 1)
+        shards[1][0].table = TableShape(ARRAY.shape[0], ARRAY.shape[1], 1)
         with pytest.raises(mg.ShardUnavailableError, match=r": 1\.0 has epoch 1$"):
             engine.answer(QUERIES)
         assert engine.statistics().mismatches == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import morphogen as mg
-from morphogen.engine.side_by_side import open_side_by_side
+from morphogen.engine.devices.opening import open_side_by_side
 from morphogen.progress import Progress
 
 SECONDS = 60  # only a failed test waits this long
@@ -127,6 +127,6 @@ def test_threads_that_cannot_be_started_are_a_device_error(
     def refuse(target: Any, name: str) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("morphogen.engine.side_by_side.start_thread", refuse)
+    monkeypatch.setattr("morphogen.engine.devices.opening.start_thread", refuse)
     with pytest.raises(mg.DeviceError, match=r"^cannot start 2 threads: can't start new thread$"):
         open_side_by_side([("a", opener()), ("b", opener())], 0, None)

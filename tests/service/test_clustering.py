@@ -34,6 +34,7 @@ from fake_cluster import FakeCluster
 from live_succession import Line, Live, lead, lines
 from live_tables import LiveTables
 from morphogen.cluster.fleet import Fleet
+from morphogen.engine.shards.statistics import ShardStatistics
 from morphogen.errors import (
     MorphogenError,
     ShardUnavailableError,
@@ -66,6 +67,11 @@ class ClusterLive(Live):
         except BaseException:
             self.opener.close()
             raise
+
+    def shards(self) -> ShardStatistics:
+        counts = self.generations.shards()
+        assert counts is not None
+        return counts
 
     def check(self, epoch: int, pages: Any = None) -> None:
         super().check(epoch, sealed_pages(epoch, PAGES) if pages is None else pages)
@@ -300,7 +306,7 @@ def test_with_a_replica_no_answer_is_lost_and_no_epoch_missed(
         for epoch in (8, 9, 8, 9):
             live.check(epoch)
         assert live.generations.statistics().failed == 0
-        assert live.generations.shards().gaps == 0
+        assert live.shards().gaps == 0
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -364,7 +370,7 @@ def test_counts_of_shards_never_go_back_when_epochs_end(folder: Path, cluster: F
         for epoch in range(7, 12):
             live.check(epoch)
             counted += 1
-            shards = live.generations.shards()
+            shards = live.shards()
             assert (shards.passes, shards.parts) == (counted, 2 * counted)
             assert (shards.replicas, shards.usable) == ((2, 2), (2, 2))
             write_delta(folder / f"{epoch + 1}.delta", epoch, epoch + 1, pages=PAGES)

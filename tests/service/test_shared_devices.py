@@ -9,7 +9,7 @@ import pytest
 
 import morphogen as mg
 from device_shares import AFTER, ARRAY, INDICES, assert_answers
-from morphogen.engine.across_devices import DevicesEngine
+from morphogen.engine.devices.across import DevicesEngine
 from morphogen.service.opening import Prepared, ProcessOpener
 from standin_driver import StandIn
 

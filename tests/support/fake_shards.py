@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -17,9 +17,9 @@ import numpy as np
 
 import morphogen as mg
 from morphogen.engine.locks import Condition
-from morphogen.engine.scatter import Clock
 from morphogen.engine.sharded import ShardedEngine
-from morphogen.engine.transport import Part, Pass, ShardTransport, queries_of
+from morphogen.engine.shards.scatter import Clock
+from morphogen.engine.shards.transport import Part, Pass, ShardTransport, queries_of
 from morphogen.errors import ShardMismatchError
 from morphogen.pages import TableShape
 from morphogen.sharding import ShardRange, plan_shards
@@ -126,7 +126,7 @@ class FakeShard:
     ) -> None:
         self.world, self.array, self.range, self.name = world, array, held, name
         self.behaviours: Iterator[Behaviour] = iter(behaviours)  # then it is well
-        self.table = TableShape(*array.shape, epoch)
+        self.table = TableShape(array.shape[0], array.shape[1], epoch)
         self.root = root
         self.in_order = in_order
         self.busy_until = 0.0
@@ -230,7 +230,7 @@ def fakes(
     array: Bytes,
     shards: int,
     replicas: int = 1,
-    behaviours: dict[tuple[int, int], Iterable[Behaviour]] | None = None,
+    behaviours: Mapping[tuple[int, int], Iterable[Behaviour]] | None = None,
     **options: Any,
 ) -> list[list[FakeShard]]:
     """Replicas of shards of a table: for each, what it does with its first passes."""

@@ -15,8 +15,8 @@ import pytest
 import cluster
 from morphogen import PageMatrix
 from morphogen.bench.workload import random_pages
-from morphogen.engine.local_shard import LocalShard
 from morphogen.engine.sharded import ShardedEngine
+from morphogen.engine.shards.local import LocalShard
 from morphogen.sharding import plan_shards
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "measure" / "cluster.py"

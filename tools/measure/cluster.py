@@ -44,8 +44,8 @@ from morphogen.cli.signals import cleaning_up
 from morphogen.cluster import RayCluster, open_cluster_engine
 from morphogen.cluster.process import ask
 from morphogen.engine.base import Engine
-from morphogen.engine.local_shard import LocalShard
 from morphogen.engine.sharded import ShardedEngine
+from morphogen.engine.shards.local import LocalShard
 from morphogen.sharding import plan_shards
 from rows import Row, as_dict, show
 

@@ -26,8 +26,8 @@ from morphogen.engine import device_candidates, open_engine
 from morphogen.engine.base import Engine
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.cuda.status import driver_status
-from morphogen.engine.local_shard import LocalShard
 from morphogen.engine.sharded import ShardedEngine
+from morphogen.engine.shards.local import LocalShard
 from morphogen.pages import PageMatrix
 from morphogen.progress import Progress, StagedProgress, stage
 from morphogen.query import Query

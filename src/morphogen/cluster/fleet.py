@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Self
 
 from morphogen.authentication.hashing import Bytes
 from morphogen.authentication.tree import Tree
@@ -22,7 +23,7 @@ from morphogen.cluster.ray_shard import RayShard
 from morphogen.cluster.replica import Recipe, Replica
 from morphogen.cluster.source import OpenedSource, Proof, Source, source_of
 from morphogen.engine.sharded import ShardedEngine
-from morphogen.engine.transport import named_version
+from morphogen.engine.shards.transport import named_version
 from morphogen.errors import EngineClosedError, MorphogenError, ShardUnavailableError
 
 
@@ -262,7 +263,7 @@ class Fleet:
             replica.retire()
         self.keeper.close()
 
-    def __enter__(self) -> Fleet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *unused: object) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from morphogen.cluster.source import Proof, Source
 from morphogen.engine import open_engine
 from morphogen.engine.base import Engine
-from morphogen.engine.transport import Part, Pass, answer_pass, named_version
+from morphogen.engine.shards.transport import Part, Pass, answer_pass, named_version
 from morphogen.errors import ShardMismatchError
 from morphogen.pages import TableShape
 from morphogen.sharding import ShardRange

@@ -12,14 +12,14 @@ from morphogen.checks import OwnerProcess
 from morphogen.cluster.host_shard import Rows
 from morphogen.cluster.process import ProcessGoneError
 from morphogen.cluster.replica import Replica
-from morphogen.engine.transport import Part, Pass
+from morphogen.engine.shards.transport import Part, Pass
 from morphogen.errors import EngineClosedError, ShardUnavailableError
 from morphogen.pages import TableShape
 from morphogen.sharding import ShardRange
 
 
 class RayShard:
-    """One epoch of one replica of one shard: a `morphogen.engine.transport.ShardTransport`.
+    """One epoch of one replica of one shard: a `morphogen.engine.shards.transport.ShardTransport`.
 
     Whatever process the `Keeper` has put in the replica's place answers.
 

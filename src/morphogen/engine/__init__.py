@@ -85,7 +85,7 @@ def open_engine(
         if not sharing:
             candidates = (None,)  # both are the CPU's
     if sharing and len(candidates) > 1:
-        from morphogen.engine.across_devices import open_across_devices
+        from morphogen.engine.devices.across import open_across_devices
 
         return open_across_devices(
             pages,

@@ -12,18 +12,18 @@ import numpy.typing as npt
 
 from morphogen.checks import as_int, check_range, check_seconds
 from morphogen.engine.base import Engine
-from morphogen.engine.replicas import Replicas
-from morphogen.engine.scatter import Clock, Scatter
-from morphogen.engine.shard_checks import check_shards
-from morphogen.engine.shard_epochs import close_all, open_next
-from morphogen.engine.shard_statistics import ShardStatistics as ShardStatistics, Tally
-from morphogen.engine.strategy import Choices, Strategy
-from morphogen.engine.transport import (
+from morphogen.engine.shards.checks import check_shards
+from morphogen.engine.shards.epochs import close_all, open_next
+from morphogen.engine.shards.replicas import Replicas
+from morphogen.engine.shards.scatter import Clock, Scatter
+from morphogen.engine.shards.statistics import ShardStatistics as ShardStatistics, Tally
+from morphogen.engine.shards.transport import (
     WORD_BYTES,
     Part as Part,
     Pass as Pass,
     ShardTransport as ShardTransport,
 )
+from morphogen.engine.strategy import Choices, Strategy
 from morphogen.errors import ShardUnavailableError
 from morphogen.pages import PageMatrix, TableShape, check_changes, check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY, KeyPacker

@@ -18,7 +18,7 @@ from morphogen.batcher import MicroBatcher
 from morphogen.batcher.statistics import BatcherStatistics
 from morphogen.checks import as_int, check_range
 from morphogen.engine.base import Engine
-from morphogen.engine.shard_statistics import ShardStatistics
+from morphogen.engine.shards.statistics import ShardStatistics
 from morphogen.engine.threads import start_thread
 from morphogen.errors import BatcherClosedError
 from morphogen.pages import PageMatrix

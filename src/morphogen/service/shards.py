@@ -8,8 +8,8 @@ from dataclasses import replace
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from morphogen.engine.base import Engine
-from morphogen.engine.shard_statistics import ShardStatistics
 from morphogen.engine.sharded import ShardedEngine
+from morphogen.engine.shards.statistics import ShardStatistics
 
 _COUNTERS = {
     "passes": "Passes over all shards.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,8 +146,8 @@ def test_every_driver_call_that_fails_on_one_of_two_devices(two: StandIn) -> Non
             engine = open_devices()
             two.inject(function, "CUDA_ERROR_UNKNOWN", call=number, device=1)
             for use in (
-                lambda one=engine: one.answer(BATCH),
-                lambda one=engine: one.replace_pages(INDICES, CONTENTS, 1),
+                partial(engine.answer, BATCH),
+                partial(engine.replace_pages, INDICES, CONTENTS, 1),
             ):
                 try:
                     use()

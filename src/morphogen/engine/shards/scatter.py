@@ -13,10 +13,10 @@ from time import monotonic
 import numpy as np
 import numpy.typing as npt
 
-from morphogen.engine.attempts import NEVER_BEFORE, Attempt, Chunk, Slot
 from morphogen.engine.locks import Condition
-from morphogen.engine.replicas import Replicas
-from morphogen.engine.transport import Part, Pass, named_version
+from morphogen.engine.shards.attempts import NEVER_BEFORE, Attempt, Chunk, Slot
+from morphogen.engine.shards.replicas import Replicas
+from morphogen.engine.shards.transport import Part, Pass, named_version
 from morphogen.errors import ShardMismatchError, ShardUnavailableError
 from morphogen.sharding import Coverage, ShardRange, fold
 

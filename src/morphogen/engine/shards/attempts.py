@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from morphogen.engine.transport import Part, Pass, ShardTransport
+from morphogen.engine.shards.transport import Part, Pass, ShardTransport
 from morphogen.sharding import Coverage
 
 NEVER_BEFORE = float("-inf")  # a time from which on all times are

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from morphogen.engine.attempts import Attempt, Chunk, Replica
 from morphogen.engine.locks import Condition
-from morphogen.engine.shard_statistics import ShardStatistics, Tally
-from morphogen.engine.transport import ShardTransport
+from morphogen.engine.shards.attempts import Attempt, Chunk, Replica
+from morphogen.engine.shards.statistics import ShardStatistics, Tally
+from morphogen.engine.shards.transport import ShardTransport
 
 # Seconds after which a replica may be asked again that still owes a part which nobody waits for.
 FORGET_SECONDS = 10.0

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 import numpy as np
 import numpy.typing as npt
 
+from morphogen.engine.shards.transport import LostShard, ShardTransport
 from morphogen.engine.threads import start_thread
-from morphogen.engine.transport import LostShard, ShardTransport
 from morphogen.errors import DeviceError, ShardUnavailableError
 from morphogen.sharding import ShardRange
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from morphogen.checks import OwnerProcess
 from morphogen.engine.base import Engine
 from morphogen.engine.named_errors import named_error
+from morphogen.engine.shards.transport import Part, Pass, answer_pass
 from morphogen.engine.threads import start_thread
-from morphogen.engine.transport import Part, Pass, answer_pass
 from morphogen.errors import DeviceError, EngineClosedError
 from morphogen.pages import TableShape
 from morphogen.sharding import ShardRange
@@ -24,7 +24,7 @@ Job = tuple[Pass, Callable[[Part | Exception], None]]
 
 
 class LocalShard:
-    """A `morphogen.engine.transport.ShardTransport` to an engine in this process.
+    """A `morphogen.engine.shards.transport.ShardTransport` to an engine in this process.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from morphogen.engine.transport import ShardTransport, named_version
+from morphogen.engine.shards.transport import ShardTransport, named_version
 from morphogen.errors import ShardMismatchError
 from morphogen.pages import TableShape
 from morphogen.sharding import ShardRange, check_cover

@@ -15,11 +15,11 @@ from morphogen.engine.base import Engine
 from morphogen.engine.cores import usable_cores
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.cuda.status import open_context
-from morphogen.engine.local_shard import LocalShard
+from morphogen.engine.devices.opening import Opener, open_side_by_side
+from morphogen.engine.devices.placement import check_leaves, padded_size, place_pages
 from morphogen.engine.named_errors import named_error
-from morphogen.engine.placement import check_leaves, padded_size, place_pages
 from morphogen.engine.sharded import Pass, ShardedEngine, ShardTransport
-from morphogen.engine.side_by_side import Opener, open_side_by_side
+from morphogen.engine.shards.local import LocalShard
 from morphogen.errors import DeviceError, EngineClosedError, ShardUnavailableError
 from morphogen.pages import PageMatrix, TableShape, check_pages
 from morphogen.progress import Progress

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import morphogen as mg
-from morphogen.engine.placement import place_pages, share_out
+from morphogen.engine.devices.placement import place_pages, share_out
 from morphogen.sharding import ShardRange
 
 BESIDE = (16 << 20) + 16 * 48  # bytes that a GPU needs besides pages of 40 bytes
@@ -18,7 +18,7 @@ def placed(num_pages: int, *free: int | None) -> list[tuple[int, int] | None]:
     names = [f"cuda:{at}" for at in range(len(free))]
     room = [None if count is None else BESIDE + count for count in free]
     return [
-        held and (held.first, held.count)
+        None if held is None else (held.first, held.count)
         for held in place_pages(num_pages, 40, [*zip(names, room, strict=True)])
     ]
 

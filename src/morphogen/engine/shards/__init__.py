@@ -1,0 +1,1 @@
+"""What carries a pass to shards and their parts back; `morphogen.engine.sharded` adds these up."""
