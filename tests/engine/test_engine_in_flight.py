@@ -14,6 +14,7 @@ import pytest
 import morphogen as mg
 from held_engine import SECONDS
 from morphogen.engine.base import Engine
+from morphogen.engine.calls import Calls
 from morphogen.engine.strategy import Choices, Strategy
 from naive import Bytes, naive_answers, random_pages, random_rows
 
@@ -208,3 +209,24 @@ def test_an_error_in_one_call_leaves_the_others_and_its_place(
     engine.go_on.set()
     assert engine.read_pages() == 7
     assert_answers([call])
+
+
+def test_a_call_that_waits_is_overtaken_by_a_few_others_only() -> None:
+    calls = Calls("an engine", ["a place"])
+    order = []
+
+    def wait() -> None:
+        with calls:
+            order.append("waited")
+
+    waiter = threading.Thread(target=wait)
+    with calls:
+        waiter.start()
+        while not calls.waiting():
+            pass
+    # This thread has the interpreter, and the other must wake: it would never get its turn.
+    for _ in range(1000):
+        with calls:
+            order.append("again")
+    waiter.join()
+    assert order.index("waited") <= 4

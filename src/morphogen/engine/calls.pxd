@@ -12,6 +12,7 @@ cdef class Calls:
     cdef list _waiting_alone  # and of each that waits until no call is under way
     cdef Py_ssize_t _taken    # places
     cdef Py_ssize_t _first    # calls that wait, and go before the next that is alone
+    cdef int _overtaking       # calls that began before one that waits
     cdef unsigned long _alone  # the thread that runs alone, or 0
 
     cdef object enter(self)
@@ -21,6 +22,8 @@ cdef class Calls:
     cdef bint is_wanted(self) noexcept
     cdef int add(self, lent) except -1
     cdef bint _may_begin(self, Py_ssize_t first) noexcept
+    cdef bint _may_overtake(self) noexcept
+    cdef bint _is_next(self, waiter) except -1
     cdef bint _may_be_alone(self) noexcept
     cdef int _check_free(self, unsigned long here) except -1
     cdef object _take(self, unsigned long here)

@@ -12,6 +12,11 @@ from posix.unistd cimport getpid
 
 from morphogen.errors import MorphogenError
 
+# Calls that may begin before one that waits. A thread that calls again at once is faster than one
+# that has to wake, so that none would wait for the other's waking at each call. But it always is.
+cdef enum:
+    MOST_OVERTAKING = 4
+
 
 @cython.final
 cdef class _Place:
@@ -116,7 +121,7 @@ cdef class Calls:
         if self._process is not None and self._pid != getpid():
             self._process.check()
         self._check_free(here)
-        if self._may_begin(0):
+        if self._may_begin(0) and self._may_overtake():
             return self._take(here)
         return self._wait(here)
 
@@ -161,6 +166,20 @@ cdef class Calls:
             return False
         return first > 0 or len(self._waiting_alone) == 0
 
+    cdef bint _may_overtake(self) noexcept:
+        """Whether a call that comes now may begin before those that wait."""
+        if len(self._waiting) == 0:
+            self._overtaking = 0
+            return True
+        if self._overtaking == MOST_OVERTAKING:
+            return False
+        self._overtaking += 1
+        return True
+
+    cdef bint _is_next(self, waiter) except -1:
+        """Whether there is a place for one that waits, and for those before it in line."""
+        return self._waiting.index(waiter) < len(self._places) - self._taken
+
     cdef bint _may_be_alone(self) noexcept:
         return self._taken == 0 and self._alone == 0 and self._first == 0
 
@@ -191,9 +210,10 @@ cdef class Calls:
         waiter.acquire()
         self._waiting.append(waiter)
         try:
-            while not self._may_begin(self._first):
+            while not (self._may_begin(self._first) and self._is_next(waiter)):
                 waiter.acquire()
             self._first -= self._first > 0
+            self._overtaking = 0
             return self._take(here)
         finally:
             self._waiting.remove(waiter)
