@@ -87,7 +87,13 @@ class RayCluster:
 
     @property
     def address(self) -> str:
-        """Where other processes join this cluster: "HOST:PORT"."""
+        """Where other processes join this cluster: "HOST:PORT".
+
+        Raises
+        ------
+        EngineClosedError
+            If the cluster is closed, or belongs to the parent of this process.
+        """
         self._check()
         return str(self._ray.get_runtime_context().gcs_address)
 
