@@ -188,6 +188,7 @@ def test_a_further_thread_is_started_only_when_all_have_work(replicas: TwoReplic
     with mg.MicroBatcher(replicas) as batcher:
         for query in some_queries(4):
             batcher.submit(query).result(SECONDS)
+            begun(replicas, 1)
         assert not named(NAME)
         replicas.held.clear()
         first = batcher.submit_many(some_queries(1))

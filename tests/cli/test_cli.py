@@ -47,7 +47,7 @@ def file(tmp_path: Path) -> Path:
         (["demo", "text.txt", "--page-size", "0"], "page_size must be in 1..2**40, not 0"),
         (["demo", "text.txt", "--page-size", "big"], "such as 4096, 4k or 2G, not 'big'"),
         (["demo", "text.txt", "--page-size", "9" * 30], "morphogen: "),
-        (["demo", "text.txt", "--device", "tpu"], "'cuda' or 'cuda:N', not 'tpu'"),
+        (["demo", "text.txt", "--device", "tpu"], "'cuda:0,cuda:2', not 'tpu'"),
         (["demo", "text.txt", "--device", "cuda:99"], "cuda:99 "),
         (["demo", "a", "b"], "unrecognized arguments: b"),
         (["doctor", "now"], "unrecognized arguments: now"),
