@@ -309,7 +309,7 @@ def restrict(
     -------
     bytes
         A key for ``count`` pages, ``key_size(count)`` bytes: page i of its table is page ``first +
-        i`` of the whole one. Who holds it cannot tell which other pages the whole key selects.
+        i`` of the whole one.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from morphogen.checks import missing_extra
 from morphogen.engine.base import Engine
 from morphogen.engine.sharded import ShardedEngine
 from morphogen.errors import SourceError
-from morphogen.pages import MAX_EPOCH, PageMatrix
+from morphogen.pages import PageMatrix
 from morphogen.service.comparing import Indices, rows_of
 from morphogen.service.config import LOCAL, ClusterConfig
 from morphogen.service.opening import Opened, Prepared
@@ -127,22 +127,18 @@ def _open(
     fleet: Fleet, file: PagesFile, pages: PageMatrix, root: bytes | None, beyond: Indices | None
 ) -> Opened:
     """Open an epoch from its file, beside those that are open."""
-    changes = beyond is not None and len(beyond) > 0
-    # The file's own epoch is served by nobody: this number is no other's.
-    epoch = MAX_EPOCH - pages.epoch if changes else pages.epoch
-    table = fleet.open(file.path, page_size=file.page_size, epoch=epoch)
-    engine = table.engine
-    try:
-        if engine.root != file.root:
-            raise SourceError(f"{os.fspath(file.path)} was replaced while it was opened: try again")
-        if beyond is None or not changes:
-            return Opened(engine, pages, table.digest)
-        following = engine.next_epoch(beyond, rows_of(pages, beyond), pages.epoch, root)
-    except BaseException:
-        engine.close()
-        raise
-    engine.close()
-    return Opened(following, pages)
+    from morphogen.cluster.host_shard import Rows
+
+    changed = None
+    if beyond is not None and len(beyond):
+        changed = Rows(beyond, rows_of(pages, beyond))
+    table = fleet.open(
+        file.path, page_size=file.page_size, epoch=pages.epoch, changed=changed, root=root
+    )
+    if table.source.root != file.root:
+        table.engine.close()
+        raise SourceError(f"{os.fspath(file.path)} was replaced while it was opened: try again")
+    return Opened(table.engine, pages, table.digest if changed is None else None)
 
 
 class Cluster:
