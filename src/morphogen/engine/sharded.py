@@ -156,6 +156,8 @@ class ShardedEngine(Engine):
 
         Passes that the old one has under way go to others at once, and those that wait for a
         replica of this shard find the new one. The old transport is closed.
+        Not while `replace_pages` runs: it may have opened its epoch on the old one already, and
+        then the new one is asked no more.
 
         Parameters
         ----------
