@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import morphogen as mg
 from morphogen.engine.devices.opening import open_side_by_side
+from morphogen.engine.threads import start_thread
 from morphogen.progress import Progress
 
 SECONDS = 60  # only a failed test waits this long
@@ -130,3 +132,47 @@ def test_threads_that_cannot_be_started_are_a_device_error(
     monkeypatch.setattr("morphogen.engine.devices.opening.start_thread", refuse)
     with pytest.raises(mg.DeviceError, match=r"^cannot start 2 threads: can't start new thread$"):
         open_side_by_side([("a", opener()), ("b", opener())], 0, None)
+
+
+def test_an_interrupt_that_takes_a_thread_s_message_hangs_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(SimpleQueue[Any]):
+        interrupts = 1
+
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            news = super().get(block, timeout)
+            if self.interrupts:
+                self.interrupts -= 1
+                raise KeyboardInterrupt
+            return news
+
+    monkeypatch.setattr("morphogen.engine.devices.opening.SimpleQueue", Interrupted)
+    engines = []
+
+    def keep() -> mg.Engine:
+        engines.append(cpu_engine())
+        return engines[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        open_side_by_side([("a", opener(then=keep)), ("b", opener(then=keep))], 0, None)
+    assert [engine.closed for engine in engines] == [True] * len(engines)
+
+
+def test_an_interrupt_while_a_thread_starts_leaves_no_engine_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engines = []
+
+    def keep() -> mg.Engine:
+        engines.append(cpu_engine())
+        return engines[-1]
+
+    def interrupt(target: Any, name: str) -> None:
+        start_thread(target, name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("morphogen.engine.devices.opening.start_thread", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        open_side_by_side([("a", opener(then=keep)), ("b", opener(then=keep))], 0, None)
+    assert [engine.closed for engine in engines] == [True] * len(engines)

@@ -51,63 +51,73 @@ def open_side_by_side(
         The first that an opener raised, or ``progress``; a `DeviceError` names its device. The
         others are closed.
     """
-    news: SimpleQueue[tuple[int, int | Engine | BaseException]] = SimpleQueue()
-    stop = threading.Event()
-    sent = [0] * len(openers)
-    opened: dict[int, Engine] = {}
-    running = 0
-
-    def take() -> None:
-        """Take what a thread tells."""
-        nonlocal running
-        at, told = news.get()
-        if isinstance(told, int):
-            sent[at] = told
-            if progress is not None and not stop.is_set():
-                progress(sum(sent), total)
-            return
-        running -= 1
-        if isinstance(told, Engine):
-            opened[at] = told
-        elif not stop.is_set():
-            raise named_error(openers[at][0], told)
-
+    opening = _Opening(len(openers))
     try:
         for at, (name, opener) in enumerate(openers):
             try:
-                start_thread(partial(_open, opener, at, news, stop), f"morphogen-open-{name}")
+                start_thread(partial(opening.open, at, opener), f"morphogen-open-{name}")
             except RuntimeError as error:
                 raise DeviceError(f"cannot start {len(openers)} threads: {error}") from None
-            running += 1
-        while running:
-            take()
+        opening.wait(openers, total, progress)
+        return [outcome for outcome in opening.outcomes if isinstance(outcome, Engine)]
     except BaseException:
-        stop.set()
-        while running:
-            take()
-        for engine in opened.values():
-            engine.close()
+        opening.undo()
         raise
-    return [opened[at] for at in range(len(openers))]
 
 
-def _open(
-    opener: Opener,
-    at: int,
-    news: SimpleQueue[tuple[int, int | Engine | BaseException]],
-    stop: threading.Event,
-    ready: Callable[[], None],
-) -> None:
-    ready()
+class _Opening:
+    """What the threads came to so far.
 
-    def tell(sent: int, total: int) -> None:
-        if stop.is_set():
-            raise _StoppedError
-        news.put((at, sent))
+    An interrupt may take a message from the queue that nobody looks at then, or come when a thread
+    has started and nobody knows yet. So messages only wake, and threads say themselves that they
+    have begun.
+    """
 
-    try:
-        engine = opener(tell)
-    except BaseException as error:
-        news.put((at, error))
-    else:
-        news.put((at, engine))
+    def __init__(self, count: int) -> None:
+        self.outcomes: list[Engine | BaseException | None] = [None] * count
+        self._begun: list[int] = []
+        self._sent = [0] * count
+        self._news: SimpleQueue[bool] = SimpleQueue()  # True: more bytes were sent
+        self._stop = threading.Event()
+
+    def open(self, at: int, opener: Opener, ready: Callable[[], None]) -> None:
+        """Open one engine. Runs on the thread."""
+        # Whoever undoes stops first and then looks who has begun: this is seen there or sees that.
+        self._begun.append(at)
+        ready()
+
+        def tell(sent: int, total: int) -> None:
+            if self._stop.is_set():
+                raise _StoppedError
+            self._sent[at] = sent
+            self._news.put(True)
+
+        try:
+            self.outcomes[at] = _StoppedError() if self._stop.is_set() else opener(tell)
+        except BaseException as error:
+            self.outcomes[at] = error
+        self._news.put(False)
+
+    def wait(
+        self, openers: Sequence[tuple[str, Opener]], total: int, progress: Progress | None
+    ) -> None:
+        """Wait for all, or raise what one raised."""
+        left = len(openers)
+        while left:
+            if self._news.get():
+                if progress is not None:
+                    progress(sum(self._sent), total)
+                continue
+            left -= 1
+            for (name, _), outcome in zip(openers, self.outcomes, strict=True):
+                if isinstance(outcome, BaseException):
+                    raise named_error(name, outcome)
+
+    def undo(self) -> None:
+        """Stop the threads that run, wait for them, and close what they opened."""
+        self._stop.set()
+        while any(self.outcomes[at] is None for at in self._begun):
+            self._news.get()
+        for outcome in self.outcomes:
+            if isinstance(outcome, Engine):
+                outcome.close()
