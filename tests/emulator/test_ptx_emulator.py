@@ -62,7 +62,7 @@ def test_a_module_says_what_is_in_it(emulator: ctypes.CDLL) -> None:
         ("add.f32 %w0, %w1, %w2;", "instruction 'add.f32' is not known"),
         ("add.sat.s32 %w0, %w1, %w2;", "instruction 'add.sat.s32' is not known"),
         ("cvt.rn.f32.u32 %w0, %w1;", "is not known"),
-        ("cp.async.cg.shared.global [%w0], [%q0], 16;", "is not known"),
+        ("cp.async.ca.shared.global [%w0], [%q0], 16;", "is not known"),
         ("mov.u32 %w0, %clusterid.x;", "'%clusterid.x' is neither declared nor a special register"),
         ("mov.u32 %w0, %w64;", "'%w64' is neither declared"),
         ("ld.global.sideways.u32 %w0, [%q0];", "modifier '.sideways' is not known"),

@@ -70,6 +70,7 @@ struct Instruction {
   std::uint32_t line = 0;
   std::int64_t immediate = 0;          // an address's offset, or the operation's own value
   std::vector<std::uint32_t> targets;  // of brx.idx
+  std::vector<Operand> more;           // of mma, in place of `operand`
   Widen widen = nullptr;
   Narrow narrow = nullptr;
 };

@@ -54,6 +54,7 @@ void Warp::start() {
   pc = 0;
   limit_ = std::numeric_limits<std::uint32_t>::max();
   others.clear();
+  copies.fill({});
   clocks = {};
   std::fill(defined_.begin(), defined_.end(), 0);
   std::fill(local_defined.begin(), local_defined.end(), 0);

@@ -69,6 +69,17 @@ struct Group {
   const Instruction* instruction;  // the instruction that waits
 };
 
+// A cp.async that its thread has not waited for.
+struct PendingCopy {
+  std::uint64_t to;
+  std::uint32_t bytes;
+  std::array<std::uint8_t, 16> data;
+};
+struct LaneCopies {
+  std::vector<PendingCopy> open;                 // of no group yet
+  std::vector<std::vector<PendingCopy>> groups;  // the oldest first
+};
+
 class Warp {
  public:
   Warp(Block& block, int number);
@@ -133,6 +144,7 @@ class Warp {
   Mask existing = 0, exited = 0, active = 0;
   std::uint32_t pc = 0;
   std::vector<Group> others;
+  std::array<LaneCopies, kLanes> copies;
   Clocks clocks;
   std::vector<std::uint8_t> local;          // the memory of lane 0, then of lane 1...
   std::vector<std::uint8_t> local_defined;  // one flag for each byte
