@@ -168,6 +168,43 @@ def test_a_kernel_that_fails(fresh: StandIn) -> None:
         engine.answer(BATCH)
 
 
+RESTART = "; start this process again to use the device"
+
+
+@pytest.mark.parametrize("code", ["CUDA_ERROR_ILLEGAL_ADDRESS", "CUDA_ERROR_LAUNCH_FAILED"])
+def test_an_error_that_ends_the_context_says_to_start_the_process_again(
+    fresh: StandIn, code: str
+) -> None:
+    engine = open_gpu()
+    fresh.inject("cuLaunchKernel", code, sticky=True)
+    with pytest.raises(mg.DeviceError) as caught:
+        engine.answer(BATCH)
+    assert str(caught.value).endswith(RESTART)
+    for _ in range(2):
+        with pytest.raises(mg.EngineClosedError) as closed:
+            engine.answer(BATCH)
+        assert str(closed.value).count(RESTART) == 1
+
+
+def test_a_lost_device_says_to_start_the_process_again_whatever_its_error(fresh: StandIn) -> None:
+    engine = open_gpu()
+    fresh.inject("cuLaunchKernel", "CUDA_ERROR_UNKNOWN", device_lost=True)
+    with pytest.raises(mg.DeviceError, match="CUDA_ERROR_UNKNOWN") as caught:
+        engine.answer(BATCH)
+    assert RESTART not in str(caught.value)
+    with pytest.raises(mg.EngineClosedError, match=RESTART):
+        engine.answer(BATCH)
+
+
+def test_a_passing_error_says_nothing_of_a_restart(gpu: StandIn) -> None:
+    with open_gpu() as engine:
+        gpu.inject("cuLaunchKernel", "CUDA_ERROR_UNKNOWN")
+        with pytest.raises(mg.DeviceError) as caught:
+            engine.answer(BATCH)
+        assert RESTART not in str(caught.value)
+        use(engine)
+
+
 @pytest.mark.parametrize("function", sorted(RELEASING))
 def test_what_cannot_be_freed_is_no_error(fresh: StandIn, function: str) -> None:
     engine = open_gpu()

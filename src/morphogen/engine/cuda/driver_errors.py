@@ -24,6 +24,25 @@ _UNAVAILABLE = frozenset(
     }
 )
 
+# After these every call of the process fails: cuda.h says that it must be ended and launched again.
+_STICKY = frozenset(
+    {
+        "CUDA_ERROR_CONTAINED",
+        "CUDA_ERROR_ILLEGAL_ADDRESS",
+        "CUDA_ERROR_LAUNCH_TIMEOUT",
+        "CUDA_ERROR_HARDWARE_STACK_ERROR",
+        "CUDA_ERROR_ILLEGAL_INSTRUCTION",
+        "CUDA_ERROR_MISALIGNED_ADDRESS",
+        "CUDA_ERROR_INVALID_ADDRESS_SPACE",
+        "CUDA_ERROR_INVALID_PC",
+        "CUDA_ERROR_LAUNCH_FAILED",
+        "CUDA_ERROR_TENSOR_MEMORY_LEAK",
+        "CUDA_ERROR_MPS_CLIENT_TERMINATED",
+        "CUDA_ERROR_EXTERNAL_DEVICE",
+    }
+)
+_RESTART = "start this process again to use the device"
+
 # A stub knows no names of errors either.
 _STUB = frozenset({"CUDA_ERROR_STUB_LIBRARY", "error 34"})
 
@@ -54,8 +73,25 @@ def driver_error(call: str, name: str, text: str, detail: str) -> DeviceError:
         message += f" ({text})"
     if detail:
         message += f": {detail}"
+    if name in _STICKY:
+        message = advise_restart(message)
     if name == "CUDA_ERROR_OUT_OF_MEMORY":
         return DeviceOutOfMemoryError(message)
     if name in _UNAVAILABLE:
         return DeviceUnavailableError(message)
     return DeviceError(message)
+
+
+def advise_restart(message: str) -> str:
+    """Say that only another process can use the device again.
+
+    Parameters
+    ----------
+    message : str
+        What happened, which may say so already.
+
+    Returns
+    -------
+    str
+    """
+    return message if _RESTART in message else f"{message}; {_RESTART}"

@@ -11,6 +11,7 @@ from morphogen.pages import check_pages
 from morphogen.planner cimport KeyPacker
 
 from morphogen.engine.base import Engine
+from morphogen.engine.cuda.driver_errors import advise_restart
 from morphogen.engine.cuda.patch import difference
 from morphogen.engine.cuda.phases import ChunkTimes, PhaseTimes
 from morphogen.engine.strategy import Choices, Strategy
@@ -229,7 +230,7 @@ class CudaEngine(Engine):
 
     def _close_if_lost(self, Scanner scanner, error):
         if scanner.broken:
-            self._close_all(scanner, f"its device failed: {error}")
+            self._close_all(scanner, advise_restart(f"its device failed: {error}"))
 
     def _close_all(self, Scanner scanner, reason):
         """Close all engines that answer from the scanner, of which this thread has a lane."""
