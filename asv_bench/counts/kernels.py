@@ -12,12 +12,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import make_cubins
 import make_ptx
 
 from . import sass
 
-ROOT = Path(__file__).resolve().parents[2]
-PTX = ROOT / "kernels" / "ptx" / "page_scan.compute_80.ptx"
 ARCHITECTURES = ("sm_80", "sm_90")
 VECTOR_BITS = 128
 
@@ -52,8 +51,11 @@ def count_all() -> dict[str, Counts]:
     tools = Tools.find()
     return {
         f"{architecture} {name}": counts
-        for architecture in ARCHITECTURES
-        for name, counts in sorted(count_kernels(tools, PTX, architecture).items())
+        for ptx, architecture in make_cubins.cubins().values()
+        if architecture in ARCHITECTURES
+        for name, counts in sorted(
+            count_kernels(tools, make_ptx.COMMITTED / ptx, architecture).items()
+        )
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import make_ptx
 from counts import kernels, sass
 
 # nvdisasm's output for two small kernels. This one loads 4 bytes at a time.
@@ -100,8 +101,9 @@ def test_half_of_the_registers_would_not_do(tmp_path: Path) -> None:
         tools = kernels.Tools.find()
     except NotImplementedError as reason:
         pytest.skip(str(reason))
-    ptx = tmp_path / kernels.PTX.name
-    ptx.write_text(kernels.PTX.read_text().replace(".minnctapersm 1", ".minnctapersm 2"))
+    ptx = tmp_path / make_ptx.DEFAULT
+    committed = (make_ptx.COMMITTED / make_ptx.DEFAULT).read_text()
+    ptx.write_text(committed.replace(".minnctapersm 1", ".minnctapersm 2"))
     counts = kernels.count_kernels(tools, ptx, "sm_80")["morphogen_scan_6"]
     assert counts["registers"] <= 32
     assert counts["spilled and stack bytes"] > 0

@@ -24,8 +24,12 @@ COUNTER_BYTES = 4
 
 @pytest.fixture(scope="module")
 def kernels(emulator: ctypes.CDLL) -> ptx_emulator.Module:
-    text = (ptx.FOLDER / ptx.NAME).read_text(encoding="ascii")
-    return ptx_emulator.Module(text, emulator)
+    return open_kernels(emulator, f"{ptx.SOURCE}.compute_80.ptx")
+
+
+def open_kernels(emulator: ctypes.CDLL, name: str) -> ptx_emulator.Module:
+    """Open a file of the package's PTX in the emulator."""
+    return ptx_emulator.Module((ptx.FOLDER / name).read_text(encoding="ascii"), emulator)
 
 
 def kernel_keys(count: int) -> int:

@@ -11,10 +11,11 @@ import make_cubins
 import make_ptx
 from standin_driver import StandIn
 
-# The files of compiled code by their architecture, 90 for sm_90.
+# The default kernels' files of compiled code by their architecture, 90 for sm_90.
 CUBINS = {
-    int(architecture.removeprefix("sm_")): make_cubins.cubin_name(architecture)
-    for architecture in make_cubins.ARCHITECTURES
+    int(architecture.removeprefix("sm_")): cubin
+    for cubin, (name, architecture) in make_cubins.cubins().items()
+    if name == make_ptx.DEFAULT
 }
 
 
@@ -35,7 +36,7 @@ def write_manifest(folder: Path) -> None:
 def install(standin: StandIn, folder: Path) -> None:
     """Fill a folder with the committed PTX and stand-ins for compiled code; tell the driver."""
     folder.mkdir()
-    path = make_ptx.COMMITTED / make_ptx.PTX
+    path = make_ptx.COMMITTED / make_ptx.DEFAULT
     shutil.copy(path, folder)
     for architecture, name in CUBINS.items():
         (folder / name).write_bytes(elf(architecture))

@@ -46,9 +46,9 @@ def test_the_package_holds_its_modules_stubs_and_kernels_and_nothing_else() -> N
     cython = {str(path.relative_to(source).with_suffix("")) for path in source.rglob("*.pyx")}
     stubs = {f"{name}.pyi" for name in cython}
     libraries = {name + sysconfig.get_config_var("EXT_SUFFIX") for name in cython}
-    others = {"planner.pxd", "py.typed", f"ptx/{make_ptx.PTX}"}
+    others = {"planner.pxd", "py.typed", *(f"ptx/{name}" for name in make_ptx.FILES)}
     expected = {f"morphogen/{name}" for name in modules | stubs | libraries | others}
-    cubins = {make_cubins.MANIFEST, *map(make_cubins.cubin_name, make_cubins.ARCHITECTURES)}
+    cubins = {make_cubins.MANIFEST, *make_cubins.cubins()}
     compiled = {f"morphogen/ptx/{name}" for name in cubins}  # if the build had ptxas
     assert {name for name in found if "__pycache__" not in name} - compiled == expected
     assert not found & compiled or found > compiled

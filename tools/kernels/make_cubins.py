@@ -14,6 +14,8 @@ import argparse
 import hashlib
 import subprocess
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import make_ptx
@@ -22,22 +24,41 @@ MANIFEST = "COMPILED.sha256"
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 
 
-def cubin_name(architecture: str) -> str:
-    return f"{Path(make_ptx.SOURCE).stem}.{architecture}.cubin"
+def cubins(names: Iterable[str] = make_ptx.FILES) -> dict[str, tuple[str, str]]:
+    """Return the file of PTX and the architecture of each file of compiled code.
+
+    A device gets the code of a source's newest PTX that it runs.
+    """
+    found = {}
+    for name in sorted(names, key=least_device):
+        for architecture in ARCHITECTURES:
+            if least_device(name) <= int(architecture.removeprefix("sm_")):
+                found[f"{name.split('.')[0]}.{architecture}.cubin"] = name, architecture
+    return found
+
+
+def least_device(name: str) -> int:
+    """Return the compute capability that a file of PTX is for: 80 for compute_80."""
+    return int(name.split(".")[1].removeprefix("compute_"))
 
 
 def compile_cubins(ptxas: str, ptx: Path, folder: Path) -> None:
     """Compile the PTX of one folder for each architecture into another, with a manifest."""
     folder.mkdir(parents=True, exist_ok=True)
-    source = ptx / make_ptx.PTX
-    made = [source]
-    for architecture in ARCHITECTURES:
-        output = folder / cubin_name(architecture)
+
+    def compile_one(output: Path, source: Path, architecture: str) -> None:
         command = [ptxas, f"--gpu-name={architecture}", f"--output-file={output}", str(source)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise SystemExit(f"{' '.join(command)}\n{result.stdout}{result.stderr}")
-        made.append(output)
+
+    with ThreadPoolExecutor() as threads:
+        for compiled in [
+            threads.submit(compile_one, folder / cubin, ptx / name, architecture)
+            for cubin, (name, architecture) in cubins().items()
+        ]:
+            compiled.result()
+    made = [*(ptx / name for name in make_ptx.FILES), *(folder / cubin for cubin in cubins())]
     digests = (f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in made)
     lines = [f"# ptxas {make_ptx.RELEASE}", *digests]
     (folder / MANIFEST).write_text("\n".join(lines) + "\n")
@@ -46,10 +67,14 @@ def compile_cubins(ptxas: str, ptx: Path, folder: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compile the PTX for some devices.")
     parser.add_argument("--find-ptxas", action="store_true", help="only print its path, if any")
+    parser.add_argument("--list", action="store_true", help="only print the files that it makes")
     parser.add_argument("--ptxas", metavar="PATH", help="looked for by default")
     parser.add_argument("--ptx", metavar="DIR", type=Path, default=make_ptx.COMMITTED)
     parser.add_argument("--output", metavar="DIR", type=Path)
     options = parser.parse_args()
+    if options.list:
+        print(*cubins(), MANIFEST, sep=";", end="")
+        return 0
     ptxas = options.ptxas or make_ptx.find_tool("ptxas")
     if options.find_ptxas:
         print(ptxas or "")

@@ -17,22 +17,28 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 COMMITTED = KERNELS / "ptx"
 MANIFEST = "SOURCES.sha256"
-SOURCE = "page_scan.cu"
-# Newer devices need no PTX of their own: it would differ in its `.target` line only.
-ARCHITECTURE = "compute_80"
-PTX = f"page_scan.{ARCHITECTURE}.ptx"
+# The files of PTX, each named by its source and by the least device that runs it. Newer devices
+# need no PTX of their own: it would differ in its `.target` line only.
+DEFAULT = "page_scan.compute_80.ptx"
+FILES = (DEFAULT,)
 RELEASE = "13.0.88"
 FLAGS = ("-ptx", "-std=c++17", "-O3", "-Werror", "all-warnings", "-I", ".")
 
 
+def source_of(name: str) -> str:
+    """Return the source of a file of PTX."""
+    return f"{name.split('.')[0]}.cu"
+
+
 def sources() -> list[str]:
-    """Return the kernels' source and the headers that it includes, directly or not."""
-    found, new = [], [SOURCE]
+    """Return the kernels' sources and the headers that they include, directly or not."""
+    found, new = [], list(dict.fromkeys(map(source_of, FILES)))
     while new:
         found.append(new.pop())
         text = (KERNELS / found[-1]).read_text()
@@ -44,9 +50,9 @@ def sources() -> list[str]:
 
 def manifest(folder: Path) -> str:
     """Return a file for `sha256sum --check`: the present sources, and the PTX in a folder."""
-    lines = [f"# nvcc {RELEASE}: {' '.join(FLAGS)} -arch={ARCHITECTURE}"]
+    lines = [f"# nvcc {RELEASE}: {' '.join(FLAGS)}, -arch by the name"]
     files = {f"../{name}": KERNELS / name for name in sources()}
-    files[PTX] = folder / PTX
+    files |= {name: folder / name for name in FILES}
     for name, path in files.items():
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
         lines.append(f"{digest}  {name}")
@@ -88,12 +94,20 @@ def without_module_id(ptx: str) -> str:
     return ptx
 
 
-def compile_ptx(nvcc: str, folder: Path) -> None:
+def compile_all(nvcc: str, folder: Path) -> None:
+    """Compile each source for its devices, side by side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as threads:
+        for made in [threads.submit(compile_ptx, nvcc, folder, name) for name in FILES]:
+            made.result()
+
+
+def compile_ptx(nvcc: str, folder: Path, name: str) -> None:
     # Flags from the environment would change the result.
     environment = {k: v for k, v in os.environ.items() if not re.match("NVCC_.*_FLAGS", k)}
-    folder.mkdir(parents=True, exist_ok=True)
-    output = folder.resolve() / PTX
-    command = [nvcc, *FLAGS, f"-arch={ARCHITECTURE}", "-o", str(output), SOURCE]
+    architecture = name.split(".")[1]
+    output = folder.resolve() / name
+    command = [nvcc, *FLAGS, f"-arch={architecture}", "-o", str(output), source_of(name)]
     result = subprocess.run(
         command, cwd=KERNELS, env=environment, capture_output=True, text=True, check=False
     )
@@ -110,9 +124,12 @@ def differences(nvcc: str | None) -> list[str]:
     found = [f"other than {MANIFEST} says: {line.split('  ')[-1]}" for line in changed]
     if not found and nvcc is not None:
         with tempfile.TemporaryDirectory() as temporary:
-            compile_ptx(nvcc, Path(temporary))
-            if Path(temporary, PTX).read_bytes() != (COMMITTED / PTX).read_bytes():
-                found.append(f"other than what {nvcc} makes: {PTX}")
+            compile_all(nvcc, Path(temporary))
+            found += [
+                f"other than what {nvcc} makes: {name}"
+                for name in FILES
+                if Path(temporary, name).read_bytes() != (COMMITTED / name).read_bytes()
+            ]
     return list(dict.fromkeys(found))
 
 
@@ -120,10 +137,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Compile the page kernels to PTX.")
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     parser.add_argument("--find-nvcc", action="store_true", help="only print nvcc's path, if any")
+    parser.add_argument("--list", action="store_true", help="only print the files of PTX")
     parser.add_argument("--nvcc", metavar="PATH", help=f"nvcc {RELEASE}; looked for by default")
     parser.add_argument("--without-nvcc", action="store_true", help="compare the digests only")
     parser.add_argument("--output", metavar="DIR", type=Path, default=COMMITTED)
     options = parser.parse_args()
+    if options.list:
+        print(*FILES, sep=";", end="")
+        return 0
     if options.nvcc and not is_right_release(options.nvcc):
         raise SystemExit(f"{options.nvcc} is not nvcc {RELEASE}")
     nvcc = None if options.without_nvcc else options.nvcc or find_tool("nvcc")
@@ -141,7 +162,7 @@ def main() -> int:
         return 1 if found else 0
     if nvcc is None:
         raise SystemExit(f"no nvcc {RELEASE} found: name it with --nvcc PATH")
-    compile_ptx(nvcc, options.output)
+    compile_all(nvcc, options.output)
     (options.output / MANIFEST).write_text(manifest(options.output))
     return 0
 

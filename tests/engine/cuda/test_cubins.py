@@ -31,8 +31,9 @@ def test_ptxas_compiles_the_committed_ptx(
         pytest.skip(f"needs ptxas {make_ptx.RELEASE}")
     result = run_script("--output", str(tmp_path))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    assert {path.name for path in tmp_path.iterdir()} == {*CUBINS.values(), make_cubins.MANIFEST}
-    source = Path(shutil.copy(make_ptx.COMMITTED / make_ptx.PTX, tmp_path))
+    made = {*make_cubins.cubins(), make_cubins.MANIFEST}
+    assert {path.name for path in tmp_path.iterdir()} == made
+    source = Path(shutil.copy(make_ptx.COMMITTED / make_ptx.DEFAULT, tmp_path))
     monkeypatch.setattr(ptx, "FOLDER", tmp_path)
     monkeypatch.setattr(ptx, "MANIFEST", make_cubins.MANIFEST)
     for architecture, name in CUBINS.items():
@@ -51,6 +52,22 @@ def test_the_build_and_the_package_mean_the_same_manifest() -> None:
     assert make_cubins.MANIFEST == ptx.MANIFEST
 
 
+def test_each_device_has_code_of_the_newest_ptx_that_it_runs() -> None:
+    names = ["one.compute_90.ptx", "one.compute_80.ptx", "other.compute_90.ptx"]
+    assert make_cubins.cubins(names) == {
+        "one.sm_80.cubin": ("one.compute_80.ptx", "sm_80"),
+        "one.sm_90.cubin": ("one.compute_90.ptx", "sm_90"),
+        "one.sm_100.cubin": ("one.compute_90.ptx", "sm_100"),
+        "other.sm_90.cubin": ("other.compute_90.ptx", "sm_90"),
+        "other.sm_100.cubin": ("other.compute_90.ptx", "sm_100"),
+    }
+
+
+def test_the_build_installs_what_the_tools_make() -> None:
+    listed = run_script("--list")
+    assert listed.stdout.split(";") == [*make_cubins.cubins(), make_cubins.MANIFEST]
+
+
 def test_another_ptxas_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "ptxas"
     other.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 13.0, V13.0.48'\n")
@@ -65,7 +82,7 @@ def test_ptx_that_ptxas_refuses_stops_the_build(tmp_path: Path) -> None:
     ptxas = make_ptx.find_tool("ptxas")
     if ptxas is None:
         pytest.skip(f"needs ptxas {make_ptx.RELEASE}")
-    (tmp_path / make_ptx.PTX).write_text(".version 9.0\nbogus\n")
+    (tmp_path / make_ptx.DEFAULT).write_text(".version 9.0\nbogus\n")
     result = run_script("--ptx", str(tmp_path), "--output", str(tmp_path / "made"))
     assert result.returncode == 1
     assert "Ptx assembly aborted" in result.stderr

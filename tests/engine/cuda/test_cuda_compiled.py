@@ -45,10 +45,10 @@ def test_a_device_loads_the_code_that_was_compiled_for_it(
     gpu.set(compute_capability=architecture)
     (device,) = mg.driver_status().devices
     assert device.compiled == CUBINS[architecture]
-    assert device.ptx == make_ptx.PTX
+    assert device.ptx == make_ptx.DEFAULT
     with open_gpu() as engine:
         assert engine.code == f"sm_{architecture}"
-        assert engine.ptx == make_ptx.ARCHITECTURE
+        assert engine.ptx == "compute_80"
         assert_answers(engine)
     assert loads(gpu) == [0]
 

@@ -19,7 +19,8 @@ MAX_CHUNK_KEYS = mg.planner.DEFAULT_MICRO_BATCH * mg.planner.MAX_KEYS_PER_QUERY
 ENTRIES = {f"morphogen_scan_{keys}" for keys in range(1, MAX_CHUNK_KEYS + 1)}
 ENTRIES |= {"morphogen_scan_12", "morphogen_scan_24", "morphogen_read", "morphogen_fill"}
 
-PTX = (make_ptx.COMMITTED / make_ptx.PTX).read_text()
+PTX = {name: (make_ptx.COMMITTED / name).read_text() for name in make_ptx.FILES}
+every_file = pytest.mark.parametrize("name", make_ptx.FILES)
 
 
 @pytest.fixture
@@ -52,33 +53,57 @@ def test_the_committed_ptx_is_made_from_these_sources() -> None:
     assert make_ptx.differences(nvcc=None) == []
 
 
-def test_a_13_0_driver_takes_the_ptx() -> None:
-    assert re.findall(r"^\.version (.+)", PTX, re.M) == ["9.0"]
-    assert re.findall(r"^\.target (.+)", PTX, re.M) == ["sm_80"]
+@every_file
+def test_a_13_0_driver_takes_the_ptx(name: str) -> None:
+    assert re.findall(r"^\.version (.+)", PTX[name], re.M) == ["9.0"]
+    target = name.split(".")[1].replace("compute_", "sm_")
+    assert re.findall(r"^\.target (.+)", PTX[name], re.M) == [target]
 
 
 def test_there_are_the_kernels_that_an_engine_asks_for() -> None:
-    assert set(re.findall(r"\.visible \.entry (\w+)\(", PTX)) == ENTRIES
+    assert set(re.findall(r"\.visible \.entry (\w+)\(", PTX[make_ptx.DEFAULT])) == ENTRIES
 
 
-def test_the_ptx_says_nothing_of_where_it_was_made() -> None:
-    code = re.sub("//.*", "", PTX)
+@every_file
+def test_the_ptx_says_nothing_of_where_it_was_made(name: str) -> None:
+    code = re.sub("//.*", "", PTX[name])
     assert "/" not in code
-    assert not re.search(r"_[0-9a-f]{8}_\d+_page_scan_cu_", code)
+    assert not re.search(r"_[0-9a-f]{8}_\d+_page_\w+_cu_", code)
     assert not re.search(r"\.(file|loc|section)\b", code)
 
 
 def test_the_package_carries_what_is_committed() -> None:
     installed = Path(mg.planner.__file__).parent / "ptx"
-    assert [path.name for path in installed.glob("*.ptx")] == [make_ptx.PTX]
-    assert (installed / make_ptx.PTX).read_text() == PTX
+    assert {path.name: path.read_text() for path in installed.glob("*.ptx")} == PTX
+
+
+def test_the_build_installs_what_the_tool_makes(copied: Path) -> None:
+    assert run_script(copied, "--list").stdout.split(";") == list(make_ptx.FILES)
 
 
 def test_the_engine_finds_what_the_package_carries() -> None:
     # In an editable install, too, whose modules' sources lie elsewhere.
     found = package_ptx.choose((9, 0))
     assert found is not None
-    assert found.read_text() == PTX
+    assert found.read_text() == PTX[make_ptx.DEFAULT]
+
+
+def test_a_device_takes_the_newest_ptx_of_a_source_that_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(package_ptx, "FOLDER", tmp_path)
+    for name in ("one.compute_80.ptx", "one.compute_90.ptx", "one.compute_100.ptx", "other.txt"):
+        (tmp_path / name).touch()
+    chosen = {
+        device: package_ptx.choose(device, "one") for device in ((7, 5), (8, 6), (9, 0), (12, 0))
+    }
+    assert chosen == {
+        (7, 5): None,
+        (8, 6): tmp_path / "one.compute_80.ptx",
+        (9, 0): tmp_path / "one.compute_90.ptx",
+        (12, 0): tmp_path / "one.compute_100.ptx",
+    }
+    assert package_ptx.choose((9, 0), "other") is None
 
 
 # The output of nvcc
@@ -88,12 +113,12 @@ def test_the_engine_finds_what_the_package_carries() -> None:
 def test_nvcc_makes_the_same_elsewhere_without_a_warning(nvcc: str, copied: Path) -> None:
     result = run_script(copied, "--nvcc", nvcc, "--output", str(copied / "made"))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    assert (copied / "made" / make_ptx.PTX).read_text() == PTX
+    assert {path.name: path.read_text() for path in (copied / "made").glob("*.ptx")} == PTX
 
 
 @pytest.mark.slow
 def test_ptx_of_another_compilation_is_found(nvcc: str, copied: Path) -> None:
-    ptx = copied / "kernels" / "ptx" / make_ptx.PTX
+    ptx = copied / "kernels" / "ptx" / make_ptx.DEFAULT
     ptx.write_text(ptx.read_text() + "// by hand\n")
     manifest = copied / "kernels" / "ptx" / make_ptx.MANIFEST
     result = run_script(copied, "--check", "--nvcc", nvcc)
@@ -108,7 +133,7 @@ def test_ptx_of_another_compilation_is_found(nvcc: str, copied: Path) -> None:
 
 
 def test_a_warning_is_an_error(nvcc: str, copied: Path) -> None:
-    source = copied / "kernels" / make_ptx.SOURCE
+    source = copied / "kernels" / "page_scan.cu"
     source.write_text(source.read_text() + "static int nobody_uses_this() { return 1; }\n")
     result = run_script(copied, "--nvcc", nvcc, "--output", str(copied / "made"))
     assert result.returncode == 1
@@ -120,7 +145,7 @@ def test_a_warning_is_an_error(nvcc: str, copied: Path) -> None:
 
 def test_headers_are_found_through_headers() -> None:
     found = make_ptx.sources()
-    assert make_ptx.SOURCE in found
+    assert {make_ptx.source_of(name) for name in make_ptx.FILES} <= set(found)
     assert "dpf.h" in found
     assert "chacha20.h" in found, "which dpf.h includes"
     assert "simd.h" not in found, "which only the host uses"
@@ -143,10 +168,10 @@ def test_other_flags_make_the_ptx_stale(copied: Path) -> None:
 
 
 def test_missing_ptx_is_found(copied: Path) -> None:
-    (copied / "kernels" / "ptx" / make_ptx.PTX).unlink()
+    (copied / "kernels" / "ptx" / make_ptx.DEFAULT).unlink()
     result = run_script(copied, "--check", "--without-nvcc")
     assert result.returncode == 1
-    assert make_ptx.PTX in result.stderr
+    assert make_ptx.DEFAULT in result.stderr
 
 
 # The choice of nvcc

@@ -1,6 +1,8 @@
 """The page kernels that come with the package: PTX, which the driver compiles for its device.
 
-Beside it may lie code that was compiled from it for some devices when the package was built.
+Each of their sources has a file of its own, named by the least device that runs it. A device loads
+the file of a source when something first wants a kernel of it. Beside the PTX may lie code that was
+compiled from it for some devices when the package was built.
 """
 
 from __future__ import annotations
@@ -12,21 +14,27 @@ import morphogen.instruction_set as instruction_set
 
 # The first driver that takes the version of PTX that nvcc 13.0 writes.
 DRIVER_VERSION = 13000
-NAME = "page_scan.compute_80.ptx"
-LEAST_COMPUTE_CAPABILITY = (8, 0)
+SOURCE = "page_scan"  # of the kernels that every engine has
+LEAST_COMPUTE_CAPABILITY = (8, 0)  # that its PTX is for
 # The build puts it beside the compiled modules. An editable install has them in another folder than
 # this file.
 FOLDER = Path(instruction_set.__file__).resolve().parent / "ptx"
 MANIFEST = "COMPILED.sha256"
 
 
-def choose(compute_capability: tuple[int, int]) -> Path | None:
-    """The PTX, if there is one and a device of this compute capability can run it."""
-    path = FOLDER / NAME
-    return path if compute_capability >= LEAST_COMPUTE_CAPABILITY and path.is_file() else None
+def choose(compute_capability: tuple[int, int], source: str = SOURCE) -> Path | None:
+    """The PTX of a source, if there is some that a device of this compute capability can run."""
+    found = {_least(path): path for path in FOLDER.glob(f"{source}.compute_*.ptx")}
+    usable = [least for least in found if least <= compute_capability]
+    return found[max(usable)] if usable else None
 
 
-def choose_compiled(compute_capability: tuple[int, int]) -> Path | None:
+def _least(path: Path) -> tuple[int, int]:
+    """The compute capability that PTX is for: (8, 0) for compute_80."""
+    return divmod(int(path.name.split(".")[1].removeprefix("compute_")), 10)
+
+
+def choose_compiled(compute_capability: tuple[int, int], source: str = SOURCE) -> Path | None:
     """Code compiled from the PTX for devices of just this compute capability, if there is any.
 
     Notes
@@ -35,13 +43,13 @@ def choose_compiled(compute_capability: tuple[int, int]) -> Path | None:
     A file that does not match the digests of the build is stale, or damaged, and passed over.
     """
     major, minor = compute_capability
-    source, path = choose(compute_capability), FOLDER / f"page_scan.sm_{major}{minor}.cubin"
-    manifest = FOLDER / MANIFEST
-    if source is None or not path.is_file() or not manifest.is_file():
+    path, manifest = FOLDER / f"{source}.sm_{major}{minor}.cubin", FOLDER / MANIFEST
+    text = choose(compute_capability, source)
+    if text is None or not path.is_file() or not manifest.is_file():
         return None
     recorded = set(manifest.read_text(encoding="utf-8", errors="replace").splitlines())
     found = {
-        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in (source, path)
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}" for file in (text, path)
     }
     return path if found <= recorded else None
 

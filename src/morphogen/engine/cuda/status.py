@@ -161,7 +161,7 @@ def _examine(driver: ModuleType, ordinal: int) -> DeviceStatus:
         reason = (
             f"cuda:{ordinal}, {facts['name']}, has compute capability {major}.{minor}, and the "
             f"page kernels need {least[0]}.{least[1]} or more"
-            if (ptx.FOLDER / ptx.NAME).is_file()
+            if any(ptx.FOLDER.glob(f"{ptx.SOURCE}.*.ptx"))
             else f"the package has no PTX in {ptx.FOLDER}"
         )
     return DeviceStatus(
