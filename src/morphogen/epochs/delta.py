@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, BinaryIO, SupportsIndex
 
 import numpy as np
@@ -34,7 +33,7 @@ from morphogen.errors import DeltaError
 from morphogen.keyword.atomic_file import replace_file
 from morphogen.keyword.layout import TableLayout
 from morphogen.pages import check_array, check_epoch
-from morphogen.pages.mapped_file import MappedFile, beginning_of, special_kind
+from morphogen.pages.mapped_file import MappedFile, beginning_of, open_file
 from morphogen.progress import Progress
 
 _HASHED = 1 << 22  # bytes hashed between two calls of progress
@@ -178,7 +177,7 @@ def read_delta_header(path: str | os.PathLike[str]) -> DeltaHeader:
     DeltaError
         If it is no delta, its header was altered, or its length is not what the header says.
     """
-    with _open_file(path) as file:
+    with open_file(path, _not_one) as file:
         return _read(file, path)
 
 
@@ -204,7 +203,7 @@ def open_delta(path: str | os.PathLike[str], progress: Progress | None = None) -
     DeltaError
         If it is no delta, or was truncated or altered.
     """
-    with _open_file(path) as file:
+    with open_file(path, _not_one) as file:
         header = _read(file, path)
         flat = MappedFile(file, 0).map()
     name = os.fspath(path)
@@ -253,12 +252,8 @@ def is_delta(path: str | os.PathLike[str]) -> bool:
     return beginning_of(path, len(MAGIC)) == MAGIC
 
 
-def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    # A pipe would wait for a writer, and a device has no end.
-    kind = special_kind(path)
-    if kind:
-        raise DeltaError(f"{os.fspath(path)} is a {kind}, not a delta")
-    return Path(path).open("rb")
+def _not_one(found: str) -> DeltaError:
+    return DeltaError(f"{found}, not a delta")
 
 
 def _read(file: BinaryIO, path: str | os.PathLike[str]) -> DeltaHeader:

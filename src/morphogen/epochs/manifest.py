@@ -11,13 +11,12 @@ import struct
 import time
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from morphogen.checks import as_int, check_range, names_file, needs_extra
 from morphogen.errors import ManifestError
 from morphogen.pages import MAX_EPOCH
-from morphogen.pages.mapped_file import beginning_of, special_kind
+from morphogen.pages.mapped_file import beginning_of, open_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -215,10 +214,11 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     OSError
         If it cannot be read.
     """
-    kind = special_kind(path)
-    if kind:  # a pipe would wait for a writer
-        raise ManifestError(f"{os.fspath(path)} is a {kind}, not a manifest")
-    with names_file(path), Path(path).open("rb") as file:
+
+    def refuse(found: str) -> ManifestError:
+        return ManifestError(f"{found}, not a manifest")
+
+    with names_file(path), open_file(path, refuse) as file:
         raw = file.read(MANIFEST_BYTES)
         more = file.seek(0, os.SEEK_END) - len(raw)
     try:

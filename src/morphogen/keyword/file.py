@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -31,7 +30,7 @@ from morphogen.keyword.header import (
 )
 from morphogen.keyword.layout import Bytes, TableLayout
 from morphogen.pages import PageMatrix
-from morphogen.pages.mapped_file import special_kind
+from morphogen.pages.mapped_file import open_file
 from morphogen.progress import Progress, by_the_hundredth
 
 _BLOCK = 1 << 22  # bytes hashed and written between two calls of progress
@@ -189,7 +188,7 @@ def open_table(
     TableFileError
         If it is no table, or was truncated, altered, or made for another version of the format.
     """
-    with _open_file(path) as file:
+    with open_file(path, _not_one) as file:
         header = _read(file, path)
         # This very file, although another may have taken its place since.
         pages = PageMatrix._map(file, header.page_size, epoch, HEADER_BYTES, header.num_pages)
@@ -222,7 +221,7 @@ def read_header(path: str | os.PathLike[str]) -> TableHeader:
     TableFileError
         If it is no table, its header was altered, or its length is not what the header says.
     """
-    with _open_file(path) as file:
+    with open_file(path, _not_one) as file:
         return _read(file, path)
 
 
@@ -246,7 +245,7 @@ def read_cap(path: str | os.PathLike[str]) -> Bytes:
     TableFileError
         If it is no table or one of version 1, or its cap or header was altered.
     """
-    with _open_file(path) as file:
+    with open_file(path, _not_one) as file:
         header = _read(file, path)
         if header.root is None:
             raise TableFileError(f"{os.fspath(path)} is a table of version 1, which has no cap")
@@ -317,12 +316,8 @@ def _describe(
     return header_of(layout, shape, hashed.digest(), root), cap.tobytes()
 
 
-def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    # A pipe would wait for a writer, and a device has no end.
-    kind = special_kind(path)
-    if kind:
-        raise TableFileError(f"{os.fspath(path)} is a {kind}, not a keyword table")
-    return Path(path).open("rb")
+def _not_one(found: str) -> TableFileError:
+    return TableFileError(f"{found}, not a keyword table")
 
 
 def _read(file: BinaryIO, path: str | os.PathLike[str]) -> TableHeader:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, BinaryIO, SupportsIndex
 
 import numpy as np
@@ -18,7 +17,7 @@ from morphogen.pages.changes import (
     check_changes as check_changes,
     check_epoch as check_epoch,
 )
-from morphogen.pages.mapped_file import MappedFile, special_kind as special_kind
+from morphogen.pages.mapped_file import MappedFile, open_file
 from morphogen.pages.shape import (
     MAX_PAGE_SIZE as MAX_PAGE_SIZE,
     TableShape as TableShape,
@@ -151,10 +150,11 @@ class PageMatrix:
         larger than memory.
         """
         size, start, version = _checked(page_size, offset, epoch)
-        kind = special_kind(path)
-        if kind:
-            raise ValueError(f"a table needs a file to map: {os.fspath(path)} is a {kind}")
-        with Path(path).open("rb") as file:
+
+        def refuse(found: str) -> ValueError:
+            return ValueError(f"a table needs a file to map: {found}")
+
+        with open_file(path, refuse) as file:
             return cls._map(file, size, version, start, first=first, count=count)
 
     @classmethod

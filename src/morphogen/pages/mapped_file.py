@@ -6,6 +6,7 @@ import math
 import mmap
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -180,23 +181,29 @@ def beginning_of(path: str | os.PathLike[str], size: int) -> bytes:
         return file.read(size)
 
 
-def special_kind(path: str | os.PathLike[str]) -> str:
-    """Tell what a path names if it is neither a file nor a folder.
+def open_file(path: str | os.PathLike[str], refuse: Callable[[str], Exception]) -> BinaryIO:
+    """Open a file to read it, but no pipe, which would wait for a writer, nor a device.
 
     Parameters
     ----------
     path : path-like
-        It must be there.
+        The file.
+    refuse : callable
+        Makes the error of another kind of path, from words such as "fruit is a pipe".
 
     Returns
     -------
-    str
-        "pipe", "socket", "character device" or "block device"; empty for a file or a folder.
+    binary file
 
     Raises
     ------
+    Exception
+        What ``refuse`` made.
     OSError
-        If it is not there.
+        If it is not there or cannot be opened.
     """
     mode = Path(path).stat().st_mode
-    return next((name for name, is_kind in _SPECIAL if is_kind(mode)), "")
+    kind = next((name for name, is_kind in _SPECIAL if is_kind(mode)), "")
+    if kind:
+        raise refuse(f"{os.fspath(path)} is a {kind}")
+    return Path(path).open("rb")
