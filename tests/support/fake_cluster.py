@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import queue
 import threading
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from morphogen.cluster.host_shard import HostShard, ShardFacts
+from morphogen.cluster.packing import pack_call, pack_result, unpack_call, unpack_result
 from morphogen.cluster.placement import Host
 from morphogen.cluster.process import ProcessGoneError, Tell
 from morphogen.errors import MorphogenError
@@ -25,7 +25,7 @@ class FakeProcess:
         self.killed = False
         self.on_call: Callable[[str], None] = lambda method: None
         self._shard = HostShard(device, threads)
-        self._jobs: queue.SimpleQueue[tuple[str, bytes, Tell] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[bytes, Tell] | None] = queue.SimpleQueue()
         self._going = threading.Event()
         self._going.set()
         self._waiting: list[Tell] = []
@@ -39,7 +39,7 @@ class FakeProcess:
             if not self.killed:
                 self.calls.append(method)
                 self._waiting.append(tell)
-                self._jobs.put((method, pickle.dumps(arguments), tell))
+                self._jobs.put((pack_call(method, arguments), tell))
                 return
         tell(self._gone())
 
@@ -77,9 +77,10 @@ class FakeProcess:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._going.wait()
-            method, arguments, tell = job
+            packed, tell = job
             try:
-                result = getattr(self._shard, method)(*pickle.loads(arguments))
+                method, arguments = unpack_call(packed)
+                result = getattr(self._shard, method)(*arguments)
                 if isinstance(result, ShardFacts):
                     result = replace(result, host=self.name, pid=id(self))
             except Exception as error:
@@ -88,7 +89,7 @@ class FakeProcess:
                 if tell not in self._waiting:
                     continue  # it was told of the end
                 self._waiting.remove(tell)
-            tell(pickle.loads(pickle.dumps(result)))
+            tell(unpack_result(pack_result(result)))
         self._shard.close()
 
 
