@@ -8,6 +8,7 @@ that it did not run, for example because their tool was not yet installed.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections import Counter
@@ -114,6 +115,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected and imported out of the collections of garbage within tests.
+
+    Thousands of tests are millions of objects, and a test of the GPU engine ends by a collection.
+    """
+    gc.freeze()
 
 
 def file_of(item: pytest.Item) -> str:
