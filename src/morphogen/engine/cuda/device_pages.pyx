@@ -87,7 +87,7 @@ cdef class DevicePages:
             return
         gaps = np.flatnonzero(np.diff(indices) != 1)
         runs = np.empty((len(gaps) + 1, 2), dtype=np.int64)
-        runs[0, 0], runs[-1, 1] = indices[0], indices[-1]
+        runs[0, 0], runs[len(gaps), 1] = indices[0], indices[len(indices) - 1]
         runs[1:, 0], runs[:-1, 1] = indices[gaps + 1], indices[gaps]
         # An interrupt would leave pages of two epochs behind.
         self._copy(pages, runs, None, heed_signals=False)
