@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from morphogen.engine.lifetime import Lifetime
-from morphogen.engine.output import check_out
+from morphogen.engine.output import LEAST_BYTES, AnswerMemory, check_out
 from morphogen.engine.strategy import Choices, Strategy
 from morphogen.errors import EngineClosedError, MorphogenError
 from morphogen.pages import PageMatrix, TableShape, check_changes, check_epoch
@@ -57,6 +57,7 @@ class Engine(Lifetime):
         self._table = table
         self._pages = pages
         self._choices = choices
+        self._memory = AnswerMemory()
 
     @property
     def table(self) -> TableShape:
@@ -183,11 +184,12 @@ class Engine(Lifetime):
                 packer.pack(queries)
                 total = packer.query_count  # the list may have grown since
                 shape = (total, packer.keys_per_query, table.page_size)
-                pages = (
-                    np.empty(shape, dtype=np.uint8)
-                    if out is None
-                    else check_out(out, shape, self._pages)
-                )
+                if out is not None:
+                    pages = check_out(out, shape, self._pages)
+                elif total * packer.keys_per_query * table.page_size < LEAST_BYTES:
+                    pages = np.empty(shape, dtype=np.uint8)
+                else:
+                    pages = self._memory.take(shape, self._pages)
                 width = strategy.width
                 if strategy.keys is not None:
                     width = strategy.width_for(packer.keys_per_query)
@@ -370,6 +372,10 @@ class Engine(Lifetime):
                 return self._read()
             finally:
                 self._end_call()
+
+    def _end(self) -> None:
+        self._memory.close()
+        super()._end()
 
     @abstractmethod
     def _read(self) -> int:

@@ -68,7 +68,7 @@ class Lifetime(ABC):
             return
         with self._calls.alone():
             self._closed = True
-            self._release()
+            self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +91,10 @@ class Lifetime(ABC):
 
     def _end_call(self) -> None:
         if self._closed and self._calls.ends_last():  # closed by what a call ran
-            self._release()
+            self._end()
+
+    def _end(self) -> None:
+        self._release()
 
     @abstractmethod
     def _release(self) -> None:
