@@ -86,30 +86,31 @@ struct JumpPages {
 
 // Loads four pages, of which the first `count` exist (at least one). The last that exists stands
 // for the missing ones.
+template <class Plan>
 __device__ __forceinline__ JumpPages load_pages(const Vector* page, unsigned count,
                                                 std::uint64_t stride) {
-  return {load_once(page), load_once(page + min(count - 1, 1u) * stride),
-          load_once(page + min(count - 1, 2u) * stride),
-          load_once(page + min(count - 1, 3u) * stride)};
+  return {Plan::load(page), Plan::load(page + min(count - 1, 1u) * stride),
+          Plan::load(page + min(count - 1, 2u) * stride),
+          Plan::load(page + min(count - 1, 3u) * stride)};
 }
 
 // XORs the selected pages of `count` pages into `sums`. The first page is bit `bit` of the window.
 // All threads of a warp that come here have the same bit and count.
-template <int Keys, unsigned Words>
+template <class Plan, unsigned Words>
 __device__ __forceinline__ void scan_chosen_pages(const Vector* page, unsigned vectors, unsigned bit,
                                                   unsigned count,
-                                                  const std::uint32_t (&bits)[Keys][Words],
-                                                  Vector (&sums)[Keys]) {
+                                                  const std::uint32_t (&bits)[Plan::kKeys][Words],
+                                                  Vector (&sums)[Plan::kKeys]) {
   constexpr unsigned kWordBits = 32;
   constexpr std::uint32_t kChoice = (1u << kJumpPages) - 1;
   const std::uint64_t stride = vectors;
   if (count == 0) return;
-  JumpPages now = load_pages(page, count, stride);
+  JumpPages now = load_pages<Plan>(page, count, stride);
   for (; count > 0; bit += kWordBits) {
     const std::uint32_t exists = count < kWordBits ? (1u << count) - 1 : ~0u;
-    std::uint32_t selected[Keys];
+    std::uint32_t selected[Plan::kKeys];
 #pragma unroll
-    for (int k = 0; k < Keys; ++k) {
+    for (int k = 0; k < Plan::kKeys; ++k) {
       selected[k] = exists & __funnelshift_r(bits[k][bit / kWordBits], bits[k][bit / kWordBits + 1],
                                              bit % kWordBits);
     }
@@ -120,12 +121,12 @@ __device__ __forceinline__ void scan_chosen_pages(const Vector* page, unsigned v
       // Load the next pages before the jumps: else a warp would wait first for memory and then for
       // its jumps. After the last pages this reads one of them again.
       page += count > 0 ? kJumpPages * stride : 0;
-      const JumpPages next = load_pages(page, max(count, 1u), stride);
+      const JumpPages next = load_pages<Plan>(page, max(count, 1u), stride);
       Vector ab = now.a, cd = now.c;
       xor_into(ab, now.b);
       xor_into(cd, now.d);
 #pragma unroll
-      for (int k = 0; k < Keys; ++k) {
+      for (int k = 0; k < Plan::kKeys; ++k) {
         add_chosen(sums[k], selected[k] & kChoice, now.a, now.b, ab, now.c, now.d, cd);
         selected[k] >>= kJumpPages;
       }

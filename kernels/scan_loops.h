@@ -37,10 +37,10 @@ constexpr unsigned kGroupPages = 32;  // the pages that a word selects
 // XORs the selected pages of a group into `sums`. Each step takes the pages whose bits are at the
 // top of the words' four bytes. They are 8 pages apart, and the next step takes the pages before
 // them.
-template <int Keys, bool Whole>
+template <class Plan, bool Whole>
 __device__ __forceinline__ void scan_group(const Vector* page, std::uint64_t vectors,
-                                           unsigned count, std::uint32_t (&selected)[Keys],
-                                           Vector (&sums)[Keys]) {
+                                           unsigned count, std::uint32_t (&selected)[Plan::kKeys],
+                                           Vector (&sums)[Plan::kKeys]) {
   constexpr int kSteps = kGroupPages / 4;
 #pragma unroll 1
   for (int step = kSteps - 1; step >= 0; --step) {
@@ -49,10 +49,10 @@ __device__ __forceinline__ void scan_group(const Vector* page, std::uint64_t vec
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const bool exists = Whole || static_cast<unsigned>(step + i * kSteps) < count;
-      loaded[i] = exists ? load_once(first + i * kSteps * vectors) : Vector{0, 0, 0, 0};
+      loaded[i] = exists ? Plan::load(first + i * kSteps * vectors) : Vector{0, 0, 0, 0};
     }
 #pragma unroll
-    for (int k = 0; k < Keys; ++k) {
+    for (int k = 0; k < Plan::kKeys; ++k) {
       xor_selected(sums[k], loaded[0], top_bit_mask<0>(selected[k]));
       xor_selected(sums[k], loaded[1], top_bit_mask<1>(selected[k]));
       xor_selected(sums[k], loaded[2], top_bit_mask<2>(selected[k]));
@@ -63,21 +63,21 @@ __device__ __forceinline__ void scan_group(const Vector* page, std::uint64_t vec
 }
 
 // XORs the selected pages of `count` pages into `sums`. The first page is bit `bit` of the window.
-template <int Keys, unsigned Words>
+template <class Plan, unsigned Words>
 __device__ __forceinline__ void scan_pages(const Vector* page, unsigned vectors, unsigned bit,
                                            unsigned count,
-                                           const std::uint32_t (&bits)[Keys][Words],
-                                           Vector (&sums)[Keys]) {
+                                           const std::uint32_t (&bits)[Plan::kKeys][Words],
+                                           Vector (&sums)[Plan::kKeys]) {
   while (count > 0) {
-    std::uint32_t selected[Keys];
-    for (int k = 0; k < Keys; ++k) {
+    std::uint32_t selected[Plan::kKeys];
+    for (int k = 0; k < Plan::kKeys; ++k) {
       selected[k] = __funnelshift_r(bits[k][bit / 32], bits[k][bit / 32 + 1], bit % 32);
     }
     if (count < kGroupPages) {
-      scan_group<Keys, false>(page, vectors, count, selected, sums);
+      scan_group<Plan, false>(page, vectors, count, selected, sums);
       break;
     }
-    scan_group<Keys, true>(page, vectors, count, selected, sums);
+    scan_group<Plan, true>(page, vectors, count, selected, sums);
     page += std::uint64_t{kGroupPages} * vectors;
     bit += kGroupPages;
     count -= kGroupPages;
@@ -85,16 +85,16 @@ __device__ __forceinline__ void scan_pages(const Vector* page, unsigned vectors,
 }
 
 // Does the same for pages narrower than a warp: every thread looks up its own page's bits.
-template <int Keys, unsigned Words>
+template <class Plan, unsigned Words>
 __device__ __forceinline__ void scan_narrow_pages(
     const Vector* page, unsigned vectors, unsigned bit, unsigned count, const Place& place,
-    const std::uint32_t (&bits)[Keys][Words], Vector (&sums)[Keys]) {
+    const std::uint32_t (&bits)[Plan::kKeys][Words], Vector (&sums)[Plan::kKeys]) {
 #pragma unroll 2  // loads in flight
   for (unsigned at = place.row; at < count; at += place.rows) {
-    const Vector loaded = load_once(page + std::uint64_t{at} * vectors);
+    const Vector loaded = Plan::load(page + std::uint64_t{at} * vectors);
     const unsigned position = bit + at;
 #pragma unroll
-    for (int k = 0; k < Keys; ++k) {
+    for (int k = 0; k < Plan::kKeys; ++k) {
       xor_selected(sums[k], loaded, bit_mask(bits[k][position / 32], position % 32));
     }
   }

@@ -119,7 +119,7 @@ def count_code(name: str, lines: list[str]) -> Counts:
 
     main = max(loops, key=importance)
     counts["instructions a load"] = round(main.length() / len(main.loads()), 2)
-    scan = re.fullmatch(r"morphogen_scan_(\d+)", name)
+    scan = re.fullmatch(r"morphogen_scan_(\d+)(?:_\w+)?", name)
     if scan:
         # A scan loads nothing but pages, in its loops or in code unrolled after them.
         loads = [i for i in everything if i.opcode in sass.GLOBAL_LOADS]

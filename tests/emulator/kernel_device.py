@@ -12,6 +12,7 @@ import pytest
 import morphogen as mg
 import morphogen.engine.cuda.ptx as ptx
 import ptx_emulator
+from morphogen.engine.cuda.variants import Variant
 from naive import Bytes, naive_answer, random_pages
 
 VECTOR_BYTES = 16
@@ -70,7 +71,14 @@ class Device:
         self.finished = np.zeros(self.tiles, dtype=np.uint32)
         self.answers = np.full_like(self.sums, 0xA5)
 
-    def launch(self, kernels: ptx_emulator.Module, keys: list[bytes], *, seed: int = 0) -> Bytes:
+    def launch(
+        self,
+        kernels: ptx_emulator.Module,
+        keys: list[bytes],
+        *,
+        seed: int = 0,
+        variant: Variant | None = None,
+    ) -> Bytes:
         arrays = [self.pages, self.sums, self.finished, self.answers]
         memory = ptx_emulator.place(arrays)
         pages_per_run, longer_runs = divmod(self.num_pages, self.cut.runs)
@@ -89,13 +97,15 @@ class Device:
         )
         size = kernel_keys(len(keys))
         packed = b"".join(keys).ljust(size * MAX_KEY_BYTES, b"\xa5")
+        threads = block_shape(size)[0]
         self.statistics = kernels.launch(
-            f"morphogen_scan_{size}",
+            f"morphogen_scan_{size}_{variant.name}" if variant else f"morphogen_scan_{size}",
             self.tiles * self.cut.runs,
-            block_shape(size)[0],
+            (variant.threads or threads) if variant else threads,
             [job, packed],
             memory,
             seed=seed,
+            dynamic_shared_bytes=variant.dynamic_shared if variant else 0,
         )
         return self.answers[: len(keys), : self.page_size]
 
@@ -117,11 +127,18 @@ def expected(table: Bytes, keys: list[bytes]) -> Bytes:
 
 
 def assert_scans(
-    kernels: ptx_emulator.Module, shape: tuple[int, int], count: int, cut: Cut, *, seed: int = 0
+    kernels: ptx_emulator.Module,
+    shape: tuple[int, int],
+    count: int,
+    cut: Cut,
+    *,
+    seed: int = 0,
+    variant: Variant | None = None,
 ) -> None:
     """Launch a chunk of `count` keys over random pages; check the answers and the memory."""
     array = random_pages(*shape)
     keys = keys_for(len(array), count)
     device = Device(array, count, cut)
-    assert np.array_equal(device.launch(kernels, keys, seed=seed), expected(array, keys))
+    answers = device.launch(kernels, keys, seed=seed, variant=variant)
+    assert np.array_equal(answers, expected(array, keys))
     device.assert_clean()

@@ -242,6 +242,19 @@ def test_properties_of_a_kernel(gpu: Gpu, standin: StandIn) -> None:
     gpu.close()
 
 
+def test_more_than_48_kib_of_shared_memory_must_be_asked_for(gpu: Gpu, standin: StandIn) -> None:
+    def launch(shared: int) -> Any:
+        nothing: tuple[Any, Any] = ((0, 0, 0), (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint32))
+        return cu.cuLaunchKernel(gpu.kernel, 1, 1, 1, 32, 1, 1, shared, gpu.stream, nothing, 0)
+
+    most = cu.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    assert ok(cu.cuFuncGetAttribute(most, gpu.kernel)) == 48 * 1024
+    ok(cu.cuFuncSetAttribute(gpu.kernel, most, 100 * 1024))
+    ok(launch(100 * 1024))
+    assert ok(cu.cuOccupancyMaxActiveBlocksPerMultiprocessor(gpu.kernel, 32, 100 * 1024)) == 1
+    gpu.close()
+
+
 def loaded(image: bytes) -> tuple[str, str]:
     """Return the result and the error log of cuModuleLoadDataEx for an image."""
     option = cu.CUjit_option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,24 @@ WRONG_CALLS: dict[str, tuple[Callable[[Gpu], Any], str, str]] = {
         lambda gpu: cu.cuMemFreeHost(gpu.pointer + 8),
         "INVALID_VALUE",
         "cuMemFreeHost: no allocation begins there",
+    ),
+    "launch with more shared memory than was asked for": (
+        lambda gpu: cu.cuLaunchKernel(
+            *(gpu.kernel, 1, 1, 1, 32, 1, 1, 100 * 1024, gpu.stream),
+            ((0, 0, 0), (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint32)),
+            0,
+        ),
+        "INVALID_VALUE",
+        "cuLaunchKernel: more shared memory than was asked for",
+    ),
+    "ask for more shared memory than a device has": (
+        lambda gpu: cu.cuFuncSetAttribute(
+            gpu.kernel,
+            cu.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            164 * 1024,
+        ),
+        "INVALID_VALUE",
+        "cuFuncSetAttribute: too much shared memory",
     ),
     "destroy a stream twice": (
         lambda gpu: [cu.cuStreamDestroy(gpu.stream), cu.cuStreamDestroy(gpu.stream)][1],

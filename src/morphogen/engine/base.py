@@ -111,6 +111,7 @@ class Engine(Lifetime):
         max_micro_batch: int | None = None,
         lanes: int | None = None,
         graph: bool = False,
+        variant: str | None = None,
     ) -> Answer:
         """Answer a batch.
 
@@ -129,6 +130,9 @@ class Engine(Lifetime):
             Chunks that may be under way at a time: 1, 2 or 4 on a GPU, 2 by default; 1 on the CPU.
         graph : bool, optional
             Whether to launch chunks by replaying a CUDA graph. On a GPU only.
+        variant : str, optional
+            For measurements: the variant of a GPU's kernels, such as "default". Chunks for which it
+            has no kernel run the default ones.
 
         Returns
         -------
@@ -165,7 +169,7 @@ class Engine(Lifetime):
         Answer(pages=uint8[2, 3, 64], epoch=0, num_pages=1000, micro_batch_sizes=(2,))
         """
         return self._answer(
-            queries, out, self._choices.choose(max_micro_batch, lanes, graph), self._run
+            queries, out, self._choices.choose(max_micro_batch, lanes, graph, variant), self._run
         )
 
     def _answer(

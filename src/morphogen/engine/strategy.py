@@ -23,12 +23,15 @@ class Strategy:
     keys : int or None
         The most keys of a chunk, which count in place of ``width``: what a pass costs on the CPU
         is a matter of its keys. None where a width is a number of queries: a GPU's, and a caller's.
+    variant : str or None
+        The variant of a GPU's kernels; None for those that the engine takes by itself.
     """
 
     width: int
     lanes: int
     graph: bool
     keys: int | None = None
+    variant: str | None = None
 
     def width_for(self, keys_per_query: int) -> int:
         """The most queries of a chunk.
@@ -62,6 +65,8 @@ class Choices:
         The numbers of lanes that may be asked for.
     graph : bool
         Whether graph replay may be asked for.
+    variants : tuple of str
+        The variants of its kernels that may be asked for.
     """
 
     device: str
@@ -69,8 +74,15 @@ class Choices:
     widest: int
     lanes: tuple[int, ...] = (1,)
     graph: bool = False
+    variants: tuple[str, ...] = ()
 
-    def choose(self, max_micro_batch: int | None, lanes: int | None, graph: bool) -> Strategy:
+    def choose(
+        self,
+        max_micro_batch: int | None,
+        lanes: int | None,
+        graph: bool,
+        variant: str | None = None,
+    ) -> Strategy:
         """The strategy that a caller asks for.
 
         Parameters
@@ -78,6 +90,8 @@ class Choices:
         max_micro_batch, lanes : int or None
             As `Engine.answer` takes them.
         graph : bool
+            As `Engine.answer` takes it.
+        variant : str, optional
             As `Engine.answer` takes it.
 
         Returns
@@ -89,13 +103,14 @@ class Choices:
         TypeError, ValueError
             If an argument has the wrong type, or this engine has no such strategy.
         """
-        if max_micro_batch is None and lanes is None and graph is False:
+        if max_micro_batch is None and lanes is None and graph is False and variant is None:
             return self.default  # every call passes here: it makes no new object
         return Strategy(
             width=self.check_width(max_micro_batch),
             lanes=self._check_lanes(lanes),
             graph=self._check_graph(graph),
             keys=self.default.keys if max_micro_batch is None else None,
+            variant=self._check_variant(variant),
         )
 
     def check_width(
@@ -142,3 +157,13 @@ class Choices:
         if graph and not self.graph:
             raise ValueError(f"graph must be False on {self.device}, not True: there are none")
         return graph
+
+    def _check_variant(self, variant: str | None) -> str | None:
+        if variant is None:
+            return self.default.variant
+        if not isinstance(variant, str):
+            raise TypeError(f"variant must be a str, not {type(variant).__name__}")
+        if variant not in self.variants:
+            expected = f"one of {', '.join(self.variants)}" if self.variants else "None"
+            raise ValueError(f"variant must be {expected} on {self.device}, not {variant!r}")
+        return variant

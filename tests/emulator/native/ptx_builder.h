@@ -109,6 +109,7 @@ class Builder {
   bool add_move(const Statement& statement, const std::vector<std::string>& parts, Instruction& in);
   bool add_operation(const Statement& statement, Instruction& in);
   bool add_tensor(const Statement& statement, Instruction& in);
+  bool add_bulk(const Statement& statement, Instruction& in);
 
   void decode_access(const Statement& statement, const std::vector<std::string>& parts,
                      Instruction& in);

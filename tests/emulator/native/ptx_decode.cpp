@@ -87,7 +87,8 @@ void Builder::add(const Statement& statement) {
   }
   const bool known = add_operation(statement, in) || add_control(statement, parts, in) ||
                      add_barrier(statement, parts, in) || add_memory(statement, parts, in) ||
-                     add_move(statement, parts, in) || add_tensor(statement, in);
+                     add_move(statement, parts, in) || add_tensor(statement, in) ||
+                     add_bulk(statement, in);
   if (!known) refuse(statement.line, "instruction '" + statement.opcode + "' is not known here");
   kernel_->code.push_back(std::move(in));
 }

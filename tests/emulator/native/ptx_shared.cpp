@@ -52,8 +52,7 @@ void SharedMemory::record(Last& last, int warp, const Clocks& clocks, std::uint3
   if (last.table) tables_[last.table - 1][static_cast<std::size_t>(warp)] = now;
 }
 
-std::uint8_t* SharedMemory::access(std::uint64_t address, std::size_t bytes, Access access,
-                                   int warp, const Clocks& clocks, std::uint32_t now) {
+std::size_t SharedMemory::place(std::uint64_t address, std::size_t bytes) const {
   const bool dynamic = address >= kDynamicSharedBase;
   const std::uint64_t base = dynamic ? kDynamicSharedBase : kStaticSharedBase;
   const std::size_t size = dynamic ? cells_.size() - static_bytes_ : static_bytes_;
@@ -62,11 +61,44 @@ std::uint8_t* SharedMemory::access(std::uint64_t address, std::size_t bytes, Acc
                 (dynamic ? "dynamic" : "static") + " memory, which is " + std::to_string(size) +
                 " bytes from " + to_hex(base));
   }
-  const std::size_t start = address - base + (dynamic ? static_bytes_ : 0);
+  return address - base + (dynamic ? static_bytes_ : 0);
+}
+
+void SharedMemory::check_copied(const Cell& cell, const Clocks& clocks, std::uint64_t address) {
+  if (cell.mbarrier && clocks.phases[cell.mbarrier - 1u] <= cell.phase) {
+    throw Error("data race in shared memory: a bulk copy writes here, whose mbarrier this warp has "
+                "not waited for, address " + to_hex(address));
+  }
+}
+
+std::uint8_t* SharedMemory::copy_to(std::uint64_t address, std::size_t bytes, int warp,
+                                    const Clocks& clocks, std::size_t mbarrier,
+                                    std::uint32_t phase) {
+  const std::size_t start = place(address, bytes);
+  for (Cell* cell = &cells_[start]; cell != cells_.data() + start + bytes; ++cell) {
+    check_copied(*cell, clocks, address);
+    for (std::size_t k = 0; k < 4; ++k) {
+      const int other = find_unordered(cell->last[k], warp, clocks);
+      if (other >= 0) {
+        throw Error(std::string("data race in shared memory: this bulk copy and an earlier ") +
+                    kNames[k] + " by warp " + std::to_string(other) +
+                    " have no barrier between, address " + to_hex(address));
+      }
+    }
+    // Who may touch the byte from now on comes after all that touched it before.
+    *cell = {{}, true, static_cast<std::uint8_t>(mbarrier + 1), phase};
+  }
+  return bytes_.data() + start;
+}
+
+std::uint8_t* SharedMemory::access(std::uint64_t address, std::size_t bytes, Access access,
+                                   int warp, const Clocks& clocks, std::uint32_t now) {
+  const std::size_t start = place(address, bytes);
   const bool updates = access == Access::update;
   const auto kind = static_cast<std::size_t>(updates ? Access::strong_write : access);
   const bool writes = access == Access::weak_write || access == Access::strong_write;
   for (Cell* cell = &cells_[start]; cell != cells_.data() + start + bytes; ++cell) {
+    check_copied(*cell, clocks, address);
     if (writes) {
       cell->defined = true;
     } else if (!cell->defined) {

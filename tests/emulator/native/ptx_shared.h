@@ -10,6 +10,7 @@
 namespace ptx {
 
 constexpr int kMaxWarps = 32;
+constexpr std::size_t kMaxMbarriers = 32;  // of a block
 
 // Weak accesses are plain loads and stores. Strong ones (volatile, relaxed, atomics) never race
 // with each other. An atomic makes an update: a strong write that also reads.
@@ -20,10 +21,15 @@ enum class Access : std::uint8_t { weak_write, weak_read, strong_write, strong_r
 // clock whose clock all warps share.)
 struct Clocks {
   std::array<std::uint32_t, kMaxWarps> before{};
+  // The phases of each mbarrier of the block whose end was waited for.
+  std::array<std::uint32_t, kMaxMbarriers> phases{};
 
   void join(const Clocks& other) {
     for (int v = 0; v < kMaxWarps; ++v) {
       if (other.before[v] > before[v]) before[v] = other.before[v];
+    }
+    for (std::size_t m = 0; m < kMaxMbarriers; ++m) {
+      if (other.phases[m] > phases[m]) phases[m] = other.phases[m];
     }
   }
 };
@@ -40,6 +46,11 @@ class SharedMemory {
   std::uint8_t* access(std::uint64_t address, std::size_t bytes, Access access, int warp,
                        const Clocks& clocks, std::uint32_t now);
 
+  // Returns the bytes that a bulk copy writes, which warp number `warp` starts. From now on they are
+  // for those alone who have waited for that phase of that mbarrier.
+  std::uint8_t* copy_to(std::uint64_t address, std::size_t bytes, int warp, const Clocks& clocks,
+                        std::size_t mbarrier, std::uint32_t phase);
+
  private:
   // The last accesses of one kind to a byte: the warps that made them and the times. It leaves out
   // accesses that are ordered before another one here.
@@ -51,7 +62,14 @@ class SharedMemory {
   struct Cell {
     std::array<Last, 4> last;  // by Access; an update counts as a strong write
     bool defined = false;
+    std::uint8_t mbarrier = 0;  // 1 + that of the bulk copy that wrote it, and its phase
+    std::uint32_t phase = 0;
   };
+
+  // Returns the place of the first of some bytes. Throws if they are out of bounds.
+  std::size_t place(std::uint64_t address, std::size_t bytes) const;
+  // Throws if a bulk copy wrote the byte, and nobody waited for it.
+  static void check_copied(const Cell& cell, const Clocks& clocks, std::uint64_t address);
 
   // Returns another warp whose access is not ordered before the access that `warp` makes now, or
   // -1.

@@ -266,11 +266,16 @@ void Block::start(std::uint32_t index) {
   id = unflatten(index, launch.grid);
   shared.reset();
   barriers = {};
+  bulk = {};
   time = 1;
   for (Warp& warp : warps) warp.start();
 }
 
 bool Block::step() {
+  // Copies end in any order, and some while before the next instruction.
+  if (!bulk.copies.empty() && launch.random.below(4) == 0) {
+    end_copy(bulk, launch.random.below(static_cast<std::uint32_t>(bulk.copies.size())));
+  }
   const std::size_t count = warps.size();
   const std::size_t first = launch.random.below(static_cast<std::uint32_t>(count));
   bool ended = true;
@@ -293,6 +298,9 @@ bool Block::step() {
     ended = ended && warp.ended();
   }
   if (!ended) fail_at_barrier();
+  if (!bulk.copies.empty()) {
+    throw Error("kernel " + launch.kernel.info.name + ": a block ends before its bulk copies do");
+  }
   return false;
 }
 
@@ -325,6 +333,7 @@ void Block::arrive(Warp& warp, Mask lanes, const Instruction& instruction, std::
     fault(lanes, "a barrier is used with different thread counts");
   }
   b.expected = expected;
+  bulk.idle = 0;
   b.arrived += static_cast<std::uint32_t>(
       __builtin_popcount(lanes) + (lanes & 1 ? kLanes - __builtin_popcount(warp.existing) : 0));
   if (b.arrived > b.expected) fault(lanes, "more threads reach a barrier than it is for");

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "ptx_bulk.h"
 #include "ptx_program.h"
 #include "ptx_shared.h"
 
@@ -184,6 +185,7 @@ struct Block {
   SharedMemory shared;
   std::vector<Warp> warps;
   std::array<Barrier, 16> barriers;
+  Bulk bulk;
   std::uint32_t time = 1;
 
  private:

@@ -380,7 +380,7 @@ CUresult cuModuleGetFunction(CUfunction* handle, CUmodule module, const char* na
     if (!kernel) throw Failure{CUDA_ERROR_NOT_FOUND, ""};
     *handle = as<CUfunction>(call.driver.handle());
     call.context->functions.emplace(
-        number(*handle), std::make_shared<LoadedFunction>(LoadedFunction{loaded->module, kernel}));
+        number(*handle), std::make_shared<LoadedFunction>(LoadedFunction{loaded->module, kernel, 0}));
     loaded->functions.push_back(number(*handle));
   });
 }
@@ -389,6 +389,16 @@ CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfuncti
   return call(kFuncGetAttribute, Needs::kContext, [&](Call& call) {
     const auto function = find(call.context->functions, handle, "function");
     *value = function_attribute(*function, attribute);
+  });
+}
+
+CUresult cuFuncSetAttribute(CUfunction handle, CUfunction_attribute attribute, int value) {
+  return call(kFuncSetAttribute, Needs::kContext, [&](Call& call) {
+    const auto function = find(call.context->functions, handle, "function");
+    require(attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            "an attribute that the stand-in does not set");
+    require(value >= 0 && value <= most_dynamic_shared(*function), "too much shared memory");
+    function->dynamic_shared = static_cast<std::size_t>(value);
   });
 }
 

@@ -14,9 +14,12 @@ namespace standin {
 namespace {
 
 constexpr int kRegisterFile = 64 << 10;
-constexpr int kSharedBytes = 164 << 10, kReservedShared = 1 << 10;
+constexpr int kReservedShared = 1 << 10;
 constexpr std::size_t kBlockShared = 48 << 10;
 constexpr int kMaxThreads = 2048, kMaxBlocks = 32;  // of a multiprocessor
+
+// Of a multiprocessor.
+int shared_bytes() { return (setting(kComputeCapability) < 90 ? 164 : 228) << 10; }
 
 int max_threads(const ptx::KernelInfo& info) {
   return info.max_threads ? static_cast<int>(info.max_threads) : 1024;
@@ -135,6 +138,11 @@ std::shared_ptr<ptx::Module> load_image(const void* image, int driver_version, i
   }
 }
 
+int most_dynamic_shared(const LoadedFunction& function) {
+  const int of_block = shared_bytes() - kReservedShared;
+  return of_block - static_cast<int>(ptx::info(*function.kernel).shared_bytes);
+}
+
 int function_attribute(const LoadedFunction& function, CUfunction_attribute attribute) {
   const ptx::KernelInfo& info = ptx::info(*function.kernel);
   int version = 0;
@@ -154,7 +162,8 @@ int function_attribute(const LoadedFunction& function, CUfunction_attribute attr
     case CU_FUNC_ATTRIBUTE_BINARY_VERSION:
       return static_cast<int>(setting(kComputeCapability));
     case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
-      return static_cast<int>(kBlockShared - info.shared_bytes);
+      return static_cast<int>(
+          std::max(function.dynamic_shared, kBlockShared - info.shared_bytes));
     default:
       throw Failure{CUDA_ERROR_INVALID_VALUE, "an attribute that the stand-in does not know"};
   }
@@ -167,7 +176,7 @@ int resident_blocks(const LoadedFunction& function, int threads, std::size_t dyn
   const int shared = static_cast<int>(info.shared_bytes + dynamic_shared_bytes) + kReservedShared;
   return std::min({kMaxThreads / rounded,
                    kRegisterFile / (rounded * static_cast<int>(setting(kRegisters))),
-                   kSharedBytes / shared, kMaxBlocks});
+                   shared_bytes() / shared, kMaxBlocks});
 }
 
 void check_launch(const LoadedFunction& function, ptx::Dim3 grid, ptx::Dim3 block,
@@ -180,7 +189,9 @@ void check_launch(const LoadedFunction& function, ptx::Dim3 grid, ptx::Dim3 bloc
   require(within(block, 1024, 1024, 64), "a block that no device takes");
   require(block.x * block.y * block.z <= static_cast<std::uint32_t>(max_threads(info)),
           "more threads in a block than the kernel allows");
-  require(info.shared_bytes + dynamic_shared_bytes <= kBlockShared, "too much shared memory");
+  require(dynamic_shared_bytes <= std::max(function.dynamic_shared,
+                                           kBlockShared - info.shared_bytes),
+          "more shared memory than was asked for");
 }
 
 std::vector<std::uint8_t> copy_parameters(const LoadedFunction& function, void** values) {

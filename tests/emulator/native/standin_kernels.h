@@ -15,6 +15,9 @@ namespace standin {
 std::shared_ptr<ptx::Module> load_image(const void* image, int driver_version, int capability,
                                         std::string& log);
 
+// Returns the bytes of shared memory that a launch of the function can be given, if asked for.
+int most_dynamic_shared(const LoadedFunction& function);
+
 int function_attribute(const LoadedFunction& function, CUfunction_attribute attribute);
 
 // Returns the blocks of a kernel that a multiprocessor holds at once.

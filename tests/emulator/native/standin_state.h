@@ -48,6 +48,7 @@ namespace standin {
   X(kModuleUnload, "cuModuleUnload", 2000, cuModuleUnload) \
   X(kModuleGetFunction, "cuModuleGetFunction", 2000, cuModuleGetFunction) \
   X(kFuncGetAttribute, "cuFuncGetAttribute", 2020, cuFuncGetAttribute) \
+  X(kFuncSetAttribute, "cuFuncSetAttribute", 9000, cuFuncSetAttribute) \
   X(kOccupancyMaxActiveBlocksPerMultiprocessor, "cuOccupancyMaxActiveBlocksPerMultiprocessor", \
     6050, cuOccupancyMaxActiveBlocksPerMultiprocessor) \
   X(kMemGetInfo, "cuMemGetInfo", 3020, cuMemGetInfo_v2) \
@@ -181,6 +182,7 @@ struct Event {
 struct LoadedFunction {
   std::shared_ptr<ptx::Module> module;
   const ptx::Kernel* kernel;
+  std::size_t dynamic_shared = 0;  // bytes beyond what a block gets without asking, if asked for
 };
 
 struct LoadedModule {

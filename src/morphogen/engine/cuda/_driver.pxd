@@ -68,6 +68,7 @@ cdef class Module:
 cdef class Kernel:
     cdef Module _module
     cdef cu.CUfunction _handle
+    cdef unsigned int _dynamic_shared
 
     cdef int resident_blocks(self, int threads) except -1
     cdef int launch(self, unsigned int blocks, unsigned int threads, void** parameters,

@@ -56,9 +56,17 @@ class Module:
     def __init__(self, context: Context, code: bytes) -> None: ...
 
 class Kernel:
-    """A function of a module."""
+    """A function of a module.
 
-    def __init__(self, module: Module, name: bytes) -> None: ...
+    Parameters
+    ----------
+    module : Module
+    name : bytes
+    dynamic_shared : int, optional
+        Bytes of shared memory that each block of a launch gets besides those of the code.
+    """
+
+    def __init__(self, module: Module, name: bytes, dynamic_shared: int = 0) -> None: ...
 
 class LaunchGraph:
     """A graph of one launch, instantiated once, then changed and replayed for every launch."""

@@ -335,17 +335,38 @@ cdef class Module:
 @cython.final
 @cython.no_gc
 cdef class Kernel:
-    """A function of a module."""
+    """A function of a module.
 
-    def __cinit__(self, Module module, bytes name) -> None:
+    Parameters
+    ----------
+    module : Module
+    name : bytes
+    dynamic_shared : int, optional
+        Bytes of shared memory that each block of a launch gets besides those of the code.
+    """
+
+    def __cinit__(self, Module module, bytes name, dynamic_shared: int = 0) -> None:
         check(cu.cuModuleGetFunction(&self._handle, module._handle, name), b"cuModuleGetFunction")
+        if dynamic_shared > 0:
+            # A device gives more than 48 KiB only if it is asked.
+            check(
+                cu.cuFuncSetAttribute(
+                    self._handle,
+                    cu.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                    dynamic_shared,
+                ),
+                b"cuFuncSetAttribute",
+            )
         self._module = module
+        self._dynamic_shared = dynamic_shared
 
     cdef int resident_blocks(self, int threads) except -1:
         """Blocks of so many threads that a multiprocessor holds at a time."""
         cdef int blocks = 0
         check(
-            cu.cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, self._handle, threads, 0),
+            cu.cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                &blocks, self._handle, threads, self._dynamic_shared
+            ),
             b"cuOccupancyMaxActiveBlocksPerMultiprocessor",
         )
         return blocks
@@ -355,7 +376,8 @@ cdef class Kernel:
         """Put a launch into a stream. The parameters are copied before this returns."""
         return check(
             cu.cuLaunchKernel(
-                self._handle, blocks, 1, 1, threads, 1, 1, 0, stream._handle, parameters, NULL
+                self._handle, blocks, 1, 1, threads, 1, 1, self._dynamic_shared,
+                stream._handle, parameters, NULL,
             ),
             b"cuLaunchKernel",
         )
@@ -387,6 +409,7 @@ cdef class LaunchGraph:
         node.func = kernel._handle
         node.gridDimX, node.gridDimY, node.gridDimZ = blocks, 1, 1
         node.blockDimX, node.blockDimY, node.blockDimZ = threads, 1, 1
+        node.sharedMemBytes = kernel._dynamic_shared
         node.kernelParams = parameters
         if self._node == NULL:
             added = cu.cuGraphAddKernelNode(&self._node, self._graph, NULL, 0, &node)

@@ -62,6 +62,9 @@ class CudaEngine(Engine):
     def code(self) -> str:
         """The code that was loaded: "sm_90", compiled when the package was built, or `ptx`."""
     @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants of its kernels that `answer` takes."""
+    @property
     def grid(self) -> Grid:
         """The blocks into which a launch cuts the page matrix."""
     def time_phases(

@@ -1,5 +1,6 @@
 """The GPU engine: one launch of a page kernel for every chunk of queries."""
 
+from dataclasses import replace
 from time import perf_counter_ns
 
 import numpy as np
@@ -14,6 +15,7 @@ from morphogen.engine.base import Engine
 from morphogen.engine.cuda.driver_errors import advise_restart
 from morphogen.engine.cuda.patch import difference
 from morphogen.engine.cuda.phases import ChunkTimes, PhaseTimes
+from morphogen.engine.cuda.variants import fitting, names
 from morphogen.engine.strategy import Choices, Strategy
 
 from morphogen.engine.cuda.lane cimport PHASES, Lane
@@ -76,6 +78,8 @@ class CudaEngine(Engine):
         super().__init__(check_pages(pages).table, choices, pages, max_in_flight=LANES)
         size = dpf.key_size(pages.table.num_pages)
         self._share(Scanner(pages, ordinal, size, LANES, progress, generate))
+        variants = names(fitting(self._scanner.compute_capability))
+        self._choices = replace(choices, variants=variants)
 
     def _share(self, Scanner scanner):
         self._scanner = scanner
@@ -99,6 +103,11 @@ class CudaEngine(Engine):
     def code(self) -> str:
         """The code that was loaded: "sm_90", compiled when the package was built, or `ptx`."""
         return self._code
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants of its kernels that `answer` takes."""
+        return self._choices.variants
 
     @property
     def grid(self) -> Grid:

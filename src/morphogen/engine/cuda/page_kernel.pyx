@@ -14,6 +14,7 @@ from morphogen.kernels cimport (
 )
 
 from morphogen.engine.cuda.grid import plan_grid
+from morphogen.engine.cuda.variants import Variant
 
 from morphogen.engine.cuda._driver cimport Context, Kernel, Module
 
@@ -28,14 +29,25 @@ cdef class PageKernel:
     module : Module
     keys : int
         The most keys of a chunk: a kernel is compiled for this number.
+    variant : Variant, optional
+        The variant to take, which has a kernel for this number; by default none.
     """
 
-    def __cinit__(self, Context context, Module module, int keys) -> None:
+    def __cinit__(
+        self, Context context, Module module, int keys, variant: Variant | None = None
+    ) -> None:
         cdef BlockShape shape = block_shape(keys)
         self.keys = keys
         self.threads = shape.threads
         self._tile_vectors = shape.tile_vectors
-        self.kernel = Kernel(module, b"morphogen_scan_%d" % keys)
+        name = f"morphogen_scan_{keys}"
+        if variant is None:
+            self.kernel = Kernel(module, name.encode())
+        else:
+            self.threads = variant.threads or shape.threads
+            self.kernel = Kernel(
+                module, f"{name}_{variant.name}".encode(), variant.dynamic_shared
+            )
         # Asked now, since a driver may load a kernel when it is first touched: not in a query.
         self._resident = self.kernel.resident_blocks(self.threads)
         if self._resident < 1:
@@ -102,3 +114,31 @@ def open_page_kernels(
         kernel.cut(num_pages, stride, multiprocessors)
         kernels += [kernel] * (size + 1 - len(kernels))
     return kernels
+
+
+def open_variant(
+    context: Context, module: Module, variant: Variant, kernels: list[PageKernel | None],
+    num_pages: int, stride: int, multiprocessors: int,
+) -> list[PageKernel | None]:
+    """The page kernels of a variant, and the default ones for chunks that it does not serve.
+
+    Parameters
+    ----------
+    context : Context
+    module : Module
+        That of the variant's source.
+    variant : Variant
+    kernels : list
+        Those of `open_page_kernels`, for the same page matrix.
+    num_pages, stride, multiprocessors : int
+        As for `open_page_kernels`.
+
+    Returns
+    -------
+    list
+        As from `open_page_kernels`.
+    """
+    own = {size: PageKernel(context, module, size, variant) for size in variant.keys}
+    for kernel in own.values():
+        kernel.cut(num_pages, stride, multiprocessors)
+    return [None, *(own.get((<PageKernel>kernel).keys, kernel) for kernel in kernels[1:])]

@@ -9,6 +9,7 @@ from morphogen.planner cimport KeyPacker
 from morphogen.engine.cuda._driver cimport Context, Kernel
 from morphogen.engine.cuda.device_pages cimport DevicePages
 from morphogen.engine.cuda.lane cimport Lane
+from morphogen.engine.cuda.page_kernel cimport PageKernel
 
 
 @cython.final
@@ -19,6 +20,8 @@ cdef class Scanner:
     cdef list _lanes         # those of `lanes`
     cdef Py_ssize_t _opened  # as many as were asked for, and more once a batch asked for more
     cdef list _kernels       # by the number of keys, see open_page_kernels
+    cdef dict _variants      # the same of each variant that was asked for, by its name
+    cdef object _facts       # of the device
     cdef Kernel _read
     cdef int _read_blocks
     cdef DevicePages _pages
@@ -34,14 +37,15 @@ cdef class Scanner:
 
     cdef int check_whole(self) except -1
     cdef object read(self, Lane lane)
+    cdef list kernels_of(self, str variant)
     cdef int answer(self, Lane first, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out,
                     strategy, double[:, ::1] times) except -1
-    cdef int _answer_in(self, Lane lane, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out,
-                        bint graph, double[:, ::1] times) except -1
-    cdef int _answer_by_turns(self, list held, Py_ssize_t most, KeyPacker packer, list ranges,
-                              uint8_t[:, :, ::1] out, bint graph) except -1
+    cdef int _answer_in(self, Lane lane, list kernels, KeyPacker packer, list ranges,
+                        uint8_t[:, :, ::1] out, bint graph, double[:, ::1] times) except -1
+    cdef int _answer_by_turns(self, list held, Py_ssize_t most, list kernels, KeyPacker packer,
+                              list ranges, uint8_t[:, :, ::1] out, bint graph) except -1
     cdef Py_ssize_t _give_up(self, list held, Py_ssize_t at) except -1
-    cdef int _submit(self, Lane lane, KeyPacker packer, Py_ssize_t start, Py_ssize_t stop,
-                     uint8_t* out, bint graph, double* times) except -1
-    cdef int _prepare(self, Lane lane, bint graph, int keys) except -1
+    cdef int _submit(self, Lane lane, list kernels, KeyPacker packer, Py_ssize_t start,
+                     Py_ssize_t stop, uint8_t* out, bint graph, double* times) except -1
+    cdef int _prepare(self, Lane lane, PageKernel kernel, bint graph) except -1
     cdef int _settle(self, list lanes) except -1

@@ -20,10 +20,12 @@ from morphogen.kernels cimport ReadJob, kBlockThreads, kMaxChunkKeys, kVectorByt
 from morphogen.planner cimport KeyPacker
 
 import morphogen.engine.cuda.ptx as ptx
+import morphogen.engine.cuda.variants as variants
 from morphogen.engine.cuda._driver import device_facts
 from morphogen.engine.cuda.device_pages import padded_size
 from morphogen.engine.cuda.lane import sums_size
-from morphogen.engine.cuda.page_kernel import open_page_kernels
+from morphogen.engine.cuda.page_kernel import open_page_kernels, open_variant
+from morphogen.engine.cuda.variants import DEFAULT
 
 from morphogen.engine.cuda._driver cimport Context, Kernel, Module
 from morphogen.engine.cuda.device_pages cimport DevicePages
@@ -71,14 +73,15 @@ cdef class Scanner:
             self._open(pages, key_size, lanes, progress, generate)
 
     def _open(self, pages, size_t key_size, int lanes, progress, generate):
-        facts = device_facts(self._context.ordinal)
-        module = self._load(facts["compute_capability"])
+        facts = self._facts = device_facts(self._context.ordinal)
+        module, self.ptx, self.code = self._load(ptx.SOURCE)
         self._read = Kernel(module, b"morphogen_read")
         self._read_blocks = facts["multiprocessors"] * self._read.resident_blocks(kBlockThreads)
         stride = padded_size(pages.page_size)
         self._kernels = open_page_kernels(
             self._context, module, pages.num_pages, stride, facts["multiprocessors"]
         )
+        self._variants = {DEFAULT: self._kernels}
         self.grid = self._kernels[kMaxChunkKeys].grid
         self._tiles = max(kernel.grid.tiles for kernel in self._kernels[1:])
         more = lanes * sums_size(kMaxChunkKeys, stride, self._tiles)
@@ -94,26 +97,39 @@ cdef class Scanner:
             fill = Kernel(module, b"morphogen_fill")
             self._pages.generate(fill, self._read_blocks, generate)
 
-    def _load(self, compute_capability):
-        path = ptx.choose(compute_capability)
+    def _load(self, source):
+        """The module of a source, the PTX that it is of, and the code that was loaded."""
+        compute_capability = self._facts["compute_capability"]
+        path = ptx.choose(compute_capability, source)
         if path is None:
             raise DeviceUnavailableError(
-                f"no PTX for compute capability {compute_capability} in {ptx.FOLDER}"
+                f"no PTX of {source} for compute capability {compute_capability} in {ptx.FOLDER}"
             )
-        self.ptx = path.stem.partition(".")[2]
-        compiled = ptx.choose_compiled(compute_capability)
+        target = path.stem.partition(".")[2]
+        compiled = ptx.choose_compiled(compute_capability, source)
         if compiled is not None:
             try:
                 module = Module(self._context, compiled.read_bytes())
-                self.code = compiled.stem.partition(".")[2]
-                return module
+                return module, target, compiled.stem.partition(".")[2]
             except DeviceOutOfMemoryError:
                 raise
             except DeviceError:
                 # The PTX may do for this driver. If it does not, its error tells more.
                 pass
-        self.code = self.ptx
-        return Module(self._context, path.read_bytes())
+        return Module(self._context, path.read_bytes()), target, target
+
+    cdef list kernels_of(self, str variant):
+        """The kernels of a variant by the number of keys, loaded when first asked for."""
+        cdef list kernels = self._variants.get(variant)
+        if kernels is None:
+            chosen = variants.find(variant)
+            module = self._load(chosen.source)[0]
+            kernels = open_variant(
+                self._context, module, chosen, self._kernels, self._pages.num_pages,
+                self._pages.stride, self._facts["multiprocessors"],
+            )
+            self._variants[variant] = kernels
+        return kernels
 
     def _open_lanes(self, Py_ssize_t count):
         while self._opened < count:
@@ -125,6 +141,11 @@ cdef class Scanner:
                 raise
             self._lanes.append(lane)
             self.lanes.add(lane)
+
+    @property
+    def compute_capability(self) -> tuple[int, int]:
+        """That of the device: major and minor."""
+        return self._facts["compute_capability"]
 
     def share(self, engine: Engine) -> None:
         """Count an engine in, until it is gone or has released this."""
@@ -207,18 +228,21 @@ cdef class Scanner:
         """
         cdef Py_ssize_t most = min(<Py_ssize_t>strategy.lanes, <Py_ssize_t>len(ranges))
         cdef bint graph = strategy.graph
-        cdef list held = None
+        cdef list held = None, kernels
         if not ranges:
             return 0
         self._context.enter()
         try:
-            self._prepare(first, graph, ranges[0][1] * packer.keys_per_query)
+            kernels = self._kernels
+            if strategy.variant is not None:
+                kernels = self.kernels_of(strategy.variant)
+            self._prepare(first, kernels[ranges[0][1] * packer.keys_per_query], graph)
             if most == 1:
-                self._answer_in(first, packer, ranges, out, graph, times)
+                self._answer_in(first, kernels, packer, ranges, out, graph, times)
             else:
                 held = [first]
                 self._open_lanes(most)
-                self._answer_by_turns(held, most, packer, ranges, out, graph)
+                self._answer_by_turns(held, most, kernels, packer, ranges, out, graph)
         except BaseException:
             self._settle([first] if held is None else held)
             raise
@@ -226,14 +250,14 @@ cdef class Scanner:
             self._context.leave()
         return 0
 
-    cdef int _answer_in(self, Lane lane, KeyPacker packer, list ranges, uint8_t[:, :, ::1] out,
-                        bint graph, double[:, ::1] times) except -1:
+    cdef int _answer_in(self, Lane lane, list kernels, KeyPacker packer, list ranges,
+                        uint8_t[:, :, ::1] out, bint graph, double[:, ::1] times) except -1:
         cdef Py_ssize_t start, stop, chunk = 0
         cdef double* row = NULL
         for start, stop in ranges:
             if times is not None:
                 row = &times[chunk, 0]
-            self._submit(lane, packer, start, stop, &out[start, 0, 0], graph, row)
+            self._submit(lane, kernels, packer, start, stop, &out[start, 0, 0], graph, row)
             chunk += 1
             # A batch of many chunks must heed Ctrl-C.
             PyErr_CheckSignals()
@@ -241,8 +265,8 @@ cdef class Scanner:
             lane.finish()
         return 0
 
-    cdef int _answer_by_turns(self, list held, Py_ssize_t most, KeyPacker packer, list ranges,
-                              uint8_t[:, :, ::1] out, bint graph) except -1:
+    cdef int _answer_by_turns(self, list held, Py_ssize_t most, list kernels, KeyPacker packer,
+                              list ranges, uint8_t[:, :, ::1] out, bint graph) except -1:
         """Answer in the lanes that are held, and in more."""
         cdef Py_ssize_t start, stop, oldest = 0  # the lane of the chunk that is longest under way
         cdef Lane lane
@@ -253,11 +277,11 @@ cdef class Scanner:
             elif start > 0 and len(held) < most:
                 lane = self.lanes.take_more()
                 if lane is not None:
-                    self._prepare(lane, graph, ranges[0][1] * packer.keys_per_query)
+                    self._prepare(lane, kernels[ranges[0][1] * packer.keys_per_query], graph)
                     held.insert(oldest, lane)
             lane = held[oldest]
             oldest = (oldest + 1) % <Py_ssize_t>len(held)
-            self._submit(lane, packer, start, stop, &out[start, 0, 0], graph, NULL)
+            self._submit(lane, kernels, packer, start, stop, &out[start, 0, 0], graph, NULL)
             PyErr_CheckSignals()
         while held:
             oldest = self._give_up(held, oldest)
@@ -272,18 +296,17 @@ cdef class Scanner:
         self.lanes.give_back(lane)
         return at if at < len(held) else 0
 
-    cdef int _submit(self, Lane lane, KeyPacker packer, Py_ssize_t start, Py_ssize_t stop,
-                     uint8_t* out, bint graph, double* times) except -1:
+    cdef int _submit(self, Lane lane, list kernels, KeyPacker packer, Py_ssize_t start,
+                     Py_ssize_t stop, uint8_t* out, bint graph, double* times) except -1:
         cdef unsigned int keys = (stop - start) * packer.keys_per_query
-        cdef PageKernel kernel = self._kernels[keys]
+        cdef PageKernel kernel = kernels[keys]
         with nogil:
             lane.finish()
             lane.submit(kernel, packer.chunk_keys(start), keys, out, graph, times)
         return 0
 
-    cdef int _prepare(self, Lane lane, bint graph, int keys) except -1:
-        """Give a lane room for chunks of so many keys, and a graph, as far as they are missing."""
-        cdef PageKernel kernel = self._kernels[keys]
+    cdef int _prepare(self, Lane lane, PageKernel kernel, bint graph) except -1:
+        """Give a lane room for a kernel's chunks, and a graph, as far as they are missing."""
         lane.reserve(kernel.keys)
         if graph:
             lane.open_graph()
