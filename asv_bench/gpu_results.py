@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -33,10 +34,11 @@ PYTHON = ".".join(platform.python_version_tuple()[:2])
 def find_commit(name: str) -> tuple[str, int]:
     """Return a commit's hash and date. Without the repository take a whole hash, dated now."""
     command = ["git", "-C", str(FOLDER), "log", "-1", "--format=%H %ct", name]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode == 0:
-        found, date = result.stdout.split()
-        return found, int(date)
+    if shutil.which("git"):
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode == 0:
+            found, date = result.stdout.split()
+            return found, int(date)
     if not re.fullmatch(r"[0-9a-f]{40}", name):
         raise SystemExit(
             f"no commit {name!r} here: give all 40 digits of the measured commit's hash"

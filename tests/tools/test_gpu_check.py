@@ -13,7 +13,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -24,56 +28,68 @@ from standin_driver import environment
 ROOT = Path(__file__).resolve().parents[2]
 CHECK, WHEELS = ROOT / "tools" / "gpu" / "check.sh", ROOT / "tools" / "gpu" / "wheels.sh"
 STAGES = (
-    *("build", "facts", "bench256", "benchmax", "parity", "tests"),
-    *("memcheck", "racecheck", "initcheck", "asv"),
+    *("build", "facts", "bench256", "parity", "benchmax", "tests"),
+    *("memcheck", "racecheck", "initcheck", "ncu", "asv"),
 )
-# The commands on the script's path: all that it needs, and no tool that only some machines have.
-TOOLS = (
-    *("bash", "cat", "date", "dirname", "env", "git", "grep", "mkdir", "realpath", "sed", "tail"),
-    *("tee", "timeout", "uname"),
-)
+# The commands on the script's path: no compiler, no git, no tool that only some machines have.
+TOOLS = ("bash", "cat", "dirname", "env", "uname")
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the script: its exit code, output and results."""
+    """A run of the script: its exit code, output, results, and what it left in OUT."""
 
     code: int
     output: str
     results: Path
+    out: Path
 
     @property
     def table(self) -> dict[str, str]:
         """Return the last lines: the outcome of each stage."""
-        rows = self.output.rpartition("stage ")[2].splitlines()[1:]
-        return {name: result for name, result, _ in (re.split(r"  +", row) for row in rows)}
+        return table(self.output)
 
 
-def run(folder: Path, *stages: str, options: tuple[str, ...] = (), **variables: str) -> Run:
+def table(text: str) -> dict[str, str]:
+    rows = text.rpartition("stage ")[2].partition("\n\n")[0].splitlines()[1:]
+    return {name: result for name, result, *_ in (re.split(r"  +", row) for row in rows)}
+
+
+def run(
+    folder: Path,
+    *stages: str,
+    options: Sequence[str | Path] = (),
+    check: Path = CHECK,
+    before: Sequence[str] = (),
+    **variables: str,
+) -> Run:
     """Run the script over the installed package, with only the tools that it needs on its path."""
-    tools = folder / "bin"
+    tools, out = folder / "bin", folder / "out"
     if not tools.exists():
         tools.mkdir()
         for name in TOOLS:
             (tools / name).symlink_to(shutil.which(name) or f"/{name} is not here")
+    shutil.rmtree(out, ignore_errors=True)  # as where each command gets an empty folder
     settings = {
         "PATH": str(tools),
         "CUDA_HOME": "/nowhere",
         "VENV": sys.prefix,
-        "PYTHON": "/nowhere/python3",
-        "OUT": str(folder / "out"),
+        "PYTHON": sys.executable,
+        "WORK": str(folder / "work"),
+        "OUT": str(out),
     }
     result = subprocess.run(
-        [CHECK, *options, *(word for stage in stages for word in ("--stage", stage))],
+        [*before, check, *(word for stage in stages for word in ("--stage", stage)), *options],
         env={**os.environ, **settings, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=900,
     )
-    return Run(result.returncode, result.stdout, folder / "out")
+    results = folder / "work" / "results" / "docs" / "benchmarks"
+    return Run(result.returncode, result.stdout, results, out)
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +109,23 @@ def read_csv(results: Path, name: str) -> tuple[dict[str, str], list[dict[str, s
     return header, list(csv.DictReader(line for line in lines if not line.startswith("# ")))
 
 
-def test_the_stages(tmp_path: Path) -> None:
-    assert run(tmp_path, options=("--list",)).output.split() == list(STAGES)
+def test_the_stages_end_in_time_and_are_documented(tmp_path: Path) -> None:
+    listed = dict(line.split() for line in run(tmp_path, options=["--list"]).output.splitlines())
+    assert tuple(listed) == STAGES
     documented = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    assert all(f"`{stage}`" in documented for stage in STAGES)
+    for stage, seconds in listed.items():
+        assert int(seconds) <= 480
+        assert f"| {seconds} |" in documented.partition(f"`{stage}`")[2].partition("\n")[0]
     subprocess.run(["bash", "-n", WHEELS], check=True)
 
 
-@pytest.mark.parametrize("options", [("--stage", "nothing"), ("--nothing",), ("nowhere",)])
+@pytest.mark.parametrize(
+    "options", [("--stage", "nothing"), ("--nothing",), ("nowhere",), ("/", "/")]
+)
 def test_wrong_usage(tmp_path: Path, options: tuple[str, ...]) -> None:
     result = run(tmp_path, options=options)
     assert result.code == 2
-    assert len(result.output.splitlines()) == 1
+    assert "check.sh: error: " in result.output.splitlines()[-1]
 
 
 def test_a_machine_without_a_gpu_fails_and_says_why(tmp_path: Path) -> None:
@@ -114,12 +135,19 @@ def test_a_machine_without_a_gpu_fails_and_says_why(tmp_path: Path) -> None:
     assert result.table == dict.fromkeys(stages, "failed: 1")
     assert result.output.count("no GPU can be used: ") == len(stages)
     assert not result.results.exists()
+    assert table((result.out / "gpu-check.txt").read_text()) == result.table
 
 
 def test_without_an_environment(tmp_path: Path) -> None:
     result = run(tmp_path, "parity", VENV=str(tmp_path / "none"))
     assert result.code == 1
     assert "--stage build makes it" in result.output
+
+
+def test_no_stage_begins_that_would_not_end_within_the_time(tmp_path: Path) -> None:
+    result = run(tmp_path, "facts", "parity", options=["--within", "100"], LD_LIBRARY_PATH="")
+    assert list(result.table) == ["facts"]
+    assert "== parity: not run, since it may take" in result.output
 
 
 def test_the_wheels_that_are_fetched() -> None:
@@ -139,7 +167,7 @@ def test_the_wheels_that_are_fetched() -> None:
     assert "morphogen" not in wanted(), "no index has it"
 
 
-SANITIZER = """#!/bin/bash
+TOOL = """#!/bin/bash
 # memcheck finds nothing, racecheck has no access to the device, initcheck finds something.
 tool=$2
 while [ "$1" != --error-exitcode ]; do shift; done
@@ -148,19 +176,44 @@ shift 2
 "$@" || exit
 [ "$tool" = memcheck ]
 """
+PROFILER = """#!/bin/bash
+while [ "$1" != --log-file ]; do shift; done
+echo 'Kernel Name,launch__registers_per_thread' >"$2"
+while [ "$1" != --launch-count ]; do shift; done
+shift 2
+"$@"
+"""
 
 
 @pytest.mark.slow
-def test_the_sanitizers(tmp_path: Path, gpu_variables: dict[str, Any]) -> None:
-    tool = tmp_path / "cuda" / "bin" / "compute-sanitizer"
-    tool.parent.mkdir(parents=True)
-    tool.write_text(SANITIZER)
-    tool.chmod(0o755)
-    stages = ("memcheck", "racecheck", "initcheck")
-    result = run(tmp_path, *stages, **gpu_variables, CUDA_HOME=str(tmp_path / "cuda"))
-    assert result.table == {"memcheck": "ok", "racecheck": "absent", "initcheck": "failed: 1"}
-    assert result.output.count("0 wrong answers") == 2
+def test_the_tools_of_cuda(tmp_path: Path, gpu_variables: dict[str, Any]) -> None:
+    for name, text in (("compute-sanitizer", TOOL), ("ncu", PROFILER)):
+        tool = tmp_path / "cuda" / "bin" / name
+        tool.parent.mkdir(parents=True, exist_ok=True)
+        tool.write_text(text)
+        tool.chmod(0o755)
+    variables = gpu_variables | {"GPU_CHECK_CASE_SECONDS": "0"}
+    stages = ("memcheck", "racecheck", "initcheck", "ncu")
+    result = run(tmp_path, *stages, **variables, CUDA_HOME=str(tmp_path / "cuda"))
+    assert result.table == {
+        "memcheck": "ok",
+        "racecheck": "absent",
+        "initcheck": "failed: 1",
+        "ncu": "ok",
+    }
+    assert result.output.count("0 wrong answers over 1 of 5 tables") == 2
+    (counted,) = result.results.glob("*-stand-in-gpu-ncu.csv")
+    assert "launch__registers_per_thread" in counted.read_text()
     assert result.code == 1
+
+
+@pytest.mark.slow
+def test_the_small_case_checks_all_its_tables(gpu_variables: dict[str, Any]) -> None:
+    case = ROOT / "tools" / "gpu" / "small_case.py"
+    ended = subprocess.run(
+        [sys.executable, case], env={**os.environ, **gpu_variables}, capture_output=True, text=True
+    )
+    assert ended.stdout == "0 wrong answers over 5 of 5 tables\n", ended.stderr
 
 
 def test_a_stage_that_takes_too_long(tmp_path: Path, gpu_variables: dict[str, Any]) -> None:
@@ -202,32 +255,110 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, shown.stdout.strip()
 
 
+def make_wheel(folder: Path) -> None:
+    """Pack the installed package, with the Python of the sources, as a wheel."""
+    installed = distribution("morphogen")
+    files = {str(file): Path(str(file.locate())) for file in installed.files or []}
+    files = {name: path for name, path in files.items() if name.startswith("morphogen/")}
+    source = ROOT / "src"
+    files |= {str(path.relative_to(source)): path for path in source.rglob("*.py")}
+    information = f"morphogen-{installed.version}.dist-info"
+    (tag,) = re.findall(r"^Tag: (.*)$", installed.read_text("WHEEL") or "", re.M)
+    with zipfile.ZipFile(folder / f"morphogen-{installed.version}-{tag}.whl", "w") as wheel:
+        for name, path in files.items():
+            if path.suffix != ".pyc" and path.is_file():
+                wheel.write(path, name)
+        for name in ("METADATA", "WHEEL", "entry_points.txt"):
+            wheel.writestr(f"{information}/{name}", installed.read_text(name) or "")
+        lines = [f"{name},,\n" for name in [*wheel.namelist(), f"{information}/RECORD"]]
+        wheel.writestr(f"{information}/RECORD", "".join(lines))
+
+
+def without_network() -> list[str]:
+    """What a command begins with to run without a network, if this system allows that."""
+    for more in ([], ["--user", "--map-root-user"]):
+        command = [shutil.which("unshare") or "/unshare is not here", *more, "--net"]
+        try:
+            subprocess.run([*command, "true"], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return command
+    return []
+
+
 @pytest.fixture(scope="module")
 def whole(
     tmp_path_factory: pytest.TempPathFactory,
     gpu_variables: dict[str, Any],
     repository: tuple[Path, str],
 ) -> Run:
-    """Run all stages. The first fails, and the others take the installed package."""
-    return run(tmp_path_factory.mktemp("whole"), **gpu_variables, COMMIT=repository[1])
+    """Rehearse the first hour: a copy without git's history, no network, no compiler.
+
+    Each stage is a command of its own, for which OUT is empty.
+    """
+    folder = tmp_path_factory.mktemp("whole")
+    copy, wheels = folder / "copy", folder / "wheels"
+    wheels.mkdir()
+    make_wheel(wheels)
+    (wheels / "COMMIT").write_text(f"{repository[1]}\n")
+    left = shutil.ignore_patterns(".*", "build", "__pycache__", "node_modules", "dist")
+    shutil.copytree(ROOT, copy, ignore=left)
+    variables = gpu_variables | {"VENV": str(folder / "env"), "STARTED": "2026-11-27-2100"}
+    output, code = "", 0
+    for stage in STAGES:
+        one = run(
+            folder,
+            stage,
+            options=[wheels],
+            check=copy / CHECK.relative_to(ROOT),
+            before=without_network(),
+            **variables,
+        )
+        output, code = output + one.output, max(code, one.code)
+        assert sorted(path.name for path in one.out.iterdir()) == [
+            "gpu-check.tar.gz",
+            "gpu-check.txt",
+        ]
+    return Run(code, output, one.results, one.out)
 
 
 @pytest.mark.slow
-def test_a_failing_stage_stops_no_other(whole: Run) -> None:
-    expected = dict.fromkeys(STAGES, "ok") | {"build": "failed: 127", "facts": "absent"}
-    expected |= dict.fromkeys(("memcheck", "racecheck", "initcheck"), "absent")
+def test_a_rehearsal_of_all_stages_fails_in_none(whole: Run) -> None:
+    absent = ("facts", "memcheck", "racecheck", "initcheck", "ncu")
+    expected = dict.fromkeys(STAGES, "ok") | dict.fromkeys(absent, "absent")
     expected["asv"] = "ok" if importlib.util.find_spec("asv") else "absent"
-    assert whole.table == expected, whole.output
-    assert whole.code == 1
-    (stages,) = whole.results.glob("*-stages.txt")
-    started = stages.name.removesuffix("-stand-in-gpu-stages.txt")
-    files = [path for path in whole.results.iterdir() if path.is_file()]
-    assert len(files) == 6
-    assert all(path.name.startswith(f"{started}-stand-in-gpu") for path in files)
-    assert stages.read_text().splitlines() == whole.output.splitlines()[-len(STAGES) - 1 :]
-    facts = (whole.results / f"{started}-stand-in-gpu.txt").read_text(encoding="utf-8")
+    summary = (whole.out / "gpu-check.txt").read_text()
+    assert table(summary) == expected, whole.output
+    assert whole.code == 0
+    assert "building from source" not in whole.output
+    files = {path.name for path in whole.results.iterdir()}
+    ends = (".txt", "-65536.csv", "-65536.json", "-max.csv", "-max.json")
+    assert files == {f"2026-11-27-2100-stand-in-gpu{end}" for end in ends}
+    facts = (whole.results / "2026-11-27-2100-stand-in-gpu.txt").read_text(encoding="utf-8")
     assert "Stand-in GPU" in facts
-    assert "nvidia-smi is not here" in facts
+    assert re.search(r"^commit [0-9a-f]{40}$", facts, re.M)
+
+
+@pytest.mark.slow
+def test_the_archive_has_every_result_in_its_place(whole: Run, tmp_path: Path) -> None:
+    with tarfile.open(whole.out / "gpu-check.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    unpacked = {path.name for path in (tmp_path / "docs" / "benchmarks").iterdir()}
+    assert unpacked == {path.name for path in whole.results.iterdir()}
+    logs = {path.name for path in (tmp_path / "build" / "gpu-logs").glob("*.txt")}
+    assert logs == {f"2026-11-27-2100-{stage}.txt" for stage in STAGES}
+
+
+@pytest.mark.slow
+def test_a_summary_of_folders_and_archives(whole: Run, tmp_path: Path) -> None:
+    archive = whole.out / "gpu-check.tar.gz"
+    text = (whole.out / "gpu-check.txt").read_text()
+    assert "2026-11-27-2100-stand-in-gpu-65536: 200 pages of 4096 bytes" in text
+    assert len(re.findall(r"^ +[125] .* equal$", text, re.M)) == 6
+    copy = Path(shutil.copy(archive, tmp_path))
+    for paths in ([copy], [whole.results.parents[1]], [copy, whole.results.parents[1]]):
+        command = [sys.executable, CHECK.with_suffix(".py"), "--summary", *paths]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == text
 
 
 @pytest.mark.slow
@@ -279,7 +410,7 @@ def test_asv_publishes_the_results(
         "repo": str(repository[0]),
         "branches": ["main"],
         "environment_type": "virtualenv",
-        "results_dir": str(whole.results / "asv-results"),
+        "results_dir": str(whole.results.parents[1] / "asv_bench" / "results"),
         "html_dir": str(tmp_path / "html"),
     }
     config.write_text(json.dumps(settings))

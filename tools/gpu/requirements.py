@@ -10,12 +10,16 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 EXTRAS = ("test", "bench")
+BUILD, RUN = "build", "run"
 
 
-def requirements(build_only: bool) -> list[str]:
+def requirements(*purposes: str) -> list[str]:
+    """List what is needed to build, to run with tests and benchmarks, or both."""
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
-    found: list[str] = project["build-system"]["requires"]
-    if not build_only:
+    found: list[str] = []
+    if BUILD in purposes:
+        found += project["build-system"]["requires"]
+    if RUN in purposes:
         found += project["project"]["dependencies"]
         for extra in EXTRAS:
             found += extra_requirements(project["project"], extra)
@@ -38,7 +42,8 @@ def extra_requirements(project: dict[str, Any], extra: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", action="store_true", help="only what the build asks for")
-    print(*requirements(parser.parse_args().build), sep="\n")
+    purposes = (BUILD,) if parser.parse_args().build else (BUILD, RUN)
+    print(*requirements(*purposes), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,57 @@
 """A little of everything that a GPU does here, for compute-sanitizer, under which it is slow.
 
+    python tools/gpu/small_case.py --seconds 45     begins no further table after so long
+    python tools/gpu/small_case.py --profile 65536  a few launches over so many pages, for ncu
+
 Exits with 1 if an answer differs from the CPU engine's.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+import time
 
 import numpy as np
 
 import morphogen as mg
-from morphogen.bench.workload import random_pages, random_queries
+from morphogen.bench.workload import random_pages, random_queries, unbacked_pages
 from morphogen.engine.cuda import CudaEngine
 
 # Pages and bytes a page. They cover padding, a tail of a block, several tiles of columns and
 # several leaves.
-SHAPES = ((70, 1), (600, 48), (1100, 1000), (300, 4096), (130, 8208))
+SHAPES = ((300, 4096), (600, 48), (1100, 1000), (70, 1), (130, 8208))
 
 
 def main() -> int:
-    wrong = 0
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--profile", type=int, metavar="PAGES")
+    options = parser.parse_args()
+    if options.profile is not None:
+        profile(options.profile)
+        return 0
+    return check(time.monotonic() + options.seconds)
+
+
+def profile(num_pages: int) -> None:
+    """Launch the read, and the kernels for 1 to 24 keys."""
+    pages = mg.PageMatrix(unbacked_pages(num_pages, 4096))
+    ordinal = next(one.ordinal for one in mg.driver_status().devices if one.usable)
+    with CudaEngine(pages, ordinal, generate=1) as engine:
+        engine.read_pages()
+        for queries, keys in ((1, 1), (1, 3), (2, 3), (4, 3), (8, 3)):
+            batch = random_queries(num_pages, queries, keys, seed=1)
+            for _ in range(2):
+                engine.answer(batch, max_micro_batch=queries)
+
+
+def check(until: float) -> int:
+    wrong = done = 0
     for num_pages, page_size in SHAPES:
+        if done and time.monotonic() > until:
+            break
+        done += 1
         pages = mg.PageMatrix(random_pages(num_pages, page_size, seed=0))
         with (
             mg.open_engine(pages, device="cuda") as engine,
@@ -40,7 +71,7 @@ def main() -> int:
             ordinal = int(engine.device.removeprefix("cuda:"))
         with CudaEngine(pages, ordinal, generate=1) as engine:
             engine.read_pages()
-    print(f"{wrong} wrong answers over {len(SHAPES)} tables")
+    print(f"{wrong} wrong answers over {done} of {len(SHAPES)} tables")
     return 1 if wrong else 0
 
 

@@ -1,31 +1,51 @@
 #!/usr/bin/env bash
 # Fill the folder that tools/gpu/check.sh installs from, on a machine with a package index:
 #
-#   tools/gpu/wheels.sh FOLDER
+#   tools/gpu/wheels.sh [--have FILE] FOLDER
 #
-# It downloads as wheels the requirements in pyproject.toml to build, test and measure, and all that
-# they require in turn. Environment, with the defaults:
+# FILE lists what the machine with the GPU has, as `pip list --format=freeze` prints it; by default
+# tools/gpu/have.txt. Of all other requirements in pyproject.toml to build, test and measure, and of all that
+# they require in turn, the folder gets wheels; and a finished wheel of morphogen, if the Python for it is here.
+# Environment, with the defaults:
 #   PYTHON_VERSION=3.12   of the machine with the GPU
 #   ARCH=x86_64           its processor; or aarch64
 #   GLIBC=28              the newest C library 2.N that wheels may need
 #   PYTHON=python3        whose pip downloads
+#   TARGET=python3.12     builds the finished wheel; empty for none
 set -euo pipefail
-[ $# -eq 1 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
-folder=$(realpath -m "$1")
+have=$(dirname "${BASH_SOURCE[0]}")/have.txt
+[ "${1:-}" = --have ] && [ $# -eq 3 ] && { have=$2; shift 2; }
+[ $# -eq 1 ] && [ -f "$have" ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+folder=$(realpath -m "$1") have=$(realpath "$have")
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+python=${PYTHON:-python3} version=${PYTHON_VERSION:-3.12} arch=${ARCH:-x86_64}
 
 # pip takes wheels only of the platforms that are named: manylinux_2_28 does not include 2_24.
 platforms=()
 for minor in $(seq 5 "${GLIBC:-28}"); do
-  platforms+=(--platform "manylinux_2_${minor}_${ARCH:-x86_64}")
+  platforms+=(--platform "manylinux_2_${minor}_$arch")
 done
 # Download into a new folder: if the folder had two versions of a package, pip would choose one.
 mkdir -p "$folder"
 new=$(mktemp -d "$folder/new.XXXXXX")
 trap 'rm -rf "$new"' EXIT
-"${PYTHON:-python3}" -m pip --disable-pip-version-check download --quiet --only-binary=:all: \
-  --implementation cp --python-version "${PYTHON_VERSION:-3.12}" "${platforms[@]}" \
-  --dest "$new" -r <("${PYTHON:-python3}" tools/gpu/requirements.py)
-rm -f "$folder"/*.whl
-mv "$new"/*.whl "$folder"
+"$python" -m pip --disable-pip-version-check download --quiet --only-binary=:all: \
+  --implementation cp --python-version "$version" "${platforms[@]}" \
+  --dest "$new" -r <("$python" tools/gpu/requirements.py)
+"$python" tools/gpu/left_out.py "$new" "$have" "$version"
+
+target=${TARGET-python$version}
+if [ -n "$target" ] && ! "$target" -c 'import venv' 2>/dev/null; then
+  target=$(uv python find "$version" 2>/dev/null || "$python" -m uv python find "$version" 2>/dev/null || true)
+fi
+if [ "$arch" != "$(uname -m)" ] || [ -z "$target" ]; then
+  echo "no wheel of morphogen: it needs Python $version on $arch (TARGET). The check builds it from source"
+else
+  "$python" tools/release/build_wheel.py --python "$target" --output "$new"
+  rm -f "$new"/*.tar.gz
+fi
+git describe --always --dirty --abbrev=40 --exclude='*' >"$new/COMMIT" 2>/dev/null || rm -f "$new/COMMIT"
+rm -f "$folder"/*.whl "$folder/COMMIT"
+mv "$new"/* "$folder"
 du -sh "$folder"
+[ "$(du -sm "$folder" | cut -f 1)" -lt 64 ] || echo "that is much: give --have the host's own list" >&2
