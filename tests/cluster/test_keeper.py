@@ -80,13 +80,16 @@ def test_a_process_that_ends_is_replaced_with_all_of_its_epochs(
         assert answers(second, after)
 
 
-def test_passes_go_to_the_other_replica_meanwhile(cluster: FakeCluster, path: Path) -> None:
+def test_passes_go_to_the_other_replica_meanwhile(
+    cluster: FakeCluster, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with HandKeptFleet(cluster, replicas=2) as fleet:
         engine = fleet.open(path, page_size=40).engine
         cluster.processes[0].kill()
         for _ in range(3):
             assert answers(engine, PAGES)
         assert engine.statistics().usable == (1, 2)
+        assert caplog.messages == ["shard 0, replica 0 on host-0 is lost: host-0 is gone"]
         fleet.look(1.0)
         assert engine.statistics().usable == (2, 2)
         assert answers(engine, PAGES)
@@ -105,7 +108,7 @@ def test_without_a_replica_the_pass_waits_for_the_next_process(
 
 
 def test_a_process_that_is_stopped_is_ended_after_the_deadline(
-    cluster: FakeCluster, path: Path
+    cluster: FakeCluster, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with HandKeptFleet(cluster, replicas=2, shards=1, deadline=5.0, hedge=0.01) as fleet:
         engine = fleet.open(path, page_size=40).engine
@@ -119,6 +122,8 @@ def test_a_process_that_is_stopped_is_ended_after_the_deadline(
         assert not stopped.killed
         fleet.look(15.1)
         assert stopped.killed
+        why = "it must answer within 5.0 s, and has not"
+        assert caplog.messages[0] == f"shard 0, replica 0 on host-0 is lost: {why}"
         assert fleet.keeper.replaced == 1
         assert engine.statistics().usable == (2,)
 

@@ -142,7 +142,9 @@ def test_one_call_opens_an_engine_and_its_end_ends_the_processes(
 # Faults
 
 
-def test_no_answer_is_lost_or_wrong_when_a_process_is_killed(fleet: Fleet, path: Path) -> None:
+def test_no_answer_is_lost_or_wrong_when_a_process_is_killed(
+    fleet: Fleet, path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     with fleet.open(path, page_size=61, epoch=1).engine as engine:
         replaced = fleet.keeper.replaced
         with load(lambda: engine, {1: PAGES}) as more:
@@ -154,6 +156,10 @@ def test_no_answer_is_lost_or_wrong_when_a_process_is_killed(fleet: Fleet, path:
         statistics = engine.statistics()
         assert statistics.gaps == statistics.mismatches == 0
         assert statistics.retries >= 1
+    # It is in the log, once, and Ray prints nothing.
+    assert [one.startswith("shard 0, replica 0 ") for one in caplog.messages] == [True, True]
+    assert "is lost: " in caplog.messages[0]
+    assert capsys.readouterr().out == ""
 
 
 def test_no_answer_is_lost_or_wrong_when_a_process_is_stopped(fleet: Fleet, path: Path) -> None:

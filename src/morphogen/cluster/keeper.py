@@ -135,10 +135,7 @@ class Keeper:
             self._asked[replica] = (process, now)
             process.call("ping", (), lambda told: self._told(replica, process, told))
         elif now - asked[1] > self._deadline:
-            error = ShardUnavailableError(
-                f"{replica.name} must answer within {self._deadline} s, and has not"
-            )
-            _log.warning("%s", error)
+            error = ShardUnavailableError(f"it must answer within {self._deadline} s, and has not")
             self._asked.pop(replica, None)
             replica.lose(process, error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,6 +12,8 @@ from morphogen.cluster.process import ProcessGoneError, ShardProcess, ask
 from morphogen.cluster.source import Source
 from morphogen.errors import ShardMismatchError, ShardUnavailableError
 from morphogen.sharding import ShardRange
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,6 +270,7 @@ class Replica:
             if process is not self._process or not self._usable:
                 return
             self._usable = False
+        _log.warning("%s is lost: %s", self.name, error)
         self._lost(self)
 
     def restore(self, process: ShardProcess) -> None:

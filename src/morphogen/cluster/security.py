@@ -23,6 +23,7 @@ TLS = "RAY_USE_TLS"
 TLS_FILES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 AUTO_CONNECT = "RAY_ENABLE_AUTO_CONNECT"
 USAGE = "RAY_USAGE_STATS_ENABLED"
+UNPRINTED = "RAY_DEDUP_LOGS_SKIP_REGEX"
 # Where it is off, Ray's processes listen on the loopback, and else on every interface. It is named
 # for the systems where that is the default.
 OTHER_HOSTS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -165,6 +166,8 @@ def environment_of_ray(host: str | None) -> Iterator[None]:
         os.environ.setdefault(MODE, "token")
     os.environ[AUTO_CONNECT] = "0"  # a call must not start a cluster
     os.environ.setdefault(USAGE, "0")  # else Ray tells its makers of each cluster
+    # Ray prints this to the standard output; the log has it from `morphogen.cluster.replica`.
+    os.environ.setdefault(UNPRINTED, "^A worker died or was killed ")
     before = os.environ.get(OTHER_HOSTS)
     if host is None or is_loopback(host):
         os.environ[OTHER_HOSTS] = "0"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from morphogen.checks import as_int, check_range, check_seconds
 from morphogen.engine.base import Engine
+from morphogen.engine.locks import Condition
 from morphogen.engine.shards.checks import check_shards
 from morphogen.engine.shards.epochs import close_all, open_next
 from morphogen.engine.shards.replicas import Replicas
@@ -112,6 +113,7 @@ class ShardedEngine(Engine):
         self._numbers = itertools.count()
         self._replicas = Replicas(shards, hedge, self._clock.now, Tally())
         self._running: set[Scatter] = set()
+        self._switching = Condition()  # from one epoch's replicas to those of the next
 
     @property
     def replicas(self) -> int:
@@ -155,9 +157,8 @@ class ShardedEngine(Engine):
         """Put another replica in the place of one, such as one that has died.
 
         Passes that the old one has under way go to others at once, and those that wait for a
-        replica of this shard find the new one. The old transport is closed.
-        Not while `replace_pages` runs: it may have opened its epoch on the old one already, and
-        then the new one is asked no more.
+        replica of this shard find the new one. The old transport is closed. If `replace_pages` runs
+        meanwhile, the new one goes on to that epoch too, or is refused if it came too late.
 
         Parameters
         ----------
@@ -178,11 +179,16 @@ class ShardedEngine(Engine):
         self.check_usable()
         number, place = as_int("shard", shard), as_int("at", at)
         check_range("shard", number, 0, len(self._ranges) - 1)
-        check_range("at", place, 0, len(self._replicas.shards[number]) - 1)
-        check_shards([[transport]], self._table, self._root, self._ranges[number])
-        if any(transport is one for replicas in self.shards for one in replicas):
-            raise ValueError(f"{transport.name} must be one replica of one shard, not two")
-        before, attempts = self._replicas.replace(number, place, transport)
+        check_range("at", place, 0, len(self._replicas.places[number]) - 1)
+        while True:
+            replicas, table, root = self._replicas, self._table, self._root
+            check_shards([[transport]], table, root, self._ranges[number])
+            if any(transport is one for some in replicas.shards for one in some):
+                raise ValueError(f"{transport.name} must be one replica of one shard, not two")
+            with self._switching:
+                if self._replicas is replicas:  # else it is for another epoch meanwhile
+                    before, attempts = replicas.replace(number, place, transport)
+                    break
         for attempt in attempts:
             attempt.tell(ShardUnavailableError(f"{before.name} was replaced"))
         for scatter in tuple(self._running):
@@ -220,7 +226,7 @@ class ShardedEngine(Engine):
         """
         number, changed = self._check_change(indices, pages, epoch)
         while not self._switch(number, changed, pages, root):
-            pass  # another thread has replaced pages: change its pages
+            pass  # another thread has replaced pages, or a replica: change those
 
     def next_epoch(
         self,
@@ -282,32 +288,32 @@ class ShardedEngine(Engine):
         pages: npt.NDArray[np.uint8],
         root: bytes | None,
     ) -> bool:
-        """Go on with an epoch, unless another thread did so meanwhile."""
+        """Go on with an epoch, unless the pages or a replica were replaced meanwhile."""
         opened: list[list[ShardTransport]] = []
         unused: Sequence[Sequence[ShardTransport]] = opened
-        before = self._table
+        before, places = self._replicas, self._replicas.places
+        shards = before.shards
         try:
             after, matrix = self._open_after(epoch, changed, pages, root, opened)
             with self._calls.alone():
                 self._check_open()
-                if self._table is not before:
-                    return False
                 try:
-                    tally = self._replicas.tally
-                    replicas = Replicas(opened, self._hedge, self._clock.now, tally)
-                    # No interrupt comes between these.
-                    unused, self._replicas, self._table, self._pages, self._root = (
-                        self._replicas.shards,
-                        replicas,
-                        after,
-                        matrix,
-                        root,
-                    )
+                    replicas = Replicas(opened, self._hedge, self._clock.now, before.tally)
+                    with self._switching:
+                        if self._replicas is before and before.places is places:
+                            # No interrupt comes between these, nor after they were compared.
+                            unused, self._replicas, self._table, self._pages, self._root = (
+                                shards,
+                                replicas,
+                                after,
+                                matrix,
+                                root,
+                            )
                 finally:
                     self._end_call()
         finally:
             close_all(unused)
-        return True
+        return unused is shards
 
     def _check_change(
         self,

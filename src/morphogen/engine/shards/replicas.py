@@ -29,6 +29,8 @@ class Replicas:
 
     Attributes
     ----------
+    places : tuple of tuple of Replica
+        Of each shard, in order: its replicas. Another tuple from when one is replaced.
     tally : Tally
         As given.
     """
@@ -40,7 +42,7 @@ class Replicas:
         now: Callable[[], float],
         tally: Tally,
     ) -> None:
-        self._shards = tuple(tuple(map(Replica, replicas)) for replicas in shards)
+        self.places = tuple(tuple(map(Replica, replicas)) for replicas in shards)
         self._hedge = hedge
         self._now = now
         self._lock = Condition()
@@ -49,7 +51,7 @@ class Replicas:
     @property
     def shards(self) -> tuple[tuple[ShardTransport, ...], ...]:
         """Of each shard, in order: the ways to its replicas."""
-        return tuple(tuple(replica.transport for replica in replicas) for replicas in self._shards)
+        return tuple(tuple(replica.transport for replica in replicas) for replicas in self.places)
 
     def replace(
         self, shard: int, at: int, transport: ShardTransport
@@ -71,11 +73,11 @@ class Replicas:
             What it has under way.
         """
         with self._lock:
-            replicas = list(self._shards[shard])
+            replicas = list(self.places[shard])
             before, replicas[at] = replicas[at], Replica(transport)
-            shards = list(self._shards)
-            shards[shard] = tuple(replicas)
-            self._shards = tuple(shards)
+            places = list(self.places)
+            places[shard] = tuple(replicas)
+            self.places = tuple(places)
             before.replaced = True
             return before.transport, list(before.outstanding)
 
@@ -112,7 +114,7 @@ class Replicas:
         # Outside of the lock: it is the transport's code, which may take locks of its own.
         usable = [
             replica
-            for replica in self._shards[shard]
+            for replica in self.places[shard]
             if replica not in avoid and replica.transport.usable
         ]
         now = self._now()
