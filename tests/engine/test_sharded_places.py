@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 import morphogen as mg
-from fake_shards import FakeShard, World, fakes, sharded
+from fake_shards import DROPS, FakeShard, World, fakes, sharded
 from morphogen.engine.shards.replicas import Replicas
 from morphogen.sharding import plan_shards
 from naive import Bytes, naive_answers, random_pages, random_rows
 
 ARRAY = random_pages(2000, 24)
+HELD = plan_shards(2000, 2)
 QUERIES = mg.make_queries(random_rows(3, 2, 2000), 2000)[0]
 CHANGED = random_pages(1, 24, seed=1)
 AFTER = ARRAY.copy()
@@ -41,12 +42,69 @@ def acting(world: World) -> list[list[Acting]]:
     return [[Acting(world, ARRAY, held, name=f"{at}.0")] for at, held in enumerate(HELD)]
 
 
-HELD = plan_shards(2000, 2)
-
-
 def answers(engine: mg.Engine, array: Bytes, epoch: int) -> bool:
     answer = engine.answer(QUERIES)
     return answer.epoch == epoch and np.array_equal(answer.pages, naive_answers(array, QUERIES))
+
+
+def test_a_replica_is_replaced_and_its_passes_go_to_others_at_once() -> None:
+    world = World()
+    shards = fakes(world, ARRAY, 2, 2, {(0, 0): [DROPS]})
+    new = fakes(world, ARRAY, 2)[0][0]
+    with sharded(world, shards, timeout=60.0) as engine:
+        world.at(world.time + 0.5, lambda: engine.replace_replica(0, 0, new))
+        began = world.time
+        assert answers(engine, ARRAY, 0)
+        assert world.time == pytest.approx(began + 0.501)
+        assert shards[0][0].closed
+        assert engine.shards[0] == (new, shards[0][1])
+        assert engine.statistics().retries == 1
+
+
+def test_a_pass_that_waits_for_a_replica_finds_a_new_one_at_once() -> None:
+    world = World()
+    shards = fakes(world, ARRAY, 2)
+    shards[1][0].usable = False
+    new = fakes(world, ARRAY, 2)[1][0]
+    with sharded(world, shards, timeout=60.0) as engine:
+        world.at(world.time + 5.0, lambda: engine.replace_replica(1, 0, new))
+        began = world.time
+        assert answers(engine, ARRAY, 0)
+        assert world.time == pytest.approx(began + 5.001)
+        counts = engine.statistics()
+        assert counts.gaps == 1
+        assert counts.longest_gap == pytest.approx(5.001)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ((2, 0), r"^shard must be in 0\.\.1, not 2$"),
+        ((0, 1), r"^at must be in 0\.\.0, not 1$"),
+        ((0, -1), r"^at must be in 0\.\.0, not -1$"),
+        ((1, 0), r"must begin at page 1024, .*, not at page 0$"),
+    ],
+)
+def test_a_replica_is_only_put_where_there_is_one(place: tuple[int, int], message: str) -> None:
+    world = World()
+    new = fakes(world, ARRAY, 2)[0][0]
+    with sharded(world, fakes(world, ARRAY, 2)) as engine:
+        with pytest.raises(ValueError, match=message):
+            engine.replace_replica(*place, new)
+        assert not new.closed
+        assert answers(engine, ARRAY, 0)
+
+
+def test_one_replica_is_not_put_in_a_second_place() -> None:
+    world = World()
+    shards = fakes(world, ARRAY, 2, 2)
+    with sharded(world, shards) as engine:
+        with pytest.raises(ValueError, match=r"^0\.1 must be one replica of one shard, not two$"):
+            engine.replace_replica(0, 0, shards[0][1])
+        assert answers(engine, ARRAY, 0)
+
+
+# While the engine goes on to an epoch
 
 
 def test_a_replica_that_comes_while_an_epoch_is_opened_goes_on_to_it() -> None:
