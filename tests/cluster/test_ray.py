@@ -157,8 +157,9 @@ def test_no_answer_is_lost_or_wrong_when_a_process_is_killed(
         assert statistics.gaps == statistics.mismatches == 0
         assert statistics.retries >= 1
     # It is in the log, once, and Ray prints nothing.
-    assert [one.startswith("shard 0, replica 0 ") for one in caplog.messages] == [True, True]
-    assert "is lost: " in caplog.messages[0]
+    lost, found = (one.getMessage() for one in caplog.records if "morphogen" in one.name)
+    assert lost.startswith("shard 0, replica 0 on 127.0.0.1 is lost: 127.0.0.1 is gone: ")
+    assert found.startswith("shard 0, replica 0 on 127.0.0.1 answers in the place ")
     assert capsys.readouterr().out == ""
 
 

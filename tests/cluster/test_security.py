@@ -13,6 +13,13 @@ from morphogen.cluster.ray_cluster import RayCluster, host_of
 from morphogen.cluster.security import check_exposed, environment_of_ray
 from morphogen.errors import MorphogenError
 
+SET_BY_US = (
+    "RAY_AUTH_TOKEN",
+    "RAY_DEDUP_LOGS_SKIP_REGEX",
+    "RAY_ENABLE_AUTO_CONNECT",
+    "RAY_USAGE_STATS_ENABLED",
+)
+
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
@@ -94,24 +101,31 @@ def test_the_room_is_imported_without_ray() -> None:
 
 
 def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_AUTH_TOKEN", "RAY_ENABLE_AUTO_CONNECT", "RAY_USAGE_STATS_ENABLED"):
+    for name in SET_BY_US:
         monkeypatch.setenv(name, "0")  # or it would stay
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'morphogen\[ray\]'"):
         RayCluster()
 
 
-def test_ray_tells_its_makers_nothing_unless_the_operator_says_so(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("name", "ours", "other"),
+    [
+        ("RAY_USAGE_STATS_ENABLED", "0", "1"),  # whether Ray tells its makers of a cluster
+        ("RAY_DEDUP_LOGS_SKIP_REGEX", "^A worker died or was killed ", "^anything"),
+    ],
+)
+def test_what_ray_tells_is_ours_to_say_unless_the_operator_does(
+    monkeypatch: pytest.MonkeyPatch, name: str, ours: str, other: str
 ) -> None:
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "00" * 32)
-    monkeypatch.setenv("RAY_ENABLE_AUTO_CONNECT", "0")
-    for before, after in ((None, "0"), ("1", "1")):
-        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "" if before is None else before)
-        if before is None:
-            del os.environ["RAY_USAGE_STATS_ENABLED"]
-        with environment_of_ray(None):
-            assert os.environ["RAY_USAGE_STATS_ENABLED"] == after
+    for one in SET_BY_US:
+        monkeypatch.setenv(one, "00" * 32)
+    monkeypatch.delenv(name)
+    with environment_of_ray(None):
+        assert os.environ[name] == ours
+    monkeypatch.setenv(name, other)
+    with environment_of_ray(None):
+        assert os.environ[name] == other
 
 
 def test_a_cluster_without_a_token_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,10 @@ def test_close_waits_for_calls_that_run() -> None:
         answer = executor.submit(engine.answer, QUERIES)
         assert inner.begun.acquire(timeout=SECONDS)
         closing = executor.submit(engine.close)
+        while not engine._calls.waiting_alone():
+            pass
+        assert not closing.done()
+        assert not inner.inner.closed
         inner.held.set()
         closing.result()
         assert np.array_equal(answer.result().pages, naive_answers(ARRAY, QUERIES))
@@ -271,17 +275,19 @@ def test_an_epoch_is_taken_up_while_others_ask() -> None:
     after = ARRAY.copy()
     after[[3, 600]] ^= 1
     right = {epoch: naive_answers(some, QUERIES) for epoch, some in ((0, ARRAY), (1, after))}
-    stop = threading.Event()
+    stop, answered = threading.Event(), threading.Semaphore(0)
 
     def ask() -> None:
         while not stop.is_set():
             answer = engine.answer(QUERIES)
             assert np.array_equal(answer.pages, right[answer.epoch % 2])
+            answered.release()
 
     with open_local(pages, 2, replicas=2) as engine, ThreadPoolExecutor(3) as executor:
         results = [executor.submit(ask) for _ in range(3)]
         for epoch in range(1, 7):
             engine.replace_pages([3, 600], (after if epoch % 2 else ARRAY)[[3, 600]], epoch)
+            assert answered.acquire(timeout=SECONDS)
         stop.set()
         for result in results:
             result.result()

@@ -177,8 +177,8 @@ class Keeper:
                 _log.error("%s cannot be replaced yet: %s", replica.name, error)
         else:
             self._tries.pop(replica, None)
-            self.replaced += 1
             _log.warning("%s answers in the place of one that was gone", replica.name)
+            self.replaced += 1
         finally:
             with self._lock:
                 self._under_way.pop(replica, None)
