@@ -111,6 +111,9 @@ def count_code(name: str, lines: list[str]) -> Counts:
     if not loops:
         return counts
 
+    # Some kernels' pages go to the tensor cores, and only those.
+    loops = [loop for loop in loops if "BMMA" in loop.opcodes()] or loops
+
     # Nearly all pages go through the loop with the most loads. Of two such loops take the one
     # without conditions, and of two such the inner one.
     def importance(loop: sass.Loop) -> tuple[int, int, int]:
@@ -119,6 +122,8 @@ def count_code(name: str, lines: list[str]) -> Counts:
 
     main = max(loops, key=importance)
     counts["instructions a load"] = round(main.length() / len(main.loads()), 2)
+    if name.startswith("morphogen_bits_"):
+        counts["BMMA a load"] = round(main.opcodes().get("BMMA", 0) / len(main.loads()), 2)
     scan = re.fullmatch(r"morphogen_scan_(\d+)(?:_\w+)?", name)
     if scan:
         # A scan loads nothing but pages, in its loops or in code unrolled after them.

@@ -74,6 +74,57 @@ cdef extern from "page_jobs.h" namespace "morphogen" nogil:
         uint64_t page_bytes
         uint64_t seed
 
+cdef extern from "bit_jobs.h" namespace "morphogen" nogil:
+    cdef enum:
+        kGroupPages
+        kGroupBytes
+        kLeafGroups
+        kBitKernels
+        kWidestBitKeys
+        kTransposeThreads
+        kExpandThreads
+
+    const int kBitKeys[3]
+
+    cdef cppclass BitShape:
+        unsigned int threads
+
+    BitShape bit_shape(int keys)
+    unsigned int tile_vectors(const BitShape& shape)
+
+    cdef cppclass TransposeJob:
+        const void* pages
+        void* bit_pages
+        uint64_t num_pages
+        uint64_t first_group
+        uint64_t groups
+        unsigned int vectors
+
+    cdef cppclass ExpandJob:
+        const void* packed_keys
+        void* selection
+        uint64_t first_leaf
+        uint64_t leaves
+        unsigned int key_bytes
+        unsigned int keys
+        unsigned int key_slots
+        unsigned int key_blocks
+        unsigned int log_leaves
+
+    cdef cppclass BitJob:
+        const void* bit_pages
+        const void* selection
+        void* accumulators
+        unsigned int* finished
+        void* answers
+        uint64_t groups_per_run
+        unsigned int longer_runs
+        unsigned int runs
+        unsigned int tiles
+        unsigned int tile_vectors
+        unsigned int vectors
+        unsigned int keys
+
 cdef extern from "host_kernels.h" namespace "morphogen" nogil:
     cdef enum class ReadOrder(int):
         memory

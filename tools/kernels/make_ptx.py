@@ -26,7 +26,12 @@ MANIFEST = "SOURCES.sha256"
 # The files of PTX, each named by its source and by the least device that runs it. Newer devices
 # need no PTX of their own: it would differ in its `.target` line only.
 DEFAULT = "page_scan.compute_80.ptx"
-FILES = (DEFAULT, "page_variants.compute_80.ptx", "page_bulk.compute_90.ptx")
+FILES = (
+    DEFAULT,
+    "page_variants.compute_80.ptx",
+    "page_bulk.compute_90.ptx",
+    "page_bits.compute_80.ptx",
+)
 RELEASE = "13.0.88"
 FLAGS = ("-ptx", "-std=c++17", "-O3", "-Werror", "all-warnings", "-I", ".")
 

@@ -9,6 +9,7 @@ from morphogen.engine.devices import (
     device_candidates as device_candidates,
     shares_pages as shares_pages,
 )
+from morphogen.engine.layouts import check_layout
 from morphogen.errors import DeviceOutOfMemoryError, DeviceUnavailableError
 from morphogen.progress import Progress
 
@@ -24,6 +25,7 @@ def open_engine(
     threads: int | None = None,
     instruction_set: str | None = None,
     progress: Progress | None = None,
+    layout: str = "plain",
 ) -> Engine:
     """Open an engine over a page matrix.
 
@@ -43,6 +45,10 @@ def open_engine(
         On the CPU, one of ``morphogen.instruction_set.supported()``; by default the widest.
     progress : callable, optional
         On a GPU, called while the pages are uploaded, with the bytes sent and the bytes in all.
+    layout : str, optional
+        "bits" lets one GPU of compute capability 8 or 9 hold the pages a second time, bit by bit,
+        for chunks of up to 32 queries where ``max_micro_batch=`` of `Engine.answer` asks for them.
+        It takes twice the memory. "plain", the default, holds them once.
 
     Returns
     -------
@@ -58,8 +64,8 @@ def open_engine(
     DeviceError
         If the device fails, or the system refuses to start that many threads.
     TypeError, ValueError
-        If an argument has the wrong type or is out of range, or there are more devices than leaves
-        of 512 pages.
+        If an argument has the wrong type or is out of range, there are more devices than leaves
+        of 512 pages, or ``layout="bits"`` is asked of the CPU or of several devices.
 
     Notes
     -----
@@ -77,6 +83,7 @@ def open_engine(
     ...     engine.device, engine.max_micro_batch
     ('cpu', 32)
     """
+    check_layout(layout)
     candidates = device_candidates(device)
     sharing = shares_pages(device)
     if threads is not None or instruction_set is not None:
@@ -85,6 +92,8 @@ def open_engine(
         if not sharing:
             candidates = (None,)  # both are the CPU's
     if sharing and len(candidates) > 1:
+        if layout != "plain":
+            raise ValueError(f"layout={layout!r} is for one GPU, not for {device!r}")
         from morphogen.engine.devices.across import open_across_devices
 
         return open_across_devices(
@@ -94,13 +103,17 @@ def open_engine(
             instruction_set=instruction_set,
             progress=progress,
         )
+    if layout != "plain":
+        candidates = tuple(ordinal for ordinal in candidates if ordinal is not None)
+        if not candidates:
+            raise ValueError(f"layout={layout!r} is for a GPU, and {device!r} is none here")
     for ordinal in candidates:
         if ordinal is None:
             break
         from morphogen.engine.cuda import CudaEngine
 
         try:
-            return CudaEngine(pages, ordinal, progress=progress)
+            return CudaEngine(pages, ordinal, progress=progress, layout=layout)
         except (DeviceOutOfMemoryError, DeviceUnavailableError):
             if ordinal == candidates[-1]:
                 raise

@@ -15,6 +15,7 @@ from morphogen.query import Answer, Query
 
 MAX_MICRO_BATCH: int
 WIDEST_MICRO_BATCH: int
+WIDEST_BITS_MICRO_BATCH: int
 LANES: int
 
 class CudaEngine(Engine):
@@ -31,6 +32,8 @@ class CudaEngine(Engine):
     generate : int, optional
         Instead of uploading, let the device make random pages from this seed. For benchmarks:
         the bytes of ``pages`` are not read.
+    layout : str, optional
+        As `morphogen.open_engine` takes it.
 
     Raises
     ------
@@ -51,6 +54,7 @@ class CudaEngine(Engine):
         *,
         progress: Progress | None = None,
         generate: int | None = None,
+        layout: str = "plain",
     ) -> None: ...
     @property
     def replicas(self) -> int:

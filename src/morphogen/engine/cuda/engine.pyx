@@ -16,6 +16,7 @@ from morphogen.engine.cuda.driver_errors import advise_restart
 from morphogen.engine.cuda.patch import difference
 from morphogen.engine.cuda.phases import ChunkTimes, PhaseTimes
 from morphogen.engine.cuda.variants import fitting, names
+from morphogen.engine.layouts import check_layout
 from morphogen.engine.strategy import Choices, Strategy
 
 from morphogen.engine.cuda.lane cimport PHASES, Lane
@@ -27,6 +28,8 @@ from morphogen.engine.cuda.scanner cimport Scanner
 MAX_MICRO_BATCH = 2
 # The most that can be asked for: with three keys a query, 24 keys.
 WIDEST_MICRO_BATCH = 8
+# The same where pages are laid out for binary tensor cores: 96 keys.
+WIDEST_BITS_MICRO_BATCH = 32
 # One chunk runs while the next is put into its lane: the device never waits for the host.
 LANES = 2
 # The numbers of lanes that a caller may ask for. Further lanes get buffers at their first use.
@@ -47,6 +50,8 @@ class CudaEngine(Engine):
     generate : int, optional
         Instead of uploading, let the device make random pages from this seed. For benchmarks:
         the bytes of ``pages`` are not read.
+    layout : str, optional
+        As `morphogen.open_engine` takes it.
 
     Raises
     ------
@@ -62,22 +67,23 @@ class CudaEngine(Engine):
 
     def __init__(
         self, pages: PageMatrix, ordinal: int = 0, *,
-        progress: Progress | None = None, generate: int | None = None,
+        progress: Progress | None = None, generate: int | None = None, layout: str = "plain",
     ) -> None:
         if generate is not None:
             check_range("generate", generate, 0, 2**64 - 1)
         ordinal = as_int("ordinal", ordinal)
         check_range("ordinal", ordinal, 0, 2**31 - 1)
+        check_layout(layout)
         choices = Choices(
             device=f"cuda:{ordinal}",
             default=Strategy(MAX_MICRO_BATCH, lanes=LANES, graph=False),
-            widest=WIDEST_MICRO_BATCH,
+            widest=WIDEST_BITS_MICRO_BATCH if layout == "bits" else WIDEST_MICRO_BATCH,
             lanes=LANE_COUNTS,
             graph=True,
         )
         super().__init__(check_pages(pages).table, choices, pages, max_in_flight=LANES)
         size = dpf.key_size(pages.table.num_pages)
-        self._share(Scanner(pages, ordinal, size, LANES, progress, generate))
+        self._share(Scanner(pages, ordinal, size, LANES, progress, generate, layout))
         variants = names(fitting(self._scanner.compute_capability))
         self._choices = replace(choices, variants=variants)
 

@@ -35,7 +35,14 @@ class Grid:
         return self.tiles * self.runs
 
 
-def plan_grid(num_pages: int, vectors: int, max_tile_vectors: int, resident_blocks: int) -> Grid:
+def plan_grid(
+    num_pages: int,
+    vectors: int,
+    max_tile_vectors: int,
+    resident_blocks: int,
+    *,
+    least_run: int = MIN_RUN_PAGES,
+) -> Grid:
     """Cut a page matrix so that a device's multiprocessors are all busy until the end.
 
     Parameters
@@ -47,6 +54,8 @@ def plan_grid(num_pages: int, vectors: int, max_tile_vectors: int, resident_bloc
         The most columns that a block can take.
     resident_blocks : int
         Blocks that the device runs at a time.
+    least_run : int, optional
+        The fewest pages of a run, if there are as many.
 
     Returns
     -------
@@ -54,7 +63,7 @@ def plan_grid(num_pages: int, vectors: int, max_tile_vectors: int, resident_bloc
         The one that fills the device best, with as few blocks as that takes.
     """
     tiles = -(-vectors // max_tile_vectors)
-    most = max(1, num_pages // MIN_RUN_PAGES)
+    most = max(1, num_pages // least_run)
     least = max(1, resident_blocks // tiles)
     candidates = [least]
     if tiles * least != resident_blocks:

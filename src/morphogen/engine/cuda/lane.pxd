@@ -13,6 +13,7 @@ from morphogen.engine.cuda._driver cimport (
     LaunchGraph,
     Stream,
 )
+from morphogen.engine.cuda.bit_pages cimport BitBuffers, BitKernel, BitPages
 from morphogen.engine.cuda.page_kernel cimport PageKernel
 
 
@@ -33,6 +34,7 @@ cdef class Lane:
     cdef Event _start
     cdef Event _stop
     cdef LaunchGraph _graph  # made when a batch first wants it
+    cdef BitBuffers _bits    # the same
     cdef uint8_t _keys[kWidestChunkKeys * kMaxKeyBytes]
     cdef size_t _page_size
     cdef bint unclean        # whether a launch may have left sums behind
@@ -44,8 +46,12 @@ cdef class Lane:
     cdef uint8_t* answers(self) noexcept nogil
     cdef int reserve(self, int keys) except -1
     cdef int open_graph(self) except -1
+    cdef int reserve_bits(self, BitPages pages, BitKernel kernel) except -1
     cdef int submit(self, PageKernel kernel, const uint8_t* keys, unsigned int key_count,
                     uint8_t* out, bint graph, double* times) except -1 nogil
+    cdef int submit_bits(self, BitKernel kernel, const uint8_t* keys, unsigned int key_count,
+                         uint8_t* out, double* times) except -1 nogil
+    cdef void _note(self, unsigned int pages, uint8_t* out, double* times) noexcept nogil
     cdef int clean(self) except -1 nogil
     cdef int settle(self) except -1 nogil
     cdef int finish(self) except -1 nogil

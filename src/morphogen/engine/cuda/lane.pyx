@@ -16,6 +16,7 @@ from morphogen.engine.cuda._driver cimport (
     LaunchGraph,
     Stream,
 )
+from morphogen.engine.cuda.bit_pages cimport BitBuffers, BitKernel, BitPages
 from morphogen.engine.cuda.device_pages cimport DevicePages
 from morphogen.engine.cuda.page_kernel cimport PageKernel
 
@@ -94,6 +95,13 @@ cdef class Lane:
         self.job.answers = answers.device_pointer()
         return 0
 
+    cdef int reserve_bits(self, BitPages pages, BitKernel kernel) except -1:
+        """Make room for chunks of a kernel for wide chunks. The lane must be empty."""
+        self.reserve(kernel.keys)
+        if self._bits is None:
+            self._bits = BitBuffers(pages, self.job.key_bytes)
+        return self._bits.reserve(self._context, kernel, self.stream)
+
     cdef int open_graph(self) except -1:
         """Make the graph with which `submit` replays launches."""
         if self._graph is None:
@@ -128,14 +136,30 @@ cdef class Lane:
             )
         else:
             kernel.kernel.launch(kernel.blocks, kernel.threads, parameters, self.stream)
-        self._pending = True
-        self._pages = key_count
-        self._out = out
-        self._times = times
+        self._note(key_count, out, times)
         if times != NULL:
             self._stop.record(self.stream)
             times[SUBMIT] = microseconds() - begun
         return 0
+
+    cdef int submit_bits(self, BitKernel kernel, const uint8_t* keys, unsigned int key_count,
+                         uint8_t* out, double* times) except -1 nogil:
+        """As `submit`, on the laid out pages for which `reserve_bits` has made room."""
+        cdef double begun = microseconds() if times != NULL else 0
+        if times != NULL:
+            self._start.record(self.stream)
+        self._bits.launch(kernel, keys, key_count, &self.job, self.stream)
+        self._note(key_count, out, times)
+        if times != NULL:
+            self._stop.record(self.stream)
+            times[SUBMIT] = microseconds() - begun
+        return 0
+
+    cdef void _note(self, unsigned int pages, uint8_t* out, double* times) noexcept nogil:
+        self._pending = True
+        self._pages = pages
+        self._out = out
+        self._times = times
 
     cdef int settle(self) except -1 nogil:
         """Wait for the chunk in the lane after an error, and forget it."""

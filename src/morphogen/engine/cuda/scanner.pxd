@@ -7,9 +7,9 @@ from morphogen.engine.calls cimport Calls
 from morphogen.planner cimport KeyPacker
 
 from morphogen.engine.cuda._driver cimport Context, Kernel
+from morphogen.engine.cuda.bit_pages cimport BitPages
 from morphogen.engine.cuda.device_pages cimport DevicePages
 from morphogen.engine.cuda.lane cimport Lane
-from morphogen.engine.cuda.page_kernel cimport PageKernel
 
 
 @cython.final
@@ -25,6 +25,7 @@ cdef class Scanner:
     cdef Kernel _read
     cdef int _read_blocks
     cdef DevicePages _pages
+    cdef BitPages _bits      # beside them, or None
     cdef list _engines       # weak references
     cdef size_t _key_size
     cdef unsigned int _tiles  # the most of any kernel
@@ -47,5 +48,6 @@ cdef class Scanner:
     cdef Py_ssize_t _give_up(self, list held, Py_ssize_t at) except -1
     cdef int _submit(self, Lane lane, list kernels, KeyPacker packer, Py_ssize_t start,
                      Py_ssize_t stop, uint8_t* out, bint graph, double* times) except -1
-    cdef int _prepare(self, Lane lane, PageKernel kernel, bint graph) except -1
+    cdef bint _runs_on_bits(self, list kernels, unsigned int keys) noexcept
+    cdef int _prepare(self, Lane lane, list kernels, unsigned int keys, bint graph) except -1
     cdef int _settle(self, list lanes) except -1

@@ -19,7 +19,7 @@ class Scanner:
     key_size : int
     lanes : int
         Lanes to open at once.
-    progress, generate
+    progress, generate, layout
         As `CudaEngine` takes them.
 
     Attributes
@@ -57,6 +57,7 @@ class Scanner:
         lanes: int,
         progress: Progress | None,
         generate: int | None,
+        layout: str = "plain",
     ) -> None: ...
     def share(self, engine: Engine) -> None:
         """Count an engine in, until it is gone or has released this."""

@@ -16,21 +16,33 @@ from morphogen.errors import (
     EngineClosedError,
 )
 from morphogen.engine.calls cimport Calls
-from morphogen.kernels cimport ReadJob, kBlockThreads, kMaxChunkKeys, kVectorBytes
+from morphogen.kernels cimport (
+    ReadJob,
+    kBlockThreads,
+    kMaxChunkKeys,
+    kVectorBytes,
+    kWideChunkKeys,
+    kWidestChunkKeys,
+)
 from morphogen.planner cimport KeyPacker
 
 import morphogen.engine.cuda.ptx as ptx
 import morphogen.engine.cuda.variants as variants
 from morphogen.engine.cuda._driver import device_facts
+from morphogen.engine.cuda.bit_pages import bits_size, buffers_size, check_native
 from morphogen.engine.cuda.device_pages import padded_size
 from morphogen.engine.cuda.lane import sums_size
 from morphogen.engine.cuda.page_kernel import open_page_kernels, open_variant
 from morphogen.engine.cuda.variants import DEFAULT
 
 from morphogen.engine.cuda._driver cimport Context, Kernel, Module
+from morphogen.engine.cuda.bit_pages cimport BitKernel, BitPages
 from morphogen.engine.cuda.device_pages cimport DevicePages
 from morphogen.engine.cuda.lane cimport Lane
 from morphogen.engine.cuda.page_kernel cimport PageKernel
+
+# The source of the kernels for wide chunks.
+BITS = "page_bits"
 
 
 @cython.final
@@ -45,7 +57,7 @@ cdef class Scanner:
     key_size : int
     lanes : int
         Lanes to open at once.
-    progress, generate
+    progress, generate, layout
         As `CudaEngine` takes them.
 
     Attributes
@@ -63,18 +75,21 @@ cdef class Scanner:
 
     def __cinit__(
         self, pages: PageMatrix, int ordinal, size_t key_size, int lanes,
-        progress: Progress | None, generate: int | None,
+        progress: Progress | None, generate: int | None, layout: str = "plain",
     ) -> None:
         self.lanes = Calls("an engine", [])
         self._engines = []
         self.generated = generate is not None
         self._context = Context(ordinal)
         with self._context:
-            self._open(pages, key_size, lanes, progress, generate)
+            self._open(pages, key_size, lanes, progress, generate, layout == "bits")
 
-    def _open(self, pages, size_t key_size, int lanes, progress, generate):
+    def _open(self, pages, size_t key_size, int lanes, progress, generate, bint bits):
         facts = self._facts = device_facts(self._context.ordinal)
+        if bits:
+            check_native(self._context.ordinal, facts["compute_capability"])
         module, self.ptx, self.code = self._load(ptx.SOURCE)
+        fill = Kernel(module, b"morphogen_fill") if generate is not None else None
         self._read = Kernel(module, b"morphogen_read")
         self._read_blocks = facts["multiprocessors"] * self._read.resident_blocks(kBlockThreads)
         stride = padded_size(pages.page_size)
@@ -85,17 +100,25 @@ cdef class Scanner:
         self.grid = self._kernels[kMaxChunkKeys].grid
         self._tiles = max(kernel.grid.tiles for kernel in self._kernels[1:])
         more = lanes * sums_size(kMaxChunkKeys, stride, self._tiles)
+        if bits:
+            more += bits_size(pages.num_pages, stride)
+            more += lanes * buffers_size(pages.num_pages, stride, key_size)
         self._pages = DevicePages(
             self._context, pages.first, pages.num_pages, pages.page_size, more
         )
+        if bits:
+            module = self._load(BITS)[0]
+            self._bits = BitPages(self._context, module, self._pages, facts["multiprocessors"])
+            self._tiles = max(self._tiles, self._bits.tiles)
         self._key_size = key_size
         self._lanes = []
         self._open_lanes(lanes)
         if generate is None:
             self._pages.upload(pages, progress)
         else:
-            fill = Kernel(module, b"morphogen_fill")
             self._pages.generate(fill, self._read_blocks, generate)
+        if bits:
+            self._bits.renew()
 
     def _load(self, source):
         """The module of a source, the PTX that it is of, and the code that was loaded."""
@@ -173,6 +196,8 @@ cdef class Scanner:
         self._context.enter()
         try:
             self._pages.replace(pages, indices)
+            if self._bits is not None and len(indices):
+                self._bits.renew(indices)
         except BaseException:
             self._settle(self._lanes)
             raise
@@ -236,7 +261,7 @@ cdef class Scanner:
             kernels = self._kernels
             if strategy.variant is not None:
                 kernels = self.kernels_of(strategy.variant)
-            self._prepare(first, kernels[ranges[0][1] * packer.keys_per_query], graph)
+            self._prepare(first, kernels, ranges[0][1] * packer.keys_per_query, graph)
             if most == 1:
                 self._answer_in(first, kernels, packer, ranges, out, graph, times)
             else:
@@ -277,7 +302,7 @@ cdef class Scanner:
             elif start > 0 and len(held) < most:
                 lane = self.lanes.take_more()
                 if lane is not None:
-                    self._prepare(lane, kernels[ranges[0][1] * packer.keys_per_query], graph)
+                    self._prepare(lane, kernels, ranges[0][1] * packer.keys_per_query, graph)
                     held.insert(oldest, lane)
             lane = held[oldest]
             oldest = (oldest + 1) % <Py_ssize_t>len(held)
@@ -299,15 +324,37 @@ cdef class Scanner:
     cdef int _submit(self, Lane lane, list kernels, KeyPacker packer, Py_ssize_t start,
                      Py_ssize_t stop, uint8_t* out, bint graph, double* times) except -1:
         cdef unsigned int keys = (stop - start) * packer.keys_per_query
-        cdef PageKernel kernel = kernels[keys]
+        cdef PageKernel kernel
+        cdef BitKernel wide
+        if self._runs_on_bits(kernels, keys):
+            wide = self._bits.kernel_for(keys)
+            with nogil:
+                lane.finish()
+                lane.submit_bits(wide, packer.chunk_keys(start), keys, out, times)
+            return 0
+        kernel = kernels[keys]
         with nogil:
             lane.finish()
             lane.submit(kernel, packer.chunk_keys(start), keys, out, graph, times)
         return 0
 
-    cdef int _prepare(self, Lane lane, PageKernel kernel, bint graph) except -1:
-        """Give a lane room for a kernel's chunks, and a graph, as far as they are missing."""
-        lane.reserve(kernel.keys)
+    cdef bint _runs_on_bits(self, list kernels, unsigned int keys) noexcept:
+        """Whether the pages are laid out for tensor cores, and a chunk is one for these."""
+        if self._bits is None:
+            return False
+        # A variant that was asked for runs as far as there is one.
+        return keys > <unsigned int>(
+            kWideChunkKeys if kernels is self._kernels else kWidestChunkKeys
+        )
+
+    cdef int _prepare(self, Lane lane, list kernels, unsigned int keys, bint graph) except -1:
+        """Give a lane room for chunks of so many keys, and a graph, as far as they are missing."""
+        cdef PageKernel kernel
+        if self._runs_on_bits(kernels, keys):
+            lane.reserve_bits(self._bits, self._bits.kernel_for(keys))
+        else:
+            kernel = kernels[keys]
+            lane.reserve(kernel.keys)
         if graph:
             lane.open_graph()
         if lane.unclean:
