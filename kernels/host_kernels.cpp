@@ -113,15 +113,25 @@ void scan_pages(const Plan& plan, const PageRun& run) {
   }
 }
 
+#if defined(__AVX512VBMI__) && defined(__GFNI__)
+template <std::size_t Count>
+void scan_spans(const PageRun& run, std::size_t count) {
+  if constexpr (Count < Blocks::kMostOfSpan) {
+    if (count > Count) return scan_spans<Count + 1>(run, count);
+  }
+  scan_narrow(run, SpanMethod<Count>(run));
+}
+#endif
+
 void scan_narrow_pages([[maybe_unused]] const Plan& plan, [[maybe_unused]] const PageRun& run) {
 #if defined(__AVX2__)
   if (plan.method == Method::flat) return scan_narrow(run, FlatMethod(run));
 #endif
 #if defined(__AVX512VBMI__) && defined(__GFNI__)
   const Blocks blocks(run.columns->page_size);
-  if (blocks.octets > 1) return scan_narrow(run, OctetMethod<true, false>(run));
-  if (blocks.count == 1) return scan_narrow(run, OctetMethod<true, true>(run));
-  scan_narrow(run, OctetMethod<false, true>(run));
+  if (blocks.octets > 1) return scan_narrow(run, OctetMethod<false>(run));
+  if (blocks.count == 1) return scan_narrow(run, OctetMethod<true>(run));
+  scan_spans<2>(run, blocks.of_span);
 #endif
 }
 
@@ -188,6 +198,7 @@ HeldLeaves& held_leaves(const Plan& plan, std::uint8_t* scratch) {
 PageRun strip_run(const ScanJob& job, const Plan& plan, std::size_t strip, std::uint8_t* scratch) {
   PageRun run = {};
   run.layout = plan.layout;
+  run.in_streams = job.read_order == ReadOrder::rows;
   run.key_count = job.key_count;
   run.key_stride = plan.key_stride;
   run.columns = &plan.columns;

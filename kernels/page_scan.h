@@ -57,6 +57,7 @@ struct PageRun {
   std::size_t page_count;
   const std::uint8_t* selection;  // rows of `layout`, from the first page on
   Layout layout;
+  bool in_streams;  // whether narrow pages are read in several streams
   std::size_t key_count;
   std::size_t key_stride;  // key_count rounded up to kKeyAlign
   std::size_t plane_bytes;  // from one key or group to the next, in Layout::keys and groups

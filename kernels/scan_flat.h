@@ -66,7 +66,10 @@ class FlatMethod {
  public:
   static constexpr std::size_t kOctetBytes = 1;
 
-  explicit FlatMethod(const PageRun& run) : run_(run), period_(run.columns->page_size) {
+  explicit FlatMethod(const PageRun& run)
+      : run_(run),
+        period_(run.columns->page_size),
+        ahead_(run.in_streams ? kStreamAheadBytes : kNarrowAheadBytes) {
     const std::size_t page_size = run.columns->page_size;
     for (std::size_t page = 0; page < period_.pages; ++page) {
       std::memset(places_ + page * page_size, static_cast<int>(page / kOctet), page_size);
@@ -107,7 +110,7 @@ class FlatMethod {
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < Streams; ++i) {
       vector[i] = C::load(bytes + i * stream_bytes).part[0];
-      if (Streams > 1) __builtin_prefetch(bytes + i * stream_bytes + kStreamAheadBytes);
+      if (Streams > 1) __builtin_prefetch(bytes + i * stream_bytes + ahead_);
     }
     std::uint8_t* sums = run_.sums + at * run_.key_count;
     for (std::size_t key = 0; key < run_.key_count; ++key, sums += kVectorBytes) {
@@ -125,6 +128,7 @@ class FlatMethod {
 
   const PageRun& run_;
   const Period period_;
+  const std::size_t ahead_;  // bytes to the lines that are prefetched
   alignas(64) std::uint8_t places_[kMostBytes], bits_[kMostBytes];
 };
 

@@ -13,23 +13,33 @@
 namespace morphogen {
 namespace {
 
-// The cut of a narrow page into blocks of 8 columns of one byte. If the page is no multiple of 8,
-// its last block overlaps its neighbour, and both hold the same bytes of the overlap.
+// The cut of a narrow page into blocks of 8 columns of one byte, and of pages of more than 64 bytes
+// into spans of equally many blocks. If the page is no multiple of that, its last block or span
+// overlaps its neighbour, and both hold the same bytes of the overlap.
 struct Blocks {
-  static constexpr std::size_t kBytes = 8;
+  static constexpr std::size_t kBytes = 8, kMostOfSpan = 8;
 
-  std::size_t page_size, count;
+  std::size_t page_size, spans, of_span, count;
   std::size_t octets;   // of pages whose columns fill one block
   std::size_t columns;  // of one octet
 
-  explicit Blocks(std::size_t size)
-      : page_size(size),
-        count((size + kBytes - 1) / kBytes),
-        octets(size < kBytes ? kBytes / size : 1),
-        columns(size < kBytes ? size : kBytes) {}
+  explicit Blocks(std::size_t size) : page_size(size) {
+    const std::size_t least = (size + kBytes - 1) / kBytes;
+    spans = (least + kMostOfSpan - 1) / kMostOfSpan;
+    of_span = (least + spans - 1) / spans;
+    count = spans * of_span;
+    octets = size < kBytes ? kBytes / size : 1;
+    columns = size < kBytes ? size : kBytes;
+  }
 
+  MORPHOGEN_FN std::size_t span_offset(std::size_t span) const {
+    const std::size_t bytes = of_span * kBytes;
+    return span == 0 || (span + 1) * bytes <= page_size ? span * bytes : page_size - bytes;
+  }
+
+  // Returns where a block of the page begins.
   MORPHOGEN_FN std::size_t offset(std::size_t block) const {
-    const std::size_t start = block * kBytes;
+    const std::size_t start = span_offset(block / of_span) + block % of_span * kBytes;
     return start == 0 || start + kBytes <= page_size ? start : page_size - kBytes;
   }
 
@@ -42,14 +52,17 @@ inline void gather_block_sums(const std::uint8_t* sums, std::size_t page_size,
                               std::size_t key_count, std::size_t key_stride, bool add,
                               std::uint8_t* out) {
   const Blocks blocks(page_size);
+  std::size_t end = 0;  // of the bytes that blocks before had
   for (std::size_t block = 0; block < blocks.count; ++block) {
-    // The last block's first columns may be those of the block before.
-    const std::size_t first = block * Blocks::kBytes - blocks.offset(block);
+    const std::size_t start = blocks.offset(block);
+    // The first columns may be those of blocks before.
+    const std::size_t first = end > start ? end - start : 0;
+    if (start + Blocks::kBytes > end) end = start + Blocks::kBytes;
     for (std::size_t key = 0; key < key_count; ++key) {
       const std::uint8_t* own =
           sums + (block * key_stride + key / kKeyAlign * kKeyAlign) * Blocks::kBytes +
           key % kKeyAlign;
-      std::uint8_t* page = out + key * page_size + blocks.offset(block);
+      std::uint8_t* page = out + key * page_size + start;
       for (std::size_t column = first; column < blocks.columns; ++column) {
         if (!add) page[column] = 0;
         for (std::size_t octet = 0; octet < blocks.octets; ++octet)
@@ -68,18 +81,16 @@ inline void gather_block_sums(const std::uint8_t* sums, std::size_t page_size,
 namespace morphogen {
 namespace {
 
-// `Contiguous` tells that 8 pages are no more bytes than a register, so that one load gets them.
-// `Single` tells that a block has one octet.
-template <bool Contiguous, bool Single>
+// For pages of up to 8 bytes: one load gets 8 of them. `Single` tells that a block has one octet.
+template <bool Single>
 class OctetMethod {
  public:
   static constexpr std::size_t kOctetBytes = kKeyAlign;
 
   explicit OctetMethod(const PageRun& run)
       : run_(run), blocks_(run.columns->page_size), groups_(run.key_stride / kKeyAlign) {
-    // A block reads lines of the whole step.
-    const std::size_t step_bytes = step_pages() * blocks_.page_size + kStreamAheadBytes / 2;
-    ahead_ = step_bytes > kStreamAheadBytes ? step_bytes : kStreamAheadBytes;
+    loaded_ = ~__mmask64{0} >> (64 - step_pages() * blocks_.page_size);
+    ahead_ = narrow_ahead(run, step_pages());
     alignas(64) std::uint8_t order[64] = {};
     alignas(64) long long octets[8] = {};
     for (std::size_t word = 0; word < 8; ++word) {
@@ -101,61 +112,39 @@ class OctetMethod {
   template <std::size_t Streams>
   MORPHOGEN_FN void add(const std::uint8_t* pages, std::size_t stream_bytes,
                         const std::uint8_t* selection, std::size_t stream_selection) const {
+    __m512i matrices[Streams];
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < Streams; ++i) {
+      const std::uint8_t* stream = pages + i * stream_bytes;
+      matrices[i] = make_matrices(_mm512_maskz_loadu_epi8(loaded_, stream));
+      if (Streams > 1) __builtin_prefetch(stream + ahead_);
+    }
     __m512i* sums = reinterpret_cast<__m512i*>(run_.sums);
-    for (std::size_t block = 0; block < blocks_.count; ++block) {
-      __m512i matrices[Streams];
+    for (std::size_t group = 0; group < groups_; ++group, selection += run_.plane_bytes) {
+      __m512i products[Streams];
 #pragma GCC unroll 4
-      for (std::size_t i = 0; i < Streams; ++i) {
-        const std::uint8_t* stream = pages + i * stream_bytes;
-        matrices[i] = make_matrices(load_pages(stream + blocks_.offset(block)));
-        // 8 pages of a block are as many bytes as a line.
-        if (Streams > 1) __builtin_prefetch(stream + ahead_ + block * kCacheLine);
-      }
-      const std::uint8_t* own = selection;
-      for (std::size_t group = 0; group < groups_; ++group, own += run_.plane_bytes, ++sums) {
-        __m512i products[Streams];
-#pragma GCC unroll 4
-        for (std::size_t i = 0; i < Streams; ++i)
-          products[i] = _mm512_gf2p8affine_epi64_epi8(load_selection(own + i * stream_selection),
-                                                      matrices[i], 0);
-        __m512i sum = _mm512_load_si512(sums);
-        if constexpr (Streams == 1) {
-          sum = _mm512_xor_si512(sum, products[0]);
-        } else {
+      for (std::size_t i = 0; i < Streams; ++i)
+        products[i] = _mm512_gf2p8affine_epi64_epi8(load_selection(selection + i * stream_selection),
+                                                    matrices[i], 0);
+      __m512i sum = _mm512_load_si512(sums + group);
+      if constexpr (Streams == 1) {
+        sum = _mm512_xor_si512(sum, products[0]);
+      } else {
 #pragma GCC unroll 2
-          for (std::size_t i = 0; i < Streams; i += 2) sum = xor3(sum, products[i], products[i + 1]);
-        }
-        _mm512_store_si512(sums, sum);
+        for (std::size_t i = 0; i < Streams; i += 2) sum = xor3(sum, products[i], products[i + 1]);
       }
+      _mm512_store_si512(sums + group, sum);
     }
   }
 
   // Adds fewer pages than a step. Missing pages count as zero.
   void add_rest(const std::uint8_t* pages, const std::uint8_t* selection, std::size_t count) const {
-    __m512i* sums = reinterpret_cast<__m512i*>(run_.sums);
-    for (std::size_t block = 0; block < blocks_.count; ++block) {
-      alignas(64) std::uint8_t bytes[64] = {};
-      for (std::size_t page = 0; page < count; ++page)
-        std::memcpy(bytes + page * blocks_.columns,
-                    pages + page * blocks_.page_size + blocks_.offset(block), blocks_.columns);
-      const __m512i matrices = make_matrices(_mm512_load_si512(bytes));
-      const std::uint8_t* own = selection;
-      for (std::size_t group = 0; group < groups_; ++group, own += run_.plane_bytes, ++sums) {
-        const __m512i product =
-            _mm512_gf2p8affine_epi64_epi8(load_selection(own), matrices, 0);
-        _mm512_store_si512(sums, _mm512_xor_si512(_mm512_load_si512(sums), product));
-      }
-    }
+    alignas(64) std::uint8_t whole[64] = {};
+    std::memcpy(whole, pages, count * blocks_.page_size);
+    add<1>(whole, 0, selection, 0);
   }
 
  private:
-  // Returns a block of the pages of a step, page by page.
-  MORPHOGEN_FN __m512i load_pages(const std::uint8_t* block) const {
-    if (!Contiguous) return load_words(block, blocks_.page_size);
-    const std::size_t left = sizeof(__m512i) - step_pages() * blocks_.page_size;
-    return _mm512_maskz_loadu_epi8(~__mmask64{0} >> left, block);
-  }
-
   // Returns a matrix for each column of a block.
   MORPHOGEN_FN __m512i make_matrices(__m512i pages) const {
     // This constant transposes a matrix: bit i of all pages becomes one row.
@@ -173,7 +162,8 @@ class OctetMethod {
   const PageRun& run_;
   const Blocks blocks_;
   const std::size_t groups_;
-  std::size_t ahead_;  // bytes to the lines that are prefetched
+  __mmask64 loaded_;    // the bytes of a step
+  std::size_t ahead_;   // bytes to the lines that are prefetched
   __m512i order_;   // from pages' bytes to columns
   __m512i octets_;  // the octet of each matrix
 };

@@ -6,7 +6,7 @@
 #include "scan_flat.h"
 #include "scan_gfni.h"
 #include "scan_masks.h"
-#include "scan_octets.h"
+#include "scan_spans.h"
 #include "scan_tables.h"
 #include "host_kernels.h"
 
@@ -31,9 +31,12 @@ constexpr bool kHasOctets = true;
 constexpr bool kHasOctets = false;
 #endif
 
-// The most keys for the flat method: with more, products cost less where there are any. Without
-// them more keys were not measured.
-constexpr std::size_t kFlatKeys = kHasOctets ? 3 : 6;
+// Returns the most keys for the flat method: with more, products cost less where there are any
+// (measured on Zen 5, docs/experiments.md). Without them more keys were not measured.
+MORPHOGEN_FN std::size_t flat_keys(std::size_t page_size) {
+  if (!kHasOctets) return 6;
+  return page_size < 16 ? 3 : page_size < 32 ? 1 : 0;
+}
 
 // The narrowest columns that masks and buckets take.
 constexpr std::size_t kMinMaskBytes = 16, kMinBucketBytes = 16;
@@ -197,10 +200,8 @@ struct Plan {
 
   Method choose(const ScanJob& job) const {
     if (job.page_size < kNarrowBytes) {
-      if (kHasFlat && job.key_count <= kFlatKeys) return Method::flat;
-      // Up to 6 keys cost less where a page fills a line.
-      if (kHasOctets && (job.key_count > kMaxBucketKeys || job.page_size < kCacheLine))
-        return Method::octets;
+      if (kHasFlat && job.key_count <= flat_keys(job.page_size)) return Method::flat;
+      if (kHasOctets) return Method::octets;
     }
     if (job.key_count <= bucket_keys(job) && columns.bytes >= kMinBucketBytes &&
         job.page_count >= kBucketPages * pattern_count(job.key_count))

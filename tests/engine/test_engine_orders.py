@@ -93,7 +93,7 @@ def streams_of_narrow_pages(page_size: int) -> tuple[mg.PageMatrix, list[Batch]]
 
 
 @pytest.mark.parametrize("threads", [1, 8])
-@pytest.mark.parametrize("page_size", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 20, 33, 48, 100, 255])
+@pytest.mark.parametrize("page_size", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 20, 32, 33, 48, 65, 100, 255])
 def test_narrow_pages_are_right_in_streams_of_every_length_and_in_what_is_left_of_them(
     instruction_set: str, page_size: int, threads: int
 ) -> None:
