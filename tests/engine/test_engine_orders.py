@@ -92,13 +92,18 @@ def streams_of_narrow_pages(page_size: int) -> tuple[mg.PageMatrix, list[Batch]]
     return mg.PageMatrix(array), batches
 
 
-@pytest.mark.parametrize("threads", [1, 8])
-@pytest.mark.parametrize("page_size", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 20, 32, 33, 48, 65, 100, 255])
+NARROW = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 20, 32, 33, 48, 65, 100, 255)
+
+
+@pytest.mark.parametrize(("order", "threads"), [("rows", 1), ("memory", 8)])
+@pytest.mark.parametrize("page_size", NARROW)
 def test_narrow_pages_are_right_in_streams_of_every_length_and_in_what_is_left_of_them(
-    instruction_set: str, page_size: int, threads: int
+    instruction_set: str, page_size: int, order: str, threads: int
 ) -> None:
     pages, batches = streams_of_narrow_pages(page_size)
-    with CpuEngine(pages, threads=threads, instruction_set=instruction_set) as engine:
+    with CpuEngine(
+        pages, threads=threads, instruction_set=instruction_set, read_order=order
+    ) as engine:
         for batch, answers in batches:
             assert np.array_equal(engine.answer(batch).pages, answers), answers.shape
 
