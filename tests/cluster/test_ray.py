@@ -301,6 +301,10 @@ def test_another_process_is_refused_without_a_token(cluster: RayCluster) -> None
     assert "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH must give" in joined(cluster.address)
 
 
+def test_a_shard_does_not_give_way_to_other_programs(fleet: Fleet) -> None:
+    assert os.getpriority(os.PRIO_PROCESS, pid_of(fleet, 0, 0)) == os.getpriority(0, 0)
+
+
 def test_the_process_keeps_its_handler_of_sigterm(cluster: RayCluster) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 

@@ -18,6 +18,7 @@ SET_BY_US = (
     "RAY_DEDUP_LOGS_SKIP_REGEX",
     "RAY_ENABLE_AUTO_CONNECT",
     "RAY_USAGE_STATS_ENABLED",
+    "RAY_worker_niceness",
 )
 
 
@@ -112,10 +113,11 @@ def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
     ("name", "ours", "other"),
     [
         ("RAY_USAGE_STATS_ENABLED", "0", "1"),  # whether Ray tells its makers of a cluster
+        ("RAY_worker_niceness", "0", "15"),
         ("RAY_DEDUP_LOGS_SKIP_REGEX", "^A worker died or was killed ", "^anything"),
     ],
 )
-def test_what_ray_tells_is_ours_to_say_unless_the_operator_does(
+def test_what_ray_does_of_itself_is_ours_to_say_unless_the_operator_does(
     monkeypatch: pytest.MonkeyPatch, name: str, ours: str, other: str
 ) -> None:
     for one in SET_BY_US:

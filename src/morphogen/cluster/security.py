@@ -24,6 +24,7 @@ TLS_FILES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 AUTO_CONNECT = "RAY_ENABLE_AUTO_CONNECT"
 USAGE = "RAY_USAGE_STATS_ENABLED"
 UNPRINTED = "RAY_DEDUP_LOGS_SKIP_REGEX"
+NICENESS = "RAY_worker_niceness"
 # Where it is off, Ray's processes listen on the loopback, and else on every interface. It is named
 # for the systems where that is the default.
 OTHER_HOSTS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -166,6 +167,7 @@ def environment_of_ray(host: str | None) -> Iterator[None]:
         os.environ.setdefault(MODE, "token")
     os.environ[AUTO_CONNECT] = "0"  # a call must not start a cluster
     os.environ.setdefault(USAGE, "0")  # else Ray tells its makers of each cluster
+    os.environ.setdefault(NICENESS, "0")  # else shards give way to all other programs of a host
     # Ray prints this to the standard output; the log has it from `morphogen.cluster.replica`.
     os.environ.setdefault(UNPRINTED, "^A worker died or was killed ")
     before = os.environ.get(OTHER_HOSTS)
