@@ -236,14 +236,13 @@ def setting(name: str, default: str) -> str:
     return os.environ.get(f"GPU_CHECK_{name}") or default
 
 
-def bench(host: Host, name: str, pages: str, callers: str, *more: str) -> int:
+def bench(host: Host, name: str, pages: str, *more: str) -> int:
     """Measure a table; each row is written when it is measured, so that a break leaves its rows."""
     file = host.file(f"-{name}")
     command: list[str | Path] = [host.venv / "bin" / "morphogen", "bench", "--device", "cuda"]
     command += ["--pages", pages, "--page-size", str(PAGE_SIZE)]
     command += ["--batch-sizes", setting("BATCHES", "1,2,4,8,16,32")]
-    command += ["--iterations", setting("ITERATIONS", "21"), "--strategies", "all"]
-    command += ["--concurrency", setting("CALLERS", callers)]
+    command += ["--iterations", setting("ITERATIONS", "21")]
     command += ["--csv", f"{file}.csv", "--json", *more]
     ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
     if ended.stdout:
@@ -252,14 +251,19 @@ def bench(host: Host, name: str, pages: str, callers: str, *more: str) -> int:
     return ended.returncode
 
 
+def ways(callers: str) -> tuple[str, ...]:
+    """Options for all ways to run a batch, and so many callers at a time."""
+    return "--strategies", "all", "--concurrency", setting("CALLERS", callers)
+
+
 def bench256(host: Host) -> int:
     """A table of 256 MiB."""
-    return bench(host, "65536", setting("PAGES", "65536"), "2,8,64", "--phases")
+    return bench(host, "65536", setting("PAGES", "65536"), *ways("2,8,64"), "--phases")
 
 
 def benchmax(host: Host) -> int:
     """As many pages as fit. Rounds of 64 callers would take longer than all the rest."""
-    return bench(host, "max", setting("MAX_PAGES", "max"), "2,8")
+    return bench(host, "max", setting("MAX_PAGES", "max"), *ways("2,8"))
 
 
 def asv(host: Host) -> int:

@@ -104,6 +104,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="on the CPU, of each shard (default: one for each core it may use)",
     )
     parser.add_argument(
+        "--lanes",
+        type=int,
+        metavar="N",
+        help="on a GPU, passes under way at a time: 1, 2 or 4 (default: 2)",
+    )
+    parser.add_argument(
+        "--graph", action="store_true", help="on a GPU, launch passes by replaying a CUDA graph"
+    )
+    parser.add_argument(
         "--log-level",
         choices=("info", "warning", "error"),
         default="info",
@@ -246,6 +255,8 @@ def _serve(args: argparse.Namespace, progress: StagedProgress) -> None:
         epoch=args.epoch,
         device=args.device,
         threads=args.threads,
+        lanes=args.lanes,
+        graph=args.graph,
         cluster=None if cluster is None else ClusterConfig(**cluster),
         max_micro_batch=args.max_micro_batch,
         max_queued=args.max_queued,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from morphogen.engine.devices import (
     device_candidates as device_candidates,
+    gpus_among,
     shares_pages as shares_pages,
 )
 from morphogen.engine.layouts import check_layout
@@ -15,6 +16,7 @@ from morphogen.progress import Progress
 
 if TYPE_CHECKING:
     from morphogen.engine.base import Engine
+    from morphogen.engine.cuda.phases import PhaseCounter
     from morphogen.pages import PageMatrix
 
 
@@ -24,6 +26,9 @@ def open_engine(
     *,
     threads: int | None = None,
     instruction_set: str | None = None,
+    lanes: int | None = None,
+    graph: bool = False,
+    phases: PhaseCounter | None = None,
     progress: Progress | None = None,
     layout: str = "plain",
 ) -> Engine:
@@ -43,6 +48,12 @@ def open_engine(
         use. Where "cpu" is one of several devices or more, those of all together.
     instruction_set : str, optional
         On the CPU, one of ``morphogen.instruction_set.supported()``; by default the widest.
+    lanes : int, optional
+        On a GPU, chunks under way at a time: 1, 2 or 4; by default 2.
+    graph : bool, optional
+        On a GPU, whether to launch every chunk by replaying a CUDA graph.
+    phases : PhaseCounter, optional
+        Counts the times of chunks on GPUs, which takes some microseconds of each.
     progress : callable, optional
         On a GPU, called while the pages are uploaded, with the bytes sent and the bytes in all.
     layout : str, optional
@@ -91,6 +102,10 @@ def open_engine(
             raise ValueError(f"threads and instruction_set are the CPU's, not for {device!r}")
         if not sharing:
             candidates = (None,)  # both are the CPU's
+    if lanes is not None or graph:
+        gpus = gpus_among(candidates, device)
+        if not sharing:
+            candidates = gpus
     if sharing and len(candidates) > 1:
         if layout != "plain":
             raise ValueError(f"layout={layout!r} is for one GPU, not for {device!r}")
@@ -101,6 +116,9 @@ def open_engine(
             candidates,
             threads=threads,
             instruction_set=instruction_set,
+            lanes=lanes,
+            graph=graph,
+            phases=phases,
             progress=progress,
         )
     if layout != "plain":
@@ -113,7 +131,15 @@ def open_engine(
         from morphogen.engine.cuda import CudaEngine
 
         try:
-            return CudaEngine(pages, ordinal, progress=progress, layout=layout)
+            return CudaEngine(
+                pages,
+                ordinal,
+                progress=progress,
+                layout=layout,
+                lanes=lanes,
+                graph=graph,
+                phases=phases,
+            )
         except (DeviceOutOfMemoryError, DeviceUnavailableError):
             if ordinal == candidates[-1]:
                 raise

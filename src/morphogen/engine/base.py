@@ -127,9 +127,9 @@ class Engine(Lifetime):
             `max_micro_batch`, and on the CPU more of queries with one or two keys. 1 gives the
             single-query loop, the baseline of every speed-up.
         lanes : int, optional
-            Chunks that may be under way at a time: 1, 2 or 4 on a GPU, 2 by default; 1 on the CPU.
+            Chunks that may be under way at a time, on a GPU 1, 2 or 4; by default as it was opened.
         graph : bool, optional
-            Whether to launch chunks by replaying a CUDA graph. On a GPU only.
+            Whether to launch chunks by replaying a CUDA graph. On a GPU, which may always do so.
         variant : str, optional
             For measurements: the variant of a GPU's kernels, such as "default". Chunks for which it
             has no kernel run the default ones.

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from morphogen.checks import as_int, check_range
 from morphogen.planner import MAX_KEYS_PER_QUERY
 
+# Chunks that may be under way at a time on a GPU.
+LANE_COUNTS = (1, 2, 4)
+
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
@@ -108,7 +111,7 @@ class Choices:
         return Strategy(
             width=self.check_width(max_micro_batch),
             lanes=self._check_lanes(lanes),
-            graph=self._check_graph(graph),
+            graph=self._check_graph(graph) or self.default.graph,
             keys=self.default.keys if max_micro_batch is None else None,
             variant=self._check_variant(variant),
         )

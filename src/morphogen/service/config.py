@@ -10,6 +10,7 @@ from pathlib import Path
 import morphogen.wire as wire
 from morphogen.batcher import MAX_QUEUED
 from morphogen.checks import check_range, check_seconds, is_loopback
+from morphogen.engine.strategy import LANE_COUNTS
 from morphogen.epochs.manifest import KEY_BYTES
 from morphogen.pages import check_epoch
 from morphogen.planner import MAX_KEYS_PER_QUERY
@@ -103,6 +104,10 @@ class ServerConfig:
     device : str
     threads : int or None
         Of a pass, on the CPU; with a cluster of each shard.
+    lanes : int or None
+        Passes under way at a time, on a GPU.
+    graph : bool
+        Whether passes are launched by replaying a CUDA graph, on a GPU.
     cluster : ClusterConfig or None
         Where the parts of the tables are; None for this process.
     max_micro_batch : int or None
@@ -143,6 +148,8 @@ class ServerConfig:
     owner: bytes | None = None
     device: str = "auto"
     threads: int | None = None
+    lanes: int | None = None
+    graph: bool = False
     cluster: ClusterConfig | None = None
     max_micro_batch: int | None = None
     max_queued: int = MAX_QUEUED
@@ -171,6 +178,10 @@ class ServerConfig:
                 f"log_level must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}"
             )
         self._check_tables()
+        if self.lanes is not None and self.lanes not in LANE_COUNTS:
+            raise ValueError(f"lanes must be 1, 2 or 4, not {self.lanes}")
+        if self.cluster is not None and (self.lanes is not None or self.graph):
+            raise ValueError("lanes and graph are for a GPU of this process, not for a cluster")
         check_range("keys_per_query", self.keys_per_query, 1, MAX_KEYS_PER_QUERY)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("a certificate and its key go together: one of them is missing")

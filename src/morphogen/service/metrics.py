@@ -24,8 +24,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from morphogen.batcher.statistics import BatcherStatistics
+from morphogen.engine.cuda.phases import PhaseCounter
 from morphogen.errors import MorphogenError
 from morphogen.service.generations import Generations
+from morphogen.service.gpus import families as gpu_families
 from morphogen.service.opening import Opener
 from morphogen.service.shards import families
 
@@ -97,6 +99,8 @@ class Metrics:
         Pages that differed from one epoch to the next, by the table's name.
     openers : mapping of str to Opener
         What opens the engines of tables, by the table's name: it counts processes that it replaced.
+    chunks : PhaseCounter
+        Counts chunks on GPUs, where engines were opened with it.
     """
 
     def __init__(self) -> None:
@@ -107,6 +111,7 @@ class Metrics:
         self.reloads: Counter[str] = Counter(dict.fromkeys(RELOADS, 0))
         self.pages_changed: Counter[str] = Counter()
         self.openers: dict[str, Opener] = {}
+        self.chunks: PhaseCounter = PhaseCounter()
         self._registry = CollectorRegistry()
         self._registry.register(_RequestCollector(self))
         self._registry.register(_TableCollector(self))
@@ -201,6 +206,7 @@ class _RequestCollector(Collector):
         for outcome, count in sorted(self._metrics.reloads.items()):
             reloads.add_metric((outcome,), count)
         yield reloads
+        yield from gpu_families(self._metrics.chunks.sums())
 
 
 class _TableCollector(Collector):

@@ -8,6 +8,8 @@ from typing import ClassVar, Protocol
 from morphogen.authentication.tree import Tree
 from morphogen.engine import device_candidates, open_engine
 from morphogen.engine.base import Engine
+from morphogen.engine.cuda.phases import PhaseCounter
+from morphogen.engine.devices import gpus_among
 from morphogen.epochs.manifest import Manifest
 from morphogen.errors import DeviceOutOfMemoryError
 from morphogen.keyword.layout import TableLayout
@@ -166,22 +168,33 @@ class ProcessOpener:
         As `open_engine` takes it.
     threads : int or None
         On the CPU.
+    lanes : int or None
+        On a GPU, as `open_engine` takes it.
+    graph : bool
+        On a GPU.
+    phases : PhaseCounter or None
+        Counts chunks on GPUs.
     """
 
     device: str = "auto"
     threads: int | None = None
+    lanes: int | None = None
+    graph: bool = False
+    phases: PhaseCounter | None = None
     verifies: ClassVar[bool] = False
     replaced: ClassVar[int] = 0
 
     def check(self) -> None:
-        """Refuse a device that cannot be used.
+        """Refuse a device that cannot be used, or not so.
 
         Raises
         ------
         DeviceUnavailableError, ValueError
             As from `open_engine`.
         """
-        device_candidates(self.device)
+        candidates = device_candidates(self.device)
+        if self.lanes is not None or self.graph:
+            gpus_among(candidates, self.device)
 
     def open(
         self,
@@ -206,7 +219,7 @@ class ProcessOpener:
         DeviceError, MemoryError, OSError, ValueError
             As from `open_engine`.
         """
-        return Opened(open_engine(pages, self.device, threads=self.threads), pages)
+        return Opened(self._open(pages, self.device, self.threads), pages)
 
     def open_beside(self, prepared: Prepared, engine: Engine) -> Opened:
         """Open an engine on the same device.
@@ -235,9 +248,19 @@ class ProcessOpener:
             return Opened(open_engine(pages, "cpu", threads=self.threads), pages)
         if changed is None or prepared.most_change:
             try:
-                return Opened(open_engine(pages, engine.device), pages)
+                return Opened(self._open(pages, engine.device, None), pages)
             except DeviceOutOfMemoryError:
                 if changed is None:
                     raise
         following = engine.next_epoch(changed, rows_of(pages, changed), pages.epoch)
         return Opened(following, following.pages)  # which has them in memory already
+
+    def _open(self, pages: PageMatrix, device: str, threads: int | None) -> Engine:
+        return open_engine(
+            pages,
+            device,
+            threads=threads,
+            lanes=self.lanes,
+            graph=self.graph,
+            phases=self.phases,
+        )

@@ -65,9 +65,9 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
     if config.tls_cert is not None and config.tls_key is not None:
         context = server_context(config.tls_cert, config.tls_key, config.tls_client_ca)
     # All that can be refused is refused before the pages are read, which may last.
-    openers = _openers(config)
-    limits, open_files = config.limits.within_open_files()
     metrics, worker, successions = Metrics(), Worker(), list[Succession]()
+    openers = _openers(config, metrics)
+    limits, open_files = config.limits.within_open_files()
     reloader = Reloader(successions, worker, config.watch)
     common = Loader(
         party=config.party,
@@ -145,11 +145,15 @@ def serve(config: ServerConfig, progress: Progress | None = None) -> None:
                 log("stopped", **_totals(tables.values()))
 
 
-def _openers(config: ServerConfig) -> AbstractContextManager[Callable[[], Opener]]:
+def _openers(
+    config: ServerConfig, metrics: Metrics
+) -> AbstractContextManager[Callable[[], Opener]]:
     """What makes the opener of each table, and refuses at once what can never be opened."""
     if config.cluster is not None:
         return Cluster(config.cluster, config.device, config.threads)
-    opener = ProcessOpener(config.device, config.threads)
+    # What nobody reads is not counted.
+    phases = None if config.metrics_port is None else metrics.chunks
+    opener = ProcessOpener(config.device, config.threads, config.lanes, config.graph, phases)
     opener.check()
     return nullcontext(lambda: opener)
 

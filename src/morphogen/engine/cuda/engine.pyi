@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from morphogen.engine.base import Engine
 from morphogen.engine.cuda.grid import Grid
-from morphogen.engine.cuda.phases import PhaseTimes
+from morphogen.engine.cuda.phases import PhaseCounter, PhaseTimes
 from morphogen.engine.strategy import Strategy
 from morphogen.pages import PageMatrix
 from morphogen.planner import KeyPacker
@@ -34,6 +34,13 @@ class CudaEngine(Engine):
         the bytes of ``pages`` are not read.
     layout : str, optional
         As `morphogen.open_engine` takes it.
+    lanes : int, optional
+        Chunks under way at a time, of one call or several, unless a call asks for another number:
+        1, 2 or 4; by default 2.
+    graph : bool, optional
+        Whether to launch every chunk by replaying a CUDA graph.
+    phases : PhaseCounter, optional
+        Counts every chunk that `answer` runs. That takes some microseconds of each.
 
     Raises
     ------
@@ -55,6 +62,9 @@ class CudaEngine(Engine):
         progress: Progress | None = None,
         generate: int | None = None,
         layout: str = "plain",
+        lanes: int | None = None,
+        graph: bool = False,
+        phases: PhaseCounter | None = None,
     ) -> None: ...
     @property
     def replicas(self) -> int:

@@ -1,6 +1,7 @@
 """The GPU engine: one launch of a page kernel for every chunk of queries."""
 
 from dataclasses import replace
+from dataclasses import replace
 from time import perf_counter_ns
 
 import numpy as np
@@ -17,7 +18,7 @@ from morphogen.engine.cuda.patch import difference
 from morphogen.engine.cuda.phases import ChunkTimes, PhaseTimes
 from morphogen.engine.cuda.variants import fitting, names
 from morphogen.engine.layouts import check_layout
-from morphogen.engine.strategy import Choices, Strategy
+from morphogen.engine.strategy import LANE_COUNTS, Choices, Strategy
 
 from morphogen.engine.cuda.lane cimport PHASES, Lane
 from morphogen.engine.cuda.patch cimport Patch
@@ -32,8 +33,6 @@ WIDEST_MICRO_BATCH = 8
 WIDEST_BITS_MICRO_BATCH = 32
 # One chunk runs while the next is put into its lane: the device never waits for the host.
 LANES = 2
-# The numbers of lanes that a caller may ask for. Further lanes get buffers at their first use.
-LANE_COUNTS = (1, 2, 4)
 
 
 class CudaEngine(Engine):
@@ -52,6 +51,13 @@ class CudaEngine(Engine):
         the bytes of ``pages`` are not read.
     layout : str, optional
         As `morphogen.open_engine` takes it.
+    lanes : int, optional
+        Chunks under way at a time, of one call or several, unless a call asks for another number:
+        1, 2 or 4; by default 2.
+    graph : bool, optional
+        Whether to launch every chunk by replaying a CUDA graph.
+    phases : PhaseCounter, optional
+        Counts every chunk that `answer` runs. That takes some microseconds of each.
 
     Raises
     ------
@@ -68,6 +74,7 @@ class CudaEngine(Engine):
     def __init__(
         self, pages: PageMatrix, ordinal: int = 0, *,
         progress: Progress | None = None, generate: int | None = None, layout: str = "plain",
+        lanes: int | None = None, graph: bool = False, phases: PhaseCounter | None = None,
     ) -> None:
         if generate is not None:
             check_range("generate", generate, 0, 2**64 - 1)
@@ -81,9 +88,11 @@ class CudaEngine(Engine):
             lanes=LANE_COUNTS,
             graph=True,
         )
-        super().__init__(check_pages(pages).table, choices, pages, max_in_flight=LANES)
+        choices = replace(choices, default=choices.choose(None, lanes, graph))
+        lanes = choices.default.lanes
+        super().__init__(check_pages(pages).table, choices, pages, max_in_flight=lanes)
         size = dpf.key_size(pages.table.num_pages)
-        self._share(Scanner(pages, ordinal, size, LANES, progress, generate, layout))
+        self._share(Scanner(pages, ordinal, size, lanes, progress, generate, phases, layout))
         variants = names(fitting(self._scanner.compute_capability))
         self._choices = replace(choices, variants=variants)
 
@@ -210,7 +219,9 @@ class CudaEngine(Engine):
     def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> CudaEngine:
         cdef Scanner scanner = _usable(self)
         engine = CudaEngine.__new__(CudaEngine)
-        Engine.__init__(engine, pages.table, self._choices, pages, max_in_flight=LANES)
+        Engine.__init__(
+            engine, pages.table, self._choices, pages, max_in_flight=self.max_in_flight
+        )
         with scanner.lanes.alone():
             self._move(scanner, pages, indices, engine)
             engine._share(scanner)

@@ -42,6 +42,8 @@ cdef class Lane:
     cdef size_t _pages       # of the pending answer
     cdef uint8_t* _out       # of its answer
     cdef double* _times      # of the pending chunk, or NULL
+    cdef double _row[PHASES]  # the times of a chunk that is counted
+    cdef object counter       # called with the times of a chunk, or None
 
     cdef uint8_t* answers(self) noexcept nogil
     cdef int reserve(self, int keys) except -1
@@ -55,3 +57,4 @@ cdef class Lane:
     cdef int clean(self) except -1 nogil
     cdef int settle(self) except -1 nogil
     cdef int finish(self) except -1 nogil
+    cdef int _count(self) except -1

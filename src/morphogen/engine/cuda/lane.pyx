@@ -122,7 +122,10 @@ cdef class Lane:
                     uint8_t* out, bint graph, double* times) except -1 nogil:
         """Put a chunk into the lane, which must be empty and have room for it."""
         cdef void* parameters[2]
-        cdef double begun = microseconds() if times != NULL else 0
+        cdef double begun
+        if times == NULL and self.counter is not None:
+            times = self._row
+        begun = microseconds() if times != NULL else 0
         memcpy(self._keys, keys, key_count * <size_t>self.job.key_bytes)
         kernel.shape(&self.job)
         self.job.keys = key_count
@@ -190,4 +193,11 @@ cdef class Lane:
             self._times[WAIT] = waited - begun
             self._times[COPY] = microseconds() - waited
             self._times[DEVICE] = 1e3 * self._stop.milliseconds_since(self._start)
+            if self._times == self._row:
+                with gil:
+                    self._count()
+        return 0
+
+    cdef int _count(self) except -1:
+        self.counter(self._row[SUBMIT], self._row[DEVICE], self._row[WAIT], self._row[COPY])
         return 0

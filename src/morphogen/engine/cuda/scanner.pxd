@@ -28,6 +28,7 @@ cdef class Scanner:
     cdef BitPages _bits      # beside them, or None
     cdef list _engines       # weak references
     cdef size_t _key_size
+    cdef object _counter     # as each lane has it
     cdef unsigned int _tiles  # the most of any kernel
     cdef readonly bint generated
     cdef readonly bint broken

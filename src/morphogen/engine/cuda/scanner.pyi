@@ -6,6 +6,7 @@ import numpy.typing as npt
 
 from morphogen.engine.base import Engine
 from morphogen.engine.calls import Calls
+from morphogen.engine.cuda.phases import PhaseCounter
 from morphogen.pages import PageMatrix
 from morphogen.progress import Progress
 
@@ -19,7 +20,7 @@ class Scanner:
     key_size : int
     lanes : int
         Lanes to open at once.
-    progress, generate, layout
+    progress, generate, phases, layout
         As `CudaEngine` takes them.
 
     Attributes
@@ -57,6 +58,7 @@ class Scanner:
         lanes: int,
         progress: Progress | None,
         generate: int | None,
+        phases: PhaseCounter | None,
         layout: str = "plain",
     ) -> None: ...
     def share(self, engine: Engine) -> None:

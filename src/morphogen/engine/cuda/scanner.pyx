@@ -1,6 +1,7 @@
 """What answers from the pages on a device, for the engines that share them."""
 
 import weakref
+from functools import partial
 
 import numpy as np
 
@@ -57,7 +58,7 @@ cdef class Scanner:
     key_size : int
     lanes : int
         Lanes to open at once.
-    progress, generate, layout
+    progress, generate, phases, layout
         As `CudaEngine` takes them.
 
     Attributes
@@ -75,8 +76,12 @@ cdef class Scanner:
 
     def __cinit__(
         self, pages: PageMatrix, int ordinal, size_t key_size, int lanes,
-        progress: Progress | None, generate: int | None, layout: str = "plain",
+        progress: Progress | None, generate: int | None, phases: PhaseCounter | None,
+        layout: str = "plain",
     ) -> None:
+        if phases is not None:
+            phases.open(f"cuda:{ordinal}")
+            self._counter = partial(phases.add, f"cuda:{ordinal}")
         self.lanes = Calls("an engine", [])
         self._engines = []
         self.generated = generate is not None
@@ -162,6 +167,7 @@ cdef class Scanner:
             except BaseException:
                 self._opened -= 1
                 raise
+            (<Lane>lane).counter = self._counter
             self._lanes.append(lane)
             self.lanes.add(lane)
 

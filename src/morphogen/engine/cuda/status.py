@@ -197,6 +197,29 @@ def free_memory(ordinal: int) -> int:
         return context.free_memory()
 
 
+def memory_of(device: str) -> tuple[int, int] | None:
+    """Ask for the memory of a device that is in use.
+
+    Parameters
+    ----------
+    device : str
+        Its name, "cuda:N".
+
+    Returns
+    -------
+    tuple of (int, int) or None
+        Bytes that anybody uses, and all. None if the device does not answer.
+    """
+    ordinal = int(device.removeprefix("cuda:"))
+    try:
+        with open_context(ordinal) as context:
+            free = context.free_memory()
+        total = int(_load_driver().device_facts(ordinal)["memory"])
+    except DeviceError:
+        return None
+    return total - free, total
+
+
 def open_context(ordinal: int) -> Context:
     """Open the context of a device, which lasts as long as somebody has one.
 

@@ -56,6 +56,32 @@ def device_candidates(device: str | Sequence[str]) -> tuple[int | None, ...]:
     return _usable_gpus() if device == ALL_GPUS else _of_many(device)
 
 
+def gpus_among(candidates: Sequence[int | None], device: str | Sequence[str]) -> tuple[int, ...]:
+    """Those of some devices for which options of GPUs are.
+
+    Parameters
+    ----------
+    candidates : sequence of (int or None)
+        As from `device_candidates`.
+    device : str or sequence of str
+        The name that they have, for the message.
+
+    Returns
+    -------
+    tuple of int
+        N for "cuda:N", in order.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    gpus = tuple(ordinal for ordinal in candidates if ordinal is not None)
+    if not gpus:
+        raise ValueError(f"lanes and graph are for a GPU, and {device!r} is none here")
+    return gpus
+
+
 def _of_one(device: str) -> tuple[int | None, ...]:
     match = _ONE.fullmatch(device)
     if not match:

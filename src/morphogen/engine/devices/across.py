@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from morphogen.progress import Progress
 
 if TYPE_CHECKING:
     from morphogen.engine.cuda._driver import Context
+    from morphogen.engine.cuda.phases import PhaseCounter
 
 
 def open_across_devices(
@@ -34,6 +35,9 @@ def open_across_devices(
     *,
     threads: int | None = None,
     instruction_set: str | None = None,
+    lanes: int | None = None,
+    graph: bool = False,
+    phases: PhaseCounter | None = None,
     progress: Progress | None = None,
 ) -> Engine:
     """Open an engine over several devices of this machine.
@@ -48,6 +52,8 @@ def open_across_devices(
         The threads of all parts on the CPU together; by default one for each core.
     instruction_set : str, optional
         That of the parts on the CPU; by default the widest.
+    lanes, graph, phases : optional
+        Of each GPU, as `open_engine` takes them.
     progress : callable, optional
         Called while the pages are uploaded, with the bytes sent to all GPUs and the bytes in all.
 
@@ -73,6 +79,7 @@ def open_across_devices(
     free = [None if ordinal is None else _free_memory(ordinal, contexts) for ordinal in ordinals]
     ranges = place_pages(pages.num_pages, pages.page_size, [*zip(names, free, strict=True)])
     openers: list[tuple[str, Opener]] = []
+    open_gpu = partial(_open_gpu, lanes=lanes, graph=graph, phases=phases)
     uploaded = 0
     for name, ordinal, held in zip(names, ordinals, ranges, strict=True):
         if held is None:
@@ -81,7 +88,7 @@ def open_across_devices(
         if ordinal is None:
             openers.append((name, partial(_open_cpu, part, next(teams), instruction_set)))
         else:
-            openers.append((name, partial(_open_gpu, part, ordinal)))
+            openers.append((name, partial(open_gpu, part, ordinal)))
             uploaded += part.num_pages * padded_size(part.page_size)
     engines = open_side_by_side(openers, uploaded, progress)
     if len(engines) == 1:
@@ -182,10 +189,10 @@ def _open_cpu(
     return CpuEngine(pages, threads=threads, instruction_set=instruction_set)
 
 
-def _open_gpu(pages: PageMatrix, ordinal: int, tell: Progress) -> Engine:
+def _open_gpu(pages: PageMatrix, ordinal: int, tell: Progress, **options: Any) -> Engine:
     from morphogen.engine.cuda import CudaEngine
 
-    return CudaEngine(pages, ordinal, progress=tell)
+    return CudaEngine(pages, ordinal, progress=tell, **options)
 
 
 def _free_memory(ordinal: int, contexts: list[Context]) -> int:
