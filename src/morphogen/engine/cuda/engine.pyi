@@ -40,7 +40,7 @@ class CudaEngine(Engine):
     graph : bool, optional
         Whether to launch every chunk by replaying a CUDA graph.
     phases : PhaseCounter, optional
-        Counts every chunk that `answer` runs. That takes some microseconds of each.
+        Counts every chunk that `Engine.answer` runs. That takes some microseconds of each.
 
     Raises
     ------
@@ -77,7 +77,7 @@ class CudaEngine(Engine):
         """The code that was loaded: "sm_90", compiled when the package was built, or `ptx`."""
     @property
     def variants(self) -> tuple[str, ...]:
-        """The variants of its kernels that `answer` takes."""
+        """The variants of its kernels that `Engine.answer` takes."""
     @property
     def grid(self) -> Grid:
         """The blocks into which a launch cuts the page matrix."""

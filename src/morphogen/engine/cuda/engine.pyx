@@ -57,7 +57,7 @@ class CudaEngine(Engine):
     graph : bool, optional
         Whether to launch every chunk by replaying a CUDA graph.
     phases : PhaseCounter, optional
-        Counts every chunk that `answer` runs. That takes some microseconds of each.
+        Counts every chunk that `Engine.answer` runs. That takes some microseconds of each.
 
     Raises
     ------
@@ -121,7 +121,7 @@ class CudaEngine(Engine):
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The variants of its kernels that `answer` takes."""
+        """The variants of its kernels that `Engine.answer` takes."""
         return self._choices.variants
 
     @property
