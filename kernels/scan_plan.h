@@ -10,6 +10,10 @@
 #include "scan_tables.h"
 #include "host_kernels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace morphogen {
 namespace {
 
@@ -54,6 +58,23 @@ constexpr std::size_t kStripSumBytes = 384 << 10;
 // closer to memory order, which pays with few keys.
 constexpr std::size_t kFewKeys = 8;
 constexpr std::size_t kManyKeys = 48;
+
+// Tells whether the processor is AMD's of Zen 5 or later, which loads, stores and computes vectors of
+// 64 bytes in one piece, where Zen 4 takes them by halves.
+inline bool takes_whole_vectors() {
+#if defined(__x86_64__)
+  static const bool whole = [] {
+    constexpr unsigned kZen5Family = 0x1a, kLongFamily = 0xf;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx) return false;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return false;
+    return (a >> 8 & kLongFamily) + (a >> 20 & 0xff) >= kZen5Family;
+  }();
+  return whole;
+#else
+  return false;
+#endif
+}
 
 // Tells whether the rows of a tile share few sets of a cache, and their columns share lines, which
 // would then be read for each column again.
@@ -190,12 +211,14 @@ struct Plan {
 
   // Returns the most keys for which buckets take less time than masks. Where one instruction masks
   // and adds a line of 64 bytes, and lines are asked for in memory order, they do so if they leave
-  // many pages unread, and in pages of few lines (measured on Zen 4, docs/experiments.md).
+  // many pages unread, and in pages of few lines (measured on Zen 4 and 5, docs/experiments.md).
   static std::size_t bucket_keys(const ScanJob& job) {
     if (job.read_order == ReadOrder::rows || kVectorBytes < 64) return kMaxBucketKeys;
+    if (job.page_size <= 512) return 4;
+    if (takes_whole_vectors())
+      return job.page_size <= kDirectColumns * kCacheLine ? kOneQueryKeys : kMaxBucketKeys;
     if (job.page_size >= kWidePageBytes) return 4;
-    if (job.page_size >= kRowBytes) return 2;
-    return job.page_size <= 512 ? 4 : 0;
+    return job.page_size >= kRowBytes ? 2 : 0;
   }
 
   Method choose(const ScanJob& job) const {
