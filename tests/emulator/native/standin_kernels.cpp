@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <sstream>
 #include <utility>
 
@@ -59,6 +60,15 @@ std::size_t elf_bytes(const void* image) {
                                 header.e_phoff + std::size_t{header.e_phnum} * header.e_phentsize});
 }
 
+// Parses PTX, each text once: a test opens many engines, which load the same. No launch changes a
+// module. The driver's mutex is held.
+std::shared_ptr<ptx::Module> parse(const std::string& text) {
+  static std::map<std::string, std::shared_ptr<ptx::Module>> parsed;
+  const auto known = parsed.find(text);
+  if (known != parsed.end()) return known->second;
+  return parsed.emplace(text, std::make_shared<ptx::Module>(text)).first->second;
+}
+
 // Loads the PTX that a test names as the source of compiled code. The emulator runs no compiled
 // code.
 std::shared_ptr<ptx::Module> load_compiled(const void* image, int capability, std::string& log) {
@@ -67,7 +77,7 @@ std::shared_ptr<ptx::Module> load_compiled(const void* image, int capability, st
     if (code.bytes.size() != bytes || std::memcmp(code.bytes.data(), image, bytes) != 0) continue;
     if (code.architecture / 10 != capability / 10 || code.architecture > capability)
       throw refuse(log, CUDA_ERROR_NO_BINARY_FOR_GPU, "code for another device");
-    return std::make_shared<ptx::Module>(code.ptx);
+    return parse(code.ptx);
   }
   throw refuse(log, CUDA_ERROR_INVALID_IMAGE, "compiled code that the stand-in was not told of");
 }
@@ -132,7 +142,7 @@ std::shared_ptr<ptx::Module> load_image(const void* image, int driver_version, i
     throw refuse(log, CUDA_ERROR_INVALID_PTX,
                  "SM version specified by .target is higher than default SM version assumed");
   try {
-    return std::make_shared<ptx::Module>(text);
+    return parse(text);
   } catch (const ptx::Error& error) {
     throw refuse(log, CUDA_ERROR_INVALID_PTX, error.what());
   }
