@@ -37,7 +37,11 @@ __all__ = [
 MOST_WORKERS = 8  # each collects all tests for itself
 # A worker runs a whole file. Those that take a minute and more begin first, or one worker would
 # end long after the others.
-LONGEST = ("tests/tools/test_gpu_check.py", "tests/asv_bench/test_continuous.py")
+LONGEST = (
+    "tests/tools/test_gpu_check.py",
+    "tests/asv_bench/test_continuous.py",
+    "tests/asv_bench/test_budget.py",
+)
 PASSED = "morphogen/passed"  # in pytest's cache: the tests that passed
 
 
