@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from typing import Any
@@ -292,6 +293,7 @@ def test_a_lost_device_leaves_its_rows(gpu: StandIn, tmp_path, capsys):
 @pytest.mark.gpu
 @pytest.mark.parametrize("pages_on", ["host", "device"])
 def test_bench_on_a_gpu(pages_on, capsys):
-    arguments = ["--pages", "3000", "--page-size", "4096", "--pages-on", pages_on]
+    pages = min(3000, int(os.environ.get("GPU_CHECK_TEST_PAGES", "3000")))
+    arguments = ["--pages", str(pages), "--page-size", "4096", "--pages-on", pages_on]
     assert main([*ON_GPU, *arguments, "--batch-sizes", "1,2,5", "--phases"]) == 0
     assert capsys.readouterr().out.count("equal") == 3

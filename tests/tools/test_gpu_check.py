@@ -301,8 +301,8 @@ def whole(
     wheels.mkdir()
     make_wheel(wheels)
     (wheels / "COMMIT").write_text(f"{repository[1]}\n")
-    left = shutil.ignore_patterns(".*", "build", "__pycache__", "node_modules", "dist")
-    shutil.copytree(ROOT, copy, ignore=left)
+    left = (".*", "build", "dist", "env", "html", "node_modules", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*left))
     variables = gpu_variables | {"VENV": str(folder / "env"), "STARTED": "2026-11-27-2100"}
     output, code = "", 0
     for stage in STAGES:
@@ -337,6 +337,25 @@ def test_a_rehearsal_of_all_stages_fails_in_none(whole: Run) -> None:
     facts = (whole.results / "2026-11-27-2100-stand-in-gpu.txt").read_text(encoding="utf-8")
     assert "Stand-in GPU" in facts
     assert re.search(r"^commit [0-9a-f]{40}$", facts, re.M)
+
+
+@pytest.mark.slow
+def test_without_a_wheel_that_loads_and_a_compiler_only_the_build_is_lost(tmp_path: Path) -> None:
+    copy, wheels = tmp_path / "copy", tmp_path / "wheels"
+    shutil.copytree(ROOT / "tools" / "gpu", copy / "tools" / "gpu")
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    wheels.mkdir()
+    (wheels / "morphogen-0.1.0-py3-none-any.whl").write_bytes(b"no wheel")
+    result = run(
+        tmp_path,
+        *("build", "memcheck", "facts"),
+        options=[wheels],
+        check=copy / CHECK.relative_to(ROOT),
+        VENV=str(tmp_path / "env"),
+        LD_LIBRARY_PATH="",
+    )
+    assert "no finished wheel loads here: building from source" in result.output
+    assert result.table == {"build": "failed: 1", "memcheck": "absent", "facts": "failed: 1"}
 
 
 @pytest.mark.slow

@@ -162,9 +162,9 @@ def build(host: Host) -> int:
             call(*pip, requirement)
     pip += ["--no-deps"]
     finished = sorted(host.wheels.glob("morphogen-*.whl")) if host.wheels else []
-    for wheel in finished:
-        call(*pip, "--force-reinstall", wheel)
-    if finished and loads(host):
+    # The Python beneath may have another morphogen: that one loads is not enough.
+    installed = [call(*pip, "--force-reinstall", wheel) == 0 for wheel in finished]
+    if any(installed) and loads(host):
         return 0
     print("no finished wheel loads here: building from source", flush=True)
     if host.wheels:

@@ -39,7 +39,7 @@ if [ -n "$target" ] && ! "$target" -c 'import venv' 2>/dev/null; then
   target=$(uv python find "$version" 2>/dev/null || "$python" -m uv python find "$version" 2>/dev/null || true)
 fi
 if [ "$arch" != "$(uname -m)" ] || [ -z "$target" ]; then
-  echo "no wheel of morphogen: it needs Python $version on $arch (TARGET). The check builds it from source"
+  echo "no finished wheel: no Python $version for $arch was found (TARGET=...). The check will build one" >&2
 else
   "$python" tools/release/build_wheel.py --python "$target" --output "$new"
   rm -f "$new"/*.tar.gz
