@@ -1,4 +1,5 @@
 // Variants of the page kernels by the bulk copies of compute capability 9.0: see page_variants.cu.
+#include "page_copies.h"
 #include "page_kernel.h"
 
 namespace morphogen {
@@ -8,6 +9,19 @@ namespace {
 template <int Keys>
 struct BulkPrefetch : Scan<Keys> {
   static constexpr bool kPrefetchesBulk = true;
+};
+
+// Bulk copies bring the pages, from before the walk on. A block of 512 threads keeps its sums in
+// registers, since no loads need them.
+template <int Keys>
+struct Tma : Scan<Keys> {
+  static constexpr BlockShape kShape = Keys <= kMaxChunkKeys
+                                           ? BlockShape{512, kTileVectors, 20, Keys}
+                                           : block_shape(Keys);
+  static constexpr bool kIsWide = true;
+  static constexpr bool kReduces = true;
+  template <class Plan>
+  using Feed = Copies<Plan>;
 };
 
 }  // namespace
@@ -20,6 +34,10 @@ struct BulkPrefetch : Scan<Keys> {
     scan<PLAN<KEYS>>(job, keys);                                                       \
   }
 MORPHOGEN_VARIANT(6, bulk_prefetch, BulkPrefetch)
+MORPHOGEN_VARIANT(3, tma, Tma)
+MORPHOGEN_VARIANT(6, tma, Tma)
+MORPHOGEN_VARIANT(12, tma, Tma)
+MORPHOGEN_VARIANT(24, tma, Tma)
 #undef MORPHOGEN_VARIANT
 
 }  // namespace morphogen

@@ -19,6 +19,9 @@
 namespace morphogen {
 namespace {
 
+template <class Plan>
+struct Loads;
+
 // What a kernel for up to kKeys keys does. A variant derives from this and changes a line.
 template <int Keys>
 struct Scan {
@@ -34,6 +37,9 @@ struct Scan {
   static constexpr unsigned kPrefetchBytes = 256 * 1024;
   static constexpr bool kPrefetchesBulk = false;  // by one instruction a page, or for all pages
   static constexpr bool kReduces = false;         // adds sums by red, whole sectors at a time
+  // What brings the pages to the threads: begin() before the keys are walked, scan() afterwards.
+  template <class Plan>
+  using Feed = Loads<Plan>;
 
   static __device__ __forceinline__ Vector load(const Vector* page) { return load_once(page); }
 };
@@ -237,6 +243,20 @@ __device__ __forceinline__ void scan_window(
   }
 }
 
+// Threads load the pages from device memory, each its own.
+template <class Plan>
+struct Loads {
+  __device__ __forceinline__ void begin(const ChunkJob& job, const BlockRange& range) {
+    if constexpr (Plan::kPrefetchBytes > 0) prefetch_first_pages<Plan>(job, range);
+  }
+  __device__ __forceinline__ void scan(const ChunkJob& job, const BlockRange& range,
+                                       const Window<kWindowLeaves<Plan>>& window,
+                                       const std::uint32_t (&bits)[Plan::kKeys][kWindowWords<Plan>],
+                                       Vector (&own)[Plan::kKeys]) {
+    scan_window<Plan>(job, range, window, bits, own);
+  }
+};
+
 template <class Plan>
 __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Plan::kKeys>& chunk) {
   __shared__ Vector sums[kFoldedKeys<Plan>][kMaxWidth<Plan>];
@@ -246,7 +266,8 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Plan::
 
   const unsigned key_count = Plan::kIsWide ? job.keys : Plan::kKeys;
   const BlockRange range = block_range(job);
-  if constexpr (Plan::kPrefetchBytes > 0) prefetch_first_pages<Plan>(job, range);
+  typename Plan::template Feed<Plan> feed;
+  feed.begin(job, range);
 
 #pragma unroll 1
   for (unsigned i = threadIdx.x; i < key_count * job.key_bytes / kVectorBytes;
@@ -272,12 +293,12 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Plan::
                         window.leaves(), bits);
     __syncthreads();
     if constexpr (Plan::kIsWide) {
-      scan_window<Plan>(job, range, window, bits, kept);
+      feed.scan(job, range, window, bits, kept);
       __syncthreads();
     } else {
       // The sums live in registers for one window only: the walk needs the registers.
       Vector own[Plan::kKeys] = {};
-      scan_window<Plan>(job, range, window, bits, own);
+      feed.scan(job, range, window, bits, own);
       add_in_turns<Plan>(range.width, 0, own, sums);
     }
   }

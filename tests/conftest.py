@@ -194,6 +194,7 @@ def gpu(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     The engine loads PTX even if this build has compiled code beside it: see test_cuda_compiled.py.
     """
     monkeypatch.setattr(ptx, "MANIFEST", "hidden")
+    monkeypatch.setenv("MORPHOGEN_TUNING", "")  # whatever the user has
     mg.driver_status.cache_clear()
     yield standin
     mg.driver_status.cache_clear()

@@ -52,6 +52,7 @@ COLUMNS = [
     "batch_vs_single_high",
     "batch_vs_read_low",
     "batch_vs_read_high",
+    "variant",
 ]
 
 

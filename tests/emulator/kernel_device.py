@@ -101,7 +101,7 @@ class Device:
         self.statistics = kernels.launch(
             f"morphogen_scan_{size}_{variant.name}" if variant else f"morphogen_scan_{size}",
             self.tiles * self.cut.runs,
-            (variant.threads or threads) if variant else threads,
+            variant.block_threads(size, threads) if variant else threads,
             [job, packed],
             memory,
             seed=seed,

@@ -13,6 +13,7 @@ import pytest
 
 import morphogen as mg
 from morphogen.cli.get import SERVERS
+from morphogen.engine.cuda.tuning import VARIABLE
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "morphogen"
 
@@ -185,10 +186,11 @@ def test_every_error_is_a_morphogen_error() -> None:
     assert issubclass(mg.DeviceOutOfMemoryError, MemoryError)
 
 
-def test_the_package_reads_one_environment_variable_as_the_reference_says() -> None:
+def test_the_package_reads_the_environment_variables_that_the_reference_names() -> None:
     root = SOURCE.parent.parent
     reference = (root / "docs/reference/outputs.md").read_text()
-    assert f"reads one environment variable: `{SERVERS}`" in reference
+    assert f"reads two environment variables of its own: `{SERVERS}`" in reference
+    assert f"`{VARIABLE}`" in reference
     suffixes = {".py", ".pyx", ".h", ".cpp"}
     files = [*SOURCE.rglob("*"), *(root / "kernels").rglob("*")]
     sources = [path for path in files if path.suffix in suffixes]
@@ -197,7 +199,9 @@ def test_the_package_reads_one_environment_variable_as_the_reference_says() -> N
     readers = [path for path in sources if reads.search(path.read_text(encoding="utf-8"))]
     # Ray takes its settings from nowhere else.
     rays = SOURCE / "cluster" / "security.py"
-    assert sorted(readers) == [SOURCE / "cli" / "get.py", rays, SOURCE / "engine" / "cores.py"]
+    engine = SOURCE / "engine"
+    own = [engine / "cores.py", engine / "cuda" / "tuning.py"]
+    assert sorted(readers) == [SOURCE / "cli" / "get.py", rays, *own]
 
 
 def test_the_package_says_that_it_is_typed() -> None:

@@ -21,6 +21,7 @@ from morphogen.bench.phases import PhaseRow, measure_phases
 from morphogen.bench.result import BenchmarkCsv, BenchmarkResult as BenchmarkResult
 from morphogen.bench.strategies import StrategyMatrix, StrategyRow as StrategyRow
 from morphogen.bench.trial import PLAIN, BenchmarkRow, RoundTimes, Trial
+from morphogen.bench.variants import VariantMatrix
 from morphogen.bench.workload import RandomFetch, available_memory, generated_pages, random_fetch
 from morphogen.engine import device_candidates, open_engine
 from morphogen.engine.base import Engine
@@ -121,7 +122,12 @@ def run_benchmark(
             if config.strategies
             else None
         )
-        run = _Run(config, engine, fetch, strategies)
+        variants = (
+            VariantMatrix(config.variants, engine, config.keys_per_query)
+            if config.variants
+            else None
+        )
+        run = _Run(config, engine, fetch, strategies, variants)
         result = _describe(config, engine)
         if csv_path is not None:
             run.csv = stack.enter_context(closing(BenchmarkCsv(csv_path, result)))
@@ -138,6 +144,8 @@ def run_benchmark(
         strategies_lacking=strategies.lacking if strategies else (),
         recommendation=strategies.recommendation() if strategies else None,
         concurrency=tuple(run.concurrency),
+        variants=tuple(variants.rows) if variants else (),
+        best_variants=tuple(variants.best.values()) if variants else (),
     )
 
 
@@ -154,11 +162,13 @@ class _Run:
         engine: Engine,
         fetch: RandomFetch,
         strategies: StrategyMatrix | None,
+        variants: VariantMatrix | None,
     ) -> None:
         self.config = config
         self.engine = engine
         self.fetch = fetch
         self.strategies = strategies
+        self.variants = variants
         self.expected = nothing_expected(config.keys_per_query, config.page_size)
         self.csv: BenchmarkCsv | None = None
         self.rows: list[BenchmarkRow] = []
@@ -176,6 +186,7 @@ class _Run:
         for q in config.batch_sizes:
             queries = self.fetch.queries[0][:q]
             more = self.strategies.more(q) if self.strategies else {}
+            more |= self.variants.more(q) if self.variants else {}
             trial = Trial(self.engine, queries, self.expected, more)
             for number in range(rounds):
                 trial.round(number, timed=number >= config.warmup)
@@ -196,8 +207,13 @@ class _Run:
         ms = {name: tuple(values) for name, values in trial.times.items()}
         self.rounds.append(RoundTimes(trial.q, ms))
         self.rows.append(trial.row(correct=not wrong))
+        rows = [self.rows[-1]]
+        if self.variants:
+            self.variants.add(trial)
+            rows += [row for row in self.variants.rows if row.q == trial.q]
         if self.csv is not None:
-            self.csv.write(self.rows[-1])
+            for row in rows:
+                self.csv.write(row)
 
     def measure_callers(self, progress: Progress) -> None:
         """Let callers ask at the same time, as many as the configuration says."""

@@ -12,6 +12,7 @@ from morphogen.bench.strategies import ALL, check_names
 from morphogen.checks import check_range
 from morphogen.engine import device_candidates, shares_pages
 from morphogen.engine.cuda.status import free_memory
+from morphogen.engine.cuda.variants import VARIANTS
 from morphogen.planner import MAX_KEYS_PER_QUERY
 
 # Requests that each of several callers makes in a round, one after the other: the sizes of chunks
@@ -19,6 +20,7 @@ from morphogen.planner import MAX_KEYS_PER_QUERY
 REQUESTS = 8
 
 _ALL_STRATEGIES = 8  # the most that "all" means
+_ALL_VARIANTS = 3 * (1 + len(VARIANTS))  # at most each in three widths
 _VECTOR_BYTES = 16  # on a GPU a page is padded to whole vectors
 # `most_pages` leaves room for the sums of two lanes, 6 pages each, and for their counters. The
 # driver's own needs are not known: it gets a 64th.
@@ -64,6 +66,8 @@ class BenchmarkConfig:
         "chunks-4-lanes-2-graph".
     concurrency : tuple of int
         Numbers of callers at the same time that are measured too, all different.
+    variants : tuple of str
+        On one GPU: variants of its kernels that are measured too, "all" or names, all different.
     """
 
     num_pages: int
@@ -81,6 +85,7 @@ class BenchmarkConfig:
     matrix_file: Path | None = None
     strategies: tuple[str, ...] = ()
     concurrency: tuple[int, ...] = ()
+    variants: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_range("num_pages", self.num_pages, 1, dpf.MAX_PAGES)
@@ -96,7 +101,7 @@ class BenchmarkConfig:
         for callers in self.concurrency:
             # A batcher would refuse one more.
             check_range("a number of callers", callers, 1, MAX_QUEUED)
-        for name in ("batch_sizes", "concurrency", "strategies"):
+        for name in ("batch_sizes", "concurrency", "strategies", "variants"):
             values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must all be different, not {values}")
@@ -119,6 +124,8 @@ class BenchmarkConfig:
             raise ValueError("pages are made on the device only where that is one GPU")
         if self.phases:
             raise ValueError("phases are measured only on one GPU")
+        if self.variants:
+            raise ValueError("variants of kernels are measured only on one GPU")
 
     @property
     def on_gpu(self) -> bool:
@@ -152,6 +159,7 @@ class BenchmarkConfig:
         # On a GPU also party 1's, the fetched pages, and their sums.
         kept = 9 if self.on_gpu else 5
         kept += _ALL_STRATEGIES if ALL in self.strategies else len(self.strategies)
+        kept += _ALL_VARIANTS if self.variants else 0
         answers = kept * max(self.batch_sizes)
         # Concurrent callers: a round of answers, the first ones, and the right ones.
         answers = max(answers, (REQUESTS + 2) * max(self.concurrency, default=0))

@@ -19,6 +19,7 @@ from morphogen.bench.phases import PhaseRow
 from morphogen.bench.recommend import Recommendation
 from morphogen.bench.strategies import StrategyRow
 from morphogen.bench.trial import COLUMNS, BenchmarkRow, RoundTimes
+from morphogen.bench.variants import BestVariant
 from morphogen.checks import names_file
 
 
@@ -58,6 +59,10 @@ class BenchmarkResult:
         The best strategies, if they were measured.
     concurrency : tuple of ConcurrencyRow
         If the configuration asks for it: rows for each number of callers.
+    variants : tuple of BenchmarkRow
+        If the configuration asks for them: a row for each batch size, variant and width of chunks.
+    best_variants : tuple of BestVariant
+        The best of them, for each width.
     """
 
     config: BenchmarkConfig
@@ -75,6 +80,8 @@ class BenchmarkResult:
     strategies_lacking: tuple[str, ...] = ()
     recommendation: Recommendation | None = None
     concurrency: tuple[ConcurrencyRow, ...] = ()
+    variants: tuple[BenchmarkRow, ...] = ()
+    best_variants: tuple[BestVariant, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """All of it in types that JSON has."""
@@ -147,7 +154,9 @@ def csv_text(result: BenchmarkResult) -> str:
     text.write(_heading(result))
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_cells(row) for row in result.rows)
+    for row in result.rows:
+        writer.writerow(_cells(row))
+        writer.writerows(_cells(more) for more in result.variants if more.q == row.q)
     return text.getvalue()
 
 

@@ -57,6 +57,8 @@ class BenchmarkRow:
         The same.
     batch_vs_single_low, batch_vs_single_high, batch_vs_read_low, batch_vs_read_high : float
         Quartiles of the ratios, each taken within a round.
+    variant : str
+        The variant of a GPU's kernels that ran the batch; empty if none was asked for.
     """
 
     q: int
@@ -91,6 +93,7 @@ class BenchmarkRow:
     batch_vs_single_high: float
     batch_vs_read_low: float
     batch_vs_read_high: float
+    variant: str = ""
 
 
 COLUMNS = tuple(field.name for field in fields(BenchmarkRow))
@@ -233,9 +236,10 @@ class Trial:
             return []
         return [f"the {words} ran in chunks of {sizes}, not {self.q} queries"]
 
-    def row(self, *, correct: bool) -> BenchmarkRow:
-        """The row of the loops, the batch and the read."""
-        q, times = self.q, self.times
+    def row(self, *, correct: bool, contender: str = "batch", variant: str = "") -> BenchmarkRow:
+        """The row of the loops, the batch and the read, or of another contender as the batch."""
+        q, times = self.q, {**self.times, "batch": self.times[contender]}
+        answer = self._answers[contender]
         of = {name: Spread.of(times[name]) for name in PLAIN}
         vs_read = {
             name: Spread.of_ratio(times[name], times["read"])
@@ -250,14 +254,14 @@ class Trial:
             single_qps=1e3 * q / of["single"].median,
             batch_qps=1e3 * q / of["batch"].median,
             checksum_single=checksum(self._answers["single"].pages),
-            checksum_batch=checksum(self._answers["batch"].pages),
+            checksum_batch=checksum(answer.pages),
             read_ms=of["read"].median,
             batch_vs_read=vs_read["batch"].median,
             single_spread=of["single"].relative,
             batch_spread=of["batch"].relative,
             read_spread=of["read"].relative,
             correct=correct,
-            micro_batch_sizes=self._answers["batch"].micro_batch_sizes,
+            micro_batch_sizes=answer.micro_batch_sizes,
             sync_ms_per_batch=of["sync"].median,
             batch_vs_sync_speedup=of["sync"].median / of["batch"].median,
             sync_spread=of["sync"].relative,
@@ -275,13 +279,18 @@ class Trial:
             batch_vs_single_high=vs_single.high,
             batch_vs_read_low=vs_read["batch"].low,
             batch_vs_read_high=vs_read["batch"].high,
+            variant=variant,
         )
 
 
 def _answer_by(engine: Engine, queries: list[Query], strategy: Strategy) -> list[Answer] | int:
     return [
         engine.answer(
-            queries, max_micro_batch=strategy.width, lanes=strategy.lanes, graph=strategy.graph
+            queries,
+            max_micro_batch=strategy.width,
+            lanes=strategy.lanes,
+            graph=strategy.graph,
+            variant=strategy.variant,
         )
     ]
 

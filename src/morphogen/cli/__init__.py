@@ -1,4 +1,4 @@
-"""The command line: ``morphogen demo | bench | serve | get | table | doctor``.
+"""The command line: ``morphogen demo | bench | serve | get | table | tune | doctor``.
 
 Each command is a module of this package: SUMMARY describes it in a line, add_arguments declares its
 arguments, and run runs it. A command imports its other modules when it runs, so that ``--help`` and
@@ -30,7 +30,7 @@ from morphogen.cli.progress_bar import ProgressBar
 from morphogen.cli.signals import EndedBySignal, cleaning_up
 from morphogen.errors import IntegrityError, MorphogenError
 
-COMMANDS = ("demo", "bench", "serve", "get", "table", "doctor")  # in the order of --help
+COMMANDS = ("demo", "bench", "serve", "get", "table", "tune", "doctor")  # in the order of --help
 
 
 class _UsageError(Exception):

@@ -97,6 +97,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "single, chunks-4, chunks-2-lanes-1, chunks-2-graph",
     )
     measured.add_argument(
+        "--variants",
+        type=_names,
+        default=(),
+        metavar="NAME,...",
+        help="on a GPU: also run batches by other kernels, which give the same answers, in chunks "
+        "of 2, 4 and 8 queries, and say which is best: all, or names such as red",
+    )
+    measured.add_argument(
         "--concurrency",
         type=int_list,
         default=(),
@@ -193,4 +201,5 @@ def _config(args: argparse.Namespace) -> BenchmarkConfig:
         matrix_file=matrix_file,
         strategies=args.strategies,
         concurrency=args.concurrency,
+        variants=args.variants,
     )

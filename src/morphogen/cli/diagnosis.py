@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,7 @@ from morphogen.engine import open_engine
 from morphogen.engine.cores import usable_cores
 from morphogen.engine.cpu import CpuEngine
 from morphogen.engine.cuda.status import DriverStatus, driver_status
+from morphogen.engine.cuda.tuning import tuning_of
 from morphogen.engine.devices import ALL_GPUS
 from morphogen.errors import DeviceError, DeviceOutOfMemoryError, DeviceUnavailableError
 from morphogen.pages import PageMatrix
@@ -69,6 +71,25 @@ class GpuCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelChoice:
+    """The variants of the kernels that engines on a GPU take by themselves.
+
+    Attributes
+    ----------
+    device : str
+        "cuda:N".
+    kernels : dict of int to str
+        By the most keys of a kernel its variant; empty where only default kernels run.
+    reason : str
+        Where that comes from, in words.
+    """
+
+    device: str
+    kernels: dict[int, str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """The findings.
 
@@ -102,6 +123,8 @@ class Diagnosis:
         One for each supported instruction set.
     gpu_checks : tuple of GpuCheck
         One for each GPU that can be used, and if they are several, one for all together.
+    gpu_kernels : tuple of KernelChoice
+        One for each GPU that can be used.
     """
 
     morphogen: str
@@ -122,6 +145,7 @@ class Diagnosis:
     ray: str
     checks: tuple[Check, ...]
     gpu_checks: tuple[GpuCheck, ...]
+    gpu_kernels: tuple[KernelChoice, ...]
 
     @property
     def ok(self) -> bool:
@@ -143,6 +167,7 @@ def examine() -> Diagnosis:
     """
     pages = PageMatrix(np.zeros((1, 1), dtype=np.uint8))
     driver = driver_status()
+    usable = [found.ordinal for found in driver.devices if found.usable]
     with CpuEngine(pages) as engine:
         return Diagnosis(
             morphogen=morphogen.__version__,
@@ -162,8 +187,15 @@ def examine() -> Diagnosis:
             max_micro_batch=engine.max_micro_batch,
             ray=_ray_version(),
             checks=tuple(_check(name) for name in instruction_set.supported()),
-            gpu_checks=_check_gpus([found.ordinal for found in driver.devices if found.usable]),
+            gpu_checks=_check_gpus(usable),
+            gpu_kernels=tuple(_kernel_choice(ordinal) for ordinal in usable),
         )
+
+
+def _kernel_choice(ordinal: int) -> KernelChoice:
+    with warnings.catch_warnings(action="ignore"):  # the reason says it, too
+        tuning = tuning_of(ordinal)
+    return KernelChoice(f"cuda:{ordinal}", dict(tuning.kernels), tuning.reason)
 
 
 def _ray_version() -> str:

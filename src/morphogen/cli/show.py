@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from morphogen.bench.describe import describe_chunks, describe_size
-from morphogen.cli.diagnosis import Diagnosis
+from morphogen.cli.diagnosis import Diagnosis, KernelChoice
 from morphogen.cli.tables import print_table
 from morphogen.demo import KEYS_PER_QUERY, DemoResult, first_words
 from morphogen.engine.cores import LIMITS
@@ -170,6 +170,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         ("machine", diagnosis.machine),
         ("device", f"{diagnosis.device}: {why}"),
         *((f"cuda:{found.ordinal}", _describe_gpu(found)) for found in driver.devices),
+        *((f"kernels, {one.device}", _describe_kernels(one)) for one in diagnosis.gpu_kernels),
         ("instruction set", f"{chosen}: the widest of the compiled that runs here{lacks}"),
         ("read order", f"{diagnosis.read_order}: {_ORDER_SOURCES[diagnosis.read_order_source]}"),
         ("compiled", ", ".join(diagnosis.compiled)),
@@ -200,6 +201,11 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         console.print("All well.", style="green")
     else:
         console.print("This installation gives wrong results here. Do not use it.", style="red")
+
+
+def _describe_kernels(choice: KernelChoice) -> str:
+    chosen = ", ".join(f"{name} for {keys} keys" for keys, name in choice.kernels.items())
+    return f"{chosen or 'default'}: {choice.reason}"
 
 
 def _describe_ray(version: str) -> str:

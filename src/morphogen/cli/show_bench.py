@@ -14,6 +14,7 @@ from morphogen.bench.describe import describe_chunks, describe_size
 from morphogen.bench.phases import PhaseRow
 from morphogen.bench.recommend import describe_cap, describe_choice
 from morphogen.bench.statistics import Spread
+from morphogen.bench.variants import describe_best
 from morphogen.cli.tables import print_table
 
 
@@ -41,6 +42,8 @@ def show_benchmark(result: BenchmarkResult, console: Console) -> None:
     _show_rows(result, console)
     if result.strategies:
         _show_strategies(result, console)
+    if result.variants:
+        _show_variants(result, console)
     if result.concurrency:
         _show_concurrency(result, console)
     if result.phases:
@@ -141,6 +144,29 @@ def _show_strategies(result: BenchmarkResult, console: Console) -> None:
         ("width", describe_cap(recommendation.cap)),
     ):
         console.print(f"  {label}: {words}")
+
+
+def _show_variants(result: BenchmarkResult, console: Console) -> None:
+    rows = _columns(
+        "\nVariants of the kernels, in the same rounds",
+        ("queries", "variant", "chunks", "ms", "queries\n/ s", "/ read", "checked"),
+        left="variant",
+    )
+    for row in result.variants:
+        rows.add_row(
+            str(row.q),
+            row.variant,
+            describe_chunks(row.micro_batch_sizes),
+            _ms(row.batch_ms_per_batch),
+            _rate(row.batch_qps),
+            f"{row.batch_vs_read:.3f} [{row.batch_vs_read_low:.3f}-{row.batch_vs_read_high:.3f}]",
+            _checked(row.correct),
+            style=None if row.correct else "bold red",
+        )
+    print_table(rows, console)
+    console.print("\nBest for this device and table", style="bold")
+    for best in result.best_variants:
+        console.print(f"  chunks of {best.width} ({best.keys} keys): {describe_best(best)}")
 
 
 def _show_concurrency(result: BenchmarkResult, console: Console) -> None:

@@ -88,8 +88,7 @@ class Engine(Lifetime):
     def max_micro_batch(self) -> int:
         """The most queries of three keys that share one pass, unless a caller asks for more.
 
-        Of queries with fewer keys a GPU takes as many, and the CPU as many as have that many keys:
-        48 of two keys, 96 of one.
+        With fewer keys a GPU takes as many, and the CPU more: 48 of two keys, 96 of one.
         """
         return self._choices.default.width
 
@@ -131,8 +130,7 @@ class Engine(Lifetime):
         graph : bool, optional
             Whether to launch chunks by replaying a CUDA graph. On a GPU, which may always do so.
         variant : str, optional
-            For measurements: the variant of a GPU's kernels, such as "default". Chunks for which it
-            has no kernel run the default ones.
+            For measurements: a variant of a GPU's kernels, such as "default".
 
         Returns
         -------
@@ -143,10 +141,8 @@ class Engine(Lifetime):
         ------
         InvalidKeyError, KeyDomainError
             If a key is malformed, or made for another number of pages.
-        EngineClosedError
-            If the engine is closed, or belongs to the parent of this process.
-        MorphogenError
-            If it is called from within a call of its own.
+        EngineClosedError, MorphogenError
+            If the engine is closed, or the parent process's, or this is a call within a call.
         DeviceError
             If a GPU fails, or has no memory for the strategy's own buffers.
         TypeError, ValueError
@@ -168,9 +164,8 @@ class Engine(Lifetime):
         ...     engine.answer(queries)
         Answer(pages=uint8[2, 3, 64], epoch=0, num_pages=1000, micro_batch_sizes=(2,))
         """
-        return self._answer(
-            queries, out, self._choices.choose(max_micro_batch, lanes, graph, variant), self._run
-        )
+        strategy = self._choices.choose(max_micro_batch, lanes, graph, variant)
+        return self._answer(queries, out, strategy, self._run)
 
     def _answer(
         self,
@@ -363,12 +358,8 @@ class Engine(Lifetime):
 
         Raises
         ------
-        EngineClosedError
-            If the engine is closed, or belongs to the parent of this process.
-        MorphogenError
-            If it is called from within a call of its own.
-        DeviceError
-            If a GPU fails.
+        EngineClosedError, MorphogenError, DeviceError
+            As from `answer`.
         """
         with self._calls:
             self._check_open()

@@ -52,7 +52,7 @@ def test_a_small_table(sources: dict[str, ptx_emulator.Module], name: str, keys:
 @every_kernel
 @pytest.mark.parametrize(
     ("num_pages", "page_size", "runs"),
-    [(1111, 16, 3), (150, 500, 2), (150, 1040, 1), (600, 512, 5), (70, 4096, 3)],
+    [(1111, 16, 3), (150, 500, 2), (150, 1040, 1), (600, 512, 5), (170, 4096, 3)],
 )
 def test_more_tables(
     sources: dict[str, ptx_emulator.Module],
@@ -63,6 +63,17 @@ def test_more_tables(
     runs: int,
 ) -> None:
     scans(sources, find(name), (num_pages, page_size), keys, runs, seed=runs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [6, 24])
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_of_more_pages_than_the_ring_holds_in_any_order(
+    sources: dict[str, ptx_emulator.Module], seed: int, keys: int
+) -> None:
+    # 33 stages of a ring of 5, and 21 windows of leaves, of which each run has some.
+    scans(sources, find("tma"), (261, 4096), keys, 1, seed=seed)
+    scans(sources, find("tma"), (21 * 512 + 5, 16), keys, 2, seed=seed)
 
 
 def test_a_variant_has_the_kernels_that_it_says() -> None:
@@ -92,3 +103,5 @@ def test_a_device_gets_the_variants_that_it_can_run() -> None:
     assert "bulk_prefetch" in names(fitting((9, 0)))
     assert "bulk_prefetch" not in names(fitting((8, 9)))
     assert "red" in names(fitting((8, 0)))
+    assert "tma" in names(fitting((10, 0)))
+    assert "tma" not in names(fitting((12, 0))), "whose blocks have 99 KiB of shared memory"

@@ -56,15 +56,7 @@ class Module:
     def __init__(self, context: Context, code: bytes) -> None: ...
 
 class Kernel:
-    """A function of a module.
-
-    Parameters
-    ----------
-    module : Module
-    name : bytes
-    dynamic_shared : int, optional
-        Bytes of shared memory that each block of a launch gets besides those of the code.
-    """
+    """A function of a module, with so many bytes of shared memory besides those it declares."""
 
     def __init__(self, module: Module, name: bytes, dynamic_shared: int = 0) -> None: ...
 

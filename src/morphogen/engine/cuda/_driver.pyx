@@ -199,18 +199,14 @@ cdef class DeviceMemory:
 
     cdef int clear(self, Stream stream) except -1 nogil:
         """Write zeros, in the stream's order."""
-        return check(
-            cu.cuMemsetD8Async(self._address, 0, self.size, stream._handle),
-            b"cuMemsetD8Async",
-        )
+        cdef cu.CUdeviceptr to = self._address
+        return check(cu.cuMemsetD8Async(to, 0, self.size, stream._handle), b"cuMemsetD8Async")
 
     cdef int copy_from(self, size_t offset, const uint8_t* source, size_t size,
                        Stream stream) except -1 nogil:
         """Copy from the host's memory, in the stream's order."""
-        return check(
-            cu.cuMemcpyHtoDAsync(self._address + offset, source, size, stream._handle),
-            b"cuMemcpyHtoDAsync",
-        )
+        cdef cu.CUdeviceptr to = self._address + offset
+        return check(cu.cuMemcpyHtoDAsync(to, source, size, stream._handle), b"cuMemcpyHtoDAsync")
 
 
 @cython.final
@@ -228,10 +224,8 @@ cdef class HostMemory:
             raise_detailed_error(result, b"cuMemHostAlloc", detail)
         self._context = context
         self.size = size
-        check(
-            cu.cuMemHostGetDevicePointer(&address, self._pointer, 0),
-            b"cuMemHostGetDevicePointer",
-        )
+        result = cu.cuMemHostGetDevicePointer(&address, self._pointer, 0)
+        check(result, b"cuMemHostGetDevicePointer")
         self._device_pointer = <void*><uintptr_t>address
 
     def __dealloc__(self):
@@ -273,13 +267,8 @@ cdef class Event:
     """A point in a stream."""
 
     def __cinit__(self, Context context, bint timing) -> None:
-        check(
-            cu.cuEventCreate(
-                &self._handle,
-                cu.CU_EVENT_DEFAULT if timing else cu.CU_EVENT_DISABLE_TIMING,
-            ),
-            b"cuEventCreate",
-        )
+        cdef unsigned int flags = cu.CU_EVENT_DEFAULT if timing else cu.CU_EVENT_DISABLE_TIMING
+        check(cu.cuEventCreate(&self._handle, flags), b"cuEventCreate")
         self._context = context
 
     def __dealloc__(self):
@@ -335,28 +324,17 @@ cdef class Module:
 @cython.final
 @cython.no_gc
 cdef class Kernel:
-    """A function of a module.
-
-    Parameters
-    ----------
-    module : Module
-    name : bytes
-    dynamic_shared : int, optional
-        Bytes of shared memory that each block of a launch gets besides those of the code.
-    """
+    """A function of a module, with so many bytes of shared memory besides those it declares."""
 
     def __cinit__(self, Module module, bytes name, dynamic_shared: int = 0) -> None:
+        cdef cu.CUresult asked
         check(cu.cuModuleGetFunction(&self._handle, module._handle, name), b"cuModuleGetFunction")
         if dynamic_shared > 0:
             # A device gives more than 48 KiB only if it is asked.
-            check(
-                cu.cuFuncSetAttribute(
-                    self._handle,
-                    cu.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                    dynamic_shared,
-                ),
-                b"cuFuncSetAttribute",
+            asked = cu.cuFuncSetAttribute(
+                self._handle, cu.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, dynamic_shared
             )
+            check(asked, b"cuFuncSetAttribute")
         self._module = module
         self._dynamic_shared = dynamic_shared
 

@@ -77,7 +77,10 @@ class CudaEngine(Engine):
         """The code that was loaded: "sm_90", compiled when the package was built, or `ptx`."""
     @property
     def variants(self) -> tuple[str, ...]:
-        """The variants of its kernels that `Engine.answer` takes."""
+        """The variants of its kernels that a caller may ask for."""
+    @property
+    def tuned(self) -> dict[int, str]:
+        """The variants that it takes by itself, by the most keys of a kernel."""
     @property
     def grid(self) -> Grid:
         """The blocks into which a launch cuts the page matrix."""

@@ -16,6 +16,7 @@ from morphogen.engine.base import Engine
 from morphogen.engine.cuda.driver_errors import advise_restart
 from morphogen.engine.cuda.patch import difference
 from morphogen.engine.cuda.phases import ChunkTimes, PhaseTimes
+from morphogen.engine.cuda.tuning import tuning_of
 from morphogen.engine.cuda.variants import fitting, names
 from morphogen.engine.layouts import check_layout
 from morphogen.engine.strategy import LANE_COUNTS, Choices, Strategy
@@ -92,7 +93,8 @@ class CudaEngine(Engine):
         lanes = choices.default.lanes
         super().__init__(check_pages(pages).table, choices, pages, max_in_flight=lanes)
         size = dpf.key_size(pages.table.num_pages)
-        self._share(Scanner(pages, ordinal, size, lanes, progress, generate, phases, layout))
+        tuned = dict(tuning_of(ordinal).kernels)
+        self._share(Scanner(pages, ordinal, size, lanes, progress, generate, phases, layout, tuned))
         variants = names(fitting(self._scanner.compute_capability))
         self._choices = replace(choices, variants=variants)
 
@@ -102,6 +104,7 @@ class CudaEngine(Engine):
         self._ptx = scanner.ptx
         self._code = scanner.code
         self._grid = scanner.grid
+        self._tuned = scanner.tuned
         scanner.share(self)
 
     @property
@@ -121,8 +124,13 @@ class CudaEngine(Engine):
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The variants of its kernels that `Engine.answer` takes."""
+        """The variants of its kernels that a caller may ask for."""
         return self._choices.variants
+
+    @property
+    def tuned(self) -> dict[int, str]:
+        """The variants that it takes by itself, by the most keys of a kernel."""
+        return dict(self._tuned)
 
     @property
     def grid(self) -> Grid:

@@ -44,7 +44,7 @@ cdef class PageKernel:
         if variant is None:
             self.kernel = Kernel(module, name.encode())
         else:
-            self.threads = variant.threads or shape.threads
+            self.threads = variant.block_threads(keys, shape.threads)
             self.kernel = Kernel(
                 module, f"{name}_{variant.name}".encode(), variant.dynamic_shared
             )

@@ -20,6 +20,8 @@ cdef class Scanner:
     cdef list _lanes         # those of `lanes`
     cdef Py_ssize_t _opened  # as many as were asked for, and more once a batch asked for more
     cdef list _kernels       # by the number of keys, see open_page_kernels
+    cdef list _chosen        # the same as a tuning has them
+    cdef readonly object tuned  # the variants in it, by the most keys of a kernel
     cdef dict _variants      # the same of each variant that was asked for, by its name
     cdef object _facts       # of the device
     cdef Kernel _read

@@ -22,6 +22,8 @@ class Scanner:
         Lanes to open at once.
     progress, generate, phases, layout
         As `CudaEngine` takes them.
+    tuned : dict
+        By the most keys of a kernel, the variant to take in its place unless one is asked for.
 
     Attributes
     ----------
@@ -38,6 +40,8 @@ class Scanner:
 
     @property
     def lanes(self) -> Calls: ...
+    @property
+    def tuned(self) -> object: ...
     @property
     def generated(self) -> bool: ...
     @property
@@ -59,7 +63,8 @@ class Scanner:
         progress: Progress | None,
         generate: int | None,
         phases: PhaseCounter | None,
-        layout: str = "plain",
+        layout: str,
+        tuned: dict[int, str],
     ) -> None: ...
     def share(self, engine: Engine) -> None:
         """Count an engine in, until it is gone or has released this."""

@@ -1,5 +1,6 @@
 """What answers from the pages on a device, for the engines that share them."""
 
+import warnings
 import weakref
 from functools import partial
 
@@ -60,6 +61,8 @@ cdef class Scanner:
         Lanes to open at once.
     progress, generate, phases, layout
         As `CudaEngine` takes them.
+    tuned : dict
+        By the most keys of a kernel, the variant to take in its place unless one is asked for.
 
     Attributes
     ----------
@@ -77,7 +80,7 @@ cdef class Scanner:
     def __cinit__(
         self, pages: PageMatrix, int ordinal, size_t key_size, int lanes,
         progress: Progress | None, generate: int | None, phases: PhaseCounter | None,
-        layout: str = "plain",
+        layout: str, tuned: dict[int, str],
     ) -> None:
         if phases is not None:
             phases.open(f"cuda:{ordinal}")
@@ -88,6 +91,7 @@ cdef class Scanner:
         self._context = Context(ordinal)
         with self._context:
             self._open(pages, key_size, lanes, progress, generate, layout == "bits")
+            self._choose(tuned)
 
     def _open(self, pages, size_t key_size, int lanes, progress, generate, bint bits):
         facts = self._facts = device_facts(self._context.ordinal)
@@ -145,6 +149,21 @@ cdef class Scanner:
                 # The PTX may do for this driver. If it does not, its error tells more.
                 pass
         return Module(self._context, path.read_bytes()), target, target
+
+    def _choose(self, dict tuned):
+        """Take variants in the place of kernels, as far as the driver loads them."""
+        self.tuned = {}
+        self._chosen = list(self._kernels) if tuned else self._kernels
+        for keys, name in tuned.items():
+            try:
+                kernels = self.kernels_of(name)
+            except DeviceError as error:
+                warnings.warn(f"{name}, as tuned, is passed over: {error}", RuntimeWarning)
+                continue
+            self.tuned[keys] = name
+            for at, kernel in enumerate(self._kernels[1:], 1):
+                if (<PageKernel>kernel).keys == keys:
+                    self._chosen[at] = kernels[at]
 
     cdef list kernels_of(self, str variant):
         """The kernels of a variant by the number of keys, loaded when first asked for."""
@@ -264,7 +283,7 @@ cdef class Scanner:
             return 0
         self._context.enter()
         try:
-            kernels = self._kernels
+            kernels = self._chosen
             if strategy.variant is not None:
                 kernels = self.kernels_of(strategy.variant)
             self._prepare(first, kernels, ranges[0][1] * packer.keys_per_query, graph)
@@ -350,7 +369,7 @@ cdef class Scanner:
             return False
         # A variant that was asked for runs as far as there is one.
         return keys > <unsigned int>(
-            kWideChunkKeys if kernels is self._kernels else kWidestChunkKeys
+            kWideChunkKeys if kernels is self._chosen else kWidestChunkKeys
         )
 
     cdef int _prepare(self, Lane lane, list kernels, unsigned int keys, bint graph) except -1:

@@ -1,0 +1,186 @@
+"""The choice of kernel variants for a device, which `morphogen tune` measured and left in a file.
+
+A choice holds for the device's name, the driver and the version of this package. A file that is
+damaged, foreign or stale is passed over with a warning: without a choice the default kernels run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import morphogen
+from morphogen.checks import names_file
+from morphogen.engine.cuda.status import DeviceStatus, DriverStatus, driver_status
+from morphogen.engine.cuda.variants import fitting
+
+VARIABLE = "MORPHOGEN_TUNING"
+_FORMAT = 1
+_MOST_BYTES = 1 << 20  # a file of more is none of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The variants that a device takes by itself.
+
+    Attributes
+    ----------
+    kernels : mapping of int to str
+        By the most keys of a kernel the variant that takes its place.
+    reason : str
+        Where that comes from, or why there is none, in words.
+    """
+
+    kernels: Mapping[int, str] = field(default_factory=dict)
+    reason: str = ""
+
+
+def tuning_path() -> Path | None:
+    """The file of choices: that of the environment variable, or one in the user's configuration.
+
+    Returns
+    -------
+    Path or None
+        None if the variable is there and empty: then no choice is read.
+    """
+    named = os.environ.get(VARIABLE)
+    if named is not None:
+        return Path(named) if named else None
+    folder = os.environ.get("XDG_CONFIG_HOME", "")
+    # The specification tells to pass relative paths over.
+    base = Path(folder) if folder.startswith("/") else Path("~/.config").expanduser()
+    return base / "morphogen" / "tuning.json"
+
+
+def tuning_of(ordinal: int) -> Tuning:
+    """The choice for a device of this process, if there is one.
+
+    Parameters
+    ----------
+    ordinal : int
+        N of "cuda:N".
+
+    Returns
+    -------
+    Tuning
+        Without kernels, if there is none that holds. A warning says so, unless there is no file.
+    """
+    path = tuning_path()
+    if path is None:
+        return Tuning(reason=f"{VARIABLE} is empty")
+    try:
+        content = _read(path)
+    except FileNotFoundError:
+        return Tuning(reason="not tuned: morphogen tune measures which are best")
+    except (OSError, ValueError) as error:
+        return _passed_over(path, str(error))
+    status = driver_status()
+    if ordinal >= len(status.devices):
+        return Tuning(reason="no such device")
+    return _choose(path, content, status, status.devices[ordinal])
+
+
+def write_tuning(
+    path: Path, status: DriverStatus, device: DeviceStatus, kernels: Mapping[int, str], note: str
+) -> None:
+    """Write the choice for a device, beside those of other devices in the file.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made. A file that is no file of choices is replaced.
+    status : DriverStatus
+    device : DeviceStatus
+    kernels : mapping of int to str
+        By the most keys of a kernel its variant; may be empty.
+    note : str
+        What was measured.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. It names the file.
+    """
+    key = _key(status, device)
+    try:
+        others = [one for one in _read(path) if {name: one.get(name) for name in key} != key]
+    except (OSError, ValueError):
+        others = []
+    choice = {**key, "kernels": {str(keys): kernels[keys] for keys in sorted(kernels)}}
+    text = json.dumps({"format": _FORMAT, "choices": [*others, {**choice, "note": note}]}, indent=2)
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".morphogen-{secrets.token_hex(6)}.tmp")
+    with names_file(path, instead_of=temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def _key(status: DriverStatus, device: DeviceStatus) -> dict[str, str]:
+    """What a choice holds for."""
+    return {
+        "device": device.name,
+        "driver": status.driver_version,
+        "morphogen": morphogen.__version__,
+    }
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The choices of a file; ValueError if it is none of ours."""
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError("it is too long")
+    try:
+        content = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ValueError(f"it is no file of choices of format {_FORMAT}")
+    choices = content.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
+        raise ValueError("its choices are damaged")
+    return choices
+
+
+def _choose(
+    path: Path, choices: list[dict[str, Any]], status: DriverStatus, device: DeviceStatus
+) -> Tuning:
+    key = _key(status, device)
+    found = [one for one in choices if {name: one.get(name) for name in key} == key]
+    if not found:
+        known = [one for one in choices if one.get("device") == device.name]
+        why = "another driver or version of morphogen" if known else "other devices"
+        return _passed_over(path, f"it is for {why}; morphogen tune writes a new one")
+    try:
+        kernels = {int(keys): name for keys, name in found[-1]["kernels"].items()}
+        served = {
+            (keys, one.name) for one in fitting(device.compute_capability) for keys in one.keys
+        }
+        unsuitable = [
+            f"{name} for {keys} keys"
+            for keys, name in kernels.items()
+            if (keys, name) not in served
+        ]
+    except (KeyError, AttributeError, TypeError, ValueError):
+        return _passed_over(path, "its choice is damaged")
+    if unsuitable:
+        return _passed_over(path, f"this device has no {', '.join(unsuitable)}")
+    return Tuning(kernels, f"by {path}")
+
+
+def _passed_over(path: Path, why: str) -> Tuning:
+    warnings.warn(f"{path} is passed over: {why}", RuntimeWarning, stacklevel=2)
+    return Tuning(reason=f"{path} is passed over: {why}")

@@ -1,0 +1,98 @@
+"""`morphogen tune` and `morphogen bench --variants`, over the stand-in driver."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import morphogen.bench.variants as variants
+from morphogen.bench.statistics import Spread
+from morphogen.cli import main
+from morphogen.engine.cuda.tuning import VARIABLE, tuning_of
+from standin_driver import StandIn
+
+SMALL = ("--pages", "70", "--page-size", "64")
+
+
+def test_tune_writes_a_choice_that_engines_take(
+    gpu: StandIn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # Whatever is fastest here: a stand-in's times say nothing.
+    monkeypatch.setattr(variants, "_LEAST_GAIN", 0)
+    monkeypatch.setattr(Spread, "of_ratio", lambda values, base: Spread(2, 2, 2))
+    path = tmp_path / "tuning.json"
+    assert main(["tune", *SMALL, "--iterations", "1", "--output", str(path), "--json"]) == 0
+    data: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert set(data["kernels"]) == {"6", "12", "24"}
+    monkeypatch.setenv(VARIABLE, str(path))
+    assert {str(keys): name for keys, name in tuning_of(0).kernels.items()} == data["kernels"]
+    assert main(["doctor"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"kernels, cuda:0 {data['kernels']['6']} for 6 keys, " in shown
+
+
+def test_the_doctor_says_why_default_kernels_run(
+    gpu: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor"]) == 0
+    assert f"default: {VARIABLE} is empty" in " ".join(capsys.readouterr().out.split())
+
+
+def test_tune_needs_a_place_to_write_to(gpu: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", *SMALL]) == 2
+    assert "give --output FILE" in capsys.readouterr().err
+    assert gpu.launches() == []
+
+
+def test_bench_measures_variants_beside_the_read(
+    gpu: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.csv"
+    code = main(
+        [
+            *("bench", "--device", "cuda", *SMALL, "--batch-sizes", "2,4", "--iterations", "1"),
+            *("--warmup", "0", "--variants", "all", "--csv", str(path)),
+        ]
+    )
+    assert code == 0
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    rows = list(csv.DictReader(lines))
+    found = [(row["q"], row["variant"], row["micro_batch_sizes"]) for row in rows]
+    assert found[:3] == [("2", "", "2"), ("2", "default", "2"), ("2", "red", "2")]
+    assert ("4", "two_blocks", "2x2") in found
+    assert ("4", "masks", "4") in found
+    assert all(row["correct"] == "true" for row in rows)
+    output = capsys.readouterr().out
+    assert "Best for this device and table" in output
+    assert "chunks of 2 (6 keys): " in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--device", "cuda", "--variants", "fast"), "variant must be one of default, red"),
+        (("--device", "cpu", "--variants", "all"), "only on one GPU"),
+        (("--device", "cuda", "--variants", "red,red"), "variants must all be different"),
+    ],
+)
+def test_variants_that_are_none_are_refused(
+    arguments: tuple[str, ...], message: str, gpu: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *SMALL, "--batch-sizes", "2", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert {launch.kernel for launch in gpu.launches()} <= {"morphogen_fill"}
+
+
+def test_a_gain_that_may_be_noise_leaves_the_default() -> None:
+    def best(gain: Spread, name: str) -> str:
+        return variants.describe_best(variants.BestVariant(2, 6, 8, name, gain, "red"))
+
+    assert best(Spread(0.9, 1.02, 1.1), "default").startswith("the default; the best variant, red,")
+    assert best(Spread(1.1, 1.2, 1.3), "red") == "red, 1.200x [1.100-1.300] as fast as the default"
