@@ -62,7 +62,11 @@ def test_a_slice_answers_for_its_own_pages(
     instruction_set: str, page_size: int, threads: int, read_order: str
 ) -> None:
     pages = mg.PageMatrix(random_pages(5 * LEAF + 77, page_size))
-    options = {"threads": threads, "instruction_set": instruction_set, "read_order": read_order}
+    options: dict[str, Any] = {
+        "threads": threads,
+        "instruction_set": instruction_set,
+        "read_order": read_order,
+    }
     few = [(1, 1), (2, 3), (8, 3)]
     for first, count in ((0, LEAF), (LEAF, 2 * LEAF), (3 * LEAF, 45), (5 * LEAF, 77)):
         assert_answers(pages.slice(first, count), few, **options)
@@ -96,7 +100,7 @@ def test_a_slice_that_begins_amid_a_batch_of_leaves(instruction_set: str, first:
     table = random_pages(1500 * LEAF + 77, 1)
     pages, content = mg.PageMatrix(table).slice(first * LEAF), table[first * LEAF :]
     for threads in (1, 3):
-        options = {"threads": threads, "instruction_set": instruction_set}
+        options: dict[str, Any] = {"threads": threads, "instruction_set": instruction_set}
         assert_answers(pages, [(1, 1), (3, 3)], content, **options)
 
 

@@ -40,7 +40,7 @@ def test_an_answer_that_nobody_has_any_more_gives_its_memory_to_the_next(
 
 
 def parts(array: Bytes) -> list[object]:
-    return [array[0, 1, 5:], memoryview(array), array.reshape(-1)[::3], np.asarray(array)]
+    return [array[0, 1, 5:], memoryview(array.data), array.reshape(-1)[::3], np.asarray(array)]
 
 
 @pytest.mark.parametrize("part", range(4))

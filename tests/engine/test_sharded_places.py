@@ -7,7 +7,7 @@ import itertools
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -212,7 +212,7 @@ def test_an_interrupt_leaves_all_replicas_of_one_epoch() -> None:
             epochs.append(epoch)
             array = (ARRAY, AFTER)[epoch]
             assert answers(engine, array, epoch)
-            assert not any(one.closed for some in engine.shards for one in some)
+            assert not any(cast(FakeShard, one).closed for some in engine.shards for one in some)
             # It takes another replica still, and another epoch.
             engine.replace_replica(1, 1, fakes(world, array, 2, epoch=epoch)[1][0])
             engine.replace_pages([7], ARRAY[7:8], 2)

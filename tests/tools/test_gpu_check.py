@@ -376,7 +376,7 @@ def test_a_summary_of_folders_and_archives(whole: Run, tmp_path: Path) -> None:
     assert len(re.findall(r"^ +[125] .* equal$", text, re.M)) == 6
     copy = Path(shutil.copy(archive, tmp_path))
     for paths in ([copy], [whole.results.parents[1]], [copy, whole.results.parents[1]]):
-        command = [sys.executable, CHECK.with_suffix(".py"), "--summary", *paths]
+        command = [sys.executable, str(CHECK.with_suffix(".py")), "--summary", *map(str, paths)]
         assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == text
 
 

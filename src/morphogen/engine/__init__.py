@@ -122,9 +122,7 @@ def open_engine(
             progress=progress,
         )
     if layout != "plain":
-        candidates = tuple(ordinal for ordinal in candidates if ordinal is not None)
-        if not candidates:
-            raise ValueError(f"layout={layout!r} is for a GPU, and {device!r} is none here")
+        candidates = gpus_among(candidates, device, f"layout={layout!r} is")
     for ordinal in candidates:
         if ordinal is None:
             break

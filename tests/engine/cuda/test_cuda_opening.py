@@ -9,6 +9,7 @@ import pytest
 
 import morphogen as mg
 from device_shares import ARRAY as SHARED, assert_answers as assert_shared_answers
+from morphogen.engine.cuda import CudaEngine
 from morphogen.engine.cuda.phases import PhaseCounter, PhaseSums
 from small_gpu_engine import ARRAY, BATCH, PAGES, assert_answers
 from standin_driver import StandIn
@@ -52,6 +53,21 @@ def test_lanes_and_graphs_are_for_a_gpu(device: str, options: Any, message: str)
         mg.open_engine(PAGES, device, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lanes": 2}, "^lanes and graph are for a GPU, and none can be used: "),
+        ({"layout": "bits"}, "^layout='bits' is for a GPU, and none can be used: "),
+    ],
+)
+def test_where_no_gpu_can_be_chosen_an_option_of_gpus_says_why(
+    gpu: StandIn, options: Any, message: str
+) -> None:
+    gpu.set(devices=0)
+    with pytest.raises(mg.DeviceUnavailableError, match=message):
+        mg.open_engine(PAGES, "auto", **options)
+
+
 def test_the_phases_of_every_chunk_are_counted(gpu: StandIn) -> None:
     phases = PhaseCounter()
     with mg.open_engine(PAGES, "cuda", phases=phases) as engine:
@@ -63,6 +79,7 @@ def test_the_phases_of_every_chunk_are_counted(gpu: StandIn) -> None:
         with engine.next_epoch([2], ARRAY[:1], 1) as after:  # they share the device's pages
             after.answer(BATCH, max_micro_batch=1, graph=True)
             assert_answers(engine, max_micro_batch=8)
+        assert isinstance(engine, CudaEngine)
         engine.time_phases(BATCH)  # which gives the times to its caller
         with pytest.raises(mg.KeyDomainError):
             engine.answer(mg.make_queries([[1]], 7)[0])

@@ -1,7 +1,6 @@
 """The GPU engine: one launch of a page kernel for every chunk of queries."""
 
 from dataclasses import replace
-from dataclasses import replace
 from time import perf_counter_ns
 
 import numpy as np

@@ -56,7 +56,11 @@ def device_candidates(device: str | Sequence[str]) -> tuple[int | None, ...]:
     return _usable_gpus() if device == ALL_GPUS else _of_many(device)
 
 
-def gpus_among(candidates: Sequence[int | None], device: str | Sequence[str]) -> tuple[int, ...]:
+def gpus_among(
+    candidates: Sequence[int | None],
+    device: str | Sequence[str],
+    options: str = "lanes and graph are",
+) -> tuple[int, ...]:
     """Those of some devices for which options of GPUs are.
 
     Parameters
@@ -65,6 +69,8 @@ def gpus_among(candidates: Sequence[int | None], device: str | Sequence[str]) ->
         As from `device_candidates`.
     device : str or sequence of str
         The name that they have, for the message.
+    options : str, optional
+        What is for GPUs only, for the message.
 
     Returns
     -------
@@ -73,12 +79,22 @@ def gpus_among(candidates: Sequence[int | None], device: str | Sequence[str]) ->
 
     Raises
     ------
+    DeviceUnavailableError
+        If "auto" was to choose one, and none can be used here.
     ValueError
         If there is none.
     """
     gpus = tuple(ordinal for ordinal in candidates if ordinal is not None)
+    if not gpus and device == "auto":
+        from morphogen.engine.cuda.status import driver_status
+
+        status = driver_status()
+        if not status.usable:
+            raise DeviceUnavailableError(
+                f"{options} for a GPU, and none can be used: {status.reason}"
+            )
     if not gpus:
-        raise ValueError(f"lanes and graph are for a GPU, and {device!r} is none here")
+        raise ValueError(f"{options} for a GPU, and {device!r} is none here")
     return gpus
 
 
