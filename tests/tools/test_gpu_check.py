@@ -28,7 +28,7 @@ from standin_driver import environment
 ROOT = Path(__file__).resolve().parents[2]
 CHECK, WHEELS = ROOT / "tools" / "gpu" / "check.sh", ROOT / "tools" / "gpu" / "wheels.sh"
 STAGES = (
-    *("build", "facts", "bench256", "parity", "benchmax", "tests"),
+    *("build", "facts", "bench256", "parity", "benchmax", "variants", "tests"),
     *("memcheck", "racecheck", "initcheck", "ncu", "asv"),
 )
 # The commands on the script's path: no compiler, no git, no tool that only some machines have.
@@ -333,6 +333,7 @@ def test_a_rehearsal_of_all_stages_fails_in_none(whole: Run) -> None:
     assert "building from source" not in whole.output
     files = {path.name for path in whole.results.iterdir()}
     ends = (".txt", "-65536.csv", "-65536.json", "-max.csv", "-max.json")
+    ends += ("-variants.csv", "-variants.json")
     assert files == {f"2026-11-27-2100-stand-in-gpu{end}" for end in ends}
     facts = (whole.results / "2026-11-27-2100-stand-in-gpu.txt").read_text(encoding="utf-8")
     assert "Stand-in GPU" in facts
@@ -373,7 +374,9 @@ def test_a_summary_of_folders_and_archives(whole: Run, tmp_path: Path) -> None:
     archive = whole.out / "gpu-check.tar.gz"
     text = (whole.out / "gpu-check.txt").read_text()
     assert "2026-11-27-2100-stand-in-gpu-65536: 200 pages of 4096 bytes" in text
-    assert len(re.findall(r"^ +[125] .* equal$", text, re.M)) == 6
+    assert "DIFFERS" not in text
+    assert len(re.findall(r"^ +[125] .* equal$", text, re.M)) >= 6
+    assert re.search(r"^ +2 .* equal red", text, re.M), "a variant"
     copy = Path(shutil.copy(archive, tmp_path))
     for paths in ([copy], [whole.results.parents[1]], [copy, whole.results.parents[1]]):
         command = [sys.executable, str(CHECK.with_suffix(".py")), "--summary", *map(str, paths)]

@@ -266,6 +266,11 @@ def benchmax(host: Host) -> int:
     return bench(host, "max", setting("MAX_PAGES", "max"), *ways("2,8"))
 
 
+def variants(host: Host) -> int:
+    """The variants of the kernels, of which the device decides the best."""
+    return bench(host, "variants", setting("PAGES", "65536"), "--variants", "all")
+
+
 def asv(host: Host) -> int:
     """The results for asv."""
     gpu = host.gpu()
@@ -364,6 +369,7 @@ STAGES = {
         Stage("bench256", 60, bench256),
         Stage("parity", 120, parity),
         Stage("benchmax", 285, benchmax),
+        Stage("variants", 90, variants),
         Stage("tests", 180, tests),
         Stage("memcheck", 75, memcheck),
         Stage("racecheck", 75, racecheck),

@@ -91,6 +91,7 @@ def measured(name: str, text: str) -> str:
     heads = ("q", "single ms", "batch ms", "read ms", "speed-up", "quartiles", "/ read", "checked")
     shown += line.format(*heads)
     for row in csv.DictReader(entry for entry in lines if not entry.startswith("# ")):
+        checked = "equal" if row["correct"] == "true" else "DIFFERS"
         shown += line.format(
             row["q"],
             row["single_ms_per_batch"],
@@ -99,6 +100,6 @@ def measured(name: str, text: str) -> str:
             row["batch_vs_single_speedup"],
             f"{row['batch_vs_single_low']}-{row['batch_vs_single_high']}",
             row["batch_vs_read"],
-            "equal" if row["correct"] == "true" else "DIFFERS",
+            f"{checked} {row.get('variant', '')}".rstrip(),
         )
     return shown
