@@ -9,6 +9,7 @@ import operator
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, SupportsIndex
 
 from morphogen.errors import MorphogenError
@@ -281,6 +282,20 @@ def needs_extra(extra: str, user: str = "") -> Iterator[None]:
         if module.partition(".")[0] in ("", "morphogen"):
             raise  # no extra brings it
         raise missing_extra(module, extra, user) from None
+
+
+def find_home() -> Path | None:
+    """The user's home.
+
+    Returns
+    -------
+    Path or None
+        None for a user without one, as in some containers.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def test_the_doctor_says_why_default_kernels_run(
     gpu: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor"]) == 0
-    assert f"default: {VARIABLE} is empty" in " ".join(capsys.readouterr().out.split())
+    assert f"default: {VARIABLE} names no file" in " ".join(capsys.readouterr().out.split())
 
 
 def test_tune_needs_a_place_to_write_to(gpu: StandIn, capsys: pytest.CaptureFixture[str]) -> None:

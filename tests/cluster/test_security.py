@@ -130,6 +130,17 @@ def test_what_ray_does_of_itself_is_ours_to_say_unless_the_operator_does(
         assert os.environ[name] == other
 
 
+def test_a_user_without_a_home_has_no_token(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", refuse)
+    with pytest.raises(MorphogenError, match="must give the token"):
+        check_exposed("198.51.100.7", environment | {"RAY_AUTH_TOKEN": ""})
+
+
 def test_a_cluster_without_a_token_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "00" * 32)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")

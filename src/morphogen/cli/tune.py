@@ -60,7 +60,9 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
 
     path = args.output or tuning_path()
     if path is None:
-        raise ValueError("MORPHOGEN_TUNING is empty, so that no choice is read: give --output FILE")
+        raise ValueError(
+            "MORPHOGEN_TUNING names no file, so that no choice is read: give --output FILE"
+        )
     config = BenchmarkConfig(
         num_pages=args.pages,
         page_size=args.page_size,

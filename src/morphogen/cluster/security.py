@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from morphogen.checks import is_loopback
+from morphogen.checks import find_home, is_loopback
 from morphogen.errors import MorphogenError
 
 MODE = "RAY_AUTH_MODE"
@@ -44,9 +44,10 @@ def has_token(environment: Mapping[str, str]) -> bool:
     """
     if environment.get(TOKEN):
         return True
-    path = environment.get(TOKEN_PATH) or Path.home() / ".ray" / "auth_token"
+    home = find_home()
+    path = environment.get(TOKEN_PATH) or (home and home / ".ray" / "auth_token")
     try:
-        return bool(Path(path).read_text().strip())
+        return path is not None and bool(Path(path).read_text().strip())
     except (OSError, ValueError):
         return False
 

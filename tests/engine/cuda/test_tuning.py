@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: change(path, kernels={"24": "masks"}),
         "no masks for 24 keys",
     ),
+    "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "is a pipe"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
 }
 
@@ -149,3 +151,12 @@ def test_the_file_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         assert tuning_path() == tmp_path / ".config/morphogen/tuning.json"
     monkeypatch.setenv(VARIABLE, "")
     assert tuning_path() is None
+
+
+def test_a_user_without_a_home_has_no_file(gpu: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (VARIABLE, "XDG_CONFIG_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)  # whom the system does not know
+    assert tuning_path() is None
+    assert tuning_of(0).reason == f"{VARIABLE} names no file"
+    assert kernels_that_ran(gpu) == {"morphogen_scan_6"}

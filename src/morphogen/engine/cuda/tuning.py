@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import morphogen
-from morphogen.checks import names_file
+from morphogen.checks import find_home, names_file
 from morphogen.engine.cuda.status import DeviceStatus, DriverStatus, driver_status
 from morphogen.engine.cuda.variants import fitting
+from morphogen.pages.mapped_file import open_file
 
 VARIABLE = "MORPHOGEN_TUNING"
 _FORMAT = 1
@@ -48,15 +49,18 @@ def tuning_path() -> Path | None:
     Returns
     -------
     Path or None
-        None if the variable is there and empty: then no choice is read.
+        None if the variable is there and empty, or the user has no home, as in some containers:
+        then no choice is read.
     """
     named = os.environ.get(VARIABLE)
     if named is not None:
         return Path(named) if named else None
     folder = os.environ.get("XDG_CONFIG_HOME", "")
     # The specification tells to pass relative paths over.
-    base = Path(folder) if folder.startswith("/") else Path("~/.config").expanduser()
-    return base / "morphogen" / "tuning.json"
+    if folder.startswith("/"):
+        return Path(folder, "morphogen", "tuning.json")
+    home = find_home()
+    return None if home is None else home / ".config" / "morphogen" / "tuning.json"
 
 
 def tuning_of(ordinal: int) -> Tuning:
@@ -74,7 +78,7 @@ def tuning_of(ordinal: int) -> Tuning:
     """
     path = tuning_path()
     if path is None:
-        return Tuning(reason=f"{VARIABLE} is empty")
+        return Tuning(reason=f"{VARIABLE} names no file")
     try:
         content = _read(path)
     except FileNotFoundError:
@@ -139,7 +143,7 @@ def _key(status: DriverStatus, device: DeviceStatus) -> dict[str, str]:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     """The choices of a file; ValueError if it is none of ours."""
-    with path.open("rb") as file:
+    with open_file(path, ValueError) as file:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise ValueError("it is too long")
