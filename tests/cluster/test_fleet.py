@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,22 @@ def test_an_engine_in_place_of_pages_goes_on(cluster: FakeCluster, path: Path) -
         engine.replace_pages([1000], rows, 2)
         assert_answers(engine, after, 2)
         assert {process.versions() for process in cluster.processes} == {((2, None),)}
+
+
+def test_a_process_has_its_next_pass_before_it_has_answered_one(
+    cluster: FakeCluster, path: Path
+) -> None:
+    batch = mg.make_queries(random_rows(4, 3, len(PAGES)), len(PAGES))[0]
+    with fleet_over(cluster, shards=1) as fleet, ThreadPoolExecutor(1) as executor:
+        engine = fleet.open(path, page_size=61).engine
+        assert (engine.max_in_flight, engine.replicas) == (2, 1)
+        (process,) = cluster.processes
+        process.stop()
+        answer = executor.submit(engine.answer, batch, max_micro_batch=1)
+        while process.calls.count("answer") < 2:
+            pass
+        process.go_on()
+        assert np.array_equal(answer.result().pages, naive_answers(PAGES, batch))
 
 
 # Authenticated tables

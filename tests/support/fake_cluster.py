@@ -57,6 +57,10 @@ class FakeProcess:
         """Do nothing any more, as by kill -STOP: nobody is told."""
         self._going.clear()
 
+    def go_on(self) -> None:
+        """Go on after `stop`."""
+        self._going.set()
+
     def drain(self) -> None:
         """Wait until all calls so far were answered."""
         done = threading.Event()

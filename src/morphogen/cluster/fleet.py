@@ -227,7 +227,7 @@ class Fleet:
                 tree = tree_of_caps(opened, proofs)
             elif verify:
                 digest = check_digests(opened, ranges, facts)
-            engine = ShardedEngine(
+            engine = ClusterEngine(
                 shards,
                 opened.table,
                 timeout=self._timeout,
@@ -347,6 +347,15 @@ class Fleet:
             self.close()
             if self._owned is not None:
                 self._owned.close()
+
+
+class ClusterEngine(ShardedEngine):
+    """A sharded engine over processes, each of which has its next pass when it ends one.
+
+    Else it would wait while the router adds up its part, and packs and sends the next keys.
+    """
+
+    passes_at_a_replica = 2
 
 
 def _device_of(facts: Sequence[Sequence[ShardFacts]]) -> str:
