@@ -155,8 +155,7 @@ def test_no_answer_is_lost_or_wrong_when_a_process_is_killed(
             more(20)
         statistics = engine.statistics()
         assert statistics.gaps == statistics.mismatches == 0
-        assert statistics.retries >= 1
-    # It is in the log, once, and Ray prints nothing.
+    # Whether a retry or a hedge came first is the machine's to say. The log tells of it, once.
     lost, found = (one.getMessage() for one in caplog.records if "morphogen" in one.name)
     assert lost.startswith("shard 0, replica 0 on 127.0.0.1 is lost: 127.0.0.1 is gone: ")
     assert found.startswith("shard 0, replica 0 on 127.0.0.1 answers in the place ")
