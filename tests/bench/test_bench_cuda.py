@@ -255,6 +255,21 @@ def test_as_many_pages_as_fit(gpu, capsys, page_size):
     assert 0.93 * free < data["config"]["num_pages"] * stride < free
 
 
+def test_as_many_pages_as_fit_in_both_layouts(gpu, capsys):
+    gpu.set(free_memory=40 << 20)
+    arguments = ["--pages", "max", "--page-size", "1000", "--batch-sizes", "16", "--layout", "bits"]
+    arguments += ["--strategies", "chunks-16", "--iterations", "1", "--warmup", "0", "--json"]
+    assert main([*ON_GPU, *arguments]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["config"]["layout"] == "bits"
+    assert 0.85 * (40 << 20) < data["config"]["num_pages"] * 2 * 1008 < 40 << 20
+
+
+def test_both_layouts_are_for_one_gpu(gpu, capsys):
+    assert main(["bench", "--device", "cpu", "--layout", "bits"]) == 2
+    assert "layout='bits' is for one GPU, not for 'cpu'" in capsys.readouterr().err
+
+
 def test_the_most_pages_are_at_least_one(gpu):
     gpu.set(free_memory=1000)
     assert bench_config.most_pages("cuda:0", 4096) == 1, "the engine then says what it lacks"

@@ -12,9 +12,9 @@ INTERFACE = {
     "morphogen": "-h/--help --version",
     "morphogen demo": "-h/--help --json FILE --fetch --page-size --lookups/--no-lookups --breached "
     "--entries --device",
-    "morphogen bench": "-h/--help --json --pages --page-size --matrix-file --pages-on --device "
-    "--threads --instruction-set --batch-sizes --keys-per-query --iterations --warmup --seed "
-    "--strategies --concurrency --phases --csv --plot",
+    "morphogen bench": "-h/--help --json --pages --page-size --matrix-file --pages-on --layout "
+    "--device --threads --instruction-set --batch-sizes --keys-per-query --iterations --warmup "
+    "--seed --strategies --concurrency --phases --csv --plot",
     "morphogen serve": "-h/--help --json PAGES --party --port --page-size --keys-per-query --epoch "
     "--max-queued --max-micro-batch --max-wait --host --device --threads --tls-cert --tls-key "
     "--insecure --log-level",

@@ -75,6 +75,29 @@ def test_answers_equal_the_cpu_engines(num_pages: int, page_size: int) -> None:
             assert np.array_equal(mg.reconstruct(*answers), table[rows]), (keys, total)
 
 
+@pytest.mark.parametrize("page_size", [1, 48, 4096])
+@pytest.mark.parametrize("num_pages", sorted({min(n, MOST_PAGES) for n in (255, 4099, 70_000)}))
+def test_wide_chunks_equal_the_cpu_engines(num_pages: int, page_size: int) -> None:
+    """Answer by the binary tensor cores, before and after pages are replaced."""
+    if mg.driver_status().devices[0].compute_capability[0] not in (8, 9):
+        pytest.skip("this GPU has no tensor cores for bits")
+    table = random_pages(num_pages, page_size)
+    rng = np.random.default_rng(num_pages)
+    indices = np.unique(rng.integers(0, len(table), 9))
+    with (
+        mg.open_engine(mg.PageMatrix(table), device="cuda", layout="bits") as engine,
+        open_engine(table) as reference,
+    ):
+        for epoch in (1, 2):
+            for queries in (5, 11, 32):  # 15, 33 and 96 keys: a kernel each
+                batch = mg.make_queries(random_rows(queries, 3, len(table)), len(table))[0]
+                answer = engine.answer(batch, max_micro_batch=queries)
+                assert np.array_equal(answer.pages, reference.answer(batch).pages), (queries, epoch)
+            contents = rng.integers(0, 256, (len(indices), page_size), dtype=np.uint8)
+            for one in (engine, reference):
+                one.replace_pages(indices.tolist(), contents, epoch)
+
+
 @pytest.mark.parametrize("page_size", PAGE_SIZES)
 def test_the_pure_read_reads_every_byte(page_size: int) -> None:
     table = random_pages(min(MOST_PAGES, 3001), page_size)

@@ -28,7 +28,7 @@ from standin_driver import environment
 ROOT = Path(__file__).resolve().parents[2]
 CHECK, WHEELS = ROOT / "tools" / "gpu" / "check.sh", ROOT / "tools" / "gpu" / "wheels.sh"
 STAGES = (
-    *("build", "facts", "bench256", "parity", "benchmax", "variants", "tests"),
+    *("build", "facts", "bench256", "parity", "benchmax", "variants", "benchbits", "tests"),
     *("memcheck", "racecheck", "initcheck", "ncu", "asv"),
 )
 # The commands on the script's path: no compiler, no git, no tool that only some machines have.
@@ -334,6 +334,7 @@ def test_a_rehearsal_of_all_stages_fails_in_none(whole: Run) -> None:
     files = {path.name for path in whole.results.iterdir()}
     ends = (".txt", "-65536.csv", "-65536.json", "-max.csv", "-max.json")
     ends += ("-variants.csv", "-variants.json")
+    ends += ("-bits.csv", "-bits.json")
     assert files == {f"2026-11-27-2100-stand-in-gpu{end}" for end in ends}
     facts = (whole.results / "2026-11-27-2100-stand-in-gpu.txt").read_text(encoding="utf-8")
     assert "Stand-in GPU" in facts

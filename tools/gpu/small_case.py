@@ -35,13 +35,18 @@ def main() -> int:
 
 
 def profile(num_pages: int) -> None:
-    """Launch the read, and the kernels for 1 to 24 keys."""
+    """Launch the read, and the kernels for 1 to 24 keys and for wide chunks."""
     pages = mg.PageMatrix(unbacked_pages(num_pages, 4096))
     ordinal = next(one.ordinal for one in mg.driver_status().devices if one.usable)
     with CudaEngine(pages, ordinal, generate=1) as engine:
         engine.read_pages()
         for queries, keys in ((1, 1), (1, 3), (2, 3), (4, 3), (8, 3)):
             batch = random_queries(num_pages, queries, keys, seed=1)
+            for _ in range(2):
+                engine.answer(batch, max_micro_batch=queries)
+    with CudaEngine(pages, ordinal, generate=1, layout="bits") as engine:
+        for queries in (8, 16, 32):
+            batch = random_queries(num_pages, queries, 3, seed=1)
             for _ in range(2):
                 engine.answer(batch, max_micro_batch=queries)
 
@@ -71,8 +76,25 @@ def check(until: float) -> int:
             ordinal = int(engine.device.removeprefix("cuda:"))
         with CudaEngine(pages, ordinal, generate=1) as engine:
             engine.read_pages()
+        wrong += check_bits(pages, ordinal)
     print(f"{wrong} wrong answers over {done} of {len(SHAPES)} tables")
     return 1 if wrong else 0
+
+
+def check_bits(pages: mg.PageMatrix, ordinal: int) -> int:
+    """Count the wrong answers of wide chunks, on a GPU that has tensor cores for bits."""
+    if mg.driver_status().devices[ordinal].compute_capability[0] not in (8, 9):
+        return 0
+    wrong = 0
+    with (
+        mg.open_engine(pages, device=f"cuda:{ordinal}", layout="bits") as engine,
+        mg.open_engine(pages, device="cpu") as reference,
+    ):
+        for queries in (5, 11, 32):  # 15, 33 and 96 keys: a kernel each
+            batch = random_queries(pages.num_pages, queries, 3, seed=queries)
+            wide = engine.answer(batch, max_micro_batch=queries)
+            wrong += not np.array_equal(wide.pages, reference.answer(batch).pages)
+    return wrong
 
 
 def padded(pages: mg.PageMatrix) -> np.ndarray:

@@ -261,6 +261,11 @@ def bench256(host: Host) -> int:
     return bench(host, "65536", setting("PAGES", "65536"), *ways("2,8,64"), "--phases")
 
 
+def benchbits(host: Host) -> int:
+    """The same table, held for tensor cores too, in chunks of up to 32 queries."""
+    return bench(host, "bits", setting("PAGES", "65536"), "2", "--layout", "bits")
+
+
 def benchmax(host: Host) -> int:
     """As many pages as fit. Rounds of 64 callers would take longer than all the rest."""
     return bench(host, "max", setting("MAX_PAGES", "max"), *ways("2,8"))
@@ -351,7 +356,7 @@ def ncu(host: Host) -> int:
     file = host.file("-ncu.csv")
     command: list[str | Path] = [profiler, "--csv", "--page", "raw", "--log-file", file]
     command += ["--clock-control", "none", "--metrics", ",".join(METRICS)]
-    command += ["--kernel-name", "regex:morphogen_(read|scan)", "--launch-count", "24"]
+    command += ["--kernel-name", "regex:morphogen_(read|scan|expand|bits)", "--launch-count", "36"]
     case: list[str | Path] = [host.python, "tools/gpu/small_case.py", "--profile"]
     status = call(*command, *case, setting("PAGES", "65536"))
     counted = file.read_text(encoding="utf-8") if file.exists() else ""
@@ -370,6 +375,7 @@ STAGES = {
         Stage("parity", 120, parity),
         Stage("benchmax", 285, benchmax),
         Stage("variants", 90, variants),
+        Stage("benchbits", 60, benchbits),
         Stage("tests", 180, tests),
         Stage("memcheck", 75, memcheck),
         Stage("racecheck", 75, racecheck),

@@ -54,7 +54,9 @@ def _open_cuda(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> 
 
     device_candidates(config.device)  # raises if there is no driver, and names what is missing
     generate = config.seed % 2**64 if config.generated else None
-    return CudaEngine(pages, config.ordinal, progress=upload, generate=generate)
+    return CudaEngine(
+        pages, config.ordinal, progress=upload, generate=generate, layout=config.layout
+    )
 
 
 def _open_shared(pages: PageMatrix, config: BenchmarkConfig, upload: Progress) -> Engine:

@@ -13,6 +13,7 @@ from morphogen.checks import check_range
 from morphogen.engine import device_candidates, shares_pages
 from morphogen.engine.cuda.status import free_memory
 from morphogen.engine.cuda.variants import VARIANTS
+from morphogen.engine.layouts import check_layout
 from morphogen.planner import MAX_KEYS_PER_QUERY
 
 # Requests that each of several callers makes in a round, one after the other: the sizes of chunks
@@ -25,6 +26,10 @@ _VECTOR_BYTES = 16  # on a GPU a page is padded to whole vectors
 # `most_pages` leaves room for the sums of two lanes, 6 pages each, and for their counters. The
 # driver's own needs are not known: it gets a 64th.
 _PAGES_LEFT = 16
+# The same with layout="bits", where sums are of 96 keys, and pages lie in groups of 256. Each page
+# then takes its own bytes again, and 12 bytes of selection bits in each of two lanes.
+_BIT_PAGES_LEFT = 1024
+_SELECTION_BYTES = 24
 _DRIVER_SHARE = 64
 
 
@@ -57,6 +62,8 @@ class BenchmarkConfig:
     pages_on : str or None
         The maker of the pages: "host" or, on one GPU, "device", which needs no memory of the host's
         for them and no upload. None for "device" on one GPU.
+    layout : str
+        On one GPU: how it holds the pages, as `morphogen.open_engine` takes it.
     phases : bool
         On one GPU: whether to measure the phases of a batch too.
     matrix_file : Path or None
@@ -81,6 +88,7 @@ class BenchmarkConfig:
     threads: int | None = None
     instruction_set: str | None = None
     pages_on: str | None = None
+    layout: str = "plain"
     phases: bool = False
     matrix_file: Path | None = None
     strategies: tuple[str, ...] = ()
@@ -118,8 +126,11 @@ class BenchmarkConfig:
             raise ValueError("the pages of a file cannot be made on the device")
         if "cpu" not in names and (self.threads is not None or self.instruction_set is not None):
             raise ValueError(f"threads and instruction_set are the CPU's, not for {self.device!r}")
+        check_layout(self.layout)
         if self.on_gpu:
             return
+        if self.layout != "plain":
+            raise ValueError(f"layout={self.layout!r} is for one GPU, not for {self.device!r}")
         if self.pages_on == "device":
             raise ValueError("pages are made on the device only where that is one GPU")
         if self.phases:
@@ -192,7 +203,7 @@ def choose_device(device: str) -> str:
     return ",".join("cpu" if ordinal is None else f"cuda:{ordinal}" for ordinal in chosen)
 
 
-def most_pages(device: str, page_size: int) -> int:
+def most_pages(device: str, page_size: int, layout: str = "plain") -> int:
     """The number of pages that fit the free memory of a GPU.
 
     Parameters
@@ -200,6 +211,8 @@ def most_pages(device: str, page_size: int) -> int:
     device : str
         "cuda:N".
     page_size : int
+    layout : str, optional
+        As for `BenchmarkConfig`.
 
     Returns
     -------
@@ -215,7 +228,10 @@ def most_pages(device: str, page_size: int) -> int:
         raise ValueError("as many pages as fit are measured only on one GPU")
     stride = -(-page_size // _VECTOR_BYTES) * _VECTOR_BYTES  # a page as the device has it
     free = free_memory(_ordinal(device))
-    pages = (free - free // _DRIVER_SHARE) // stride - _PAGES_LEFT
+    room = free - free // _DRIVER_SHARE
+    pages = room // stride - _PAGES_LEFT
+    if layout == "bits":
+        pages = room // (2 * stride + _SELECTION_BYTES) - _BIT_PAGES_LEFT
     return max(1, min(pages, dpf.MAX_PAGES))
 
 

@@ -175,6 +175,7 @@ def _header(result: BenchmarkResult) -> dict[str, object]:
         "multiprocessors": result.multiprocessors,
         "grid": result.grid,
         "pages_made_on": "device" if config.generated else "host",
+        "layout": config.layout,
     }
     return {
         "morphogen": morphogen.__version__,

@@ -28,6 +28,7 @@ SINGLE = "single"
 _NAME = re.compile(r"single|chunks-([1-9]\d{0,5})(?:-lanes-([1-9]\d{0,2}))?(-graph)?")
 _EXPECTED = "all, or names such as single, chunks-4, chunks-2-lanes-1 and chunks-2-graph"
 _WIDE = (4, 8)
+_WIDEST = (16, 32)  # as far as an engine has them
 _GPU_LANES = (1, 2, 4)
 _ALWAYS_RUN = ("single", "batch")  # contenders of every trial that are strategies, too
 
@@ -145,6 +146,11 @@ def _offered(engine: Engine, default: Strategy) -> list[Strategy]:
     return [
         *(Strategy(default.width, lanes, graph=False) for lanes in _GPU_LANES),
         *(Strategy(width, default.lanes, graph=False) for width in _WIDE),
+        *(
+            Strategy(width, default.lanes, graph=False)
+            for width in _WIDEST
+            if width <= engine.widest_micro_batch
+        ),
         Strategy(default.width, default.lanes, graph=True),
     ]
 

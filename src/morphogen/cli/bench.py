@@ -56,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("host", "device"),
         help="made on the host and uploaded, or made on the GPU (default on a GPU: device)",
     )
+    pages.add_argument(
+        "--layout",
+        choices=("plain", "bits"),
+        default="plain",
+        help="bits: one GPU holds them a second time, for chunks of up to 32 queries "
+        "(default: plain)",
+    )
 
     engine = parser.add_argument_group("the engine")
     add_device(engine, "cpu")
@@ -181,7 +188,9 @@ def _config(args: argparse.Namespace) -> BenchmarkConfig:
 
     cpu_only = args.threads is not None or args.instruction_set is not None
     device = "cpu" if cpu_only and args.device == "auto" else choose_device(args.device)
-    pages: int | None = most_pages(device, args.page_size) if args.pages == _MOST else args.pages
+    pages: int | None = args.pages
+    if args.pages == _MOST:
+        pages = most_pages(device, args.page_size, args.layout)
     matrix_file = args.matrix_file and input_file(args.matrix_file)
     if matrix_file is not None:
         pages = pages_of_file(matrix_file, args.page_size, pages)
@@ -197,6 +206,7 @@ def _config(args: argparse.Namespace) -> BenchmarkConfig:
         threads=args.threads,
         instruction_set=args.instruction_set,
         pages_on=args.pages_on,
+        layout=args.layout,
         phases=args.phases,
         matrix_file=matrix_file,
         strategies=args.strategies,

@@ -32,6 +32,7 @@ def show_benchmark(result: BenchmarkResult, console: Console) -> None:
     if config.on_gpu:
         device = f"{result.device} ({result.device_name}), {result.instruction_set}, {result.grid}"
         where += f", made on the {'device' if config.generated else 'host'}"
+        where += "" if config.layout == "plain" else f", layout {config.layout}"
     console.print(
         f"{config.num_pages:,} pages of {config.page_size:,} bytes "
         f"({describe_size(config.num_pages * config.page_size)}), {config.keys_per_query} keys a "

@@ -98,7 +98,6 @@ cdef class Scanner:
         if bits:
             check_native(self._context.ordinal, facts["compute_capability"])
         module, self.ptx, self.code = self._load(ptx.SOURCE)
-        fill = Kernel(module, b"morphogen_fill") if generate is not None else None
         self._read = Kernel(module, b"morphogen_read")
         self._read_blocks = facts["multiprocessors"] * self._read.resident_blocks(kBlockThreads)
         stride = padded_size(pages.page_size)
@@ -116,8 +115,8 @@ cdef class Scanner:
             self._context, pages.first, pages.num_pages, pages.page_size, more
         )
         if bits:
-            module = self._load(BITS)[0]
-            self._bits = BitPages(self._context, module, self._pages, facts["multiprocessors"])
+            bit_module = self._load(BITS)[0]
+            self._bits = BitPages(self._context, bit_module, self._pages, facts["multiprocessors"])
             self._tiles = max(self._tiles, self._bits.tiles)
         self._key_size = key_size
         self._lanes = []
@@ -125,6 +124,7 @@ cdef class Scanner:
         if generate is None:
             self._pages.upload(pages, progress)
         else:
+            fill = Kernel(module, b"morphogen_fill")
             self._pages.generate(fill, self._read_blocks, generate)
         if bits:
             self._bits.renew()
