@@ -72,6 +72,7 @@ def test_a_module_is_loaded_when_something_of_it_is_first_wanted(gpu: StandIn) -
     [
         "cuModuleLoadDataEx",
         "cuModuleGetFunction",
+        "cuFuncSetAttribute",
         "cuOccupancyMaxActiveBlocksPerMultiprocessor",
         "cuLaunchKernel",
         "cuStreamSynchronize",
@@ -81,8 +82,8 @@ def test_after_a_failure_an_engine_answers_again(call: str, gpu: StandIn) -> Non
     with open_gpu() as engine:
         gpu.inject(call, "CUDA_ERROR_OUT_OF_MEMORY")
         with pytest.raises(mg.DeviceError, match=call):
-            engine.answer(BATCH, variant="red")
-        assert np.array_equal(engine.answer(BATCH, variant="red").pages, NAIVE)
+            engine.answer(BATCH, variant="tma")
+        assert np.array_equal(engine.answer(BATCH, variant="tma").pages, NAIVE)
 
 
 @pytest.mark.parametrize(
