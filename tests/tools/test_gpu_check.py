@@ -332,9 +332,8 @@ def test_a_rehearsal_of_all_stages_fails_in_none(whole: Run) -> None:
     assert whole.code == 0
     assert "building from source" not in whole.output
     files = {path.name for path in whole.results.iterdir()}
-    ends = (".txt", "-65536.csv", "-65536.json", "-max.csv", "-max.json")
-    ends += ("-variants.csv", "-variants.json")
-    ends += ("-bits.csv", "-bits.json")
+    measured = ("65536", "max", "variants", "bits")
+    ends = {".txt", *(f"-{name}.{kind}" for name in measured for kind in ("csv", "json"))}
     assert files == {f"2026-11-27-2100-stand-in-gpu{end}" for end in ends}
     facts = (whole.results / "2026-11-27-2100-stand-in-gpu.txt").read_text(encoding="utf-8")
     assert "Stand-in GPU" in facts

@@ -81,6 +81,16 @@ def test_choices_of_other_devices_are_kept(file: Path) -> None:
     assert tuning_of(0).kernels == {6: "stream"}
 
 
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "Expecting value"),
     "no text": (lambda path: path.write_bytes(b"\xff\xfe\0"), ""),
@@ -104,8 +114,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: change(path, kernels={"24": "masks"}),
         "no masks for 24 keys",
     ),
-    "a pipe": (lambda path: (path.unlink(), os.mkfifo(path)), "is a pipe"),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
+    "a pipe": (make_pipe, "is a pipe"),
+    "a folder": (make_folder, "Is a directory"),
 }
 
 

@@ -42,7 +42,9 @@ class Replicas:
         now: Callable[[], float],
         tally: Tally,
     ) -> None:
-        self.places = tuple(tuple(map(Replica, replicas)) for replicas in shards)
+        self.places: tuple[tuple[Replica, ...], ...] = tuple(
+            tuple(map(Replica, replicas)) for replicas in shards
+        )
         self._hedge = hedge
         self._now = now
         self._lock = Condition()
