@@ -65,6 +65,7 @@ def asked(strategy: Strategy) -> When:
             "max_micro_batch": strategy.width,
             "lanes": strategy.lanes,
             "graph": strategy.graph,
+            "variant": None,
         }
         return len(queries) == 9 and options == wanted
 

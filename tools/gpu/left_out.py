@@ -15,10 +15,16 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# pip has a copy of the library by which it compares versions.
-from pip._vendor.packaging.requirements import InvalidRequirement, Requirement
-
 import requirements
+
+try:
+    from packaging.requirements import InvalidRequirement, Requirement
+except ModuleNotFoundError:
+    # pip has a copy. Where it is imported, setuptools cannot be imported any more.
+    from pip._vendor.packaging.requirements import (  # type: ignore[assignment]
+        InvalidRequirement,
+        Requirement,
+    )
 
 
 def normalized(name: str) -> str:
