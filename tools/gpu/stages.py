@@ -263,7 +263,7 @@ def bench256(host: Host) -> int:
 
 def benchbits(host: Host) -> int:
     """The same table, held for tensor cores too, in chunks of up to 32 queries."""
-    return bench(host, "bits", setting("PAGES", "65536"), "2", "--layout", "bits")
+    return bench(host, "bits", setting("PAGES", "65536"), *ways("2"), "--layout", "bits")
 
 
 def benchmax(host: Host) -> int:
@@ -291,8 +291,10 @@ def asv(host: Host) -> int:
 
 def gpu_tests(host: Host, files: Sequence[str]) -> int:
     host.gpu()
-    options = ("-q", "-m", "gpu", "--slow", "--numprocesses=0", "-p", "no:cacheprovider")
-    return call(host.python, "-m", "pytest", *options, *files)
+    # The host's Python may have plugins that end a session, such as by a warning.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    options = "-q -m gpu --slow -n0 -p no:cacheprovider -p xdist.plugin -p _hypothesis_pytestplugin"
+    return call(host.python, "-m", "pytest", *options.split(), *files)
 
 
 def parity(host: Host) -> int:
