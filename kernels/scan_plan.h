@@ -231,9 +231,9 @@ struct Plan {
       return Method::buckets;
     // Masks are made anew for every tile of pages. The masks of one query always pay for
     // themselves, down to columns of 16 bytes. Those of a second query pay if a page has many
-    // columns and registers are wide.
-    constexpr std::size_t kManyColumns = 16;
-    const bool two_queries = kVectorBytes > 16 && columns.count >= kManyColumns;
+    // columns and registers are wide (measured on Zen 4 and 5, docs/experiments.md).
+    const std::size_t many_columns = takes_whole_vectors() ? 8 : 16;
+    const bool two_queries = kVectorBytes > 16 && columns.count >= many_columns;
     if (job.key_count <= (two_queries ? kTwoQueryKeys : kOneQueryKeys) &&
         columns.bytes >= kMinMaskBytes)
       return Method::masks;
