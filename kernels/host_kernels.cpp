@@ -60,6 +60,9 @@ void scan_with_gfni(const PageRun& run) {
       if (size % kCacheLine != 0) return scan_copies<GfniMethod<4>, Prefetcher>(run);
       if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
       if (size < kRowBytes) return scan_run<GfniMethod<2>, Prefetcher, 4>(run);
+      // Zen 5 reads 32 rows of wide pages slowly.
+      if (size >= 2 * kWidePageBytes && takes_whole_vectors())
+        return scan_run<GfniMethod<2>, Prefetcher>(run);
       if (size % kRowBytes == 0) return scan_run<GfniMethod<4>, Prefetcher, 2>(run);
       return scan_run<GfniMethod<4>, Prefetcher>(run);
     }
