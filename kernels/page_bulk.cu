@@ -26,18 +26,10 @@ struct Tma : Scan<Keys> {
 
 }  // namespace
 
-// See MORPHOGEN_SCAN.
-#define MORPHOGEN_VARIANT(KEYS, NAME, PLAN)                                            \
-  extern "C" __global__ void __launch_bounds__(kThreads<PLAN<KEYS>>, PLAN<KEYS>::kBlocks) \
-      morphogen_scan_##KEYS##_##NAME(const __grid_constant__ ChunkJob job,             \
-                                     const __grid_constant__ ChunkKeys<KEYS> keys) {   \
-    scan<PLAN<KEYS>>(job, keys);                                                       \
-  }
 MORPHOGEN_VARIANT(6, bulk_prefetch, BulkPrefetch)
 MORPHOGEN_VARIANT(3, tma, Tma)
 MORPHOGEN_VARIANT(6, tma, Tma)
 MORPHOGEN_VARIANT(12, tma, Tma)
 MORPHOGEN_VARIANT(24, tma, Tma)
-#undef MORPHOGEN_VARIANT
 
 }  // namespace morphogen

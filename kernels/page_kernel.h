@@ -344,3 +344,12 @@ __device__ __forceinline__ void scan(const ChunkJob& job, const ChunkKeys<Plan::
 
 }  // namespace
 }  // namespace morphogen
+
+// The entry of a variant. It is a macro because the driver finds a kernel by its name, and a name
+// with a template argument is mangled. It stands within the namespace.
+#define MORPHOGEN_VARIANT(KEYS, NAME, PLAN)                                            \
+  extern "C" __global__ void __launch_bounds__(kThreads<PLAN<KEYS>>, PLAN<KEYS>::kBlocks) \
+      morphogen_scan_##KEYS##_##NAME(const __grid_constant__ ChunkJob job,             \
+                                     const __grid_constant__ ChunkKeys<KEYS> keys) {   \
+    scan<PLAN<KEYS>>(job, keys);                                                       \
+  }

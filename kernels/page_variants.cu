@@ -58,13 +58,6 @@ struct Masks : Scan<Keys> {
 
 }  // namespace
 
-// See MORPHOGEN_SCAN.
-#define MORPHOGEN_VARIANT(KEYS, NAME, PLAN)                                            \
-  extern "C" __global__ void __launch_bounds__(kThreads<PLAN<KEYS>>, PLAN<KEYS>::kBlocks) \
-      morphogen_scan_##KEYS##_##NAME(const __grid_constant__ ChunkJob job,             \
-                                     const __grid_constant__ ChunkKeys<KEYS> keys) {   \
-    scan<PLAN<KEYS>>(job, keys);                                                       \
-  }
 MORPHOGEN_VARIANT(3, red, Red)
 MORPHOGEN_VARIANT(6, red, Red)
 MORPHOGEN_VARIANT(12, red, Red)
@@ -77,6 +70,5 @@ MORPHOGEN_VARIANT(6, stream, Stream)
 MORPHOGEN_VARIANT(12, stream, Stream)
 MORPHOGEN_VARIANT(6, two_blocks, TwoBlocks)
 MORPHOGEN_VARIANT(12, masks, Masks)
-#undef MORPHOGEN_VARIANT
 
 }  // namespace morphogen

@@ -17,9 +17,6 @@ LIMIT = 480  # seconds of a stage
 ABSENT = 77  # the status of a stage whose tool is missing
 PAGE_SIZE = 4096
 
-# Where nvcc's and the profilers' folders are if they are not on the path.
-TOOL_FOLDERS = ("/usr/local/cuda/bin", "/opt/nvidia/nsight-compute/*")
-
 # What ncu counts of a launch.
 METRICS = (
     "gpu__time_duration.sum",
