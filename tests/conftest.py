@@ -38,7 +38,7 @@ MOST_WORKERS = 8  # each collects all tests for itself
 # A worker runs a whole file. Those that take a minute and more begin first, or one worker would
 # end long after the others.
 LONGEST = (
-    "tests/tools/test_gpu_check.py",
+    "tests/tools/test_gpu_rehearsal.py",
     "tests/asv_bench/test_continuous.py",
     "tests/asv_bench/test_budget.py",
 )
@@ -54,6 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run only the tests that did not pass in the last session of the whole suite",
     )
     parser.addoption("--site", type=Path, metavar="FOLDER", help="the site of docs/, built already")
+    parser.addoption(
+        "--gpu-host",
+        type=Path,
+        metavar="FOLDER",
+        help="rehearse a GPU's first hour with FOLDER/env and FOLDER/wheels of tools/gpu/wheels.sh",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

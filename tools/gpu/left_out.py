@@ -1,4 +1,4 @@
-"""Delete the wheels of a folder that a host need not be sent, since it has the package.
+"""Move the wheels that a host need not be sent, since it has the package, to FOLDER/left-out.
 
     python tools/gpu/left_out.py FOLDER HAVE PYTHON_VERSION
 
@@ -83,8 +83,10 @@ def main() -> None:
     folder, had, python = sys.argv[1:]
     wheels = sorted(Path(folder).glob("*.whl"))
     dropped = left_out(wheels, read_list(Path(had).read_text(encoding="utf-8")), python)
+    aside = Path(folder, "left-out")
+    aside.mkdir()
     for wheel in dropped:
-        wheel.unlink()
+        wheel.rename(aside / wheel.name)
     print(f"{len(dropped)} of {len(wheels)} wheels left out, since the host has the packages")
 
 

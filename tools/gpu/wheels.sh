@@ -12,11 +12,12 @@
 #   GLIBC=28              the newest C library 2.N that wheels may need
 #   PYTHON=python3        whose pip downloads
 #   TARGET=python3.12     builds the finished wheel; empty for none
+#   HOST=                 a folder for an environment of TARGET with what is left out: that of such a machine, to try
 set -euo pipefail
 have=$(dirname "${BASH_SOURCE[0]}")/have.txt
 [ "${1:-}" = --have ] && [ $# -eq 3 ] && { have=$2; shift 2; }
 [ $# -eq 1 ] && [ -f "$have" ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
-folder=$(realpath -m "$1") have=$(realpath "$have")
+folder=$(realpath -m "$1") have=$(realpath "$have") host=${HOST:+$(realpath -m "$HOST")}
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python=${PYTHON:-python3} version=${PYTHON_VERSION:-3.12} arch=${ARCH:-x86_64}
 
@@ -35,8 +36,12 @@ trap 'rm -rf "$new"' EXIT
 "$python" tools/gpu/left_out.py "$new" "$have" "$version"
 
 target=${TARGET-python$version}
-if [ -n "$target" ] && ! "$target" -c 'import venv' 2>/dev/null; then
-  target=$(uv python find "$version" 2>/dev/null || "$python" -m uv python find "$version" 2>/dev/null || true)
+if [ -n "$target" ]; then
+  # The name may be pyenv's, for a Python that is not active.
+  for target in "$target" "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$version".*/bin/"python$version" \
+    "$(uv python find "$version" 2>/dev/null || "$python" -m uv python find "$version" 2>/dev/null)" ''; do
+    "$target" -c 'import venv' 2>/dev/null && break
+  done
 fi
 if [ "$arch" != "$(uname -m)" ] || [ -z "$target" ]; then
   echo "no finished wheel: no Python $version for $arch was found (TARGET=...). The check will build one" >&2
@@ -44,6 +49,11 @@ else
   "$python" tools/release/build_wheel.py --python "$target" --output "$new"
   rm -f "$new"/*.tar.gz
 fi
+if [ -n "$host" ]; then
+  "$target" -m venv --clear "$host"
+  "$host/bin/python" -m pip --disable-pip-version-check install --quiet --no-index --no-deps "$new"/left-out/*.whl
+fi
+rm -r "$new/left-out"
 git describe --always --dirty --abbrev=40 --exclude='*' >"$new/COMMIT" 2>/dev/null || rm -f "$new/COMMIT"
 rm -f "$folder"/*.whl "$folder/COMMIT"
 mv "$new"/* "$folder"
