@@ -30,12 +30,13 @@ def test_tune_writes_a_choice_that_engines_take(
     path = tmp_path / "tuning.json"
     assert main(["tune", *SMALL, "--iterations", "1", "--output", str(path), "--json"]) == 0
     data: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert set(data["kernels"]) == {"6", "12", "24"}
+    assert set(data["kernels"]) == {"3", "6", "12", "24"}
     monkeypatch.setenv(VARIABLE, str(path))
     assert {str(keys): name for keys, name in tuning_of(0).kernels.items()} == data["kernels"]
     assert main(["doctor"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert f"kernels, cuda:0 {data['kernels']['6']} for 6 keys, " in shown
+    kernels = data["kernels"]
+    assert f"kernels, cuda:0 {kernels['3']} for 3 keys, {kernels['6']} for 6 keys, " in shown
 
 
 def test_the_doctor_says_why_default_kernels_run(
@@ -51,13 +52,49 @@ def test_tune_needs_a_place_to_write_to(gpu: StandIn, capsys: pytest.CaptureFixt
     assert gpu.launches() == []
 
 
+def test_tune_replaces_no_other_file(
+    gpu: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pages.bin"
+    path.write_bytes(b"pages of somebody")
+    assert main(["tune", *SMALL, "--output", str(path)]) == 2
+    assert "pages.bin is no file of choices, and stays as it is" in capsys.readouterr().err
+    assert path.read_bytes() == b"pages of somebody"
+    assert gpu.launches() == []
+
+
+def test_tune_finds_out_first_whether_it_can_write(
+    gpu: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["tune", *SMALL, "--output", str(tmp_path / "file" / "tuning.json")]) != 0
+    assert "tuning.json" in capsys.readouterr().err
+    assert gpu.launches() == []
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_tune_says_whether_engines_read_its_file(
+    read: bool,
+    gpu: StandIn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "tuning.json"
+    monkeypatch.setenv(VARIABLE, str(path if read else tmp_path / "other.json"))
+    assert main(["tune", *SMALL, "--iterations", "1", "--output", str(path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("Engines on this device take these from now on" in shown) == read
+    assert (f"where {VARIABLE} names" in shown) != read
+
+
 def test_bench_measures_variants_beside_the_read(
     gpu: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "rows.csv"
     code = main(
         [
-            *("bench", "--device", "cuda", *SMALL, "--batch-sizes", "2,4", "--iterations", "1"),
+            *("bench", "--device", "cuda", *SMALL, "--batch-sizes", "1,2,4", "--iterations", "1"),
             *("--warmup", "0", "--variants", "all", "--csv", str(path)),
         ]
     )
@@ -65,12 +102,14 @@ def test_bench_measures_variants_beside_the_read(
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     rows = list(csv.DictReader(lines))
     found = [(row["q"], row["variant"], row["micro_batch_sizes"]) for row in rows]
-    assert found[:3] == [("2", "", "2"), ("2", "default", "2"), ("2", "red", "2")]
+    assert found[:4] == [("1", "", "1"), ("1", "default", "1"), ("1", "red", "1"), ("2", "", "2")]
+    assert ("2", "red", "1x2") not in found, "chunks of one query only where it is alone"
     assert ("4", "two_blocks", "2x2") in found
     assert ("4", "masks", "4") in found
     assert all(row["correct"] == "true" for row in rows)
     output = capsys.readouterr().out
     assert "Best for this device and table" in output
+    assert "chunks of 1 (3 keys): " in output
     assert "chunks of 2 (6 keys): " in output
 
 

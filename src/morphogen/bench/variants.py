@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from morphogen.engine.cuda import CudaEngine
 
 ALL = "all"
-# The chunks that are measured, in queries: the default ones, and those that a caller may ask for.
-WIDTHS = (2, 4, 8)
+# The chunks that are measured, in queries: that of a lone query, the default ones, and those that a
+# caller may ask for.
+WIDTHS = (1, 2, 4, 8)
 # A variant is taken if it gains this much, and gains in three of four rounds: less is noise.
 _LEAST_GAIN = 1.01
 
@@ -109,7 +110,8 @@ class VariantMatrix:
         for width in WIDTHS:
             keys = kernel_keys(width * self._keys)
             names = [name for name in self._names if name == DEFAULT or keys in find(name).keys]
-            if q % width == 0 and len(names) > 1:
+            fits = q == 1 if width == 1 else q % width == 0
+            if fits and len(names) > 1:
                 run[width] = names
         return run
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "measure which kernels are best on a GPU, and let engines take them from then on"
 
-_SIZES = (2, 4, 8)
+_SIZES = (1, 2, 4, 8)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,14 +55,13 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     from morphogen.bench.describe import describe_size
     from morphogen.bench.variants import ALL, describe_best
     from morphogen.engine.cuda.status import driver_status
-    from morphogen.engine.cuda.tuning import tuning_path, write_tuning
+    from morphogen.engine.cuda.tuning import VARIABLE, check_output, tuning_path, write_tuning
     from morphogen.engine.cuda.variants import DEFAULT
 
     path = args.output or tuning_path()
     if path is None:
-        raise ValueError(
-            "MORPHOGEN_TUNING names no file, so that no choice is read: give --output FILE"
-        )
+        raise ValueError(f"{VARIABLE} names no file, so that no choice is read: give --output FILE")
+    check_output(path)
     config = BenchmarkConfig(
         num_pages=args.pages,
         page_size=args.page_size,
@@ -89,7 +88,8 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
         console.print(f"{result.device_name}, {table} ({size}), {config.iterations} rounds")
         for line in words:
             console.print(f"  {line}", soft_wrap=True)
-        console.print(f"Engines on this device take these from now on: {path}", soft_wrap=True)
+        where = "from now on" if path == tuning_path() else f"where {VARIABLE} names the file"
+        console.print(f"Engines on this device take these {where}: {path}", soft_wrap=True)
 
     data: dict[str, Any] = {
         "device": result.device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import morphogen as mg
 import morphogen.engine.cuda.bit_pages as bit_pages
 import morphogen.engine.cuda.engine as cuda_engine
+from morphogen.engine.cuda.phases import PhaseCounter
+from morphogen.engine.cuda.tuning import VARIABLE, write_tuning
 from morphogen.engine.strategy import Strategy
 from naive import Bytes, naive_answers, open_engine, random_pages, random_rows
 from standin_driver import StandIn
@@ -117,6 +120,32 @@ def test_threads_with_many_leaves_each_answer_the_same(
     with open_bits(array) as engine:
         answer = engine.answer(batch, max_micro_batch=8)
         assert np.array_equal(answer.pages, naive_answers(array, batch))
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_the_default_variant_is_what_runs_without_a_choice(
+    tuned: bool, gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tuned:
+        monkeypatch.setenv(VARIABLE, str(tmp_path / "tuning.json"))
+        status = mg.driver_status()
+        write_tuning(tmp_path / "tuning.json", status, status.devices[0], {24: "red"}, "")
+    with open_bits() as engine:
+        for variant, kernel in [(None, "bits_24"), ("default", "bits_24"), ("red", "scan_24_red")]:
+            assert_answers(engine, width=8, variant=variant)
+            kernels = {launch.kernel for launch in gpu.launches()}
+            assert f"morphogen_{kernel}" in kernels
+            assert len(kernels & {"morphogen_scan_24", "morphogen_scan_24_red"}) == (
+                kernel == "scan_24_red"
+            )
+
+
+def test_wide_chunks_are_counted_with_their_phases(gpu: StandIn) -> None:
+    phases = PhaseCounter()
+    pages = mg.PageMatrix(ARRAY)
+    with mg.open_engine(pages, device="cuda:0", layout="bits", phases=phases) as engine:
+        assert_answers(engine)
+    assert phases.sums()["cuda:0"].chunks == 2
 
 
 def test_pages_of_a_slice(gpu: StandIn) -> None:

@@ -81,6 +81,34 @@ def test_choices_of_other_devices_are_kept(file: Path) -> None:
     assert tuning_of(0).kernels == {6: "stream"}
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b"pages of somebody"])
+def test_only_files_of_choices_are_replaced(content: bytes, file: Path) -> None:
+    file.parent.mkdir()
+    file.write_bytes(content)
+    if not content:  # as after a loss of power
+        write(file, {6: "red"})
+        return
+    with pytest.raises(ValueError, match=r"tuning\.json is no file of choices, and stays"):
+        write(file, {6: "red"})
+    assert file.read_bytes() == content
+
+
+def test_choices_that_cannot_be_read_are_not_replaced(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(file, {6: "red"})
+    before = file.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("morphogen.engine.cuda.tuning.open_file", fail)
+        with pytest.raises(PermissionError, match="tuning.json"):
+            write(file, {6: "plain"})
+    assert file.read_bytes() == before
+
+
 def make_pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)

@@ -367,10 +367,9 @@ cdef class Scanner:
         """Whether the pages are laid out for tensor cores, and a chunk is one for these."""
         if self._bits is None:
             return False
-        # A variant that was asked for runs as far as there is one.
-        return keys > <unsigned int>(
-            kWideChunkKeys if kernels is self._chosen else kWidestChunkKeys
-        )
+        # A variant that was asked for runs as far as there is one; the default is none.
+        own = kernels is self._chosen or kernels is self._kernels
+        return keys > <unsigned int>(kWideChunkKeys if own else kWidestChunkKeys)
 
     cdef int _prepare(self, Lane lane, list kernels, unsigned int keys, bint graph) except -1:
         """Give a lane room for chunks of so many keys, and a graph, as far as they are missing."""

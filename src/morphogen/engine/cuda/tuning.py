@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import tempfile
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -91,6 +92,26 @@ def tuning_of(ordinal: int) -> Tuning:
     return _choose(path, content, status, status.devices[ordinal])
 
 
+def check_output(path: Path) -> None:
+    """Find out whether `write_tuning` could write a file, before something is measured for it.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made.
+
+    Raises
+    ------
+    ValueError, OSError
+        As from `write_tuning`.
+    """
+    _known(path)
+    with names_file(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
 def write_tuning(
     path: Path, status: DriverStatus, device: DeviceStatus, kernels: Mapping[int, str], note: str
 ) -> None:
@@ -99,7 +120,7 @@ def write_tuning(
     Parameters
     ----------
     path : Path
-        Its folder is made. A file that is no file of choices is replaced.
+        Its folder is made.
     status : DriverStatus
     device : DeviceStatus
     kernels : mapping of int to str
@@ -109,14 +130,13 @@ def write_tuning(
 
     Raises
     ------
+    ValueError
+        If there is another file, which is no file of choices.
     OSError
-        If the file cannot be written. It names the file.
+        If the file cannot be read or written. It names the file.
     """
     key = _key(status, device)
-    try:
-        others = [one for one in _read(path) if {name: one.get(name) for name in key} != key]
-    except (OSError, ValueError):
-        others = []
+    others = [one for one in _known(path) if {name: one.get(name) for name in key} != key]
     choice = {**key, "kernels": {str(keys): kernels[keys] for keys in sorted(kernels)}}
     text = json.dumps({"format": _FORMAT, "choices": [*others, {**choice, "note": note}]}, indent=2)
     path = Path(os.path.realpath(path))
@@ -157,6 +177,16 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
         raise ValueError("its choices are damaged")
     return choices
+
+
+def _known(path: Path) -> list[dict[str, Any]]:
+    """The choices of a file that may be replaced: one of ours, an empty one, or none."""
+    try:
+        return _read(path) if path.stat().st_size else []
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise ValueError(f"{path} is no file of choices, and stays as it is: {error}") from None
 
 
 def _choose(
