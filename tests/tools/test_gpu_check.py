@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +138,68 @@ def test_a_stage_that_takes_too_long(tmp_path: Path, small: dict[str, str]) -> N
     result = run(tmp_path, "parity", "facts", **small, GPU_CHECK_SECONDS="0.01")
     assert result.table == dict.fromkeys(("parity", "facts"), "failed: out of time")
     assert result.code == 1
+
+
+def run_build_with(beneath: str, folder: Path) -> tuple[list[str | Path], dict[str, str]]:
+    """Return the command and variables of the stage build over a Python that is only a script."""
+    script = folder / "beneath"
+    script.write_text(f"#!{sys.executable}\nimport os, signal\n{beneath}")
+    script.chmod(0o755)
+    command: list[str | Path] = [sys.executable, CHECK.with_suffix(".py"), "--stage", "build"]
+    variables = {"PYTHON": str(script), "WORK": str(folder / "work"), "OUT": str(folder / "out")}
+    return command, {**os.environ, **variables, "SCRATCH": str(folder), "GPU_CHECK_SECONDS": "60"}
+
+
+def test_a_stage_ends_before_what_it_leaves_behind(tmp_path: Path) -> None:
+    leave = "child = os.fork()\nif not child:\n os.setsid(); signal.alarm(90); signal.pause()\n"
+    leave += "print('left', child, flush=True)\nos._exit(1)\n"
+    command, variables = run_build_with(leave, tmp_path)
+    ended = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True)
+    (child,) = re.findall(r"^left (\d+)$", ended.stdout, re.M)
+    os.kill(int(child), signal.SIGKILL)  # it is still there
+    assert table(ended.stdout) == {"build": "failed: 1"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
+def test_an_interrupted_run_leaves_its_results(tmp_path: Path, number: signal.Signals) -> None:
+    os.mkfifo(tmp_path / "begun")
+    block = "open(os.environ['SCRATCH'] + '/begun', 'w').close()\nsignal.pause()\n"
+    command, variables = run_build_with(block, tmp_path)
+    with subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL) as process:
+        (tmp_path / "begun").open().close()  # waits for the script
+        process.send_signal(number)
+    assert process.returncode == 128 + number
+    written = (tmp_path / "out" / "gpu-check.txt").read_text()
+    assert table(written) == {"build": "failed: interrupted"}
+
+
+def test_results_that_cannot_be_written_do_not_stop_the_stages(tmp_path: Path) -> None:
+    out = tmp_path / "elsewhere"
+    (out / "gpu-check.tar.gz").mkdir(parents=True)
+    result = run(tmp_path, "parity", "asv", LD_LIBRARY_PATH="", OUT=str(out))
+    assert result.table == dict.fromkeys(("parity", "asv"), "failed: 1")
+    assert result.output.count("the results are not written: ") == 2
+    assert result.code == 1
+
+
+def test_where_nothing_can_be_written_no_stage_begins(tmp_path: Path) -> None:
+    for name in ("OUT", "WORK"):
+        result = run(tmp_path, "parity", **{name: "/dev/null/folder"})
+        assert result.code == 2
+        assert "check.sh: error: " in result.output.splitlines()[-1]
+        assert "== parity" not in result.output
+
+
+def test_a_summary_of_results_that_broke_off(tmp_path: Path) -> None:
+    folder = tmp_path / "docs" / "benchmarks"
+    folder.mkdir(parents=True)
+    heads = "q,single_ms_per_batch,batch_ms_per_batch,read_ms,batch_vs_single_speedup,correct"
+    (folder / "a-gpu-65536.csv").write_text(f"# pages: 7\n# page_si\n{heads}\n2,1.5,0.8")
+    (folder / "a-gpu-max.csv").write_text("")
+    result = run(tmp_path, options=["--summary", tmp_path])
+    assert result.code == 0, result.output
+    assert "a-gpu-65536: 7 pages of " in result.output
+    assert re.search(r"^ +2 +1.5 +0.8 .*unknown$", result.output, re.M)
 
 
 @pytest.mark.slow

@@ -37,8 +37,9 @@ import sys
 import tarfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import stages
 import summary
@@ -82,12 +83,10 @@ def make_host(paths: list[Path]) -> stages.Host:
     )
 
 
-def run_stage(stage: stages.Stage, host: stages.Host, log: Path) -> summary.Row:
+def run_stage(stage: stages.Stage, host: stages.Host, log: Path) -> str:
     """Run a stage in a process group of its own, which ends with it, and keep what it prints."""
     command: list[str | Path] = [sys.executable, __file__, "--inside", stage.name]
     command += [host.wheels] if host.wheels else []
-    limit = float(os.environ.get("GPU_CHECK_SECONDS", stages.LIMIT))
-    begun, late = time.monotonic(), threading.Event()
     print(f"\n== {stage.name}", flush=True)
     process = subprocess.Popen(
         command,
@@ -96,35 +95,34 @@ def run_stage(stage: stages.Stage, host: stages.Host, log: Path) -> summary.Row:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-
-    def end() -> None:
-        late.set()
-        os.killpg(process.pid, signal.SIGKILL)
-
-    timer = threading.Timer(limit, end)
-    timer.start()
-    assert process.stdout is not None
+    copier = threading.Thread(target=copy_output, args=(process.stdout, log), daemon=True)
+    copier.start()
     try:
-        with log.open("wb") as file:
-            while text := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
-                file.write(text)
-                sys.stdout.buffer.write(text)
-                sys.stdout.flush()
-        status = process.wait()
+        status = process.wait(float(os.environ.get("GPU_CHECK_SECONDS", stages.LIMIT)))
+        return {0: "ok", stages.ABSENT: "absent"}.get(status, f"failed: {status}")
+    except subprocess.TimeoutExpired:
+        return "failed: out of time"
     finally:
-        timer.cancel()
-        if process.poll() is None:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    result = {0: "ok", stages.ABSENT: "absent"}.get(status, f"failed: {status}")
-    if late.is_set():
-        result = "failed: out of time"
-    return summary.Row(stage.name, result, round(time.monotonic() - begun), stage.predicted)
+        process.wait()
+        copier.join(2)  # what has left the group may hold the pipe for ever
+
+
+def copy_output(source: Any, log: Path) -> None:
+    """Print what a stage prints, and write it down, as long as there is somebody and room."""
+    with suppress(OSError):
+        log.write_bytes(b"")
+    while text := source.read1(1 << 16):
+        with suppress(OSError):
+            sys.stdout.buffer.write(text)
+            sys.stdout.flush()
+        with suppress(OSError), log.open("ab") as file:
+            file.write(text)
 
 
 def write_out(out: Path, results: Path) -> None:
     """Write all results so far as two files, so that what comes later cannot spoil them."""
-    out.mkdir(parents=True, exist_ok=True)
     new = out / f"{ARCHIVE}.new"
     with tarfile.open(new, "w:gz") as archive:
         for path in sorted(results.iterdir()):
@@ -134,23 +132,42 @@ def write_out(out: Path, results: Path) -> None:
 
 
 def run(chosen: list[str], host: stages.Host, within: float) -> int:
-    out = os.environ.get("OUT")
+    out = Path(os.environ["OUT"]).absolute() if os.environ.get("OUT") else None
     logs = host.results / "build" / "gpu-logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    try:
+        for folder in (logs, *([out] if out else [])):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"check.sh: error: {error}")
+        return 2
     rows: list[summary.Row] = []
+    wrong = False
     begun = time.monotonic()
     for name in chosen:
         stage = stages.STAGES[name]
-        left = within - (time.monotonic() - begun)
+        before = time.monotonic()
+        left = within - (before - begun)
         if stage.predicted > left:
             print(f"\n== {name}: not run, since it may take {stage.predicted} s of {left:.0f}")
             continue
-        rows.append(run_stage(stage, host, logs / f"{host.started}-{name}.txt"))
-        summary.write_rows(logs / f"{host.started}-stages.csv", rows)
-        if out:
-            write_out(Path(out).absolute(), host.results)
+        interrupt: SystemExit | None = None
+        try:
+            result = run_stage(stage, host, logs / f"{host.started}-{name}.txt")
+        except SystemExit as error:
+            result, interrupt = "failed: interrupted", error
+        rows.append(summary.Row(name, result, round(time.monotonic() - before), stage.predicted))
+        wrong |= result.startswith("failed")
+        try:
+            summary.write_rows(logs / f"{host.started}-stages.csv", rows)
+            if out:
+                write_out(out, host.results)
+        except OSError as error:
+            print(f"the results are not written: {error}", flush=True)
+            wrong = True
+        if interrupt:
+            raise interrupt
     print("\n" + summary.table(rows), end="", flush=True)
-    return int(any(row.result.startswith("failed") for row in rows))
+    return int(wrong)
 
 
 def end_by_signal(number: int, _: object) -> NoReturn:
@@ -171,7 +188,7 @@ def main() -> int:
     host = make_host(options.paths)
     if options.inside:
         return stages.run_inside(options.inside, host)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end_by_signal)
     return run(options.stage or list(stages.STAGES), host, options.within)
 

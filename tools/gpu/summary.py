@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tarfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -32,10 +33,12 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write what came of a run's stages so far, beside those that an earlier command wrote."""
     known = {row.stage: row for row in read_rows(path.read_text("utf-8"))} if path.exists() else {}
     known |= {row.stage: row for row in rows}
-    with path.open("w", encoding="utf-8", newline="") as file:
+    new = path.with_suffix(".new")
+    with new.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(map(asdict, known.values()))
+    new.replace(path)
 
 
 def read_rows(text: str) -> list[Row]:
@@ -83,15 +86,18 @@ def texts(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def measured(name: str, text: str) -> str:
-    """The speed-ups of a table's batches, with the quartiles of the rounds."""
+    """The speed-ups of a table's batches, with the quartiles of the rounds, as far as written."""
     lines = text.splitlines()
-    facts = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
+    facts = dict(
+        line[2:].split(": ", 1) for line in lines if line.startswith("# ") and ": " in line
+    )
     shown = f"{name}: {facts.get('pages')} pages of {facts.get('page_size')} bytes\n"
     line = "{:>4}  {:>10}  {:>9}  {:>8}  {:>8}  {:<17}  {:>7}  {}\n"
     heads = ("q", "single ms", "batch ms", "read ms", "speed-up", "quartiles", "/ read", "checked")
     shown += line.format(*heads)
-    for row in csv.DictReader(entry for entry in lines if not entry.startswith("# ")):
-        checked = "equal" if row["correct"] == "true" else "DIFFERS"
+    for found in csv.DictReader((one for one in lines if not one.startswith("# ")), restval=""):
+        row = defaultdict(str, found)
+        correct = {"true": "equal", "false": "DIFFERS"}.get(row["correct"], "unknown")
         shown += line.format(
             row["q"],
             row["single_ms_per_batch"],
@@ -100,6 +106,6 @@ def measured(name: str, text: str) -> str:
             row["batch_vs_single_speedup"],
             f"{row['batch_vs_single_low']}-{row['batch_vs_single_high']}",
             row["batch_vs_read"],
-            f"{checked} {row.get('variant', '')}".rstrip(),
+            f"{correct} {row['variant']}".rstrip(),
         )
     return shown

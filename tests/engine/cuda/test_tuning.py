@@ -104,7 +104,7 @@ def test_choices_that_cannot_be_read_are_not_replaced(
 
     with monkeypatch.context() as patched:
         patched.setattr("morphogen.engine.cuda.tuning.open_file", fail)
-        with pytest.raises(PermissionError, match="tuning.json"):
+        with pytest.raises(PermissionError, match=r"tuning\.json"):
             write(file, {6: "plain"})
     assert file.read_bytes() == before
 
