@@ -84,6 +84,25 @@ def test_the_wheels_that_are_fetched() -> None:
     assert "morphogen" not in wanted(), "no index has it"
 
 
+SMI = """#!/bin/bash
+case $1 in *event_reasons*) echo "Field is not a valid field to query."; exit 2 ;; esac
+echo name, driver_version; echo Stand-in, 580.95.05
+"""
+
+
+def test_a_driver_that_knows_not_all_names_tells_of_the_others(
+    tmp_path: Path, small: dict[str, str]
+) -> None:
+    run(tmp_path, options=["--list"])  # makes the folder of commands
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.write_text(SMI)
+    smi.chmod(0o755)
+    result = run(tmp_path, "facts", **small)
+    assert result.table == {"facts": "failed: 2"}
+    (facts,) = result.results.glob("*-stand-in-gpu.txt")
+    assert "Stand-in, 580.95.05" in facts.read_text(encoding="utf-8")
+
+
 TOOL = """#!/bin/bash
 # memcheck finds nothing, racecheck has no access to the device, initcheck finds something.
 tool=$2

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import requirements
@@ -27,6 +28,13 @@ METRICS = (
     "launch__registers_per_thread",
     "sm__warps_active.avg.pct_of_peak_sustained_active",
     "sm__throughput.avg.pct_of_peak_sustained_elapsed",
+)
+
+# What nvidia-smi tells of a GPU and of its clocks.
+SMI_NAMES = (
+    "name,driver_version,vbios_version,memory.total,memory.used,temperature.gpu,pstate,clocks.sm,"
+    "clocks.max.sm,clocks.mem,clocks.max.mem,power.draw,power.limit,ecc.mode.current,"
+    "mig.mode.current,compute_mode"
 )
 
 # Says which GPU is used, such as nvidia-h100-80gb-hbm3, or why none is.
@@ -209,13 +217,9 @@ def facts(host: Host) -> int:
             commands.append(["nvcc", "--version"])
         commands.append([host.venv / "bin" / "morphogen", "doctor"])
         smi = shutil.which("nvidia-smi")
-        if smi:
-            names = (
-                "name,driver_version,vbios_version,memory.total,memory.used,temperature.gpu,pstate,"
-                "clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,clocks_throttle_reasons.active,"
-                "power.draw,power.limit,ecc.mode.current,mig.mode.current,compute_mode"
-            )
-            commands.append([smi, f"--query-gpu={names}", "--format=csv"])
+        # By themselves, since a driver that does not know one of several names tells nothing.
+        for names in (SMI_NAMES, "clocks_event_reasons.active") if smi else ():
+            commands.append(["nvidia-smi", f"--query-gpu={names}", "--format=csv"])
         status = 0
         for command in commands:
             status |= subprocess.run(command, stdout=file, check=False).returncode
@@ -312,8 +316,13 @@ def tests(host: Host) -> int:
 # The tools of CUDA
 
 
-def sanitize(host: Host, tool: str, *options: str) -> int:
-    """Run a small case under compute-sanitizer."""
+# The bindings ask the driver for functions that it may not have, which is no error; and the engine
+# checks every call itself.
+MEMCHECK = ("--leak-check", "full", "--report-api-errors", "no")
+
+
+def sanitize(host: Host, *, tool: str, options: Sequence[str] = ()) -> int:
+    """Run a small case under a tool of compute-sanitizer."""
     sanitizer = find_tool("compute-sanitizer")
     host.gpu()
     case = [str(host.python), "tools/gpu/small_case.py", "--seconds", setting("CASE_SECONDS", "45")]
@@ -329,23 +338,6 @@ def sanitize(host: Host, tool: str, *options: str) -> int:
     if ended.returncode and "Device not supported" in ended.stdout:
         raise AbsentError("this machine does not let the sanitizer reach the device")
     return ended.returncode
-
-
-def memcheck(host: Host) -> int:
-    """Addresses and leaks. The bindings ask the driver for functions that it may not have, which is
-    no error; and the engine checks every call itself.
-    """
-    return sanitize(host, "memcheck", "--leak-check", "full", "--report-api-errors", "no")
-
-
-def racecheck(host: Host) -> int:
-    """Races of shared memory."""
-    return sanitize(host, "racecheck")
-
-
-def initcheck(host: Host) -> int:
-    """Memory that nobody wrote."""
-    return sanitize(host, "initcheck")
 
 
 def ncu(host: Host) -> int:
@@ -375,9 +367,9 @@ STAGES = {
         Stage("variants", 90, variants),
         Stage("benchbits", 60, benchbits),
         Stage("tests", 180, tests),
-        Stage("memcheck", 75, memcheck),
-        Stage("racecheck", 75, racecheck),
-        Stage("initcheck", 75, initcheck),
+        Stage("memcheck", 75, partial(sanitize, tool="memcheck", options=MEMCHECK)),
+        Stage("racecheck", 75, partial(sanitize, tool="racecheck")),
+        Stage("initcheck", 75, partial(sanitize, tool="initcheck")),
         Stage("ncu", 60, ncu),
         Stage("asv", 120, asv),
     )
