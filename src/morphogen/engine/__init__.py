@@ -51,7 +51,8 @@ def open_engine(
     lanes : int, optional
         On a GPU, chunks under way at a time: 1, 2 or 4; by default 2.
     graph : bool, optional
-        On a GPU, whether to launch every chunk by replaying a CUDA graph.
+        On a GPU, whether to launch chunks by replaying a CUDA graph. Those that run on tensor cores
+        (``layout="bits"``) never are.
     phases : PhaseCounter, optional
         Counts the times of chunks on GPUs, which takes some microseconds of each.
     progress : callable, optional

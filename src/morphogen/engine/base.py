@@ -128,7 +128,8 @@ class Engine(Lifetime):
         lanes : int, optional
             Chunks that may be under way at a time, on a GPU 1, 2 or 4; by default as it was opened.
         graph : bool, optional
-            Whether to launch chunks by replaying a CUDA graph. On a GPU, which may always do so.
+            Whether to launch chunks by replaying a CUDA graph. On a GPU, which may always do so;
+            chunks on tensor cores are launched as without it.
         variant : str, optional
             For measurements: a variant of a GPU's kernels, such as "default".
 

@@ -38,7 +38,7 @@ class CudaEngine(Engine):
         Chunks under way at a time, of one call or several, unless a call asks for another number:
         1, 2 or 4; by default 2.
     graph : bool, optional
-        Whether to launch every chunk by replaying a CUDA graph.
+        Whether to launch chunks by replaying a CUDA graph, but those on tensor cores.
     phases : PhaseCounter, optional
         Counts every chunk that `Engine.answer` runs. That takes some microseconds of each.
 
