@@ -22,6 +22,7 @@ import numpy as np
 import morphogen as mg
 from fake_server import client, sealed_pages, two_servers
 from morphogen.client.loop import LoopThread
+from morphogen.engine.threads import start_thread
 from storm import *
 
 give_up_in_time()
@@ -84,6 +85,26 @@ with two_servers(seal=seal) as servers, tempfile.TemporaryDirectory() as folder:
     assert [cap.name for cap in Path(folder).iterdir()] == [seal.root.hex() + ".cap"]
 """
 
+SHUTDOWN = """
+class Last:
+    def __init__(self):
+        self.loop = LoopThread(nothing)
+        check(self.loop)
+
+    def __del__(self, refused=mg.MorphogenError, start=start_thread):
+        for use in (lambda: self.loop.run(nothing), lambda: start(lambda ready: ready(), "late")):
+            try:
+                use()
+            except (refused, RuntimeError) as error:
+                assert "Python is shutting down" in str(error), error
+            else:
+                raise AssertionError
+        self.loop.close()
+        print("done")
+
+last = Last()
+"""
+
 END = """
 assert not pending()
 while named("morphogen-client"):
@@ -96,6 +117,10 @@ print("done")
 @pytest.mark.parametrize("script", [RUN, CLOSE, READ, CAP], ids=["run", "close", "read", "cap"])
 def test_a_client_survives_a_storm_of_interrupts(script: str) -> None:
     assert_survives(SETUP + script + END)
+
+
+def test_a_client_in_a_finalizer_at_the_exit_of_python_does_not_wait_for_its_thread() -> None:
+    assert_survives(SETUP + SHUTDOWN)
 
 
 def test_a_client_that_is_dropped_ends_its_thread() -> None:

@@ -126,6 +126,8 @@ class LoopThread:
     def run(self, work: Callable[[], Work[T]]) -> T:
         """Make a coroutine there, run it and wait for it."""
         self._owner.check()
+        if sys.is_finalizing():  # its thread has stopped for good where it was
+            raise MorphogenError("a client cannot be used any more: Python is shutting down")
         if self._is_here():
             raise MorphogenError("a client cannot be used on its own thread")
         call = _Call(work)
@@ -154,7 +156,8 @@ class LoopThread:
         if not self._owner.is_current():
             return
         self.shut()
-        if self._is_here():  # a finalizer: the thread cannot wait for itself
+        # In a finalizer: the thread cannot wait for itself, and does not end where Python does.
+        if self._is_here() or sys.is_finalizing():
             return
         with self._running:
             self._end.result()

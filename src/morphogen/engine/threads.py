@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import sys
 import threading
 from collections.abc import Callable
 
@@ -25,8 +26,11 @@ def start_thread(target: Callable[[Callable[[], None]], None], name: str) -> Non
     Raises
     ------
     RuntimeError
-        If the system refuses to start another thread; none was started then.
+        If the system refuses to start another thread, or Python is shutting down; none was started
+        then.
     """
+    if sys.is_finalizing():  # before 3.12 a new thread ends without a word, and is never ready
+        raise RuntimeError("Python is shutting down")
     errors: list[BaseException] = []
     settled = threading.Lock()
     settled.acquire()
