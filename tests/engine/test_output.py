@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -124,6 +125,21 @@ def test_a_closed_engine_keeps_no_memory_and_what_it_answered_stays() -> None:
     assert np.array_equal(kept, naive_answers(PAGES, queries[:1]))
     del kept
     assert not memory._kept
+
+
+def test_after_the_end_no_answer_that_is_still_in_use_keeps_the_memory_of_another(
+    memory: AnswerMemory,
+) -> None:
+    tracemalloc.start()  # numpy tells it of its memory
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        arrays = [memory.take(SHAPE, None) for _ in range(2)]
+        memory.close()
+        del arrays[0]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 3 * LEAST_BYTES  # one of two, of twice as many bytes each
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

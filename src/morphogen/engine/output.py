@@ -103,12 +103,15 @@ class AnswerMemory:
         start = 0 if pages is None else (_address(pages.body) - _address(block)) % _LINE
         # Views refer to the array that lies on a buffer, as no array is beneath that.
         array = np.frombuffer(block.data, np.uint8, math.prod(shape), start)
-        weakref.finalize(array, self._kept.append, block).atexit = False
+        weakref.finalize(array, self._keep, block).atexit = False
         return array.reshape(shape)
 
     def close(self) -> None:
         """Keep nothing any more, nor the memory of answers that are still in use."""
         self._kept = deque(maxlen=0)
+
+    def _keep(self, block: npt.NDArray[np.uint8]) -> None:
+        self._kept.append(block)
 
 
 def _address(array: npt.NDArray[np.uint8]) -> int:
