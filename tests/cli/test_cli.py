@@ -222,6 +222,18 @@ def test_the_parser_loads_nothing_that_a_command_needs() -> None:
     assert run.stdout.strip() == "[]"
 
 
+def test_a_library_that_cannot_be_loaded_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def load(*_: object) -> None:
+        raise ImportError("_sqlite3.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("morphogen.cli.doctor.run", load)
+    assert main(["doctor"]) == 2
+    message = "morphogen: _sqlite3.so: failed to map segment from shared object\n"
+    assert capsys.readouterr() == ("", message)
+
+
 @pytest.mark.parametrize(
     ("command", "missing", "extra"),
     [

@@ -90,7 +90,7 @@ def _outcome(argv: Sequence[str] | None) -> int:
         return _complain(str(error), FAILED)
     except (
         _UsageError,
-        ModuleNotFoundError,  # an extra is missing
+        ImportError,  # an extra is missing, or a library of it cannot be loaded
         MorphogenError,
         ValueError,
         OverflowError,
