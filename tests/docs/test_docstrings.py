@@ -138,7 +138,7 @@ def test_the_reader_of_code_sees_what_is_raised() -> None:
     packing = {"TypeError", "ValueError", "MemoryError"}
     assert code("planner").raised_by("KeyPacker.pack") == packing
     assert code("engine.lifetime").raised_by("Lifetime.check_usable") == {"EngineClosedError"}
-    assert code("engine.base").raised_by("Engine.replace_pages") == {"ValueError"}
+    assert code("engine.holding").raised_by("HoldingEngine.replace_pages") == {"ValueError"}
     assert code("engine.cpu").raised_by("CpuEngine.__init__") >= {"TypeError", "ValueError"}
     assert code("batcher").raised_by("MicroBatcher.submit") == {"BatcherClosedError"}
 

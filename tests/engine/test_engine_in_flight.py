@@ -15,6 +15,7 @@ import morphogen as mg
 from held_engine import SECONDS
 from morphogen.engine.base import Engine
 from morphogen.engine.calls import Calls
+from morphogen.engine.holding import HoldingEngine
 from morphogen.engine.strategy import Choices, Strategy
 from naive import Bytes, naive_answers, random_pages, random_rows
 
@@ -22,7 +23,7 @@ ARRAY = random_pages(200, 48)
 BATCHES = [mg.make_queries(random_rows(3, 2, 200, seed), 200)[0] for seed in range(4)]
 
 
-class TwoAtATime(Engine):
+class TwoAtATime(HoldingEngine):
     """An engine in Python that takes two calls at a time, and stops amid each until it may go on.
 
     It reads a packer's keys only after the stop.

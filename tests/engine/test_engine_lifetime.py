@@ -18,6 +18,7 @@ import pytest
 import morphogen as mg
 from engine_processes import EXIT, FORK, assert_ends_well
 from morphogen.engine.base import Engine
+from morphogen.engine.holding import HoldingEngine
 from morphogen.engine.strategy import Choices, Strategy
 from naive import (
     Bytes,
@@ -129,7 +130,7 @@ def test_a_with_block_closes() -> None:
     assert engine_of_error.closed
 
 
-class WaitingEngine(Engine):
+class WaitingEngine(HoldingEngine):
     """An engine whose one answer lasts until the test says so."""
 
     def __init__(self) -> None:

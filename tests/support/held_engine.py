@@ -7,13 +7,14 @@ from typing import Any
 
 import morphogen as mg
 from morphogen.engine.base import Engine
+from morphogen.engine.holding import HoldingEngine
 from morphogen.engine.strategy import Choices, Strategy
 from naive import Bytes
 
 SECONDS = 30  # only a failed test waits this long
 
 
-class HeldEngine(Engine):
+class HeldEngine(HoldingEngine):
     """A real engine that starts its chunks on the test's command, and records its calls."""
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,9 @@ from morphogen.engine.lifetime import Lifetime
 from morphogen.engine.output import LEAST_BYTES, AnswerMemory, check_out
 from morphogen.engine.strategy import Choices, Strategy
 from morphogen.errors import EngineClosedError, MorphogenError
-from morphogen.pages import PageMatrix, TableShape, check_changes, check_epoch
+from morphogen.pages import PageMatrix, TableShape
 from morphogen.planner import MAX_KEYS_PER_QUERY, KeyPacker, micro_batch_ranges
 from morphogen.query import Answer, Query
-
-Taken = TypeVar("Taken")
 
 
 class Engine(Lifetime):
@@ -206,6 +204,7 @@ class Engine(Lifetime):
             party=party if party >= 0 else None,
         )
 
+    @abstractmethod
     def replace_pages(
         self,
         indices: Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]],
@@ -256,8 +255,8 @@ class Engine(Lifetime):
         ...     engine.pages.epoch, int(engine.pages[5][0]), int(pages[5][0])
         (1, 1, 0)
         """
-        self._change(indices, pages, epoch, self._replace)
 
+    @abstractmethod
     def next_epoch(
         self,
         indices: Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]],
@@ -289,33 +288,6 @@ class Engine(Lifetime):
         EngineClosedError, MorphogenError, DeviceError, TypeError, ValueError, MemoryError, OSError
             As from `replace_pages`.
         """
-        return self._change(indices, pages, epoch, self._open_next)
-
-    def _change(
-        self,
-        indices: Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]],
-        pages: npt.NDArray[np.uint8],
-        epoch: SupportsIndex,
-        take: Callable[[PageMatrix, npt.NDArray[np.int64]], Taken],
-    ) -> Taken:
-        self.check_usable()
-        self._calls.check_free()
-        number = check_epoch(epoch)
-        changed = check_changes(indices, pages, self.pages.num_pages, self._table.page_size)
-        while True:
-            before = self.pages
-            if number == before.epoch:
-                raise ValueError(f"epoch must be another than that of the pages, {number}")
-            # Beside other calls: this may copy a whole table.
-            after = before.with_changes(changed, pages, number)
-            with self._calls.alone():
-                self._check_open()
-                if self._pages is not before:
-                    continue  # another thread has replaced pages: change its pages
-                try:
-                    return take(after, changed)
-                finally:
-                    self._end_call()
 
     def check_width(
         self, max_micro_batch: int | None, keys_per_query: int = MAX_KEYS_PER_QUERY
@@ -386,14 +358,3 @@ class Engine(Lifetime):
         strategy: Strategy,
     ) -> None:
         """Answer the batch that the packer holds, chunk by chunk, into out."""
-
-    @abstractmethod
-    def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
-        """Make these `_pages`, which differ from them at these indices, or fail and change nothing.
-
-        `_table` changes with them. No interrupt may come between what this changes.
-        """
-
-    @abstractmethod
-    def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> Engine:
-        """Open an engine over these, which differ at these indices, and leave this one as it is."""

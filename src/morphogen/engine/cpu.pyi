@@ -6,7 +6,7 @@ from typing import SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from morphogen.engine.base import Engine
+from morphogen.engine.holding import HoldingEngine
 from morphogen.engine.strategy import Strategy
 from morphogen.pages import PageMatrix
 from morphogen.planner import KeyPacker
@@ -16,7 +16,7 @@ MAX_CHUNK_KEYS: int
 MAX_MICRO_BATCH: int
 MAX_THREADS: int
 
-class CpuEngine(Engine):
+class CpuEngine(HoldingEngine):
     """Answers on the CPU. Made by `morphogen.open_engine`.
 
     Parameters

@@ -21,8 +21,8 @@ from morphogen.kernels cimport (
 from morphogen.kernels cimport measure_read_order as _measure_read_order
 from morphogen.planner cimport KeyPacker
 
-from morphogen.engine.base import Engine
 from morphogen.engine.cores import usable_cores
+from morphogen.engine.holding import HoldingEngine
 from morphogen.engine.strategy import Choices, Strategy
 
 cimport morphogen.instruction_set as _instruction_set
@@ -158,7 +158,7 @@ cdef class _Scanner:
         return &self._tail[0]
 
 
-class CpuEngine(Engine):
+class CpuEngine(HoldingEngine):
     """Answers on the CPU. Made by `morphogen.open_engine`.
 
     Parameters

@@ -387,11 +387,5 @@ class ShardedEngine(Engine):
         finally:
             self._running.discard(scatter)
 
-    def _replace(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> None:
-        raise NotImplementedError  # `replace_pages` is of its own
-
-    def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> Engine:
-        raise NotImplementedError  # `next_epoch` is of its own
-
     def _release(self) -> None:
         close_all(self._replicas.shards)

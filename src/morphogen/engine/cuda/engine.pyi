@@ -4,9 +4,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from morphogen.engine.base import Engine
 from morphogen.engine.cuda.grid import Grid
 from morphogen.engine.cuda.phases import PhaseCounter, PhaseTimes
+from morphogen.engine.holding import HoldingEngine
 from morphogen.engine.strategy import Strategy
 from morphogen.pages import PageMatrix
 from morphogen.planner import KeyPacker
@@ -18,7 +18,7 @@ WIDEST_MICRO_BATCH: int
 WIDEST_BITS_MICRO_BATCH: int
 LANES: int
 
-class CudaEngine(Engine):
+class CudaEngine(HoldingEngine):
     """Answers on a GPU. Made by `morphogen.open_engine`.
 
     Parameters

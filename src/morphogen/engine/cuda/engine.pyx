@@ -11,12 +11,12 @@ from morphogen.errors import DeviceError, EngineClosedError
 from morphogen.pages import check_pages
 from morphogen.planner cimport KeyPacker
 
-from morphogen.engine.base import Engine
 from morphogen.engine.cuda.driver_errors import advise_restart
 from morphogen.engine.cuda.patch import difference
 from morphogen.engine.cuda.phases import ChunkTimes, PhaseTimes
 from morphogen.engine.cuda.tuning import tuning_of
 from morphogen.engine.cuda.variants import fitting, names
+from morphogen.engine.holding import HoldingEngine
 from morphogen.engine.layouts import check_layout
 from morphogen.engine.strategy import LANE_COUNTS, Choices, Strategy
 
@@ -35,7 +35,7 @@ WIDEST_BITS_MICRO_BATCH = 32
 LANES = 2
 
 
-class CudaEngine(Engine):
+class CudaEngine(HoldingEngine):
     """Answers on a GPU. Made by `morphogen.open_engine`.
 
     Parameters
@@ -226,7 +226,7 @@ class CudaEngine(Engine):
     def _open_next(self, pages: PageMatrix, indices: npt.NDArray[np.int64]) -> CudaEngine:
         cdef Scanner scanner = _usable(self)
         engine = CudaEngine.__new__(CudaEngine)
-        Engine.__init__(
+        HoldingEngine.__init__(
             engine, pages.table, self._choices, pages, max_in_flight=self.max_in_flight
         )
         with scanner.lanes.alone():
