@@ -56,6 +56,8 @@ class RayCluster:
     Ray takes the token and TLS from the variables ``RAY_AUTH_MODE``, ``RAY_AUTH_TOKEN`` or
     ``RAY_AUTH_TOKEN_PATH``, ``RAY_USE_TLS``, ``RAY_TLS_SERVER_CERT``, ``RAY_TLS_SERVER_KEY`` and
     ``RAY_TLS_CA_CERT``, on every host alike.
+
+    ``GRPC_POLL_STRATEGY`` becomes "poll" in this process, unless it is set.
     """
 
     def __init__(self, address: str = "local", *, object_store_bytes: int = _STORE_BYTES) -> None:

@@ -25,6 +25,7 @@ AUTO_CONNECT = "RAY_ENABLE_AUTO_CONNECT"
 USAGE = "RAY_USAGE_STATS_ENABLED"
 UNPRINTED = "RAY_DEDUP_LOGS_SKIP_REGEX"
 NICENESS = "RAY_worker_niceness"
+POLLING = "GRPC_POLL_STRATEGY"
 # Where it is off, Ray's processes listen on the loopback, and else on every interface. It is named
 # for the systems where that is the default.
 OTHER_HOSTS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -169,6 +170,9 @@ def environment_of_ray(host: str | None) -> Iterator[None]:
     os.environ[AUTO_CONNECT] = "0"  # a call must not start a cluster
     os.environ.setdefault(USAGE, "0")  # else Ray tells its makers of each cluster
     os.environ.setdefault(NICENESS, "0")  # else shards give way to all other programs of a host
+    # By gRPC's default any thread of Ray's may be woken for a connection, and has to wake the one
+    # that waits for the answer: a seventh of the router's processor time.
+    os.environ.setdefault(POLLING, "poll")
     # Ray prints this to the standard output; the log has it from `morphogen.cluster.replica`.
     os.environ.setdefault(UNPRINTED, "^A worker died or was killed ")
     before = os.environ.get(OTHER_HOSTS)
