@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,19 @@ import numpy.typing as npt
 from morphogen.authentication.hashing import HASH_BYTES
 from morphogen.authentication.shape import Shape
 from morphogen.checks import check_range
-from morphogen.errors import DeltaError
+from morphogen.errors import DeltaError, MorphogenError
+from morphogen.keyword.file_header import HEADER_BYTES as HEADER_BYTES, FileKind
 from morphogen.keyword.layout import TableLayout
 from morphogen.pages import MAX_EPOCH
 
 MAGIC = b"MGKDL\r\n\x1a"  # a transfer that changes ends of lines spoils it
-HEADER_BYTES = 4096
 INDEX = np.dtype("<u8")  # the number of a page
 _VERSION = 1
 _BLOCK = 4096  # the numbers of pages are filled up to a multiple of it
 _CHECKED = 1 << 20  # numbers of pages that are compared at a time
-_FIELDS = struct.Struct("<8sII6Q32s32s48s32s")
+_FIELDS = struct.Struct("<6Q32s32s48s32s")
 _KEYS = struct.Struct("<3Q16sQ")  # the 48 bytes: slots, value size, entries, seed, fragments
+_KIND = FileKind("delta", MAGIC, {_VERSION: _FIELDS.size}, DeltaError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +137,6 @@ def check_indices(indices: npt.NDArray[np.integer[Any]], header: DeltaHeader) ->
 def pack_header(header: DeltaHeader) -> bytes:
     """Write a header, with its own SHA-256: 4096 bytes."""
     fields = _FIELDS.pack(
-        MAGIC,
-        _VERSION,
-        HEADER_BYTES,
         header.from_epoch,
         header.to_epoch,
         header.num_pages,
@@ -151,8 +148,7 @@ def pack_header(header: DeltaHeader) -> bytes:
         header.authenticated_layout,
         header.digest,
     )
-    sealed = fields.ljust(HEADER_BYTES - HASH_BYTES, b"\0")
-    return sealed + sha256(sealed).digest()
+    return _KIND.pack(_VERSION, fields)
 
 
 def parse_header(head: bytes, length: int, path: str | os.PathLike[str]) -> DeltaHeader:
@@ -176,35 +172,12 @@ def parse_header(head: bytes, length: int, path: str | os.PathLike[str]) -> Delt
     DeltaError
         If it is no delta, its header was altered, or its length is another.
     """
-    name = os.fspath(path)
-    if head[: len(MAGIC)] != MAGIC:
-        raise DeltaError(f"{name} is not a delta: it begins otherwise")
-    if len(head) < HEADER_BYTES:
-        raise DeltaError(
-            f"{name} is truncated: a delta has a header of {HEADER_BYTES} bytes, this file has "
-            f"{len(head)} in all"
-        )
-    if not any(head[len(MAGIC) :]):
-        raise DeltaError(f"{name} was not written to its end")
-    sealed, seal = head[:-HASH_BYTES], head[-HASH_BYTES:]
-    if sha256(sealed).digest() != seal:
-        raise altered(name, "its header does not have the SHA-256 that it says")
-    # From here on nothing was altered by accident, but the writer may be another one.
-    _, version, header_bytes, *fields = _FIELDS.unpack_from(sealed)
-    if (version, header_bytes) != (_VERSION, HEADER_BYTES):
-        raise DeltaError(
-            f"{name} has version {version} of the format and a header of {header_bytes} bytes; "
-            f"this release reads version {_VERSION}, and {HEADER_BYTES}"
-        )
-    if any(sealed[_FIELDS.size :]):
-        raise DeltaError(f"{name} has a header whose unused bytes are not zero")
+    _, fields = _KIND.unpack(head, path)
     try:
-        header = _interpret(*fields)
+        header = _interpret(*_FIELDS.unpack(fields))
     except ValueError as error:
-        raise DeltaError(f"{name} has an impossible header: {error}") from None
-    if length != header.file_size:
-        what = "truncated" if length < header.file_size else "too long"
-        raise DeltaError(f"{name} is {what}: {length} bytes instead of {header.file_size}")
+        raise DeltaError(f"{os.fspath(path)} has an impossible header: {error}") from None
+    _KIND.check_size(length, header.file_size, path)
     return header
 
 
@@ -242,6 +215,6 @@ def _interpret(
     return header
 
 
-def altered(name: str, why: str) -> DeltaError:
+def altered(path: str | os.PathLike[str], why: str) -> MorphogenError:
     """The error of a file that is not as it was written."""
-    return DeltaError(f"{name} was altered: {why}")
+    return _KIND.altered(path, why)

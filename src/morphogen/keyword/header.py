@@ -8,20 +8,21 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
-from hashlib import sha256
 
 from morphogen.authentication.hashing import HASH_BYTES
 from morphogen.authentication.shape import Shape
-from morphogen.errors import TableFileError
-from morphogen.keyword.layout import SEED_BYTES, VERSIONS, TableLayout
+from morphogen.errors import MorphogenError, TableFileError
+from morphogen.keyword.file_header import HEADER_BYTES as HEADER_BYTES, FileKind
+from morphogen.keyword.layout import SEED_BYTES, TableLayout
 from morphogen.pages.mapped_file import beginning_of
 
 MAGIC = b"MGKWT\r\n\x1a"  # a transfer that changes ends of lines spoils it
-HEADER_BYTES = 4096
 _ALIKE = 5  # bytes of the magic: once in 300 million files of random bytes
-_FIELDS = struct.Struct("<8sIIQQQQQ16s32s")
+_FIELDS = struct.Struct("<QQQQQ16s32s")
 _ADDED = struct.Struct("<QQ32s")  # by version 2: proof levels, fragments, root
-_SEAL_BYTES = 32
+_KIND = FileKind(
+    "keyword table", MAGIC, {1: _FIELDS.size, 2: _FIELDS.size + _ADDED.size}, TableFileError
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +115,11 @@ def pack_header(header: TableHeader) -> bytes:
     keys = (0, 0, 0, bytes(SEED_BYTES))
     if layout is not None:
         keys = (layout.slots_per_page, layout.value_size, layout.entries, layout.seed)
-    fields = _FIELDS.pack(
-        MAGIC,
-        header.version,
-        HEADER_BYTES,
-        header.num_pages,
-        header.page_size,
-        *keys,
-        header.digest,
-    )
+    fields = _FIELDS.pack(header.num_pages, header.page_size, *keys, header.digest)
     if header.root is not None:
         fragments = 0 if layout is None else layout.fragments
         fields += _ADDED.pack(header.proof_levels, fragments, header.root)
-    sealed = fields.ljust(HEADER_BYTES - _SEAL_BYTES, b"\0")
-    return sealed + sha256(sealed).digest()
+    return _KIND.pack(header.version, fields)
 
 
 def parse_header(head: bytes, length: int, path: str | os.PathLike[str]) -> TableHeader:
@@ -151,45 +143,20 @@ def parse_header(head: bytes, length: int, path: str | os.PathLike[str]) -> Tabl
     TableFileError
         If it is no table, its header was altered, or its length is another.
     """
-    name = os.fspath(path)
-    if head[: len(MAGIC)] != MAGIC:
-        raise TableFileError(f"{name} is not a keyword table: it begins otherwise")
-    if len(head) < HEADER_BYTES:
-        raise TableFileError(
-            f"{name} is truncated: a keyword table has a header of {HEADER_BYTES} bytes, this file "
-            f"has {len(head)} in all"
-        )
-    if not any(head[len(MAGIC) :]):
-        raise TableFileError(f"{name} was not written to its end")
-    sealed, seal = head[:-_SEAL_BYTES], head[-_SEAL_BYTES:]
-    if sha256(sealed).digest() != seal:
-        raise altered(path, "its header does not have the SHA-256 that it says")
-    # From here on nothing was altered by accident, but the writer may be another one.
-    version, header_bytes = struct.unpack_from("<II", sealed, len(MAGIC))
-    if version not in VERSIONS or header_bytes != HEADER_BYTES:
-        raise TableFileError(
-            f"{name} has version {version} of the format and a header of {header_bytes} bytes; "
-            f"this release reads versions {VERSIONS[0]} and {VERSIONS[1]}, and {HEADER_BYTES}"
-        )
-    if any(sealed[_FIELDS.size + (_ADDED.size if version > 1 else 0) :]):
-        raise TableFileError(f"{name} has a header whose unused bytes are not zero")
+    version, fields = _KIND.unpack(head, path)
     try:
-        header = _interpret(sealed, version)
+        header = _interpret(fields, version)
     except ValueError as error:
-        raise TableFileError(f"{name} has an impossible header: {error}") from None
-    if length != header.file_size:
-        what = "truncated" if length < header.file_size else "too long"
-        raise TableFileError(f"{name} is {what}: {length} bytes instead of {header.file_size}")
+        raise TableFileError(f"{os.fspath(path)} has an impossible header: {error}") from None
+    _KIND.check_size(length, header.file_size, path)
     return header
 
 
-def _interpret(sealed: bytes, version: int) -> TableHeader:
-    _, _, _, num_pages, page_size, slots, value_size, entries, seed, digest = _FIELDS.unpack_from(
-        sealed
-    )
+def _interpret(fields: bytes, version: int) -> TableHeader:
+    num_pages, page_size, slots, value_size, entries, seed, digest = _FIELDS.unpack_from(fields)
     proof_levels, fragments, root = 0, 1, None
     if version > 1:
-        proof_levels, fragments, root = _ADDED.unpack_from(sealed, _FIELDS.size)
+        proof_levels, fragments, root = _ADDED.unpack_from(fields, _FIELDS.size)
     layout = None
     if version == 1 or any((slots, value_size, entries, fragments, *seed)):
         layout = TableLayout(
@@ -206,9 +173,9 @@ def _interpret(sealed: bytes, version: int) -> TableHeader:
     return header_of(layout, Shape(num_pages, page_size, proof_levels), digest, root)
 
 
-def altered(path: str | os.PathLike[str], why: str) -> TableFileError:
+def altered(path: str | os.PathLike[str], why: str) -> MorphogenError:
     """The error of a file that is not as it was written."""
-    return TableFileError(f"{os.fspath(path)} was altered: {why}")
+    return _KIND.altered(path, why)
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
