@@ -113,6 +113,15 @@ def test_bench_measures_variants_beside_the_read(
     assert "chunks of 2 (6 keys): " in output
 
 
+@pytest.mark.parametrize("name", ["masks", "default"])
+def test_bench_says_that_no_variant_ran(
+    name: str, gpu: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("bench", "--device", "cuda", *SMALL, "--batch-sizes", "2", "--iterations", "1")
+    assert main([*command, "--variants", name]) == 0
+    assert "Variants of the kernels: none of these runs" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

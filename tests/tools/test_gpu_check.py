@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import stages
 from gpu_check_runs import CHECK, ROOT, STAGES, WHEELS, read_csv, run, small_work, table
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -82,6 +83,15 @@ def test_the_wheels_that_are_fetched() -> None:
     assert wanted() >= {"cython", "numpy", "rich", "cryptography", "pytest", "asv"}
     assert wanted() >= {"h11", "litestar", "matplotlib"}, "of the extras that others name"
     assert "morphogen" not in wanted(), "no index has it"
+
+
+def test_a_copy_within_another_repository_is_of_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "ROOT", ROOT / "docs")
+    assert stages.find_commit(None) == ""
+    (tmp_path / "COMMIT").write_text("a hash\n")
+    assert stages.find_commit(tmp_path) == "a hash"
 
 
 SMI = """#!/bin/bash

@@ -84,7 +84,7 @@ def main() -> None:
     wheels = sorted(Path(folder).glob("*.whl"))
     dropped = left_out(wheels, read_list(Path(had).read_text(encoding="utf-8")), python)
     aside = Path(folder, "left-out")
-    aside.mkdir()
+    aside.mkdir(exist_ok=True)
     for wheel in dropped:
         wheel.rename(aside / wheel.name)
     print(f"{len(dropped)} of {len(wheels)} wheels left out, since the host has the packages")

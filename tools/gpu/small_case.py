@@ -62,7 +62,7 @@ def check(until: float) -> int:
             mg.open_engine(pages, device="cuda") as engine,
             mg.open_engine(pages, device="cpu") as reference,
         ):
-            for keys in (1, 2, 3):
+            for keys in (1, 3):  # in chunks of 1, 2, 4 and 5 queries: every kernel
                 batch = random_queries(num_pages, 5, keys, seed=keys)
                 expected = reference.answer(batch).pages
                 wrong += not np.array_equal(engine.answer(batch).pages, expected)

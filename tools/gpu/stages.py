@@ -140,6 +140,8 @@ def find_commit(wheels: Path | None) -> str:
     said = wheels / "COMMIT" if wheels else None
     if said is not None and said.is_file():
         return said.read_text(encoding="utf-8").strip()
+    if not (ROOT / ".git").exists():
+        return ""  # not that of a repository in which the copy lies
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         found = subprocess.run(

@@ -45,6 +45,8 @@ def show_benchmark(result: BenchmarkResult, console: Console) -> None:
         _show_strategies(result, console)
     if result.variants:
         _show_variants(result, console)
+    elif config.variants:
+        console.print("\nVariants of the kernels: none of these runs whole batches in even chunks")
     if result.concurrency:
         _show_concurrency(result, console)
     if result.phases:

@@ -61,7 +61,6 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     path = args.output or tuning_path()
     if path is None:
         raise ValueError(f"{VARIABLE} names no file, so that no choice is read: give --output FILE")
-    check_output(path)
     config = BenchmarkConfig(
         num_pages=args.pages,
         page_size=args.page_size,
@@ -72,6 +71,7 @@ def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
         device=choose_device(args.device),
         variants=(ALL,),
     )
+    check_output(path)
     result = run_benchmark(config, progress=progress)
     for failure in result.failures:
         complain(failure)
