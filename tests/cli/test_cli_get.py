@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,9 +123,18 @@ def test_keys_come_from_a_file(
     get: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "keys"
-    path.write_bytes(b"key 1\n\nkey 2\r\nkey\xff\nkey 3")
+    path.write_bytes(b"\xef\xbb\xbfkey 1\n\nkey 2\r\nkey\xff\nkey 3")  # with a byte order mark
     assert main([*get, "--lookup-file", str(path), "--json", "--lookup", "key 0"]) == NOT_FOUND
     assert keys_printed(capsys) == ["key 0", "key 1", "key 2", "key\\udcff", "key 3"]
+
+
+def test_a_key_that_is_no_text_is_shown_as_wide_as_its_column(
+    get: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*get, "--lookup", os.fsdecode(b"key\xff")]) == NOT_FOUND
+    lines = capsys.readouterr().out.splitlines()
+    assert "key\\xff" in lines[3]
+    assert len({len(line) for line in lines if line}) == 1
 
 
 def test_keys_come_from_the_standard_input(

@@ -237,7 +237,7 @@ def test_a_forgotten_heading_does_not_show_keys(build: Build) -> None:
         (("--page-size", "-1"), "--page-size must be in 1"),
         (("--delimiter", ""), "--delimiter must be one character, not ''"),
         (("--delimiter", ",,"), "--delimiter must be one character, not ',,'"),
-        (("--delimiter", '"'), "--delimiter must be one character"),
+        (("--delimiter", '"'), "--delimiter must be no quote and no end of line, not '\"'"),
     ],
 )
 def test_wrong_options(build: Build, options: tuple[str, ...], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,8 @@ def read_input(path: Path) -> bytes:
 
 
 def _keys_of_file(path: Path) -> list[bytes]:
-    lines = (line.removesuffix(b"\r") for line in read_input(path).split(b"\n"))
+    text = read_input(path).removeprefix(BOM_UTF8)  # which some editors put before a text
+    lines = (line.removesuffix(b"\r") for line in text.split(b"\n"))
     return [line for line in lines if line]  # as in a CSV file, empty lines are none
 
 
@@ -185,9 +187,10 @@ def print_values(
     absent = "not there (proven)" if proven else "not there"
 
     def show(console: Console) -> None:
+        # Bytes that are no text are escaped here, since the width of a column is that of its text.
         shown = [
-            (name, absent if value is None else show_value(value))
-            for name, value in zip(names, found, strict=True)
+            (key.decode(errors="backslashreplace"), absent if value is None else show_value(value))
+            for key, value in zip(keys, found, strict=True)
         ]
         show_rows(console, ("key", "value"), shown, written)
 

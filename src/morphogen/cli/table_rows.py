@@ -87,8 +87,10 @@ def row_options(args: argparse.Namespace, most: int) -> RowOptions:
         If one is wrong.
     """
     delimiter = args.delimiter if args.delimiter != _TAB else "\t"
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+    if delimiter is not None and len(delimiter) != 1:
         raise ValueError(f"--delimiter must be one character, not {delimiter!r}")
+    if delimiter is not None and delimiter in '"\r\n':
+        raise ValueError(f"--delimiter must be no quote and no end of line, not {delimiter!r}")
     if args.sql_table is not None and args.query is not None:
         raise ValueError("give --sql-table or --query, not both")
     columns = tuple(args.columns.split(",")) if args.columns is not None else None
