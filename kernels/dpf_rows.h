@@ -68,6 +68,20 @@ MORPHOGEN_FN void transpose_fours(const WordVector (&in)[4], WordVector (&out)[4
 
 typedef std::uint32_t Row __attribute__((vector_size(4 * kRowWords)));
 
+// Transposes the matrix of vectors' rows of four words: a row in each lane, as many as there are
+// vectors.
+MORPHOGEN_FN void transpose_rows(WordVector (&vectors)[kRowLanes]) {
+  // Each pass brings the lanes of a vector twice as far apart.
+  for (int pass = 1; pass < kRowLanes; pass *= 2) {
+    WordVector out[kRowLanes];
+    for (int i = 0; i < kRowLanes / 2; ++i) {
+      out[2 * i] = shuffle_words<InterleavedRows<0>>(vectors[i], vectors[i + kRowLanes / 2]);
+      out[2 * i + 1] = shuffle_words<InterleavedRows<1>>(vectors[i], vectors[i + kRowLanes / 2]);
+    }
+    for (int i = 0; i < kRowLanes; ++i) vectors[i] = out[i];
+  }
+}
+
 template <class Vector, std::size_t... I>
 MORPHOGEN_FN Vector splat_row(Row row, std::index_sequence<I...>) {
   return __builtin_shufflevector(row, row, (I % kRowWords)...);
@@ -92,44 +106,44 @@ MORPHOGEN_FN Row first_row(Vector rows) {
   return __builtin_shufflevector(rows, rows, 0, 1, 2, 3);
 }
 
-template <class Vector, int Vectors>
+template <class Vector, int Count>
 struct RowBlocks {
-  Vector row[kBlockRows][Vectors];
+  Vector row[kBlockRows][Count];
 };
 
 // Expands a vector of seeds, or several, as expand_seed() does, each with its salt.
-template <class Vector, int Vectors>
-MORPHOGEN_FN RowBlocks<Vector, Vectors> expand_rows(const Vector* seeds, const Vector* salts,
+template <class Vector, int Count>
+MORPHOGEN_FN RowBlocks<Vector, Count> expand_rows(const Vector* seeds, const Vector* salts,
                                                     std::uint32_t counter) {
   const std::uint32_t first[kRowWords] = {kChaChaConstant0, kChaChaConstant1, kChaChaConstant2,
                                           kChaChaConstant3};
   const std::uint32_t last[kRowWords] = {counter, kNonceWord0, kNonceWord1, kNonceWord2};
   const Vector in0 = splat_row<Vector>(first), in3 = splat_row<Vector>(last);
-  RowBlocks<Vector, Vectors> blocks;
+  RowBlocks<Vector, Count> blocks;
   auto& [a, b, c, d] = blocks.row;
-  for (int v = 0; v < Vectors; ++v) {
+  for (int v = 0; v < Count; ++v) {
     a[v] = in0;
     b[v] = seeds[v];
     c[v] = salts[v];
     d[v] = in3;
   }
   for (int round = 0; round < kChaChaDoubleRounds; ++round) {
-    for (int v = 0; v < Vectors; ++v) chacha20_quarter_round(a[v], b[v], c[v], d[v]);
+    for (int v = 0; v < Count; ++v) chacha20_quarter_round(a[v], b[v], c[v], d[v]);
     // To bring diagonals into columns, turn the other rows, not b, which is done last: then no step
     // waits for a turn.
-    for (int v = 0; v < Vectors; ++v) {
+    for (int v = 0; v < Count; ++v) {
       a[v] = shuffle_words<Turned<3>>(a[v]);
       c[v] = shuffle_words<Turned<1>>(c[v]);
       d[v] = shuffle_words<Turned<2>>(d[v]);
     }
-    for (int v = 0; v < Vectors; ++v) chacha20_quarter_round(a[v], b[v], c[v], d[v]);
-    for (int v = 0; v < Vectors; ++v) {
+    for (int v = 0; v < Count; ++v) chacha20_quarter_round(a[v], b[v], c[v], d[v]);
+    for (int v = 0; v < Count; ++v) {
       a[v] = shuffle_words<Turned<1>>(a[v]);
       c[v] = shuffle_words<Turned<3>>(c[v]);
       d[v] = shuffle_words<Turned<2>>(d[v]);
     }
   }
-  for (int v = 0; v < Vectors; ++v) {
+  for (int v = 0; v < Count; ++v) {
     a[v] += in0;
     b[v] += seeds[v];
     c[v] += salts[v];
@@ -154,23 +168,23 @@ struct FewNodes {
 };
 
 // Expands the nodes of the first vectors under the salt of a key.
-template <int Vectors>
-MORPHOGEN_FN RowBlocks<WordVector, Vectors> expand_rows(const FewNodes& nodes,
+template <int Count>
+MORPHOGEN_FN RowBlocks<WordVector, Count> expand_rows(const FewNodes& nodes,
                                                         const std::uint8_t* key,
                                                         std::uint32_t counter) {
-  WordVector salts[Vectors];
+  WordVector salts[Count];
   for (WordVector& salt : salts) salt = splat_row(key + kSaltOffset);
-  return expand_rows<WordVector, Vectors>(nodes.seed, salts, counter);
+  return expand_rows<WordVector, Count>(nodes.seed, salts, counter);
 }
 
 // Replaces the nodes of the first vectors by their children.
-template <int Vectors>
+template <int Count>
 MORPHOGEN_FN void expand_few(FewNodes& nodes, const std::uint8_t* key, int level) {
-  const RowBlocks<WordVector, Vectors> blocks = expand_rows<Vectors>(nodes, key, kCounterInner);
+  const RowBlocks<WordVector, Count> blocks = expand_rows<Count>(nodes, key, kCounterInner);
   const WordVector seed_correction = splat_row(key + kSeedCorrectionOffset + kSeedBytes * level);
   const std::uint32_t left_correction = (load_word(key + kControlLeftOffset) >> level) & 1u;
   const std::uint32_t right_correction = (load_word(key + kControlRightOffset) >> level) & 1u;
-  for (int v = Vectors - 1; v >= 0; --v) {  // children never overwrite nodes that are still read
+  for (int v = Count - 1; v >= 0; --v) {  // children never overwrite nodes that are still read
     const WordVector control = nodes.control[v];
     const WordVector correction = (WordVector{} - control) & seed_correction;
     const WordVector left = blocks.row[0][v] ^ correction, right = blocks.row[1][v] ^ correction;
@@ -185,14 +199,14 @@ MORPHOGEN_FN void expand_few(FewNodes& nodes, const std::uint8_t* key, int level
 }
 
 // Returns the selection bits below the nodes of the first vectors at full depth.
-template <int Vectors>
-MORPHOGEN_FN RowBlocks<WordVector, Vectors> expand_few_leaves(const FewNodes& nodes,
+template <int Count>
+MORPHOGEN_FN RowBlocks<WordVector, Count> expand_few_leaves(const FewNodes& nodes,
                                                               const std::uint8_t* key, int depth) {
-  RowBlocks<WordVector, Vectors> leaves = expand_rows<Vectors>(nodes, key, kCounterLeaf);
+  RowBlocks<WordVector, Count> leaves = expand_rows<Count>(nodes, key, kCounterLeaf);
   for (int row = 0; row < kBlockRows; ++row) {
     const WordVector correction =
         splat_row(key + leaf_correction_offset(depth) + 4 * kRowWords * row);
-    for (int v = 0; v < Vectors; ++v)
+    for (int v = 0; v < Count; ++v)
       leaves.row[row][v] ^= (WordVector{} - nodes.control[v]) & correction;
   }
   return leaves;

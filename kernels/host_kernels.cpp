@@ -24,7 +24,7 @@ void expand(const std::uint8_t* key, std::uint64_t first_leaf, std::uint64_t cou
   Path path(key);
   expand_leaves(key, first_leaf, count, path, nodes,
                 [out](std::uint64_t leaf, const std::uint32_t* words) {
-                  store_leaf(out + leaf * kLeafBytes, words);
+                  std::memcpy(out + leaf * kLeafBytes, words, kLeafBytes);
                 });
 }
 

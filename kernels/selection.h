@@ -6,7 +6,6 @@
 // across pages, in registers of 16 bytes on every instruction set.
 #pragma once
 
-#include "avx512.h"
 #include "dpf_expand.h"
 
 namespace morphogen {
@@ -53,30 +52,37 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words hold their lowes
 #endif
 
 typedef std::uint8_t Bytes16 __attribute__((vector_size(16)));
+typedef std::uint8_t Bytes64 __attribute__((vector_size(64)));
 typedef std::uint64_t Words16 __attribute__((vector_size(16)));
 
-MORPHOGEN_FN Bytes16 unpack_low(Bytes16 a, Bytes16 b) {
-  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+// Bytes of a and b in turn, from the lower or the upper half of every 16.
+template <int Half, class Bytes, std::size_t... I>
+MORPHOGEN_FN Bytes unpack_bytes(Bytes a, Bytes b, std::index_sequence<I...>) {
+  return __builtin_shufflevector(
+      a, b, (I / 16 * 16 + Half * 8 + I % 16 / 2 + I % 2 * sizeof(Bytes))...);
 }
 
-MORPHOGEN_FN Bytes16 unpack_high(Bytes16 a, Bytes16 b) {
-  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+template <int Half, class Bytes>
+MORPHOGEN_FN Bytes unpack_bytes(Bytes a, Bytes b) {
+  return unpack_bytes<Half>(a, b, std::make_index_sequence<sizeof(Bytes)>());
 }
 
-// Moves byte c of each of 8 rows into word c, with row r's byte at byte r. A register holds two
-// words.
-MORPHOGEN_FN void transpose_bytes(const Bytes16 (&rows)[8], Bytes16 (&words)[8]) {
+// Moves byte c of every 16 of each of 8 rows into word c, with row r's byte at byte r. Two words
+// have the place of the 16 bytes.
+template <class Bytes>
+MORPHOGEN_FN void transpose_bytes(const Bytes (&rows)[8], Bytes (&words)[8]) {
   for (int half = 0; half < 2; ++half) {
-    Bytes16 pair[4], quad[4];
+    Bytes pair[4], quad[4];
     for (int i = 0; i < 4; ++i)
-      pair[i] = half == 0 ? unpack_low(rows[i], rows[i + 4]) : unpack_high(rows[i], rows[i + 4]);
+      pair[i] = half == 0 ? unpack_bytes<0>(rows[i], rows[i + 4])
+                          : unpack_bytes<1>(rows[i], rows[i + 4]);
     for (int i = 0; i < 2; ++i) {
-      quad[i] = unpack_low(pair[i], pair[i + 2]);
-      quad[i + 2] = unpack_high(pair[i], pair[i + 2]);
+      quad[i] = unpack_bytes<0>(pair[i], pair[i + 2]);
+      quad[i + 2] = unpack_bytes<1>(pair[i], pair[i + 2]);
     }
     for (int i = 0; i < 2; ++i) {
-      words[4 * half + 2 * i] = unpack_low(quad[2 * i], quad[2 * i + 1]);
-      words[4 * half + 2 * i + 1] = unpack_high(quad[2 * i], quad[2 * i + 1]);
+      words[4 * half + 2 * i] = unpack_bytes<0>(quad[2 * i], quad[2 * i + 1]);
+      words[4 * half + 2 * i + 1] = unpack_bytes<1>(quad[2 * i], quad[2 * i + 1]);
     }
   }
 }
@@ -121,15 +127,22 @@ MORPHOGEN_FN void order_by_streams(std::uint8_t* leaf) {
 // apart.
 MORPHOGEN_FN void write_rows(const std::uint8_t* leaves, std::size_t step, std::size_t bytes,
                              std::size_t row_bytes, std::uint8_t* out) {
-#if defined(__AVX512VBMI__)
+#if defined(__AVX512BW__)
   if (row_bytes == kKeyAlign) {
-    alignas(64) std::uint8_t order[64];
-    for (std::size_t i = 0; i < sizeof order; ++i)
-      order[i] = static_cast<std::uint8_t>(i % kKeyAlign * kOctet + i / kKeyAlign);
-    const __m512i by_rows = _mm512_load_si512(order);
-    for (std::size_t at = 0; at < bytes; at += kOctet)
-      _mm512_store_si512(out + at * kKeyAlign,
-                         _mm512_permutexvar_epi8(by_rows, load_words(leaves + at, step)));
+    for (std::size_t at = 0; at < bytes; at += kLeafBytes) {
+      Bytes64 rows[8], words[8];
+      for (std::size_t i = 0; i < 8; ++i)
+        std::memcpy(&rows[i], leaves + i * step + at, sizeof rows[i]);
+      transpose_bytes(rows, words);
+      // Each has two words of every 16 bytes of a leaf: bring these together, 8 words of 4 registers.
+      for (std::size_t four = 0; four < 8; four += 4) {
+        WordVector quarters[kRowLanes];
+        for (std::size_t i = 0; i < kRowLanes; ++i) quarters[i] = (WordVector)words[four + i];
+        transpose_rows(quarters);
+        for (std::size_t i = 0; i < kRowLanes; ++i)
+          std::memcpy(out + (at + i * 16 + four * 2) * kKeyAlign, &quarters[i], kVectorBytes);
+      }
+    }
     return;
   }
 #endif
@@ -165,7 +178,7 @@ inline void expand_selection(const std::uint8_t* keys, std::size_t key_bytes, st
       std::uint8_t* own = selection + key * plane;
       expand_leaves(keys + key * key_bytes, first_leaf, leaves, paths[key], nodes,
                     [own](std::uint64_t leaf, const std::uint32_t* words) {
-                      store_leaf(own + leaf * kLeafBytes, words);
+                      std::memcpy(own + leaf * kLeafBytes, words, kLeafBytes);
                     });
     }
     return;
@@ -182,7 +195,7 @@ inline void expand_selection(const std::uint8_t* keys, std::size_t key_bytes, st
                     paths[group + i], nodes,
                     [own, layout](std::uint64_t leaf, const std::uint32_t* words) {
                       std::uint8_t* out = own + leaf * kLeafBytes;
-                      store_leaf(out, words);
+                      std::memcpy(out, words, kLeafBytes);
                       if (layout == Layout::streams) order_by_streams(out);
                     });
     }

@@ -74,7 +74,7 @@ Bytes expand(const Bytes& key, std::uint64_t first, std::uint64_t count) {
   Bytes bits(count * kLeafBytes);
   expand_leaves(key.data(), first, count, path, nodes,
                 [&bits](std::uint64_t leaf, const std::uint32_t* words) {
-                  store_leaf(bits.data() + leaf * kLeafBytes, words);
+                  std::memcpy(bits.data() + leaf * kLeafBytes, words, kLeafBytes);
                 });
   return bits;
 }
