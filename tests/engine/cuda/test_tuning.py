@@ -158,6 +158,16 @@ def test_a_file_that_cannot_serve_is_passed_over_with_a_warning(
         assert kernels_that_ran(gpu) == {"morphogen_scan_6"}
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "a folder"])
+def test_what_is_no_file_is_not_replaced(kind: str, file: Path) -> None:
+    write(file, {6: "red"})
+    damage, message = FAULTS[kind]
+    damage(file)
+    with pytest.raises((ValueError, OSError), match=message):
+        write(file, {6: "red"})
+    assert not file.is_file()
+
+
 def test_a_variant_that_the_driver_refuses_is_passed_over(file: Path, gpu: StandIn) -> None:
     write(file, {6: "red"})
     gpu.inject("cuModuleLoadDataEx", "CUDA_ERROR_INVALID_PTX", call=2)

@@ -81,7 +81,7 @@ def tuning_of(ordinal: int) -> Tuning:
     if path is None:
         return Tuning(reason=f"{VARIABLE} names no file")
     try:
-        content = _read(path)
+        content = _parse(_read(path))
     except FileNotFoundError:
         return Tuning(reason="not tuned: morphogen tune measures which are best")
     except (OSError, ValueError) as error:
@@ -106,9 +106,10 @@ def check_output(path: Path) -> None:
         As from `write_tuning`.
     """
     _known(path)
+    folder = Path(os.path.realpath(path)).parent  # a link is followed
     with names_file(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
 
 
@@ -161,12 +162,17 @@ def _key(status: DriverStatus, device: DeviceStatus) -> dict[str, str]:
     }
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The choices of a file; ValueError if it is none of ours."""
+def _read(path: Path) -> bytes:
+    """The bytes of a file; ValueError if it is none, or none of ours."""
     with open_file(path, ValueError) as file:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise ValueError("it is too long")
+    return data
+
+
+def _parse(data: bytes) -> list[dict[str, Any]]:
+    """The choices of a file; ValueError if it is none of ours."""
     try:
         content = json.loads(data)
     except RecursionError:
@@ -182,7 +188,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _known(path: Path) -> list[dict[str, Any]]:
     """The choices of a file that may be replaced: one of ours, an empty one, or none."""
     try:
-        return _read(path) if path.stat().st_size else []
+        data = _read(path)
+        return _parse(data) if data else []
     except FileNotFoundError:
         return []
     except ValueError as error:
