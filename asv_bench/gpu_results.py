@@ -62,7 +62,7 @@ def main() -> None:
     machine.__dict__ |= Machine.get_defaults() | {"machine": options.machine}
     facts = {**machine.__dict__, "python": PYTHON}
     results = Results(facts, {}, commit, 1000 * date, PYTHON, f"existing-py{PYTHON}", {})
-    run_benchmarks(benchmarks, environment, results, show_stderr=True)
+    run_benchmarks(benchmarks, environment, results, show_stderr=True, launch_method="forkserver")
     # asv has None for a failure, and NaN for a benchmark that does not apply.
     missing = {
         name

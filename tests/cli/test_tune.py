@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+import morphogen as mg
 import morphogen.bench.variants as variants
 from morphogen.bench.statistics import Spread
 from morphogen.cli import main
-from morphogen.engine.cuda.tuning import VARIABLE, tuning_of
+from morphogen.engine.cuda.tuning import VARIABLE, tuning_of, write_tuning
 from standin_driver import StandIn
 
 SMALL = ("--pages", "70", "--page-size", "64")
@@ -111,6 +112,28 @@ def test_bench_measures_variants_beside_the_read(
     assert "Best for this device and table" in output
     assert "chunks of 1 (3 keys): " in output
     assert "chunks of 2 (6 keys): " in output
+
+
+@pytest.mark.parametrize(
+    ("kernels", "words"),
+    [({}, "default"), ({6: "red", 12: "masks"}, "red for 6 keys, masks for 12 keys")],
+)
+def test_bench_says_which_kernels_the_engine_took(
+    kernels: dict[int, str],
+    words: str,
+    gpu: StandIn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "tuning.json"))
+    status = mg.driver_status()
+    write_tuning(tmp_path / "tuning.json", status, status.devices[0], kernels, "")
+    command = ("bench", "--device", "cuda", *SMALL, "--batch-sizes", "2", "--iterations", "1")
+    assert main([*command, "--csv", str(tmp_path / "rows.csv")]) == 0
+    assert f"# kernels: {words}\n" in (tmp_path / "rows.csv").read_text()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (f"kernels: {words};" in shown) == bool(kernels)
 
 
 @pytest.mark.parametrize("name", ["masks", "default"])

@@ -68,23 +68,6 @@ def test_no_stage_begins_that_would_not_end_within_the_time(tmp_path: Path) -> N
     assert "== parity: not run, since it may take" in result.output
 
 
-def test_the_wheels_that_are_fetched() -> None:
-    """They are those that pyproject.toml names for the build, the package, its tests and asv."""
-
-    def wanted(*options: str) -> set[str]:
-        command = [sys.executable, str(ROOT / "tools" / "gpu" / "requirements.py"), *options]
-        run = subprocess.run(command, check=True, capture_output=True, text=True)
-        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-        assert all(line in text for line in run.stdout.splitlines())
-        return {re.split(r"[<>=~!;\[ ]", line)[0] for line in run.stdout.splitlines()}
-
-    assert wanted("--build") >= {"cython", "cython-cmake", "cuda-bindings"}
-    assert "asv" not in wanted("--build")
-    assert wanted() >= {"cython", "numpy", "rich", "cryptography", "pytest", "asv"}
-    assert wanted() >= {"h11", "litestar", "matplotlib"}, "of the extras that others name"
-    assert "morphogen" not in wanted(), "no index has it"
-
-
 def test_a_copy_within_another_repository_is_of_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +108,7 @@ shift 2
 PROFILER = """#!/bin/bash
 while [ "$1" != --log-file ]; do shift; done
 echo 'Kernel Name,launch__registers_per_thread' >"$2"
-while [ "$1" != --launch-count ]; do shift; done
+while [ "$1" != --kernel-name ]; do shift; done
 shift 2
 "$@"
 """

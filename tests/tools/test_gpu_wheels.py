@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -53,5 +56,19 @@ def test_the_pinned_headers_are_sent_whatever_a_host_has_of_their_package(tmp_pa
     assert [path.name[:5] for path in left_out.left_out(wheels, usual, "3.12")] == ["numpy"]
 
 
-def test_what_is_needed_to_run_has_no_part_of_a_build() -> None:
-    assert not any("cython-cmake" in line for line in requirements.requirements(requirements.RUN))
+def test_what_is_fetched_is_what_pyproject_names() -> None:
+    """It is for the build, the package, its tests and asv."""
+    command = [sys.executable, requirements.__file__]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert run.stdout.splitlines() == requirements.to_build() + requirements.to_run()
+    text = requirements.PROJECT.read_text(encoding="utf-8")
+    assert all(line in text for line in run.stdout.splitlines())
+
+    def names(lines: list[str]) -> set[str]:
+        return {re.split(r"[<>=~!;\[ ]", line)[0] for line in lines}
+
+    assert names(requirements.to_build()) >= {"cython", "cython-cmake", "cuda-bindings"}
+    run_time = names(requirements.to_run())
+    assert run_time >= {"numpy", "rich", "cryptography", "pytest", "asv"}
+    assert run_time >= {"h11", "litestar", "matplotlib"}, "of the extras that others name"
+    assert not run_time & {"cython-cmake", "morphogen"}, "no index has the package itself"

@@ -43,7 +43,7 @@ def read_list(text: str) -> dict[str, str]:
 
 def wanted(wheels: list[Path], python: str) -> Iterator[Requirement]:
     """All that the project and the wheels require, as far as it applies to the host."""
-    lines = requirements.requirements(requirements.BUILD, requirements.RUN)
+    lines = requirements.to_build() + requirements.to_run()
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as file:
             (name,) = (name for name in file.namelist() if re.fullmatch(r"[^/]+/METADATA", name))

@@ -1,8 +1,7 @@
-"""Print the requirements of pyproject.toml to build, test and measure, one a line for pip's -r."""
+"""Print what pyproject.toml requires to build, test and measure, one a line for pip's -r."""
 
 from __future__ import annotations
 
-import argparse
 import re
 import tomllib
 from pathlib import Path
@@ -10,41 +9,38 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 EXTRAS = ("test", "bench")
-BUILD, RUN = "build", "run"
 
 
-def requirements(*purposes: str) -> list[str]:
-    """List what is needed to build, to run with tests and benchmarks, or both."""
-    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
-    found: list[str] = []
-    if BUILD in purposes:
-        found += project["build-system"]["requires"]
-    if RUN in purposes:
-        found += project["project"]["dependencies"]
-        for extra in EXTRAS:
-            found += extra_requirements(project["project"], extra)
+def to_build() -> list[str]:
+    """The requirements of a build."""
+    requires: list[str] = _project()["build-system"]["requires"]
+    return requires
+
+
+def to_run() -> list[str]:
+    """The requirements of the package, its tests and its benchmarks."""
+    project = _project()["project"]
+    found: list[str] = list(project["dependencies"])
+    for extra in EXTRAS:
+        found += _extra(project, extra)
     return found
 
 
-def extra_requirements(project: dict[str, Any], extra: str) -> list[str]:
-    """Return the requirements of an extra and those it names, since no index has morphogen."""
+def _project() -> Any:
+    return tomllib.loads(PROJECT.read_text(encoding="utf-8"))
+
+
+def _extra(project: dict[str, Any], extra: str) -> list[str]:
+    """Those of an extra and of the extras that it names, since no index has morphogen."""
     found = []
     for line in project["optional-dependencies"][extra]:
-        others = re.fullmatch(rf"{project['name']}\[(.+)\]", line)
-        if others:
+        if others := re.fullmatch(rf"{project['name']}\[(.+)\]", line):
             for name in others[1].split(","):
-                found += extra_requirements(project, name.strip())
+                found += _extra(project, name.strip())
         else:
             found.append(line)
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--build", action="store_true", help="only what the build asks for")
-    purposes = (BUILD,) if parser.parse_args().build else (BUILD, RUN)
-    print(*requirements(*purposes), sep="\n")
-
-
 if __name__ == "__main__":
-    main()
+    print(*to_build(), *to_run(), sep="\n")

@@ -17,6 +17,7 @@ import numpy as np
 import morphogen as mg
 from morphogen.bench.workload import random_pages, random_queries, unbacked_pages
 from morphogen.engine.cuda import CudaEngine
+from morphogen.engine.cuda.variants import fitting
 
 # Pages and bytes a page. They cover padding, a tail of a block, several tiles of columns and
 # several leaves.
@@ -35,7 +36,7 @@ def main() -> int:
 
 
 def profile(num_pages: int) -> None:
-    """Launch the read, and the kernels for 1 to 24 keys and for wide chunks."""
+    """Launch the read, the kernels for 1 to 24 keys, their variants, and those for wide chunks."""
     pages = mg.PageMatrix(unbacked_pages(num_pages, 4096))
     ordinal = next(one.ordinal for one in mg.driver_status().devices if one.usable)
     with CudaEngine(pages, ordinal, generate=1) as engine:
@@ -44,6 +45,10 @@ def profile(num_pages: int) -> None:
             batch = random_queries(num_pages, queries, keys, seed=1)
             for _ in range(2):
                 engine.answer(batch, max_micro_batch=queries)
+        for variant in fitting(mg.driver_status().devices[ordinal].compute_capability):
+            queries = 2 if 6 in variant.keys else 4
+            batch = random_queries(num_pages, queries, 3, seed=1)
+            engine.answer(batch, max_micro_batch=queries, variant=variant.name)
     with CudaEngine(pages, ordinal, generate=1, layout="bits") as engine:
         for queries in (8, 16, 32):
             batch = random_queries(num_pages, queries, 3, seed=1)
@@ -70,10 +75,15 @@ def check(until: float) -> int:
                     for graph in (False, True):
                         wide = engine.answer(batch, max_micro_batch=width, lanes=4, graph=graph)
                         wrong += not np.array_equal(wide.pages, expected)
+            ordinal = int(engine.device.removeprefix("cuda:"))
+            capability = mg.driver_status().devices[ordinal].compute_capability
+            for one in fitting(capability):
+                width = one.keys[-1] // 3
+                varied = engine.answer(batch, max_micro_batch=width, variant=one.name)
+                wrong += not np.array_equal(varied.pages, expected)
             wrong += engine.read_pages() != np.bitwise_xor.reduce(
                 padded(pages).view("<u8"), axis=None
             )
-            ordinal = int(engine.device.removeprefix("cuda:"))
         with CudaEngine(pages, ordinal, generate=1) as engine:
             engine.read_pages()
         wrong += check_bits(pages, ordinal)

@@ -162,7 +162,7 @@ def build(host: Host) -> int:
     pip += ["--no-index", "--quiet"]
     if host.wheels:
         pip += ["--find-links", host.wheels]
-    needed = requirements.requirements(requirements.RUN)
+    needed = requirements.to_run()
     if call(*pip, *needed):
         # What can be had is better than nothing: pip has said what is missing.
         for requirement in needed:
@@ -177,7 +177,7 @@ def build(host: Host) -> int:
     if host.wheels:
         # All of them here: the Cython of the Python beneath would see that Python's bindings, which
         # may not match the headers here.
-        call(*pip, "--ignore-installed", *requirements.requirements(requirements.BUILD))
+        call(*pip, "--ignore-installed", *requirements.to_build())
     pip.remove("--quiet")
     status = call(*pip, "--no-build-isolation", "--force-reinstall", ".")
     return status or int(not loads(host))
@@ -348,7 +348,7 @@ def ncu(host: Host) -> int:
     file = host.file("-ncu.csv")
     command: list[str | Path] = [profiler, "--csv", "--page", "raw", "--log-file", file]
     command += ["--clock-control", "none", "--metrics", ",".join(METRICS)]
-    command += ["--kernel-name", "regex:morphogen_(read|scan|expand|bits)", "--launch-count", "36"]
+    command += ["--kernel-name", "regex:morphogen_(read|scan|expand|bits)"]
     case: list[str | Path] = [host.python, "tools/gpu/small_case.py", "--profile"]
     status = call(*command, *case, setting("PAGES", "65536"))
     counted = file.read_text(encoding="utf-8") if file.exists() else ""

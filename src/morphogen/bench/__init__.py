@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from morphogen.bench.concurrency import ConcurrencyRow, measure_concurrency
 from morphogen.bench.config import BenchmarkConfig
-from morphogen.bench.describe import describe_grid, describe_size
+from morphogen.bench.describe import describe_grid, describe_kernels, describe_size
 from morphogen.bench.expected import Expected, expect, nothing_expected
 from morphogen.bench.pages import open_pages, page_reader, with_progress
 from morphogen.bench.phases import PhaseRow, measure_phases
@@ -248,6 +248,7 @@ def _describe(config: BenchmarkConfig, engine: Engine) -> BenchmarkResult:
         device_name=status.name,
         multiprocessors=status.multiprocessors,
         grid=describe_grid(gpu.grid),
+        kernels=describe_kernels(gpu.tuned),
     )
 
 

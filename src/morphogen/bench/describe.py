@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 
 from morphogen.engine.cuda.grid import Grid
@@ -42,6 +42,21 @@ def describe_grid(grid: Grid) -> str:
         return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
     return f"{many(grid.blocks, 'block')}: {many(grid.tiles, 'tile')} x {many(grid.runs, 'run')}"
+
+
+def describe_kernels(kernels: Mapping[int, str]) -> str:
+    """The variants that a GPU's engine takes by itself: "default", "red for 6 keys".
+
+    Parameters
+    ----------
+    kernels : mapping of int to str
+        By the most keys of a kernel, as `Tuning.kernels`.
+
+    Returns
+    -------
+    str
+    """
+    return ", ".join(f"{name} for {keys} keys" for keys, name in kernels.items()) or "default"
 
 
 def describe_size(size: int) -> str:

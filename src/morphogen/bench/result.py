@@ -46,6 +46,8 @@ class BenchmarkResult:
         Of a GPU.
     grid : str
         The blocks of a launch, in words.
+    kernels : str
+        Of a GPU: the variants that it takes by itself, in words.
     rounds : tuple of RoundTimes
         For each batch size the time of every round.
     phases : tuple of PhaseRow
@@ -74,6 +76,7 @@ class BenchmarkResult:
     device_name: str = ""
     multiprocessors: int = 0
     grid: str = ""
+    kernels: str = ""
     rounds: tuple[RoundTimes, ...] = ()
     phases: tuple[PhaseRow, ...] = ()
     strategies: tuple[StrategyRow, ...] = ()
@@ -174,6 +177,7 @@ def _header(result: BenchmarkResult) -> dict[str, object]:
         "device_name": result.device_name,
         "multiprocessors": result.multiprocessors,
         "grid": result.grid,
+        "kernels": result.kernels,
         "pages_made_on": "device" if config.generated else "host",
         "layout": config.layout,
     }

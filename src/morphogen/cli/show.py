@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from morphogen.bench.describe import describe_chunks, describe_size
+from morphogen.bench.describe import describe_chunks, describe_kernels, describe_size
 from morphogen.cli.diagnosis import Diagnosis, KernelChoice
 from morphogen.cli.tables import print_table
 from morphogen.demo import KEYS_PER_QUERY, DemoResult, first_words
@@ -204,8 +204,7 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
 
 
 def _describe_kernels(choice: KernelChoice) -> str:
-    chosen = ", ".join(f"{name} for {keys} keys" for keys, name in choice.kernels.items())
-    return f"{chosen or 'default'}: {choice.reason}"
+    return f"{describe_kernels(choice.kernels)}: {choice.reason}"
 
 
 def _describe_ray(version: str) -> str:

@@ -16,6 +16,7 @@ from morphogen.bench.recommend import describe_cap, describe_choice
 from morphogen.bench.statistics import Spread
 from morphogen.bench.variants import describe_best
 from morphogen.cli.tables import print_table
+from morphogen.engine.cuda.variants import DEFAULT
 
 
 def show_benchmark(result: BenchmarkResult, console: Console) -> None:
@@ -31,6 +32,7 @@ def show_benchmark(result: BenchmarkResult, console: Console) -> None:
     where = "random pages" if config.matrix_file is None else f"pages of {config.matrix_file.name}"
     if config.on_gpu:
         device = f"{result.device} ({result.device_name}), {result.instruction_set}, {result.grid}"
+        device += "" if result.kernels == DEFAULT else f", kernels: {result.kernels}"
         where += f", made on the {'device' if config.generated else 'host'}"
         where += "" if config.layout == "plain" else f", layout {config.layout}"
     console.print(
