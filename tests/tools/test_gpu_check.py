@@ -114,6 +114,13 @@ shift 2
 """
 
 
+REFUSED = """#!/bin/bash
+while [ "$1" != --log-file ]; do shift; done
+echo '==ERROR== ERR_NVGPUCTRPERM - The user does not have permission' >"$2"
+exit 1
+"""
+
+
 @pytest.mark.slow
 def test_the_tools_of_cuda(tmp_path: Path, small: dict[str, str]) -> None:
     for name, text in (("compute-sanitizer", TOOL), ("ncu", PROFILER)):
@@ -134,6 +141,18 @@ def test_the_tools_of_cuda(tmp_path: Path, small: dict[str, str]) -> None:
     (counted,) = result.results.glob("*-stand-in-gpu-ncu.csv")
     assert "launch__registers_per_thread" in counted.read_text()
     assert result.code == 1
+
+
+def test_a_profiler_that_may_not_count_leaves_no_result(
+    tmp_path: Path, small: dict[str, str]
+) -> None:
+    run(tmp_path, options=["--list"])
+    tool = tmp_path / "bin" / "ncu"
+    tool.write_text(REFUSED)
+    tool.chmod(0o755)
+    result = run(tmp_path, "ncu", **small)
+    assert result.table == {"ncu": "absent"}
+    assert list(result.results.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -328,18 +328,17 @@ def sanitize(host: Host, *, tool: str, options: Sequence[str] = ()) -> int:
     sanitizer = find_tool("compute-sanitizer")
     host.gpu()
     case = [str(host.python), "tools/gpu/small_case.py", "--seconds", setting("CASE_SECONDS", "45")]
-    ended = subprocess.run(
-        [sanitizer, "--tool", tool, *options, "--error-exitcode", "1", *case],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    print(ended.stdout, flush=True)
-    if ended.returncode and "Device not supported" in ended.stdout:
+    command = [sanitizer, "--tool", tool, *options, "--error-exitcode", "1", *case]
+    refused = False
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout or ():  # printed at once, since the stage may be ended
+            print(line, end="", flush=True)
+            refused |= "Device not supported" in line
+    if process.returncode and refused:
         raise AbsentError("this machine does not let the sanitizer reach the device")
-    return ended.returncode
+    return process.returncode
 
 
 def ncu(host: Host) -> int:
@@ -354,6 +353,7 @@ def ncu(host: Host) -> int:
     counted = file.read_text(encoding="utf-8") if file.exists() else ""
     print(counted, flush=True)
     if "ERR_NVGPUCTRPERM" in counted or "Failed to initialize the profiler" in counted:
+        file.unlink()  # it is no result
         raise AbsentError("this machine does not let the profiler read the counters")
     return status
 
