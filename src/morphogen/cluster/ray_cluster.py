@@ -334,13 +334,23 @@ def host_of(address: str) -> str:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep this process's handler of SIGTERM: Ray's would end it on the spot."""
+    """Keep this process's handler of SIGTERM: Ray's would end it on the spot.
+
+    A SIGTERM that Ray's handler got meanwhile is passed on to this process's own.
+    """
     before = signal.getsignal(signal.SIGTERM)
+    taken: SystemExit | None = None
     try:
         yield
+    except SystemExit as error:  # from Ray's handler, with one of several codes
+        taken = error
     finally:
         if threading.current_thread() is threading.main_thread() and before is not None:
             signal.signal(signal.SIGTERM, before)
+    if taken is not None:
+        if callable(before):  # else Python ends here, and Ray's processes with it
+            signal.raise_signal(signal.SIGTERM)
+        raise taken
 
 
 def _ray() -> Any:
