@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import callers
 import cluster
 from morphogen import PageMatrix
 from morphogen.bench.workload import random_pages
@@ -46,35 +47,35 @@ def engine() -> Iterator[ShardedEngine]:
         yield engine
 
 
-def load(engine: ShardedEngine, right: np.ndarray, batched: bool = True) -> cluster.Load:
-    with cluster.Load(engine, right, callers=2, batched=batched) as found:
+def load(engine: ShardedEngine, right: np.ndarray, batched: bool = True) -> callers.Load:
+    with callers.Load(engine, right, callers=2, batched=batched) as found:
         cluster.wait_until(lambda: bool(found.done))
     return found
 
 
 @pytest.mark.parametrize("batched", [True, False])
 def test_right_answers_are_no_fault_and_others_are(engine: ShardedEngine, batched: bool) -> None:
-    right = engine.answer(cluster.queries_for(engine, cluster.POOL)).pages
+    right = engine.answer(callers.queries_for(engine, callers.POOL)).pages
     load(engine, right, batched).check()
-    with pytest.raises(cluster.WrongAnswerError, match=r"[1-9]\d* answers wrong, 0 lost"):
+    with pytest.raises(callers.WrongAnswerError, match=r"[1-9]\d* answers wrong, 0 lost"):
         load(engine, right ^ 1, batched).check()
 
 
 def test_answers_that_never_come_are_lost(engine: ShardedEngine) -> None:
-    right = engine.answer(cluster.queries_for(engine, cluster.POOL)).pages
-    with cluster.Load(engine, right, callers=1) as found:
+    right = engine.answer(callers.queries_for(engine, callers.POOL)).pages
+    with callers.Load(engine, right, callers=1) as found:
         engine.close()
         cluster.wait_until(lambda: bool(found.lost))
-    with pytest.raises(cluster.WrongAnswerError, match=r"0 answers wrong, [1-9]\d* lost"):
+    with pytest.raises(callers.WrongAnswerError, match=r"0 answers wrong, [1-9]\d* lost"):
         found.check()
 
 
 def test_a_gap_is_the_longest_time_without_an_answer(
     engine: ShardedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = load(engine, np.empty((cluster.POOL, 3, 64), np.uint8))
+    found = load(engine, np.empty((callers.POOL, 3, 64), np.uint8))
     found.done = [0.5, 1.5, 1.75, 3.0, 3.25]
-    monkeypatch.setattr(cluster.time, "perf_counter", lambda: 4.0)
+    monkeypatch.setattr(callers.time, "perf_counter", lambda: 4.0)
     assert found.gap(since=1.0) == 1.25
     assert found.gap(since=3.5) == 0.5
 
@@ -87,11 +88,22 @@ def test_the_sections_without_failures_measure_shards_of_one_process_too(
 
     monkeypatch.setattr(cluster.Bench, "shards", local)
     no_ray: Any = None
-    bench = cluster.Bench(tmp_path, no_ray, [4 * cluster.MIB], rounds=1, seconds=0.05, strikes=1)
+    bench = cluster.Bench(
+        tmp_path,
+        no_ray,
+        [4 * cluster.MIB],
+        rounds=1,
+        seconds=0.05,
+        strikes=1,
+        tables=[(4, 64), (4, 4096)],
+    )
     rows = [
         row for name in ("overhead", "router", "replicas") for row in cluster.SECTIONS[name](bench)
     ]
     assert {row.limit for row in rows} == {None, cluster.ROUTER_SECONDS, cluster.REPLICA_GAIN}
+    # Pages of 4 KiB wait for the memory, which replicas on one host share.
+    (gain,) = [row for row in rows if row.limit == cluster.REPLICA_GAIN]
+    assert "64 bytes a page" in gain.section
     assert all(row.value > 0 for row in rows if "more" not in row.what)
 
 

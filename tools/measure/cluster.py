@@ -7,7 +7,7 @@
 overhead  one query over 1 and 2 shards against one engine with as many threads in all
 router    the processor time that this process spends for each shard of a pass
 failover  processes killed and stopped under load, while every answer is compared
-replicas  queries a second with 2 replicas of one thread, against 1
+replicas  queries a second with 2 replicas of one thread, against 1, by the size of a page
 
 The exit code is 1 if an answer was wrong or lost; with --strict also if a target is missed.
 """
@@ -21,25 +21,25 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "asv_bench"))
 
 from benchmarks.rounds import Seconds, interleave
+from callers import KEYS, POOL, Load, WrongAnswerError, queries_for
 from machine_facts import OtherPrograms, describe_machine
-from morphogen import MicroBatcher, PageMatrix, Query, open_engine
-from morphogen.bench.workload import random_pages, random_queries
+from morphogen import PageMatrix, Query, open_engine
+from morphogen.bench.workload import random_pages
 from morphogen.cli.signals import cleaning_up
 from morphogen.cluster import RayCluster, open_cluster_engine
 from morphogen.cluster.process import ask
@@ -50,19 +50,19 @@ from morphogen.sharding import plan_shards
 from rows import Row, as_dict, show
 
 MIB = 1 << 20
-PAGE_SIZE, KEYS = 4096, 3
+PAGE_SIZE = 4096
 CORES = len(os.sched_getaffinity(0))
 SMALL, LARGE = 256 * MIB, 2048 * MIB  # what the targets of the overhead are for
 OVERHEAD_SECONDS, OVERHEAD_RATIO = 3e-3, 1.05
 ROUTER_SECONDS, GAP_SECONDS, REPLICA_GAIN = 0.5e-3, 0.1, 1.7
+# Bytes a page up to which a full pass waits for its core and not for the memory: at 64 it reads 8
+# GB/s, of 41 that a core of Zen 5 reads and 44 that two do. There two cores allow the gain.
+NARROW = 64
+# MiB and bytes a page. A pass over 1 GiB takes 130 ms, beside which router and callers are little.
+TABLES = ((1024, NARROW), (256, PAGE_SIZE))
 HEDGE_SECONDS, AT_ONCE = 0.1, 0.5
 LEAF = 512  # pages: the least that a shard has
-POOL = 64  # queries whose answers are known
 ONE, LOCAL = "one engine", "2 shards, no Ray"
-
-
-class WrongAnswerError(Exception):
-    """An answer was wrong, or there was none."""
 
 
 @dataclass
@@ -75,10 +75,11 @@ class Bench:
     rounds: int
     seconds: float  # of a load
     strikes: int  # of each kind
+    tables: Sequence[tuple[int, int]] = TABLES  # of the replicas
     engines: ExitStack = field(default_factory=ExitStack)
 
     def table(self, size: int) -> Path:
-        """Return a file of random pages, which is made once."""
+        """Return a file of random bytes, which is made once."""
         path = self.folder / f"{size}.pages"
         if not path.exists():
             with path.open("wb") as file:
@@ -94,6 +95,7 @@ class Bench:
         replicas: int = 1,
         threads: int = 1,
         hedge: float | None = None,
+        page_size: int = PAGE_SIZE,
     ) -> ShardedEngine:
         """Open an engine over processes, with so many threads each."""
         engine = open_cluster_engine(
@@ -105,16 +107,25 @@ class Bench:
             threads=threads,
             verify=False,
             hedge=hedge,
+            page_size=page_size,
         )
         return self.engines.enter_context(closing(engine))
 
-    def one(self, path: Path) -> Engine:
+    def one(self, path: Path, page_size: int = PAGE_SIZE) -> Engine:
         """Open one engine with all cores."""
-        return self.engines.enter_context(closing(open_engine(PageMatrix.open(path), "cpu")))
+        pages = PageMatrix.open(path, page_size=page_size)
+        return self.engines.enter_context(closing(open_engine(pages, "cpu")))
 
-    def local(self, path: Path, shards: int, replicas: int = 1, threads: int = 1) -> ShardedEngine:
+    def local(
+        self,
+        path: Path,
+        shards: int,
+        replicas: int = 1,
+        threads: int = 1,
+        page_size: int = PAGE_SIZE,
+    ) -> ShardedEngine:
         """Open the same as `shards` in this process, without Ray."""
-        pages = PageMatrix.open(path)
+        pages = PageMatrix.open(path, page_size=page_size)
         ways = [
             [
                 LocalShard(open_engine(pages.slice(one.first, one.count), "cpu", threads=threads))
@@ -123,10 +134,6 @@ class Bench:
             for one in plan_shards(pages.num_pages, shards)
         ]
         return self.engines.enter_context(closing(ShardedEngine(ways, pages.table)))
-
-
-def queries_for(engine: Engine, count: int) -> list[Query]:
-    return random_queries(engine.table.num_pages, count, KEYS, seed=1)
 
 
 def check_same(one: Engine, others: Sequence[Engine], batch: list[Query]) -> None:
@@ -201,63 +208,6 @@ def router_rows(bench: Bench) -> Iterator[Row]:
             yield Row.of(section, f"{part}: a pass", times, "s")
 
 
-class Load:
-    """Callers that ask one query after the other, and compare the answers; works with `with`.
-
-    They share passes through a batcher, or each call makes a pass of its own.
-    """
-
-    def __init__(
-        self, engine: Engine, right: npt.NDArray[np.uint8], callers: int, batched: bool = True
-    ) -> None:
-        self.done: list[float] = []  # when answers came
-        self.wrong = self.lost = 0
-        self._engine, self._right = engine, right
-        self._batch = queries_for(engine, POOL)
-        self._batcher = MicroBatcher(engine) if batched else None
-        self._ended = threading.Event()
-        self._callers = [
-            threading.Thread(target=self._call, args=(number,)) for number in range(callers)
-        ]
-
-    def _call(self, first: int) -> None:
-        for number in itertools.count(first):
-            if self._ended.is_set():
-                return
-            query, right = self._batch[number % POOL], self._right[number % POOL]
-            try:
-                if self._batcher is None:
-                    answer = self._engine.answer([query])
-                else:
-                    answer = self._batcher.submit(query).result()
-            except Exception:
-                self.lost += 1
-                continue
-            self.wrong += not np.array_equal(answer.pages.reshape(right.shape), right)
-            self.done.append(time.perf_counter())
-
-    def gap(self, since: float) -> float:
-        """The longest time between two answers since then, until now."""
-        times = [since, *(one for one in self.done if one > since), time.perf_counter()]
-        return max(later - earlier for earlier, later in itertools.pairwise(times))
-
-    def check(self) -> None:
-        if self.wrong or self.lost:
-            raise WrongAnswerError(f"{self.wrong} answers wrong, {self.lost} lost")
-
-    def __enter__(self) -> Load:
-        for caller in self._callers:
-            caller.start()
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        self._ended.set()
-        for caller in self._callers:
-            caller.join()
-        if self._batcher is not None:
-            self._batcher.close()
-
-
 def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.perf_counter() + seconds
     while not true():
@@ -309,26 +259,46 @@ def failover_rows(bench: Bench) -> Iterator[Row]:
             yield Row.of(section, "until another process is there", late, "s")
 
 
+def alone(path: Path, page_size: int) -> Seconds:
+    """Return the gain of a second engine where nothing but full passes runs: what cores allow."""
+    pages = PageMatrix.open(path, page_size=page_size)
+    with ExitStack() as engines, ThreadPoolExecutor(2) as pool:
+        pair = [engines.enter_context(open_engine(pages, "cpu", threads=1)) for _ in range(2)]
+        batch = queries_for(pair[0], pair[0].max_micro_batch)
+
+        def work(engine: Engine) -> None:
+            for _ in range(3):
+                engine.answer(batch)
+
+        one, both = (partial(lambda some: list(pool.map(work, some)), pair[:n]) for n in (1, 2))
+        times = interleave({"one": one, "both": both}, rounds=3)
+    return 2 * times["one"] / times["both"]
+
+
 def replica_rows(bench: Bench) -> Iterator[Row]:
-    size = min(bench.sizes)
-    path = bench.table(size)
-    with bench.engines:
-        one = bench.one(path)
-        right = one.answer(queries_for(one, POOL)).pages
-        for callers, batched in ((8, False), (128, True)):
-            way = "through a batcher" if batched else "a pass for each query"
-            section = f"Replicas of one thread: {size // MIB} MiB, {callers} callers, {way}"
+    for mib, page_size in bench.tables:
+        path = bench.table(mib * MIB)
+        with bench.engines:
+            one = bench.one(path, page_size)
+            right = one.answer(queries_for(one, POOL)).pages
+        about = f"Replicas of one thread, {mib:,} MiB of {page_size:,} bytes a page"
+        yield Row.of(about, "2 engines, no callers", alone(path, page_size))
+        for callers, batched in ((128, True), (8, False)):
+            if page_size <= NARROW and not batched:
+                continue  # for one query the pages are read fast, and so wait for the memory
+            section = f"{about}, {callers} callers, {'batched' if batched else 'a pass each'}"
             for name, opened in (("no Ray", bench.local), ("Ray", bench.shards)):
-                engines = [opened(path, 1, replicas) for replicas in (1, 2)]
-                rates = np.empty((3, 2))
-                for turn, at in itertools.product(range(3), range(2)):
-                    with Load(engines[at], right, callers, batched) as load:
-                        time.sleep(bench.seconds)
-                        rates[turn, at] = len(load.done) / bench.seconds
-                    load.check()
+                with bench.engines:
+                    engines = [opened(path, 1, count, page_size=page_size) for count in (1, 2)]
+                    rates = np.empty((3, 2))
+                    for turn, at in itertools.product(range(3), range(2)):
+                        with Load(engines[at], right, callers, batched) as load:
+                            time.sleep(bench.seconds)
+                            rates[turn, at] = len(load.done) / bench.seconds
+                        load.check()
                 yield Row.of(section, f"{name}: 1 replica", rates[:, 0], "/s")
                 gain = rates[:, 1] / rates[:, 0]
-                limit = REPLICA_GAIN if name == "Ray" else None
+                limit = REPLICA_GAIN if name == "Ray" and page_size <= NARROW else None
                 yield Row.of(section, f"{name}: 2 replicas", gain, "x", limit, at_least=True)
 
 
@@ -342,11 +312,23 @@ SECTIONS = {
 
 @contextmanager
 def opened(
-    folder: Path, mib: Sequence[int], rounds: int, seconds: float = 0.0, strikes: int = 0
+    folder: Path,
+    mib: Sequence[int],
+    rounds: int,
+    seconds: float = 0.0,
+    strikes: int = 0,
+    tables: Sequence[tuple[int, int]] = TABLES,
 ) -> Iterator[Bench]:
     """Start a cluster, and remove its tables in the end."""
     with tempfile.TemporaryDirectory(dir=folder) as own, RayCluster() as cluster:
-        yield Bench(Path(own), cluster, [one * MIB for one in mib], rounds, seconds, strikes)
+        sizes = [one * MIB for one in mib]
+        yield Bench(Path(own), cluster, sizes, rounds, seconds, strikes, tables)
+
+
+def table_of(text: str) -> tuple[int, int]:
+    """Read "1024x64": MiB, and bytes a page."""
+    mib, page_size = map(int, text.split("x"))
+    return mib, page_size
 
 
 def main() -> int:
@@ -356,6 +338,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
     parser.add_argument("--strikes", type=int, default=3, help="processes killed, and stopped")
+    parser.add_argument(
+        "--tables",
+        type=table_of,
+        nargs="+",
+        default=TABLES,
+        metavar="MIBxBYTES",
+        help="of the replicas, with the bytes of a page",
+    )
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="of the tables")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a target is missed")
@@ -364,7 +354,14 @@ def main() -> int:
     rows: list[Row] = []
     notes: list[str] = []
     bar = Progress(console=Console(stderr=True))
-    sizes = (options.folder, options.mib, options.rounds, options.seconds, options.strikes)
+    sizes = (
+        options.folder,
+        options.mib,
+        options.rounds,
+        options.seconds,
+        options.strikes,
+        options.tables,
+    )
     # Ray writes of processes that ended to the standard output.
     with redirect_stdout(sys.stderr), opened(*sizes) as bench, bar:
         task = bar.add_task("measuring", total=None)
