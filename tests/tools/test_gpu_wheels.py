@@ -47,6 +47,12 @@ def test_what_the_host_has_is_left_out_if_it_meets_all_requirements(
     assert {path.name.split("-")[0] for path in found} == dropped
 
 
+@pytest.mark.parametrize("text", ["Package Version\n------- -------\nnumpy   2.1.0", "numpy>=2"])
+def test_a_list_in_another_format_is_refused(text: str) -> None:
+    with pytest.raises(SystemExit, match="pip list --format=freeze"):
+        left_out.read_list(text)
+
+
 def test_the_pinned_headers_are_sent_whatever_a_host_has_of_their_package(tmp_path: Path) -> None:
     """A build from source needs them, and nothing is known of the host's version."""
     folder = Path(left_out.__file__).parent

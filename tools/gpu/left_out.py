@@ -35,9 +35,12 @@ def read_list(text: str) -> dict[str, str]:
     """Read the packages and versions of a host; the version may be empty."""
     had = {}
     for line in text.splitlines():
-        name, _, version = line.partition("#")[0].partition("==")
-        if name.strip() and "@" not in name:  # a package that was built there has no version here
-            had[normalized(name.strip())] = version.strip()
+        name, _, version = map(str.strip, line.partition("#")[0].partition("=="))
+        if not name or "@" in name:  # a package that was built there has no version here
+            continue
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+            raise SystemExit(f"expected a line of pip list --format=freeze, not {line!r}")
+        had[normalized(name)] = version
     return had
 
 
