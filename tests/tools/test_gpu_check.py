@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,13 @@ def test_without_a_wheel_that_loads_and_a_compiler_only_the_build_is_lost(tmp_pa
     shutil.copy(ROOT / "pyproject.toml", copy)
     wheels.mkdir()
     (wheels / "morphogen-0.1.0-py3-none-any.whl").write_bytes(b"no wheel")
+    with zipfile.ZipFile(wheels / "cython_cmake-99-py3-none-any.whl", "w") as wheel:
+        for name, text in {
+            "METADATA": "Metadata-Version: 2.1\nName: cython-cmake\nVersion: 99\n",
+            "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "RECORD": "",
+        }.items():
+            wheel.writestr(f"cython_cmake-99.dist-info/{name}", text)
     result = run(
         tmp_path,
         *("build", "memcheck", "facts"),
@@ -260,6 +268,8 @@ def test_without_a_wheel_that_loads_and_a_compiler_only_the_build_is_lost(tmp_pa
         LD_LIBRARY_PATH="",
     )
     assert "no finished wheel loads here: building from source" in result.output
+    installed = [path.name for path in (tmp_path / "env").rglob("*.dist-info")]
+    assert installed == ["cython_cmake-99.dist-info"], "what was left out spoils nothing"
     assert result.table == {"build": "failed: 1", "memcheck": "absent", "facts": "failed: 1"}
 
 

@@ -162,11 +162,7 @@ def build(host: Host) -> int:
     pip += ["--no-index", "--quiet"]
     if host.wheels:
         pip += ["--find-links", host.wheels]
-    needed = requirements.to_run()
-    if call(*pip, *needed):
-        # What can be had is better than nothing: pip has said what is missing.
-        for requirement in needed:
-            call(*pip, requirement)
+    install(pip, requirements.to_run())
     pip += ["--no-deps"]
     finished = sorted(host.wheels.glob("morphogen-*.whl")) if host.wheels else []
     # The Python beneath may have another morphogen: that one loads is not enough.
@@ -177,10 +173,17 @@ def build(host: Host) -> int:
     if host.wheels:
         # All of them here: the Cython of the Python beneath would see that Python's bindings, which
         # may not match the headers here.
-        call(*pip, "--ignore-installed", *requirements.to_build())
+        install([*pip, "--ignore-installed"], requirements.to_build())
     pip.remove("--quiet")
     status = call(*pip, "--no-build-isolation", "--force-reinstall", ".")
     return status or int(not loads(host))
+
+
+def install(pip: Sequence[str | Path], wanted: Sequence[str]) -> None:
+    """Install all, or what can be had: pip says what is missing, which the host may have."""
+    if call(*pip, *wanted):
+        for requirement in wanted:
+            call(*pip, requirement)
 
 
 def make_environment(host: Host) -> None:
