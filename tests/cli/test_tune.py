@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,6 +72,20 @@ def test_tune_finds_out_first_whether_it_can_write(
     assert main(["tune", *SMALL, "--output", str(tmp_path / "file" / "tuning.json")]) != 0
     assert "tuning.json" in capsys.readouterr().err
     assert gpu.launches() == []
+
+
+def test_tune_chooses_nothing_if_a_kernel_answers_wrong(
+    gpu: StandIn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    result = SimpleNamespace(failures=("4 queries by red: differs",))
+    monkeypatch.setattr("morphogen.bench.run_benchmark", lambda *_, **options: result)
+    path = tmp_path / "tuning.json"
+    assert main(["tune", *SMALL, "--output", str(path)]) == 1
+    assert capsys.readouterr() == ("", "morphogen: 4 queries by red: differs\n")
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("read", [True, False])

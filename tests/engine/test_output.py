@@ -73,6 +73,20 @@ def test_the_memory_of_one_answer_is_kept_and_only_for_answers_of_about_its_size
     assert memory._kept[0].size < 2 * LEAST_BYTES
 
 
+def test_what_was_kept_is_freed_before_more_is_asked_for(memory: AnswerMemory) -> None:
+    tracemalloc.start()
+    try:
+        memory.take(SHAPE, None)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        larger = memory.take((1, 5, LEAST_BYTES), None)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert before > 2 * LEAST_BYTES
+    assert peak < larger.nbytes + LEAST_BYTES
+
+
 def test_more_than_the_most_is_not_kept(
     memory: AnswerMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
