@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 import morphogen as mg
+import morphogen.wire as wire
 from fake_server import FakeServer, client, sealed_pages, two_servers
 from morphogen.client import AsyncClient, Client
 from morphogen.client.owner import Owner
@@ -182,6 +183,8 @@ def test_the_manifest_that_lasts_longest_counts(clock: Clock) -> None:
         with servers_with(*manifests) as servers, client(servers, owner=OWNER) as reader:
             clock.now = 3000.0
             assert (reader.get([4]) == SEALS[7].pages[[4]]).all()
+            # Nobody had to ask again for one that lasts.
+            assert [seen.path for seen in servers[0].seen].count(wire.EPOCH_PATH) == 1
             clock.now = 1000.0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import morphogen as mg
-from epoch_files import point, replace, write_epoch
+from epoch_files import point, replace, write_delta, write_epoch
 from morphogen.service.source import Offer, Standing, look, stamp
 
 # Files and links
@@ -111,6 +111,20 @@ def test_two_tables_of_one_epoch_with_other_roots_are_a_fault(tmp_path: Path) ->
     assert [offer.epoch for offer in outlook.offers] == [6]
     (fault,) = outlook.faults
     assert "2 tables of the epoch 7 with other roots" in fault.reason
+
+
+def test_a_delta_that_nothing_leads_to_is_a_fault_if_it_leads_above_all_else(
+    tmp_path: Path,
+) -> None:
+    root = write_epoch(tmp_path / "words-7.table", 7)
+    for before, after in ((3, 4), (8, 9)):
+        write_delta(tmp_path / f"{after}.delta", before, after)
+    outlook = look(tmp_path, Standing(7, root))
+    assert outlook.offers == []
+    (fault,) = outlook.faults  # not of that which leads to a past epoch
+    assert fault.path == tmp_path / "9.delta"
+    assert "to 9: no table here is that one" in fault.reason
+    assert look(tmp_path, Standing(9, None)).faults == []
 
 
 @pytest.mark.parametrize("name", ["", "words.table", "words-7.bin"])
