@@ -165,6 +165,21 @@ def test_bad_input(name, words, tmp_path, monkeypatch, capsys):
     assert output.err.count("\n") == 1
 
 
+@needs_matplotlib
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_measured_for_a_picture_that_may_not_be_written(
+    there, tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "bench.svg"
+    if there:
+        path.touch()
+    refused = path if there else tmp_path
+    monkeypatch.setattr("os.access", lambda asked, mode: asked != refused)  # root may write
+    monkeypatch.setattr(bench, "run_benchmark", None)
+    assert main([*SMALL, "--plot", str(path)]) == 2
+    assert capsys.readouterr() == ("", f"morphogen: {path}: Permission denied\n")
+
+
 def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "morphogen.bench.plot.importlib.util.find_spec",

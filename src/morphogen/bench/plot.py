@@ -38,7 +38,7 @@ def check_plot(path: Path) -> None:
     ValueError
         If its suffix is neither .png nor .svg.
     OSError
-        If there is no such folder, or the path is one.
+        If there is no such folder, the path is one, or neither it nor the file may be written to.
     ModuleNotFoundError
         If matplotlib is not installed.
     """
@@ -48,6 +48,8 @@ def check_plot(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     check_extra()
 
 
