@@ -14,6 +14,7 @@ from morphogen.checks import printable
 _LOGGER = logging.getLogger("morphogen.service")
 _LIBRARIES = ("uvicorn", "asyncio", "py.warnings")
 _MOST_CHARACTERS = 200
+_MOST_WARNINGS = 64  # that are remembered
 
 
 def log(event: str, level: int = logging.INFO, **fields: Any) -> None:
@@ -43,6 +44,7 @@ def set_up_logs(level: int = logging.INFO) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(SeldomFilter())
     _LOGGER.setLevel(level)
     logging.captureWarnings(True)
     libraries = [logging.getLogger(name) for name in _LIBRARIES]
@@ -63,6 +65,29 @@ def set_up_logs(level: int = logging.INFO) -> None:
 def _log_error(kind: type[BaseException] | None) -> None:
     # Not the message, which may quote a client.
     log("error", logging.ERROR, error="" if kind is None else kind.__name__)
+
+
+class SeldomFilter(logging.Filter):
+    """Lets a library repeat a warning once a second.
+
+    Whoever connects can have uvicorn complain about a request, as often as they like.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is to be written."""
+        if record.name == _LOGGER.name or record.levelno != logging.WARNING:
+            return True
+        said = record.name, record.getMessage()
+        if 0 <= record.created - self._written.get(said, -1.0) < 1:
+            return False
+        if len(self._written) >= _MOST_WARNINGS:
+            self._written.clear()
+        self._written[said] = record.created
+        return True
 
 
 class JsonFormatter(logging.Formatter):
