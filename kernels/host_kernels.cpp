@@ -61,7 +61,7 @@ void scan_with_gfni(const PageRun& run) {
       if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
       if (size < kRowBytes) return scan_run<GfniMethod<2>, Prefetcher, 4>(run);
       // Zen 5 reads 32 rows of wide pages slowly.
-      if (size >= 2 * kWidePageBytes && takes_whole_vectors())
+      if (size >= 2 * kWidePageBytes && run.whole_vectors)
         return scan_run<GfniMethod<2>, Prefetcher>(run);
       if (size % kRowBytes == 0) return scan_run<GfniMethod<4>, Prefetcher, 2>(run);
       return scan_run<GfniMethod<4>, Prefetcher>(run);
@@ -78,6 +78,8 @@ void scan_with_gfni(const PageRun& run) {
 template <int Bytes, class Prefetcher>
 void scan_with(Method method, const PageRun& run) {
   switch (method) {
+    case Method::held:
+      return scan_with_held_sums(run);
     case Method::buckets:
       return;  // with_buckets
     case Method::masks:
@@ -115,16 +117,6 @@ void scan_pages(const Plan& plan, const PageRun& run) {
       return scan_with<1, Prefetcher>(plan.method, run);
   }
 }
-
-#if defined(__AVX512VBMI__) && defined(__GFNI__)
-template <std::size_t Count>
-void scan_spans(const PageRun& run, std::size_t count) {
-  if constexpr (Count < Blocks::kMostOfSpan) {
-    if (count > Count) return scan_spans<Count + 1>(run, count);
-  }
-  scan_narrow(run, SpanMethod<Count>(run));
-}
-#endif
 
 void scan_narrow_pages([[maybe_unused]] const Plan& plan, [[maybe_unused]] const PageRun& run) {
 #if defined(__AVX2__)
@@ -201,6 +193,7 @@ HeldLeaves& held_leaves(const Plan& plan, std::uint8_t* scratch) {
 PageRun strip_run(const ScanJob& job, const Plan& plan, std::size_t strip, std::uint8_t* scratch) {
   PageRun run = {};
   run.layout = plan.layout;
+  run.whole_vectors = job.whole_vectors;
   run.in_streams = job.read_order == ReadOrder::rows;
   run.key_count = job.key_count;
   run.key_stride = plan.key_stride;

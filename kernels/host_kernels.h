@@ -26,6 +26,7 @@ struct ScanJob {
   std::uint64_t page_count;   // counts the tail
   std::size_t page_size;
   ReadOrder read_order;
+  bool whole_vectors;         // takes_whole_vectors() of read_order.h
   bool body_is_mapped;        // from a file, which may not be in memory
 };
 

@@ -57,6 +57,7 @@ struct PageRun {
   std::size_t page_count;
   const std::uint8_t* selection;  // rows of `layout`, from the first page on
   Layout layout;
+  bool whole_vectors;  // of the job
   bool in_streams;  // whether narrow pages are read in several streams
   std::size_t key_count;
   std::size_t key_stride;  // key_count rounded up to kKeyAlign

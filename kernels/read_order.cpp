@@ -10,6 +10,7 @@
 #include "host_scanner.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <emmintrin.h>
 #endif
 
@@ -102,6 +103,21 @@ ReadOrderChoice preferred_read_order(const HostKernels& kernels) {
 #endif
   static const ReadOrder measured = measure_read_order(kernels);
   return {measured, true};
+}
+
+bool takes_whole_vectors() {
+#if defined(__x86_64__)
+  static const bool whole = [] {
+    constexpr unsigned kZen5Family = 0x1a, kLongFamily = 0xf;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx) return false;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return false;
+    return (a >> 8 & kLongFamily) + (a >> 20 & 0xff) >= kZen5Family;
+  }();
+  return whole;
+#else
+  return false;
+#endif
 }
 
 }  // namespace morphogen

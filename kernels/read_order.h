@@ -1,4 +1,4 @@
-// The choice of the order in which passes read pages.
+// What a processor is asked before passes read pages: their order, and how it takes vectors.
 #pragma once
 
 #include "host_kernels.h"
@@ -17,5 +17,9 @@ ReadOrderChoice preferred_read_order(const HostKernels& kernels);
 // Measures it within some milliseconds, by passes over 4 MiB that are in no cache. Without memory
 // for that, it returns ReadOrder::memory.
 ReadOrder measure_read_order(const HostKernels& kernels);
+
+// Tells whether the processor is AMD's of Zen 5 or later, which loads, stores and computes vectors of
+// 64 bytes in one piece, where Zen 4 takes them by halves.
+bool takes_whole_vectors();
 
 }  // namespace morphogen

@@ -5,14 +5,11 @@
 #include "scan_buckets.h"
 #include "scan_flat.h"
 #include "scan_gfni.h"
+#include "scan_held.h"
 #include "scan_masks.h"
 #include "scan_spans.h"
 #include "scan_tables.h"
 #include "host_kernels.h"
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 
 namespace morphogen {
 namespace {
@@ -21,7 +18,7 @@ MORPHOGEN_FN std::size_t round_up(std::size_t value, std::size_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-enum class Method { flat, octets, buckets, masks, gfni, tables };
+enum class Method { flat, octets, held, buckets, masks, gfni, tables };
 
 #if defined(__AVX512BW__) && defined(__GFNI__)
 constexpr bool kHasGfni = true;
@@ -35,6 +32,12 @@ constexpr bool kHasOctets = true;
 constexpr bool kHasOctets = false;
 #endif
 
+#if defined(__AVX512F__)
+constexpr bool kHasHeld = true;
+#else
+constexpr bool kHasHeld = false;
+#endif
+
 // Returns the most keys for the flat method: with more, products cost less where there are any
 // (measured on Zen 5, docs/experiments.md). Without them more keys were not measured.
 MORPHOGEN_FN std::size_t flat_keys(std::size_t page_size) {
@@ -44,7 +47,7 @@ MORPHOGEN_FN std::size_t flat_keys(std::size_t page_size) {
 
 // The narrowest columns that masks and buckets take.
 constexpr std::size_t kMinMaskBytes = 16, kMinBucketBytes = 16;
-// If rows are read side by side, smaller pages are not laid on cache lines.
+// If rows are read side by side or sums are held, smaller pages are not laid on cache lines.
 constexpr std::size_t kLeastAlignedBytes = 512;
 // The rows of a tile of pages this wide or wider share few sets of a cache.
 constexpr std::size_t kWidePageBytes = 8192;
@@ -59,21 +62,12 @@ constexpr std::size_t kStripSumBytes = 384 << 10;
 constexpr std::size_t kFewKeys = 8;
 constexpr std::size_t kManyKeys = 48;
 
-// Tells whether the processor is AMD's of Zen 5 or later, which loads, stores and computes vectors of
-// 64 bytes in one piece, where Zen 4 takes them by halves.
-inline bool takes_whole_vectors() {
-#if defined(__x86_64__)
-  static const bool whole = [] {
-    constexpr unsigned kZen5Family = 0x1a, kLongFamily = 0xf;
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    if (!__get_cpuid(0, &a, &b, &c, &d) || b != signature_AMD_ebx) return false;
-    if (!__get_cpuid(1, &a, &b, &c, &d)) return false;
-    return (a >> 8 & kLongFamily) + (a >> 20 & 0xff) >= kZen5Family;
-  }();
-  return whole;
-#else
-  return false;
-#endif
+// Tells whether sums are held in registers: pages read in memory order then cost less than buckets
+// and bit matrices (measured on Zen 5, docs/experiments.md).
+MORPHOGEN_FN bool holds_sums(const ScanJob& job) {
+  return kHasHeld && job.whole_vectors && job.read_order == ReadOrder::memory &&
+         job.key_count <= kTwoQueryKeys && job.page_size >= kNarrowBytes &&
+         job.page_size <= kDirectColumns * kCacheLine;
 }
 
 // Tells whether the rows of a tile share few sets of a cache, and their columns share lines, which
@@ -96,7 +90,8 @@ struct Plan {
 
   explicit Plan(const ScanJob& job)
       : columns(job.body, job.page_size,
-                job.read_order == ReadOrder::rows ? kLeastAlignedBytes : kCacheLine),
+                job.read_order == ReadOrder::rows || holds_sums(job) ? kLeastAlignedBytes
+                                                                     : kCacheLine),
         method(choose(job)),
         key_count(job.key_count),
         key_stride(round_up(job.key_count, kKeyAlign)),
@@ -119,6 +114,9 @@ struct Plan {
         layout = Layout::groups;
         cut_strips(columns.count);
         return;
+      case Method::held:
+        sum_stride = held_keys(job.key_count);
+        break;
       case Method::masks:
         sum_stride = job.key_count <= kOneQueryKeys ? kOneQueryKeys : kTwoQueryKeys;
         break;
@@ -215,8 +213,7 @@ struct Plan {
   static std::size_t bucket_keys(const ScanJob& job) {
     if (job.read_order == ReadOrder::rows || kVectorBytes < 64) return kMaxBucketKeys;
     if (job.page_size <= 512) return 4;
-    if (takes_whole_vectors())
-      return job.page_size <= kDirectColumns * kCacheLine ? kOneQueryKeys : kMaxBucketKeys;
+    if (job.whole_vectors) return kMaxBucketKeys;
     if (job.page_size >= kWidePageBytes) return 4;
     return job.page_size >= kRowBytes ? 2 : 0;
   }
@@ -226,14 +223,15 @@ struct Plan {
       if (kHasFlat && job.key_count <= flat_keys(job.page_size)) return Method::flat;
       if (kHasOctets) return Method::octets;
     }
+    if (holds_sums(job)) return Method::held;
     if (job.key_count <= bucket_keys(job) && columns.bytes >= kMinBucketBytes &&
         job.page_count >= kBucketPages * pattern_count(job.key_count))
       return Method::buckets;
     // Masks are made anew for every tile of pages. The masks of one query always pay for
     // themselves, down to columns of 16 bytes. Those of a second query pay if a page has many
-    // columns and registers are wide (measured on Zen 4 and 5, docs/experiments.md).
-    const std::size_t many_columns = takes_whole_vectors() ? 8 : 16;
-    const bool two_queries = kVectorBytes > 16 && columns.count >= many_columns;
+    // columns and registers are wide (measured on Zen 4, docs/experiments.md).
+    constexpr std::size_t kManyColumns = 16;
+    const bool two_queries = kVectorBytes > 16 && columns.count >= kManyColumns;
     if (job.key_count <= (two_queries ? kTwoQueryKeys : kOneQueryKeys) &&
         columns.bytes >= kMinMaskBytes)
       return Method::masks;

@@ -193,6 +193,15 @@ class SpanMethod {
   alignas(64) std::uint8_t first_[2][64] = {}, second_[2][64], last_[2][64];
 };
 
+// Scans pages of `count` blocks a span, at least Count.
+template <std::size_t Count>
+inline void scan_spans(const PageRun& run, std::size_t count) {
+  if constexpr (Count < Blocks::kMostOfSpan) {
+    if (count > Count) return scan_spans<Count + 1>(run, count);
+  }
+  scan_narrow(run, SpanMethod<Count>(run));
+}
+
 }  // namespace
 }  // namespace morphogen
 #endif

@@ -140,6 +140,7 @@ cdef extern from "host_kernels.h" namespace "morphogen" nogil:
         uint64_t page_count
         size_t page_size
         ReadOrder read_order
+        bint whole_vectors
         bint body_is_mapped
 
     cdef enum:
@@ -177,6 +178,7 @@ cdef extern from "read_order.h" namespace "morphogen" nogil:
 
     ReadOrderChoice preferred_read_order(const HostKernels& kernels) except +
     ReadOrder measure_read_order(const HostKernels& kernels) except +
+    bint takes_whole_vectors()
 
 cdef extern from "host_scanner.h" namespace "morphogen" nogil:
     cdef cppclass HostScanner:

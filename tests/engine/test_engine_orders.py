@@ -1,7 +1,7 @@
 """Both orders in which a pass may read pages: right to the byte with every method of each.
 
-A processor's make decides which order is used by default, and the tests of other files only see
-that one; these ask for each.
+A processor's make decides which order is used by default, and how it takes vectors some methods.
+The tests of other files only see those; these ask for each.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ SHAPES = {
     "two pages a line": (2_600, 32),
     "no whole pages a line": (2_600, 40),
     "a page a line": (4_200, 64),
+    "sums in registers, the least": (2_600, 256),
+    "sums in registers, an odd line": (2_510, 321),
     "added at once, on cache lines": (2_500, 1_024),
     "added at once, at any place": (2_300, 1_000),
     "queued": (2_100, 1_152),
@@ -59,13 +61,21 @@ def array(request: pytest.FixtureRequest) -> np.ndarray[tuple[int, int], np.dtyp
     return array
 
 
-@pytest.mark.parametrize("order", READ_ORDERS)
+@pytest.mark.parametrize(
+    ("order", "whole_vectors"),
+    [("rows", False), ("memory", False), ("memory", True)],
+    ids=["rows", "memory", "memory and whole vectors"],
+)
 def test_every_method_gives_the_naive_answer(
-    instruction_set: str, order: str, array: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+    instruction_set: str,
+    order: str,
+    whole_vectors: bool,
+    array: np.ndarray[tuple[int, int], np.dtype[np.uint8]],
 ) -> None:
     pages = mg.PageMatrix(array)
     with CpuEngine(pages, threads=2, instruction_set=instruction_set, read_order=order) as engine:
         assert engine.read_order == order
+        engine._choose_methods(whole_vectors)
         # Keys a pass: the most for buckets and one more, one group of 8 and one key more, and the
         # most for two and four octets a step.
         for queries, keys in ((1, 1), (1, 3), (2, 2), (2, 3), (7, 1), (3, 3), (16, 3), (17, 3)):
@@ -134,6 +144,7 @@ def test_short_last_page_counts_wherever_it_falls_in_a_leaf(
     threads=st.integers(1, 3),
     name=st.sampled_from(mg.instruction_set.supported()),
     order=st.sampled_from(READ_ORDERS),
+    whole_vectors=st.booleans(),
     offset=st.integers(0, 64),
 )
 def test_any_shape_in_any_order(
@@ -144,6 +155,7 @@ def test_any_shape_in_any_order(
     threads: int,
     name: str,
     order: str,
+    whole_vectors: bool,
     offset: int,
 ) -> None:
     num_pages = min(num_pages, (4 << 20) // page_size + 1)
@@ -153,6 +165,7 @@ def test_any_shape_in_any_order(
     batch = mg.make_queries(random_rows(queries, keys, num_pages), num_pages)[0]
     pages = mg.PageMatrix(array)
     with CpuEngine(pages, threads=threads, instruction_set=name, read_order=order) as engine:
+        engine._choose_methods(whole_vectors)
         out, out_memory = guarded((queries, keys, page_size), offset // 2)
         for _ in range(2):  # the second time in scratch memory that the first has written
             engine.answer(batch, out=out)

@@ -17,6 +17,7 @@ from morphogen.kernels cimport (
     ScanJob,
     kLeafBits,
     preferred_read_order,
+    takes_whole_vectors,
 )
 from morphogen.kernels cimport measure_read_order as _measure_read_order
 from morphogen.planner cimport KeyPacker
@@ -67,6 +68,7 @@ cdef class _Scanner:
     cdef uint64_t _page_count
     cdef readonly str read_order_source
     cdef ReadOrder _read_order
+    cdef public bint whole_vectors
 
     def __cinit__(self, pages, instruction_set, Py_ssize_t threads, read_order):
         cdef const HostKernels* kernels = _instruction_set.select(instruction_set)
@@ -74,6 +76,7 @@ cdef class _Scanner:
         self.hold(pages)
         self.instruction_set = (<bytes>kernels.name).decode()
         self.threads = threads
+        self.whole_vectors = takes_whole_vectors()
         if read_order is None:
             choice = preferred_read_order(kernels[0])
             self._read_order = choice.order
@@ -117,6 +120,7 @@ cdef class _Scanner:
         job.page_count = self._page_count
         job.page_size = out.shape[2]
         job.read_order = self._read_order
+        job.whole_vectors = self.whole_vectors
         job.body_is_mapped = self._mapped
         for start, stop in ranges:
             job.keys = packer.chunk_keys(start)
@@ -230,6 +234,12 @@ class CpuEngine(HoldingEngine):
     def _scratch_bytes(self) -> int:
         # What passes have allocated for all threads; tests hold it to its limit.
         return self._scanner.scratch_bytes()
+
+    def _choose_methods(self, whole_vectors: bool) -> None:
+        # Choose methods as if the processor took vectors in one piece, or by halves. Tests see
+        # those of every processor so.
+        cdef _Scanner scanner = self._scanner
+        scanner.whole_vectors = whole_vectors
 
     def _read(self) -> int:
         cdef _Scanner scanner = self._scanner
