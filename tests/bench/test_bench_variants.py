@@ -53,7 +53,8 @@ def test_a_variant_that_answers_wrong_is_not_best() -> None:
     found = matrix()
     found.add(trial(1, {1: GAINS}, wrong="red"))
     assert (found.best[1].name, found.best[1].fastest) == (DEFAULT, "")
-    assert found.rows == [(DEFAULT, True), ("red", False)]
+    rows: list[Any] = found.rows
+    assert rows == [(DEFAULT, True), ("red", False)]
 
 
 @pytest.mark.parametrize("order", [(2, 4), (4, 2)])

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from standin_driver import environment
 
@@ -79,7 +80,7 @@ def run(
     return Run(result.returncode, result.stdout, results, out)
 
 
-def small_work(standin_directory: Path) -> dict[str, str]:
+def small_work(standin_directory: Path) -> dict[str, Any]:
     """Return variables that make a small GPU of the stand-in, and small work of all stages."""
     path = environment(standin_directory)["LD_LIBRARY_PATH"]
     small = {"PAGES": "200", "MAX_PAGES": "300", "BATCHES": "1,2,5", "ITERATIONS": "2"}

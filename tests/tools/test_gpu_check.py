@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash
 
 
 @pytest.fixture(scope="module")
-def small(standin_directory: Path) -> dict[str, str]:
+def small(standin_directory: Path) -> dict[str, Any]:
     return small_work(standin_directory)
 
 
@@ -85,7 +86,7 @@ echo name, driver_version; echo Stand-in, 580.95.05
 
 
 def test_a_driver_that_knows_not_all_names_tells_of_the_others(
-    tmp_path: Path, small: dict[str, str]
+    tmp_path: Path, small: dict[str, Any]
 ) -> None:
     run(tmp_path, options=["--list"])  # makes the folder of commands
     smi = tmp_path / "bin" / "nvidia-smi"
@@ -123,7 +124,7 @@ exit 1
 
 
 @pytest.mark.slow
-def test_the_tools_of_cuda(tmp_path: Path, small: dict[str, str]) -> None:
+def test_the_tools_of_cuda(tmp_path: Path, small: dict[str, Any]) -> None:
     for name, text in (("compute-sanitizer", TOOL), ("ncu", PROFILER)):
         tool = tmp_path / "cuda" / "bin" / name
         tool.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +146,7 @@ def test_the_tools_of_cuda(tmp_path: Path, small: dict[str, str]) -> None:
 
 
 def test_a_profiler_that_may_not_count_leaves_no_result(
-    tmp_path: Path, small: dict[str, str]
+    tmp_path: Path, small: dict[str, Any]
 ) -> None:
     run(tmp_path, options=["--list"])
     tool = tmp_path / "bin" / "ncu"
@@ -157,7 +158,7 @@ def test_a_profiler_that_may_not_count_leaves_no_result(
 
 
 @pytest.mark.slow
-def test_the_small_case_checks_all_its_tables(small: dict[str, str]) -> None:
+def test_the_small_case_checks_all_its_tables(small: dict[str, Any]) -> None:
     case = ROOT / "tools" / "gpu" / "small_case.py"
     ended = subprocess.run(
         [sys.executable, case], env={**os.environ, **small}, capture_output=True, text=True
@@ -165,14 +166,14 @@ def test_the_small_case_checks_all_its_tables(small: dict[str, str]) -> None:
     assert ended.stdout == "0 wrong answers over 5 of 5 tables\n", ended.stderr
 
 
-def test_a_stage_that_takes_too_long(tmp_path: Path, small: dict[str, str]) -> None:
+def test_a_stage_that_takes_too_long(tmp_path: Path, small: dict[str, Any]) -> None:
     """The script ends and records it, and runs the next stage."""
     result = run(tmp_path, "parity", "facts", **small, GPU_CHECK_SECONDS="0.01")
     assert result.table == dict.fromkeys(("parity", "facts"), "failed: out of time")
     assert result.code == 1
 
 
-def run_build_with(beneath: str, folder: Path) -> tuple[list[str | Path], dict[str, str]]:
+def run_build_with(beneath: str, folder: Path) -> tuple[list[str | Path], dict[str, Any]]:
     """Return the command and variables of the stage build over a Python that is only a script."""
     script = folder / "beneath"
     script.write_text(f"#!{sys.executable}\nimport os, signal\n{beneath}")
@@ -215,8 +216,8 @@ def test_results_that_cannot_be_written_do_not_stop_the_stages(tmp_path: Path) -
 
 
 def test_where_nothing_can_be_written_no_stage_begins(tmp_path: Path) -> None:
-    for name in ("OUT", "WORK"):
-        result = run(tmp_path, "parity", **{name: "/dev/null/folder"})
+    nowhere = "/dev/null/folder"
+    for result in (run(tmp_path, "parity", OUT=nowhere), run(tmp_path, "parity", WORK=nowhere)):
         assert result.code == 2
         assert "check.sh: error: " in result.output.splitlines()[-1]
         assert "== parity" not in result.output
@@ -235,7 +236,7 @@ def test_a_summary_of_results_that_broke_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_as_many_pages_as_fit(tmp_path: Path, small: dict[str, str]) -> None:
+def test_as_many_pages_as_fit(tmp_path: Path, small: dict[str, Any]) -> None:
     memory = dict.fromkeys(("STANDIN_TOTAL_MEMORY", "STANDIN_FREE_MEMORY"), str(4 << 20))
     variables = small | memory | {"GPU_CHECK_MAX_PAGES": "max", "GPU_CHECK_BATCHES": "2"}
     result = run(tmp_path, "benchmax", **variables)
