@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,21 +10,10 @@ import pytest
 
 import morphogen as mg
 import morphogen.engine.cuda.device_pages as device_pages
+from driver_calls import RELEASING, calls_of
 from naive import random_rows
 from small_gpu_engine import BATCH, assert_answers, open_gpu
 from standin_driver import StandIn
-
-# If one of these fails, memory stays that nobody can free, and that is no reason to raise.
-RELEASING = {
-    "cuMemFree",
-    "cuMemFreeHost",
-    "cuStreamDestroy",
-    "cuEventDestroy",
-    "cuModuleUnload",
-    "cuGraphExecDestroy",
-    "cuGraphDestroy",
-    "cuDevicePrimaryCtxRelease",
-}
 
 
 def use(engine: Any) -> None:
@@ -33,21 +21,6 @@ def use(engine: Any) -> None:
     engine.read_pages()
     engine.time_phases(BATCH[:3])
     assert_answers(engine, max_micro_batch=4, lanes=4, graph=True)
-
-
-def calls_of(gpu: StandIn, work: Any) -> list[tuple[str, int]]:
-    """The driver calls of some work, each with which call of its function it is."""
-    gpu.reset_log()
-    engine = work()
-    log = gpu.log()
-    if engine is not None:
-        engine.close()
-    seen: Counter[str] = Counter()
-    calls = []
-    for entry in log:
-        seen[entry.function] += 1
-        calls.append((entry.function, seen[entry.function]))
-    return calls
 
 
 @pytest.fixture

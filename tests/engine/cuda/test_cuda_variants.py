@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import morphogen as mg
+from driver_calls import RELEASING, calls_of
 from morphogen.engine.cuda.variants import VARIANTS, find
 from naive import naive_answers, random_rows
 from small_gpu_engine import ARRAY, PAGES, open_gpu
@@ -67,23 +68,31 @@ def test_a_module_is_loaded_when_something_of_it_is_first_wanted(gpu: StandIn) -
         assert modules(gpu) == 3
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "cuModuleLoadDataEx",
-        "cuModuleGetFunction",
-        "cuFuncSetAttribute",
-        "cuOccupancyMaxActiveBlocksPerMultiprocessor",
-        "cuLaunchKernel",
-        "cuStreamSynchronize",
-    ],
-)
-def test_after_a_failure_an_engine_answers_again(call: str, gpu: StandIn) -> None:
-    with open_gpu() as engine:
-        gpu.inject(call, "CUDA_ERROR_OUT_OF_MEMORY")
-        with pytest.raises(mg.DeviceError, match=call):
-            engine.answer(BATCH, variant="tma")
-        assert np.array_equal(engine.answer(BATCH, variant="tma").pages, NAIVE)
+@pytest.mark.parametrize("name", [variant.name for variant in VARIANTS])
+def test_after_any_call_that_fails_an_engine_answers_again(name: str, gpu: StandIn) -> None:
+    keys = find(name).keys[0]
+    width = keys // 3
+
+    def use(engine: Any) -> None:
+        answer = engine.answer(BATCH[:width], max_micro_batch=width, variant=name)
+        assert np.array_equal(answer.pages, NAIVE[:width])
+
+    with open_gpu() as engine:  # the first use loads the module
+        calls = calls_of(gpu, lambda: use(engine))
+    assert f"morphogen_scan_{keys}_{name}" in {launch.kernel for launch in gpu.launches()}
+    made = {"cuModuleLoadDataEx", "cuModuleGetFunction", "cuLaunchKernel", "cuStreamSynchronize"}
+    assert made <= dict(calls).keys()
+    # A context is entered and left to free smaller buffers, too: then no failure is raised.
+    last = max(call for call in calls if call[0] == "cuCtxPopCurrent")
+    own = [call for call in calls if call[0] not in RELEASING and not call[0].startswith("cuCtx")]
+    for function, number in [("cuCtxPushCurrent", 1), *own, last]:
+        with open_gpu() as engine:
+            gpu.inject(function, "CUDA_ERROR_OUT_OF_MEMORY", call=number)
+            with pytest.raises(mg.DeviceError, match=f"{function} failed"):
+                use(engine)
+            gpu.clear()
+            use(engine)
+        gpu.assert_clean()
 
 
 @pytest.mark.parametrize(
