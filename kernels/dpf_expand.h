@@ -18,8 +18,11 @@ constexpr int kSubtreeLeaves = 1 << kSubtreeLevels;
 
 // Vectors of nodes that are expanded side by side. A step of ChaCha20 waits for the one before, for
 // two clocks on Zen 5, in which it can start twice as many as one state has (docs/experiments.md).
-// Two states fill 32 registers.
-#if defined(__AVX512F__) || defined(__aarch64__)
+// Two states fill 32 registers. The test of constant time sets two for valgrind, which knows no
+// AVX-512.
+#if defined(MORPHOGEN_NODE_VECTORS)
+constexpr int kNodeVectors = MORPHOGEN_NODE_VECTORS;
+#elif defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kNodeVectors = 2;
 #else
 constexpr int kNodeVectors = 1;

@@ -22,12 +22,14 @@ TESTS = Path(__file__).resolve().parents[1]
 KERNELS = TESTS.parent / "kernels"
 FOUND = 99  # valgrind's exit status if it reports something
 
-# valgrind knows no AVX-512. The AVX-512 code comes from the same lines as the other builds.
+# valgrind knows no AVX-512. The AVX-512 code comes from the same lines as the other builds, and as
+# that of two vectors of nodes side by side.
 BUILDS = {
     "baseline, -O2": ["-O2"],
     "baseline, -O3": ["-O3"],
     "avx2, -O2": ["-O2", "-mavx2"],
     "avx2, -O3": ["-O3", "-mavx2"],
+    "two vectors, avx2, -O3": ["-O3", "-mavx2", "-DMORPHOGEN_NODE_VECTORS=2"],
 }
 
 
