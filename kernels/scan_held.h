@@ -46,6 +46,7 @@ class HeldScan {
   typedef Column<kCacheLine> Line;
   typedef std::uint64_t Mask;
   typedef Mask OctetMasks __attribute__((vector_size(kOctet * sizeof(Mask))));
+  typedef Mask SplatMask __attribute__((vector_size(kCacheLine)));
   typedef std::uint8_t Bytes __attribute__((vector_size(kCacheLine)));
   static constexpr std::size_t kMostLines = Keys == 1 ? 16 : Keys <= 3 ? 8 : 4;
   static_assert(Keys * kMostLines <= kHeldSums, "sums stay in registers");
@@ -101,8 +102,6 @@ class HeldScan {
 #pragma GCC unroll 6
       for (std::size_t key = 0; key < Keys; ++key) sums[i * stride + key] = sum[i][key];
   }
-
-  typedef Mask SplatMask __attribute__((vector_size(kCacheLine)));
 
   const PageRun& run_;
   const Columns& columns_;

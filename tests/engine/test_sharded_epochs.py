@@ -165,10 +165,6 @@ def test_pages_at_hand_go_on_with_the_shards() -> None:
 # The end
 
 
-def test_an_engine_whose_pages_others_hold_has_no_methods_to_hold_any() -> None:
-    assert not {"_replace", "_open_next"} & set(dir(ShardedEngine))
-
-
 def test_close_closes_every_transport_even_if_one_fails() -> None:
     world = World()
     shards = fakes(world, ARRAY, 2, 2)
