@@ -13,7 +13,7 @@ import pytest
 import morphogen as mg
 from fake_cluster import FakeCluster, FakeProcess
 from morphogen.cluster.fleet import Fleet
-from morphogen.cluster.keeper import Keeper
+from morphogen.cluster.keeper import LONGEST_WAIT, Keeper
 from morphogen.cluster.replica import Replica
 from morphogen.errors import ShardUnavailableError
 from naive import Bytes, naive_answers, random_pages, random_rows
@@ -187,6 +187,22 @@ def test_what_cannot_be_replaced_is_tried_again_later_each_time(
         assert "cannot be replaced yet: host-0 starts no process" in caplog.text
         cluster.refuse = lambda host: False
         fleet.look(32.0)
+        assert answers(engine, PAGES)
+
+
+def test_what_cannot_be_replaced_for_a_day_is_tried_on(
+    cluster: FakeCluster, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = 24 * 60 * 60 // LONGEST_WAIT
+    with HandKeptFleet(cluster, shards=1) as fleet:
+        engine = fleet.open(path, page_size=40).engine
+        cluster.refuse = lambda host: True
+        cluster.processes[0].kill()
+        for at in range(1, int(tries) + 1):
+            fleet.look(at * LONGEST_WAIT)
+        assert caplog.text.count("cannot be replaced yet") == tries
+        cluster.refuse = lambda host: False
+        fleet.look((tries + 1) * LONGEST_WAIT)
         assert answers(engine, PAGES)
 
 

@@ -76,6 +76,16 @@ def test_a_pass_that_waits_for_a_replica_finds_a_new_one_at_once() -> None:
         assert counts.longest_gap == pytest.approx(5.001)
 
 
+def test_a_pass_waits_for_a_replica_as_long_as_its_timeout_says() -> None:
+    world = World()
+    shards = fakes(world, ARRAY, 2)
+    shards[1][0].usable = False
+    with sharded(world, shards, timeout=3600.0) as engine:
+        world.at(world.time + 3000.0, lambda: setattr(shards[1][0], "usable", True))
+        assert answers(engine, ARRAY, 0)
+        assert engine.statistics().longest_gap == pytest.approx(3000.0, abs=1.0)
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [

@@ -172,7 +172,7 @@ class Keeper:
             if process is not None:
                 process.kill()
             if not (replica.retired or self._closing):
-                wait = min(LONGEST_WAIT, self._interval * 2.0**tries)
+                wait = min(LONGEST_WAIT, self._interval * 2.0 ** min(tries, 32))
                 self._tries[replica] = (tries + 1, self._clock() + wait)
                 _log.error("%s cannot be replaced yet: %s", replica.name, error)
         else:

@@ -205,7 +205,7 @@ class Scatter:
         elif self._timeout is None:
             raise self._unavailable(chunk, [shard], "from any replica")
         else:
-            pause = min(_FIRST_PAUSE * 2**slot.pauses, _LONGEST_PAUSE)
+            pause = min(_FIRST_PAUSE * 2 ** min(slot.pauses, 32), _LONGEST_PAUSE)
             slot.pauses += 1
             slot.rested = True
         slot.look_at = self._clock.now() + pause
