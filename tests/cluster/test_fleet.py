@@ -21,6 +21,7 @@ from morphogen.cluster.host_shard import Rows, version_of_package
 from morphogen.cluster.source import Source
 from morphogen.errors import (
     EngineClosedError,
+    MorphogenError,
     ShardMismatchError,
     ShardUnavailableError,
     TableFileError,
@@ -326,6 +327,16 @@ def test_a_closed_fleet_opens_nothing(cluster: FakeCluster, path: Path) -> None:
     fleet.close()
     with pytest.raises(EngineClosedError, match="this fleet is closed"):
         fleet.open(path)
+
+
+@pytest.mark.parametrize(("shards", "replicas"), [(2, 1), (1, 2)])
+def test_a_fleet_whose_second_process_does_not_start_leaves_none(
+    cluster: FakeCluster, shards: int, replicas: int
+) -> None:
+    cluster.refuse = lambda host: host.address == "host-1"
+    with pytest.raises(MorphogenError, match="host-1 starts no process"):
+        fleet_over(cluster, shards=shards, replicas=replicas)
+    assert [process.killed for process in cluster.processes] == [True]
 
 
 def test_numbers_out_of_range_are_refused(cluster: FakeCluster) -> None:

@@ -118,16 +118,14 @@ class Fleet:
         placed = place(hosts, self._shards, self._copies, gpus=self._gpus)
         self._sharers = Counter(host.id for row in placed for host in row)
         self.keeper: Keeper = keeper(self._another, interval=interval, deadline=deadline)
-        rows: list[tuple[Replica, ...]] = []
+        rows: list[list[Replica]] = [[] for _ in placed]
         try:
             for shard, row in enumerate(placed):
-                rows.append(
-                    tuple(
-                        Replica(shard, at, self._start(host), self.keeper.wake, self._dropped)
-                        for at, host in enumerate(row)
-                    )
-                )
-            self.replicas: tuple[tuple[Replica, ...], ...] = tuple(rows)
+                for at, host in enumerate(row):
+                    process = self._start(host)
+                    replica = Replica(shard, at, process, self.keeper.wake, self._dropped)
+                    rows[shard].append(replica)
+            self.replicas: tuple[tuple[Replica, ...], ...] = tuple(map(tuple, rows))
             for replica in self._all():
                 ask(replica.process, "ping", timeout=START_SECONDS)
         except BaseException:
