@@ -45,10 +45,14 @@ class HandKeptFleet(Fleet):
     def _keeper(self, start: Any, **options: Any) -> Keeper:
         return HandKeeper(start, clock=lambda: self.now, **options)
 
-    def look(self, now: float) -> None:
-        """Look, and wait until what that began has ended."""
+    def begin(self, now: float) -> None:
+        """Look."""
         self.now = now
         self.keeper.look([one for row in self.replicas for one in row])
+
+    def look(self, now: float) -> None:
+        """Look, and wait until what that began has ended."""
+        self.begin(now)
         self.keeper.wait()
 
 
@@ -282,6 +286,54 @@ def test_a_fleet_is_closed_while_a_process_is_put_in_place(
         cluster.processes[0].kill()
         begun.wait()
     assert all(process.killed for process in cluster.processes)
+
+
+def test_a_process_that_stops_while_it_is_put_in_place_is_ended_after_the_deadline(
+    cluster: FakeCluster, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opening = threading.Event()
+
+    def stops_at_the_table(process: FakeProcess) -> None:
+        def on_call(method: str) -> None:
+            if method == "open":
+                process.stop()
+                opening.set()
+
+        process.on_call = on_call
+
+    with HandKeptFleet(cluster, shards=1, deadline=5.0) as fleet:
+        engine = fleet.open(path, page_size=40).engine
+        cluster.on_start = stops_at_the_table
+        cluster.processes[0].kill()
+        fleet.begin(1.0)
+        opening.wait()
+        cluster.on_start = lambda process: None
+        fleet.begin(2.0)  # asks
+        fleet.begin(7.0)
+        assert not cluster.processes[1].killed
+        fleet.look(7.1)
+        assert cluster.processes[1].killed
+        assert "cannot be replaced yet: host-0 is gone" in caplog.text
+        fleet.look(10.0)
+        assert answers(engine, PAGES)
+
+
+def test_a_keeper_that_gets_no_thread_looks_again(
+    cluster: FakeCluster, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with HandKeptFleet(cluster, shards=1) as fleet:
+        engine = fleet.open(path, page_size=40).engine
+        cluster.processes[0].kill()
+        with pytest.MonkeyPatch.context() as patch:
+
+            def refuse(thread: threading.Thread) -> None:
+                raise RuntimeError("can't start new thread")
+
+            patch.setattr(threading.Thread, "start", refuse)
+            fleet.look(1.0)
+        assert "shard 0, replica 0 on host-0 cannot be looked after now: can't start" in caplog.text
+        fleet.look(2.0)
+        assert answers(engine, PAGES)
 
 
 def test_a_fleet_is_kept_by_a_thread_of_its_own(cluster: FakeCluster, path: Path) -> None:

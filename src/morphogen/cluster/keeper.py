@@ -60,6 +60,7 @@ class Keeper:
         self._tries: dict[Replica, tuple[int, float]] = {}
         self._under_way: dict[Replica, threading.Thread] = {}
         self._starting: dict[Replica, ShardProcess] = {}
+        self._opening: dict[Replica, ShardProcess] = {}  # those of them that run
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
@@ -99,10 +100,10 @@ class Keeper:
         for replica in replicas:
             if replica.retired:
                 continue
-            if replica.usable:
-                self._ask(replica, now)
-            if not replica.usable:
-                self._replace(replica, now)
+            try:
+                self._look_after(replica, now)
+            except Exception as error:  # such as of a host without threads: the next look may do
+                _log.error("%s cannot be looked after now: %s", replica.name, error)
 
     def close(self) -> None:
         """Stop, and end what is under way. May be called again."""
@@ -128,8 +129,15 @@ class Keeper:
             self.look(self._replicas)
             self._wake.wait(self._interval)
 
-    def _ask(self, replica: Replica, now: float) -> None:
-        process = replica.process
+    def _look_after(self, replica: Replica, now: float) -> None:
+        # One that is put in place may stop, too, while it opens tables.
+        process = replica.process if replica.usable else self._opening.get(replica)
+        if process is not None:
+            self._ask(replica, process, now)
+        if not replica.usable:
+            self._replace(replica, now)
+
+    def _ask(self, replica: Replica, process: ShardProcess, now: float) -> None:
         asked = self._asked.get(replica)
         if asked is None or asked[0] is not process:
             self._asked[replica] = (process, now)
@@ -138,6 +146,8 @@ class Keeper:
             error = ShardUnavailableError(f"it must answer within {self._deadline} s, and has not")
             self._asked.pop(replica, None)
             replica.lose(process, error)
+            if process is self._opening.get(replica):
+                process.kill()
 
     def _told(self, replica: Replica, process: ShardProcess, told: object) -> None:
         asked = self._asked.get(replica)
@@ -154,8 +164,8 @@ class Keeper:
             thread = threading.Thread(
                 target=self._try, args=(replica, tries), name="morphogen-replace", daemon=True
             )
+            thread.start()
             self._under_way[replica] = thread
-        thread.start()
 
     def _try(self, replica: Replica, tries: int) -> None:
         process = None
@@ -167,6 +177,7 @@ class Keeper:
                 if self._closing:
                     process.kill()
             ask(process, "ping", timeout=START_SECONDS)
+            self._opening[replica] = process
             replica.restore(process)
         except Exception as error:
             if process is not None:
@@ -183,3 +194,4 @@ class Keeper:
             with self._lock:
                 self._under_way.pop(replica, None)
                 self._starting.pop(replica, None)
+                self._opening.pop(replica, None)
