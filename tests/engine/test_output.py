@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
+import sys
 import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +21,7 @@ from naive import Bytes, naive_answers, open_engine, random_pages
 
 SHAPE = (1, 2, LEAST_BYTES)
 PAGES = random_pages(3, LEAST_BYTES)
+UNIT = 1 << 12
 
 
 def address(array: Bytes) -> int:
@@ -61,19 +67,73 @@ def test_no_memory_is_given_to_another_while_a_part_of_the_answer_is_referred_to
     assert not np.may_share_memory(third, fourth)
 
 
-def test_the_memory_of_one_answer_is_kept_and_only_for_answers_of_about_its_size(
+def of(units: int) -> tuple[int, int, int]:
+    return 1, units, UNIT
+
+
+def blocks(memory: AnswerMemory) -> list[Bytes]:
+    return list(memory._kept.values())
+
+
+def kept(memory: AnswerMemory) -> list[int]:
+    return [block.size // UNIT for block in blocks(memory)]
+
+
+def test_answers_of_several_sizes_by_turns_lie_in_the_memory_of_those_before(
     memory: AnswerMemory,
 ) -> None:
-    arrays = [memory.take(SHAPE, None) for _ in range(3)]
+    for units in (6, 24, 96):
+        memory.take(of(units), None)
+    assert kept(memory) == [6, 24, 96]
+    for block, units in zip(blocks(memory), (6, 24, 96), strict=True):
+        assert np.may_share_memory(memory.take(of(units), None), block)
+    assert kept(memory) == [6, 24, 96]
+
+
+def test_several_answers_of_one_size_that_are_gone_serve_as_many(memory: AnswerMemory) -> None:
+    arrays = [memory.take(of(6), None) for _ in range(3)]
     del arrays
-    assert len(memory._kept) == 1
-    memory.take((1, 3, LEAST_BYTES), None)  # more than is kept
-    assert memory._kept[0].size > 3 * LEAST_BYTES
-    memory.take((1, 1, LEAST_BYTES), None)  # less than half of it
-    assert memory._kept[0].size < 2 * LEAST_BYTES
+    before = blocks(memory)
+    again = [memory.take(of(6), None) for _ in range(3)]
+    assert [sum(np.may_share_memory(array, block) for block in before) for array in again] == [
+        1
+    ] * 3
+    assert not kept(memory)
 
 
-def test_what_was_kept_is_freed_before_more_is_asked_for(memory: AnswerMemory) -> None:
+def test_an_answer_takes_the_smallest_that_fits_and_of_these_the_last_used(
+    memory: AnswerMemory,
+) -> None:
+    arrays = [memory.take(of(units), None) for units in (7, 10, 8, 8, 9)]
+    for _ in range(5):
+        del arrays[0]
+    *_, last, _ = blocks(memory)
+    assert np.may_share_memory(memory.take(of(8), None), last)
+
+
+def test_no_answer_holds_more_than_twice_of_what_it_needs(memory: AnswerMemory) -> None:
+    memory.take(of(9), None)
+    held = memory.take(of(4), None)
+    assert kept(memory) == [9]
+    del held
+    assert kept(memory) == [9, 4]
+    held = memory.take(of(5), None)
+    assert held.shape == of(5)
+    assert kept(memory) == [4]
+
+
+def test_beyond_the_most_what_was_not_used_longest_is_freed() -> None:
+    memory = AnswerMemory(most=31 * UNIT)
+    for units in (3, 20, 7, 3, 8):  # the first 3 again, then 8 for which 20 has to go
+        memory.take(of(units), None)
+    assert kept(memory) == [7, 3, 8]
+    arrays = [memory.take(of(10), None) for _ in range(4)]
+    del arrays  # 40
+    assert kept(memory) == [10, 10, 10]
+
+
+def test_what_was_kept_is_freed_before_more_is_asked_for() -> None:
+    memory = AnswerMemory(most=6 * LEAST_BYTES)
     tracemalloc.start()
     try:
         memory.take(SHAPE, None)
@@ -87,13 +147,12 @@ def test_what_was_kept_is_freed_before_more_is_asked_for(memory: AnswerMemory) -
     assert peak < larger.nbytes + LEAST_BYTES
 
 
-def test_more_than_the_most_is_not_kept(
-    memory: AnswerMemory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert MOST_BYTES >= 96 * (4 << 20)
-    monkeypatch.setattr("morphogen.engine.output.MOST_BYTES", 2 * LEAST_BYTES)
-    assert memory.take(SHAPE, None).shape == SHAPE
-    assert not memory._kept
+def test_more_than_the_most_is_not_kept_and_takes_nothing_from_what_is() -> None:
+    assert MOST_BYTES >= (6 + 24 + 96 + 1) * (4 << 20)
+    memory = AnswerMemory(most=10 * UNIT)
+    memory.take(of(6), None)
+    assert memory.take(of(10), None).shape == of(10)
+    assert kept(memory) == [6]
 
 
 def test_arrays_lie_in_cache_lines_as_the_pages_do(memory: AnswerMemory) -> None:
@@ -104,17 +163,114 @@ def test_arrays_lie_in_cache_lines_as_the_pages_do(memory: AnswerMemory) -> None
         assert (address(array) - address(pages.body)) % 64 == 0
 
 
-def test_threads_that_answer_at_once_never_share_memory(memory: AnswerMemory) -> None:
+@pytest.mark.parametrize("most", [40 * UNIT, MOST_BYTES], ids=["little", "much"])
+def test_threads_that_answer_at_once_never_share_memory(most: int) -> None:
+    memory = AnswerMemory(most)
+
     def use(number: int) -> bool:
-        for _ in range(50):
-            array = memory.take((1, 1, LEAST_BYTES), None)
-            array[0, 0, ::4096] = number
-            if not (array[0, 0, ::4096] == number).all():
+        for units in (3, 6, 12, 24) * 50:
+            array = memory.take(of(units), None)
+            array[0, :, ::512] = number
+            if not (array[0, :, ::512] == number).all():
                 return False
         return True
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(use, range(4)))
+    assert sum(block.size for block in blocks(memory)) <= most
+    assert 24 in kept(memory)
+
+
+def call_between(call: Callable[[], object], other: Callable[[], object], at: int) -> bool:
+    """Do other before the nth instruction of our code in a call, as threads and collections do.
+
+    Returns whether there was such an instruction.
+    """
+    left = at
+
+    def in_function(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal left
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                other()
+        return in_function
+
+    def at_call(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_globals["__name__"] != AnswerMemory.__module__ or left <= 0:
+            return None
+        frame.f_trace_opcodes = True
+        return in_function
+
+    before = sys.gettrace()
+    sys.settrace(at_call)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return left <= 0
+
+
+def goes_well_with_another_before(at: int) -> bool:
+    """Take and give up an answer, with calls of others before the nth instruction of each.
+
+    Returns whether there was such an instruction.
+    """
+    memory = AnswerMemory(most=20 * UNIT)
+    held = [memory.take(of(6), None) for _ in range(3)]
+    others: list[Bytes] = []
+    mine: list[Bytes] = []
+
+    def other() -> None:
+        held.pop()
+        others.extend(memory.take(of(6), None) for _ in range(2))
+        del others[0]  # the last that went; the other one is that which the call would take
+
+    del held[:2]  # for all that is taken
+    hit = call_between(lambda: mine.append(memory.take(of(6), None)), other, at)
+    if hit:
+        assert not np.may_share_memory(mine[0], others[0])
+        mine[0][:] = 1
+    others.clear()
+    held.extend(memory.take(of(6), None) for _ in range(4))
+    hit |= call_between(mine.clear, other, at)
+    assert not any(np.may_share_memory(other, one) for other in others for one in held)
+    others.clear()
+    held.clear()
+    assert kept(memory) == [6, 6, 6]
+    return hit
+
+
+def ends_well_with_a_close_before(at: int) -> bool:
+    memory = AnswerMemory()
+    held = [memory.take(of(6), None) for _ in range(2)]
+    held.pop()
+    hit = call_between(held.clear, memory.close, at)
+    assert not hit or not kept(memory)
+    return hit
+
+
+def closes_well_with_an_end_before(at: int) -> bool:
+    memory = AnswerMemory()
+    held = [memory.take(of(6), None) for _ in range(2)]
+    held.pop()
+    hit = call_between(memory.close, held.clear, at)
+    assert not kept(memory)
+    return hit
+
+
+@pytest.mark.parametrize(
+    "goes",
+    [
+        goes_well_with_another_before,
+        ends_well_with_a_close_before,
+        closes_well_with_an_end_before,
+    ],
+)
+def test_answers_may_go_and_be_asked_for_and_end_with_the_engine_at_any_point_of_another_call(
+    goes: Callable[[int], bool],
+) -> None:
+    assert next(at for at in itertools.count(1) if not goes(at)) > 30
 
 
 def test_an_engine_answers_anew_into_memory_of_an_answer_that_is_gone() -> None:
@@ -126,6 +282,21 @@ def test_an_engine_answers_anew_into_memory_of_an_answer_that_is_gone() -> None:
         assert address(again.pages) == place
         assert np.array_equal(kept.pages, naive_answers(PAGES, queries[:1]))
         assert np.array_equal(again.pages, naive_answers(PAGES, queries[1:]))
+
+
+def test_an_engine_that_answers_batches_of_several_sizes_answers_into_kept_memory() -> None:
+    rows = [[0, 1, 2], [2, 0, 1], [1, 1, 0]]
+    queries = mg.make_queries(rows, len(PAGES))[0]
+    batches = [queries[:1], queries[:2], queries]
+    with open_engine(PAGES) as engine:
+        for batch in batches:
+            engine.answer(batch)
+        before = blocks(engine._memory)
+        for batch, block in zip(batches, before, strict=True):
+            answer = engine.answer(batch).pages
+            assert np.may_share_memory(answer, block)
+            assert np.array_equal(answer, naive_answers(PAGES, batch))
+            del answer
 
 
 def test_a_closed_engine_keeps_no_memory_and_what_it_answered_stays() -> None:
