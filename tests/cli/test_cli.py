@@ -33,6 +33,7 @@ def file(tmp_path: Path) -> Path:
     [
         (["demo", "missing.txt"], "missing.txt: No such file or directory"),
         (["demo", "."], ".: Is a directory"),
+        (["demo", ""], "argument FILE: must name a file, not '' (see morphogen demo --help)"),
         (["demo", "empty"], "a table needs at least one byte: empty has 0"),
         (
             ["demo", "text.txt", "--fetch", "0,99"],
@@ -51,6 +52,8 @@ def file(tmp_path: Path) -> Path:
         (["demo", "text.txt", "--device", "cuda:99"], "cuda:99 "),
         (["demo", "a", "b"], "unrecognized arguments: b"),
         (["doctor", "now"], "unrecognized arguments: now"),
+        (["serve", "", "--party", "0", "--port", "0"], "argument PAGES: must name a file, not ''"),
+        (["table", "build", "text.txt", "--key", "k", "-o", ""], "--output: must name a file"),
         (["fly"], "invalid choice: 'fly'"),
     ],
 )

@@ -130,6 +130,14 @@ def run_serve(*arguments: object) -> subprocess.CompletedProcess[str]:
         (["--party", 0, "--port", 65536], "port must be in 0..65535, not 65536"),
         (["--party", 0, "--port", 0, "--host", "0.0.0.0"], "0.0.0.0 is not loopback"),
         (["--party", 0, "--port", 0, "--host", "::"], ":: is not loopback"),
+        (
+            ["--party", 0, "--port", 0, "--host", ""],
+            "host must be a name or an address, not ''",
+        ),
+        (
+            ["--party", 0, "--port", 0, "--metrics-host", ""],
+            "metrics_host must be a name or an address, not ''",
+        ),
         (["--party", 0, "--port", 0, "--tls-cert", "x"], "its key go together"),
         (
             ["--party", 0, "--port", 0, "--tls-cert", "missing", "--tls-key", "missing"],

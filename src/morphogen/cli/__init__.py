@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import morphogen
@@ -38,6 +39,10 @@ class _UsageError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("type", Path, _path)
+
     def error(self, message: str) -> NoReturn:
         # One clear line, not the whole usage.
         raise _UsageError(f"{message} (see {self.prog} --help)")
@@ -45,6 +50,13 @@ class _Parser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: object = None) -> None:
         # The help, or the version. argparse would say nothing of an output that fails.
         streams.write(message)
+
+
+def _path(text: str) -> Path:
+    """A path that an argument names. An empty one is a mistake, not the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name a file, not ''")
+    return Path(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

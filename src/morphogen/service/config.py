@@ -173,6 +173,9 @@ class ServerConfig:
             )
         check_range("max_queued_per_client", self.share, wire.MAX_QUERIES, self.max_queued)
         check_seconds("max_wait", self.max_wait, above_zero=True)
+        for name, host in (("host", self.host), ("metrics_host", self.metrics_host)):
+            if not host:  # a socket takes it for every interface
+                raise ValueError(f"{name} must be a name or an address, not {host!r}")
         if self.log_level not in LOG_LEVELS:
             raise ValueError(
                 f"log_level must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}"
