@@ -222,7 +222,6 @@ def test_without_servers_both_ways_to_give_them_are_named(
         (["one"], "invalid int value"),
         (["1", "--server", "https://third.example"], "of 2 servers, not of 3"),
         (["1", "--timeout", "0"], "timeout must be above 0"),
-        (["1", "-o", "no/such/folder/file"], "No such file or directory"),
     ],
 )
 def test_wrong_usage_is_one_clear_line(
@@ -232,6 +231,23 @@ def test_wrong_usage_is_one_clear_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [("no/such/folder/file", "No such file or directory"), (".", "Is a directory")],
+)
+def test_an_output_that_cannot_be_is_refused_before_a_server_is_asked(
+    get: list[str],
+    servers: tuple[FakeServer, FakeServer],
+    output: str,
+    reason: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for server in servers:
+        server.close()
+    assert main([*get, "1", "-o", output]) == USAGE
+    assert capsys.readouterr().err == f"morphogen: {output}: {reason}\n"
 
 
 def test_a_server_that_fails_is_one_clear_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from codecs import BOM_UTF8
@@ -114,11 +115,17 @@ def check_destination(args: argparse.Namespace) -> None:
     Raises
     ------
     OSError
-        If the standard output is closed.
+        If the standard output is closed, or the file is a folder or has none.
     ValueError
         If two outputs go to one place.
     """
-    takes_output(args.json, {"-o": args.output})
+    if takes_output(args.json, {"-o": args.output}) or args.output is None:
+        return
+    if args.output.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(args.output))
+    folder = Path(os.path.realpath(args.output)).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(args.output))
 
 
 def write_output(path: Path, content: bytes) -> None:
