@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -79,6 +80,31 @@ def test_choices_of_other_devices_are_kept(file: Path) -> None:
         ("Stand-in GPU", {"6": "stream"}),
     ]
     assert tuning_of(0).kernels == {6: "stream"}
+
+
+def test_a_choice_is_written_by_one_at_a_time(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(file, {6: "red"})
+    folder = os.open(file.parent, os.O_RDONLY)
+    refused: list[str] = []
+
+    def tried(step: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **options: Any) -> Any:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                refused.append(step)
+            else:
+                fcntl.flock(folder, fcntl.LOCK_UN)
+            return function(*arguments, **options)
+
+        return run
+
+    for owner, name in ((json, "loads"), (Path, "replace")):
+        monkeypatch.setattr(owner, name, tried(name, getattr(owner, name)))
+    write(file, {6: "plain"})
+    assert refused == ["loads", "replace"]
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no longer
+    os.close(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"pages of somebody"])

@@ -6,13 +6,14 @@ damaged, foreign or stale is passed over with a warning: without a choice the de
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
 import tempfile
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,20 +138,34 @@ def write_tuning(
         If the file cannot be read or written. It names the file.
     """
     key = _key(status, device)
-    others = [one for one in _known(path) if {name: one.get(name) for name in key} != key]
     choice = {**key, "kernels": {str(keys): kernels[keys] for keys in sorted(kernels)}}
-    text = json.dumps({"format": _FORMAT, "choices": [*others, {**choice, "note": note}]}, indent=2)
-    path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".morphogen-{secrets.token_hex(6)}.tmp")
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".morphogen-{secrets.token_hex(6)}.tmp")
+    _known(path)  # or nothing is made
     with names_file(path, instead_of=temporary):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(text + "\n", encoding="utf-8")
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_in(target.parent):
+            others = [one for one in _known(path) if {name: one.get(name) for name in key} != key]
+            choices = [*others, {**choice, "note": note}]
+            text = json.dumps({"format": _FORMAT, "choices": choices}, indent=2)
+            try:
+                temporary.write_text(text + "\n", encoding="utf-8")
+                temporary.replace(target)
+            except BaseException:
+                with suppress(OSError):
+                    temporary.unlink()
+                raise
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Write as the only one: of two that read the same file, one would lose the other's choice."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # some file systems lock no folders
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def _key(status: DriverStatus, device: DeviceStatus) -> dict[str, str]:
