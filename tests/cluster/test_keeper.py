@@ -155,6 +155,30 @@ def test_an_epoch_that_was_closed_meanwhile_is_not_opened_again(
         second.close()
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_epoch_that_is_to_follow_twice_stays_as_it_was_opened(
+    cluster: FakeCluster, path: Path, gone: bool
+) -> None:
+    rows = random_pages(1, 40, seed=1)
+    after = PAGES.copy()
+    after[7] = rows
+    with HandKeptFleet(cluster, shards=1) as fleet:
+        first = fleet.open(path, page_size=40, epoch=1).engine
+        second = first.next_epoch([7], rows, 2)
+        if gone:
+            cluster.refuse = lambda host: True
+            cluster.processes[0].kill()
+            fleet.look(1.0)
+        with pytest.raises(ShardUnavailableError, match="epoch 2 must be opened once, and is open"):
+            first.next_epoch([8], rows, 2)
+        cluster.refuse = lambda host: False
+        cluster.processes[0].kill()
+        fleet.look(2.0)
+        assert answers(second, after)
+        second.close()
+        assert cluster.processes[1].versions() == ((1, None),)
+
+
 def test_an_epoch_that_follows_while_a_process_is_gone_is_in_the_next_one(
     cluster: FakeCluster, path: Path
 ) -> None:

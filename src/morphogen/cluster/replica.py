@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from morphogen.cluster.host_shard import Rows, ShardFacts, Version
 from morphogen.cluster.process import ProcessGoneError, ShardProcess, ask
 from morphogen.cluster.source import Source
+from morphogen.engine.shards.transport import named_version
 from morphogen.errors import ShardMismatchError, ShardUnavailableError
 from morphogen.sharding import ShardRange
 
@@ -211,7 +212,7 @@ class Replica:
         Raises
         ------
         ShardMismatchError
-            If the epoch before is not open.
+            If the epoch before is not open, or the one after is.
         Exception
             As from `HostShard.change`.
         """
@@ -219,6 +220,10 @@ class Replica:
             base = self._recipes.get(before)
             if base is None:
                 raise ShardMismatchError(f"{self.name} does not have epoch {before[0]}")
+            if after in self._recipes:  # that recipe is of other pages
+                raise ShardMismatchError(
+                    f"{named_version(*after)} must be opened once, and is open"
+                )
             merged = rows if base.rows is None else base.rows.then(rows)
             self._recipes[after] = replace(base, rows=merged)
             process, usable = self._process, self._usable
