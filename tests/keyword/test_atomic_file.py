@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from morphogen.keyword.atomic_file import replace_file
+from morphogen.keyword.atomic_file import NewFile, replace_file
 
 LONG_NAMES = {
     "80 Japanese letters": "\u8868" * 80,
@@ -22,7 +22,7 @@ LONG_NAMES = {
 }
 
 
-def write(path: Path, content: bytes = b"new") -> None:
+def write(path: Path | NewFile, content: bytes = b"new") -> None:
     with replace_file(path) as file:
         file.write(content)
 
@@ -133,3 +133,54 @@ def test_a_folder_that_is_none_is_not_named_by_the_temporary_name(
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=f"{folder}/table'$"):
         write(tmp_path / folder / "table")
+
+
+# A file that must be new
+
+
+@pytest.fixture(params=["hard links", "no hard links"])
+def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*names: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", *names)
+
+    if request.param == "no hard links":
+        monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("links")
+def test_a_new_file_is_written_where_there_is_none(tmp_path: Path) -> None:
+    with replace_file(NewFile(tmp_path / "table"), mode=0o640) as file:
+        file.write(b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table"]
+    assert (tmp_path / "table").read_bytes() == b"new"
+    assert stat.S_IMODE((tmp_path / "table").stat().st_mode) == 0o640
+
+
+@pytest.mark.usefixtures("links")
+def test_of_two_that_write_a_new_file_the_second_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+
+    def write_second() -> None:
+        with replace_file(NewFile(path)) as second:
+            second.write(b"second")
+            with replace_file(NewFile(path)) as first:
+                first.write(b"first")
+
+    with pytest.raises(FileExistsError) as caught:
+        write_second()
+    assert (caught.value.filename, caught.value.filename2) == (str(path), None)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table"]
+    assert path.read_bytes() == b"first"
+
+
+def test_a_new_file_that_cannot_be_written_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*names: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", *map(str, names))
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write(NewFile(tmp_path / "table"))
+    assert caught.value.filename == str(tmp_path / "table")
+    assert list(tmp_path.iterdir()) == []

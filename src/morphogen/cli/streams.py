@@ -217,6 +217,25 @@ def check_output_file(output: Path, source: Path | None = None, *, force: bool) 
         raise ValueError(f"{output}: there is no folder {output.parent}")
 
 
+def output_file(output: Path, *, force: bool) -> os.PathLike[str]:
+    """Where a command writes what `check_output_file` allowed: another may have come meanwhile.
+
+    Parameters
+    ----------
+    output : pathlib.Path
+    force : bool
+        Whether it may replace another file.
+
+    Returns
+    -------
+    path-like
+        For `morphogen.keyword.atomic_file.replace_file`.
+    """
+    from morphogen.keyword.atomic_file import NewFile
+
+    return output if force else NewFile(output)
+
+
 def check_input() -> None:
     """Refuse to read a standard input that is not there.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import morphogen.cli.table_read as table_read
 from morphogen.cli.arguments import byte_size
 from morphogen.cli.output import OK, PrintResult
-from morphogen.cli.streams import check_output_file, takes_output, writing
+from morphogen.cli.streams import check_output_file, output_file, takes_output, writing
 from morphogen.cli.table_rows import add_row_options, read_rows, row_options, with_place
 from morphogen.errors import TableBuildError
 from morphogen.progress import StagedProgress, stage
@@ -112,7 +112,7 @@ def build(args: argparse.Namespace, progress: StagedProgress, print_result: Prin
         if taken:
             built = builder.build(progress)
         else:
-            written = builder.write(args.output, progress)
+            written = builder.write(output_file(args.output, force=args.force), progress)
     except TableBuildError as error:
         raise with_place(error, places) from None
     if taken:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from morphogen.cli.output import FAILED, OK, PrintResult
 from morphogen.cli.show_delta import delta_facts, show_delta
-from morphogen.cli.streams import STANDARD, check_output_file, complain, input_file
+from morphogen.cli.streams import STANDARD, check_output_file, complain, input_file, output_file
 from morphogen.cli.table_read import facts, show_facts
 from morphogen.progress import StagedProgress
 
@@ -86,7 +86,8 @@ def diff(args: argparse.Namespace, progress: StagedProgress, print_result: Print
 
     _check_output("diff", args.output, (args.old, args.new), force=args.force)
     epochs = epochs_between(args.old, args.new, args.from_epoch, args.epoch)
-    header = diff_tables(args.old, args.new, args.output, *epochs, progress)
+    output = output_file(args.output, force=args.force)
+    header = diff_tables(args.old, args.new, output, *epochs, progress)
     size = read_header(args.new).file_size
     smaller = header.file_size < size
     data = delta_facts(args.output, header, table_bytes=size, smaller=smaller)
@@ -110,7 +111,7 @@ def apply(args: argparse.Namespace, progress: StagedProgress, print_result: Prin
         raise ValueError("OLD and DELTA cannot both come through the standard input")
     old, delta = input_file(args.old), input_file(args.delta)
     header = read_delta_header(delta)
-    written = apply_to_table(old, delta, args.output, progress)
+    written = apply_to_table(old, delta, output_file(args.output, force=args.force), progress)
     data = facts(
         args.output,
         written,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from morphogen.cli.arguments import byte_size
 from morphogen.cli.output import OK, PrintResult
-from morphogen.cli.streams import STANDARD, check_output_file, input_file
+from morphogen.cli.streams import STANDARD, check_output_file, input_file, output_file
 from morphogen.cli.table_read import facts, show_facts, without_root
 from morphogen.progress import StagedProgress, stage
 
@@ -55,7 +55,7 @@ def seal(args: argparse.Namespace, progress: StagedProgress, print_result: Print
     check_output_file(args.output, args.file, force=args.force)
     header = seal_file(
         input_file(args.file),
-        args.output,
+        output_file(args.output, force=args.force),
         args.page_size,
         args.proof_levels,
         stage(progress, "sealing"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from morphogen.cli.lookup import read_input
 from morphogen.cli.output import OK, PrintResult
 from morphogen.cli.show_manifest import print_manifest
-from morphogen.cli.streams import STANDARD, check_output_file, input_file
+from morphogen.cli.streams import STANDARD, check_output_file, input_file, output_file
 from morphogen.cli.table_read import without_root
 from morphogen.progress import Progress, StagedProgress, stage
 
@@ -148,7 +148,7 @@ def keygen(args: argparse.Namespace, progress: StagedProgress, print_result: Pri
     check_output_file(args.output, force=args.force)
     private = make_private_key()
     owner = public_key(private).hex()
-    with replace_file(args.output, mode=_OWNER_ONLY) as file:
+    with replace_file(output_file(args.output, force=args.force), mode=_OWNER_ONLY) as file:
         file.write(private)
 
     def show(console: Console) -> None:
@@ -187,7 +187,7 @@ def sign(args: argparse.Namespace, progress: StagedProgress, print_result: Print
     )
     if _verified_root(table, stage(progress, "verifying")) != root:
         raise ValueError(f"{args.table} was replaced by another while it was signed")
-    with replace_file(output) as file:
+    with replace_file(output_file(output, force=args.force)) as file:
         file.write(manifest.pack())
     print_manifest(output, manifest, print_result)
     return OK

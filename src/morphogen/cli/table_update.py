@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import morphogen.cli.table_read as table_read
 from morphogen.cli.arguments import byte_size
 from morphogen.cli.output import FAILED, OK, PrintResult
-from morphogen.cli.streams import STANDARD, check_output_file, complain
+from morphogen.cli.streams import STANDARD, check_output_file, complain, output_file
 from morphogen.cli.table_delta import add_epoch_options
 from morphogen.cli.table_rows import add_row_options, read_rows, row_options, with_place
 from morphogen.errors import TableBuildError
@@ -111,6 +111,7 @@ def update(args: argparse.Namespace, progress: StagedProgress, print_result: Pri
     options = row_options(args, MAX_FRAGMENTS * header.page_size)
     rows = Rows()
     places = read_rows(args.file, options, rows.add_many, progress)
+    output = output_file(args.output, force=args.force)
     old = open_table(args.table, progress=stage(progress, "verifying"))
     if old.header != header:
         raise ValueError(f"{args.table} was replaced by another while it was updated")
@@ -118,7 +119,7 @@ def update(args: argparse.Namespace, progress: StagedProgress, print_result: Pri
         found = update_table(old, rows, args.duplicates, progress)
         rebuilt: RebuiltTable | None = None
         if isinstance(found, NoUpdate):
-            rebuilt = rebuild_table(args.output, old, rows, args.duplicates, progress)
+            rebuilt = rebuild_table(output, old, rows, args.duplicates, progress)
     except TableBuildError as error:
         raise with_place(error, places) from None
     data: dict[str, Any] = {"rows": len(places), "rebuilt": rebuilt is not None, "reason": None}
@@ -127,7 +128,7 @@ def update(args: argparse.Namespace, progress: StagedProgress, print_result: Pri
         new, change = rebuilt.header, None
         data |= {"reason": found.reason, "seed_tries": rebuilt.tries}
     else:
-        new, change = write_update(args.output, old, found, progress), found
+        new, change = write_update(output, old, found, progress), found
     size = _delta_size(header, new, change)
     code, written = OK, False
     if epochs is not None:
@@ -209,13 +210,14 @@ def _write_delta(
     from morphogen.epochs.delta import write_delta
     from morphogen.epochs.diff import diff_tables
 
+    delta = output_file(args.delta, force=args.force)
     if change is None:
-        diff_tables(args.table, args.output, args.delta, *epochs, progress)
+        diff_tables(args.table, args.output, delta, *epochs, progress)
         return
     assert old.header.root is not None
     assert new.root is not None
     write_delta(
-        args.delta,
+        delta,
         from_epoch=epochs[0],
         to_epoch=epochs[1],
         num_pages=new.num_pages,

@@ -12,8 +12,26 @@ from typing import BinaryIO
 
 from morphogen.checks import names_file
 
+# From a file system that has no hard links.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 # From a file system that cannot promise that something is on the disk. Nothing was lost.
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+
+
+class NewFile(os.PathLike[str]):
+    """A path at which no file may be: `replace_file` refuses one that is there when it ends.
+
+    Parameters
+    ----------
+    path : path-like
+        The path.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.fspath(path)
+
+    def __fspath__(self) -> str:
+        return self._path
 
 
 @contextmanager
@@ -26,7 +44,7 @@ def replace_file(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator
     Parameters
     ----------
     path : path-like
-        A file that is there is replaced. A link is followed.
+        A file that is there is replaced, unless this is a `NewFile`. A link is followed.
     mode : int, optional
         Permissions of the file, less those that the process gives to none; by default those of any
         new file.
@@ -39,7 +57,7 @@ def replace_file(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator
     Raises
     ------
     OSError
-        If the file cannot be written. It names ``path``.
+        If the file cannot be written, or is a `NewFile` and there. It names ``path``.
     ValueError
         If path is something other than a file.
     """
@@ -58,13 +76,41 @@ def replace_file(path: str | os.PathLike[str], *, mode: int = 0o666) -> Iterator
                 yield file
                 file.flush()
                 _sync(file.fileno())
-            temporary.replace(target)
+            if isinstance(path, NewFile):
+                _rename_to_new(temporary, target)
+            else:
+                temporary.replace(target)
     except BaseException:
         with suppress(OSError):  # it may never have been made
             temporary.unlink()
         raise
     with names_file(path, instead_of=target.parent):
         _sync_folder(target.parent)
+
+
+def _rename_to_new(temporary: Path, target: Path) -> None:
+    """Give a file a name that nobody has: of two that do so at once, one fails."""
+    try:
+        try:
+            os.link(temporary, target)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _rename_to_claimed(temporary, target)
+        else:
+            temporary.unlink()
+    except FileExistsError as error:
+        raise FileExistsError(error.errno, error.strerror) from None
+
+
+def _rename_to_claimed(temporary: Path, target: Path) -> None:
+    # For a moment a reader finds an empty file.
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        temporary.replace(target)
+    except BaseException:
+        target.unlink()
+        raise
 
 
 def _sync_folder(folder: Path) -> None:
