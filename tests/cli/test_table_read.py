@@ -91,6 +91,14 @@ def test_get_finds_values_without_servers(table: Path, capsys: pytest.CaptureFix
     assert "a value" in capsys.readouterr().out
 
 
+def test_get_takes_one_of_table_and_keys_through_the_standard_input(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["table", "get", "-", "--lookup-file", "-"]) == USAGE
+    message = "TABLE and --lookup-file cannot both come through the standard input"
+    assert capsys.readouterr() == ("", f"morphogen: {message}\n")
+
+
 def test_get_takes_keys_of_a_file_and_finds_all(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

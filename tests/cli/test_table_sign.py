@@ -167,6 +167,10 @@ def test_a_time_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture
         (["fruit-8.table"], "fruit-8.manifest is there already: --force replaces it"),
         (["fruit.table"], "fruit.table has no number at the end of its name: give --epoch"),
         (["v1-1.table"], "v1-1.table is a table of version 1, which has no root"),
+        (
+            ["fruit-7.table", "--key", "-", "--previous", "-"],
+            "--key and --previous cannot both come through the standard input",
+        ),
         (["-", "--epoch", "1"], "table sign takes the name of a file, not the standard input"),
         (["pages", "--epoch", "1"], "pages is not a keyword table: it begins otherwise"),
         (

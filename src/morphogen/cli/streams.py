@@ -193,6 +193,24 @@ def input_file(path: Path, *, once: bool = False) -> Path:
     return _DEV_STDIN
 
 
+def check_inputs(inputs: Mapping[str, Path | None]) -> None:
+    """Refuse two files of which both would come through the standard input.
+
+    Parameters
+    ----------
+    inputs : mapping of str to pathlib.Path or None
+        By the argument, the file that it reads.
+
+    Raises
+    ------
+    ValueError
+        If there are two.
+    """
+    takers = [argument for argument, path in inputs.items() if path == STANDARD]
+    if len(takers) > 1:
+        raise ValueError(f"{takers[0]} and {takers[1]} cannot both come through the {STDIN}")
+
+
 def check_output_file(output: Path, source: Path | None = None, *, force: bool) -> None:
     """Refuse to write a file where it cannot be, or where it would replace another.
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 from morphogen.cli.output import FAILED, OK, PrintResult
 from morphogen.cli.show_delta import delta_facts, show_delta
-from morphogen.cli.streams import STANDARD, check_output_file, complain, input_file, output_file
+from morphogen.cli.streams import (
+    STANDARD,
+    check_inputs,
+    check_output_file,
+    complain,
+    input_file,
+    output_file,
+)
 from morphogen.cli.table_read import facts, show_facts
 from morphogen.progress import StagedProgress
 
@@ -107,8 +114,7 @@ def apply(args: argparse.Namespace, progress: StagedProgress, print_result: Prin
     from morphogen.epochs.delta import read_delta_header
 
     _check_output("apply", args.output, (args.old, args.delta), force=args.force)
-    if args.old == args.delta == STANDARD:
-        raise ValueError("OLD and DELTA cannot both come through the standard input")
+    check_inputs({"OLD": args.old, "DELTA": args.delta})
     old, delta = input_file(args.old), input_file(args.delta)
     header = read_delta_header(delta)
     written = apply_to_table(old, delta, output_file(args.output, force=args.force), progress)

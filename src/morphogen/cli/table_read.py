@@ -11,7 +11,7 @@ from morphogen.cli.lookup import check_destination, print_values, read_keys
 from morphogen.cli.output import FAILED, OK, PrintResult
 from morphogen.cli.show_delta import delta_facts, show_delta
 from morphogen.cli.show_manifest import print_manifest
-from morphogen.cli.streams import input_file
+from morphogen.cli.streams import check_inputs, input_file
 from morphogen.progress import StagedProgress, stage
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ def get(args: argparse.Namespace, progress: StagedProgress, print_result: PrintR
     from morphogen.keyword.file import open_table
 
     check_destination(args)
+    check_inputs({"TABLE": args.table, "--lookup-file": args.lookup_file})
     keys = read_keys(args, args.keys)
     if not keys:
         raise ValueError("table get takes keys, or --lookup-file with at least one")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from morphogen.cli.lookup import read_input
 from morphogen.cli.output import OK, PrintResult
 from morphogen.cli.show_manifest import print_manifest
-from morphogen.cli.streams import STANDARD, check_output_file, input_file, output_file
+from morphogen.cli.streams import STANDARD, check_inputs, check_output_file, input_file, output_file
 from morphogen.cli.table_read import without_root
 from morphogen.progress import Progress, StagedProgress, stage
 
@@ -170,6 +170,7 @@ def sign(args: argparse.Namespace, progress: StagedProgress, print_result: Print
     output = args.output or table.with_suffix(".manifest")
     check_output_file(output, args.table, force=args.force)
     check_output_file(output, args.key, force=args.force)
+    check_inputs({"--key": args.key, "--previous": args.previous})
     private = read_input(args.key)
     owner = public_key(private)
     root, epoch = _look(table, args.epoch)
