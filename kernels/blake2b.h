@@ -15,7 +15,6 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are read as they
 class Blake2b {
  public:
   static constexpr std::size_t kBlockBytes = 128;
-  static constexpr std::size_t kMaxDigestBytes = 64;
   static constexpr std::size_t kMaxKeyBytes = 64;
   static constexpr std::size_t kSaltBytes = 16;
 
