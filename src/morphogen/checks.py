@@ -100,11 +100,16 @@ def check_range(
 
     Raises
     ------
+    TypeError
+        If it is no number.
     ValueError
         If the number is out of range.
     """
-    if low <= value and (high is None or value <= high):
-        return
+    try:
+        if low <= value and (high is None or value <= high):
+            return
+    except TypeError:
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}") from None
     range_text = f"{low} or more" if high is None else f"in {low}..{_written(high)}"
     at = f" on {where}" if where else ""
     raise error(f"{name} must be {range_text}{at}, not {_given(value)}")
@@ -124,11 +129,16 @@ def check_seconds(name: str, value: float, *, above_zero: bool = False) -> None:
 
     Raises
     ------
+    TypeError
+        If it is no number.
     ValueError
         If the number is out of range.
     """
-    if value > 0 or (value == 0 and not above_zero):  # neither holds for NaN
-        return
+    try:
+        if value > 0 or (value == 0 and not above_zero):  # neither holds for NaN
+            return
+    except TypeError:
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}") from None
     range_text = "above 0 seconds" if above_zero else "0 or more seconds"
     raise ValueError(f"{name} must be {range_text}, not {value}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from morphogen.client import AsyncClient, Client
@@ -89,6 +91,14 @@ def test_a_url_to_which_keys_must_not_go_is_refused(url: str, message: str) -> N
 @pytest.mark.parametrize("urls", [[], ["https://a.example"], ["https://a.example"] * 3])
 def test_there_are_two_servers(urls: list[str]) -> None:
     with pytest.raises(ValueError, match=f"of 2 servers, not of {len(urls)}"):
+        AsyncClient(urls)
+
+
+@pytest.mark.parametrize(
+    ("urls", "kind"), [("https://one.example", "one str"), (None, "NoneType"), (2, "int")]
+)
+def test_what_are_no_urls(urls: Any, kind: str) -> None:
+    with pytest.raises(TypeError, match=f"^urls must be a sequence of two URLs, not {kind}$"):
         AsyncClient(urls)
 
 

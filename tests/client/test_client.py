@@ -281,5 +281,17 @@ def test_options_are_checked(options: dict[str, Any], message: str) -> None:
         Client(URLS, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeout": "1"}, "^timeout must be a number of seconds, not str$"),
+        ({"retries": 1.5}, "^retries must be an int, not float$"),
+    ],
+)
+def test_options_of_another_type_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Client(URLS, **options)
+
+
 def test_a_client_is_shown_without_secrets() -> None:
     assert repr(AsyncClient(URLS)) == f"AsyncClient([{URLS[0]!r}, {URLS[1]!r}])"

@@ -74,6 +74,15 @@ def test_seconds() -> None:
         check_seconds("wait", 0, above_zero=True)
 
 
+@pytest.mark.parametrize("value", ["1", None, [1]])
+def test_what_is_no_number(value: Any) -> None:
+    kind = type(value).__name__
+    with pytest.raises(TypeError, match=rf"^n must be a number, not {kind}$"):
+        check_range("n", value, 1, 3)
+    with pytest.raises(TypeError, match=rf"^wait must be a number of seconds, not {kind}$"):
+        check_seconds("wait", value)
+
+
 def test_an_object_belongs_to_the_process_that_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
     owner = OwnerProcess("engine", "open one in each process", mg.EngineClosedError)
     assert owner.is_current()

@@ -179,11 +179,15 @@ def two_servers(urls: Sequence[str], *, insecure: bool) -> tuple[ServerAddress, 
 
     Raises
     ------
+    TypeError
+        If they are no sequence.
     ValueError
         If there are not two, or they are one server, which would get both keys of every pair.
     """
     if isinstance(urls, str):
         raise TypeError("urls must be a sequence of two URLs, not one str")
+    if not isinstance(urls, Sequence):
+        raise TypeError(f"urls must be a sequence of two URLs, not {type(urls).__name__}")
     if len(urls) != PARTIES:
         raise ValueError(f"a client needs the URLs of {PARTIES} servers, not of {len(urls)}")
     one, other = (ServerAddress.parse(url, insecure=insecure) for url in urls)

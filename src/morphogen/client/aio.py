@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import NoReturn, Self, SupportsIndex, TypeVar
 
 import morphogen.client.rules as rules
-from morphogen.checks import OwnerProcess, check_range, check_seconds
+from morphogen.checks import OwnerProcess, as_int, check_range, check_seconds
 from morphogen.client.addresses import two_servers
 from morphogen.client.agreement import Agreement, Agreements
 from morphogen.client.cap import Caps
@@ -115,7 +115,7 @@ class AsyncClient:
     ) -> None:
         self._addresses = two_servers(urls, insecure=insecure)
         check_seconds("timeout", timeout, above_zero=True)
-        check_range("retries", retries, 0)
+        check_range("retries", as_int("retries", retries), 0)
         check_seconds("backoff", backoff)
         demands = Demands.of(root, verify, owner)
         self._timeout = timeout
