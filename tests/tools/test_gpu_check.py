@@ -173,6 +173,11 @@ def test_a_stage_that_takes_too_long(tmp_path: Path, small: dict[str, Any]) -> N
     assert result.code == 1
 
 
+def test_a_limit_that_is_empty_is_the_usual_one(tmp_path: Path, small: dict[str, Any]) -> None:
+    result = run(tmp_path, "parity", **small, VENV=str(tmp_path / "none"), GPU_CHECK_SECONDS="")
+    assert result.table == {"parity": "failed: 1"}
+
+
 def run_build_with(beneath: str, folder: Path) -> tuple[list[str | Path], dict[str, Any]]:
     """Return the command and variables of the stage build over a Python that is only a script."""
     script = folder / "beneath"
