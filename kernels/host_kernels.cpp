@@ -5,7 +5,6 @@
 #include "host_kernels.h"
 
 #include <new>
-#include <type_traits>
 
 #include "dpf_expand.h"
 #include "dpf_generate.h"
@@ -50,28 +49,41 @@ void scan_with_tables(const PageRun& run) {
 }
 
 #if defined(__AVX512BW__) && defined(__GFNI__)
+// Scans pages in memory order by bit matrices.
+template <class Prefetcher>
+void scan_blocks(const PageRun& run) {
+  const std::size_t size = run.columns->page_size;
+  const bool many = run.key_count > kManyKeys;
+  if (run.whole_vectors) {
+    if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
+    if (run.key_count > (size < kPanelColumns * kCacheLine ? kNarrowPanelKeys : kPanelKeys))
+      return scan_panels<GfniMethod<2>, Prefetcher>(run, kPanelPages, kPanelColumns / 2);
+    return scan_panels<GfniMethod<1>, Prefetcher>(run, kPanelPages, kPanelColumns);
+  }
+  if (takes_blocks(size, run.key_count)) {
+    if (size % kCacheLine != 0) return scan_copies<GfniMethod<4>, Prefetcher>(run);
+    if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
+    if (size < kRowBytes) return scan_panels<GfniMethod<2>, Prefetcher>(run, kPanelPages, 1);
+    if (size % kRowBytes == 0) return scan_panels<GfniMethod<4>, Prefetcher>(run, kPanelPages, 1);
+    return scan_run<GfniMethod<4>, Prefetcher>(run);
+  }
+  if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
+  if (run.key_count <= kFewKeys) return scan_run<GfniMethod<1>, Prefetcher>(run);
+  scan_run<GfniMethod<2>, Prefetcher>(run);
+}
+
 template <class Prefetcher>
 void scan_with_gfni(const PageRun& run) {
   if (run.layout == Layout::streams) return scan_streams<GfniMethod<2>>(run);
-  const std::size_t size = run.columns->page_size;
-  const bool many = run.key_count > kManyKeys;
-  if constexpr (std::is_same<Prefetcher, FarPrefetcher>::value) {  // rows were not measured
-    if (takes_blocks(size, run.key_count)) {
-      if (size % kCacheLine != 0) return scan_copies<GfniMethod<4>, Prefetcher>(run);
-      if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
-      if (size < kRowBytes) return scan_run<GfniMethod<2>, Prefetcher, 4>(run);
-      // Zen 5 reads 32 rows of wide pages slowly.
-      if (size >= 2 * kWidePageBytes && run.whole_vectors)
-        return scan_run<GfniMethod<2>, Prefetcher>(run);
-      if (size % kRowBytes == 0) return scan_run<GfniMethod<4>, Prefetcher, 2>(run);
+  if constexpr (Prefetcher::kInMemoryOrder) {
+    scan_blocks<Prefetcher>(run);
+  } else {
+    if (run.key_count <= kFewKeys) return scan_run<GfniMethod<1>, Prefetcher>(run);
+    // 32 rows of wide pages would share too few cache sets.
+    if (run.key_count > kManyKeys && run.columns->page_size < kWidePageBytes)
       return scan_run<GfniMethod<4>, Prefetcher>(run);
-    }
-    if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
+    scan_run<GfniMethod<2>, Prefetcher>(run);
   }
-  if (run.key_count <= kFewKeys) return scan_run<GfniMethod<1>, Prefetcher>(run);
-  // 32 rows of wide pages would share too few cache sets.
-  if (many && size < kWidePageBytes) return scan_run<GfniMethod<4>, Prefetcher>(run);
-  scan_run<GfniMethod<2>, Prefetcher>(run);
 }
 #endif
 
@@ -195,6 +207,7 @@ PageRun strip_run(const ScanJob& job, const Plan& plan, std::size_t strip, std::
   run.layout = plan.layout;
   run.whole_vectors = job.whole_vectors;
   run.in_streams = job.read_order == ReadOrder::rows;
+  run.in_order = plan.in_order;
   run.key_count = job.key_count;
   run.key_stride = plan.key_stride;
   run.columns = &plan.columns;
@@ -232,8 +245,10 @@ void scan(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint6
   const auto scan_run = [&] {
     if (plan.is_narrow()) return scan_narrow_pages(plan, run);
     if (with_buckets(plan, run, scratch, [](auto&& buckets) { buckets.run(); })) return;
-    if (job.read_order == ReadOrder::memory)
-      scan_pages<FarPrefetcher>(plan, run);
+    if (job.read_order == ReadOrder::memory && job.whole_vectors)
+      scan_pages<FirstLevelPrefetcher>(plan, run);
+    else if (job.read_order == ReadOrder::memory)
+      scan_pages<SecondLevelPrefetcher>(plan, run);
     else if (plan.columns.bytes == kCacheLine && job.page_size < kWidePageBytes)
       scan_with<kCacheLine, RowPrefetcher>(plan.method, run);
     else

@@ -18,10 +18,6 @@ namespace morphogen {
 namespace {
 
 constexpr std::size_t kCacheLine = 64;
-// The distance of prefetches in memory order. It is far enough to cover a memory access at full
-// rate, and near enough that the line is still in the second-level cache (1 MiB on the machine
-// measured) when it is used.
-constexpr std::size_t kPrefetchBytes = 128 << 10;
 
 // The cut of a page into columns: the widest that the page holds. Columns lie on cache lines if all
 // pages lie alike and are large enough to pay for the one column more. If the page is no multiple
@@ -59,6 +55,7 @@ struct PageRun {
   Layout layout;
   bool whole_vectors;  // of the job
   bool in_streams;  // whether narrow pages are read in several streams
+  bool in_order;  // whether pages are added to their buckets one by one in memory order
   std::size_t key_count;
   std::size_t key_stride;  // key_count rounded up to kKeyAlign
   std::size_t plane_bytes;  // from one key or group to the next, in Layout::keys and groups
@@ -74,10 +71,13 @@ struct Rows {
   std::size_t row_bytes, octet_bytes;
 };
 
-// Prefetches the lines of a strip in memory order, row by row. It may prefetch a few lines more
-// than there are, or addresses past the last page: a prefetch never faults.
+// Prefetches the lines of a strip in memory order, row by row, into the cache of a level, at least
+// `AheadBytes` ahead. It may prefetch a few lines more than there are, or addresses past the last
+// page: a prefetch never faults.
+template <int Level, std::size_t AheadBytes>
 class FarPrefetcher {
  public:
+  static constexpr bool kInMemoryOrder = true;
   static constexpr std::size_t kDistance = 0;  // in columns of the same rows
 
   // If there is one strip, all its pages are one contiguous stretch. Otherwise only the rows of a
@@ -89,12 +89,12 @@ class FarPrefetcher {
     const std::uint8_t* ahead;
     if (width == columns.count) {
       ahead = run.pages + page * columns.page_size;
-      ahead += block_bytes > kPrefetchBytes ? block_bytes : kPrefetchBytes;
+      ahead += block_bytes > AheadBytes ? block_bytes : AheadBytes;
       row_bytes_ = ~std::size_t{0};
       row_step_ = 0;
     } else {
       // The number of whole blocks that make up the distance, at least one.
-      const std::size_t blocks = (kPrefetchBytes - 1) / block_bytes + 1;
+      const std::size_t blocks = (AheadBytes - 1) / block_bytes + 1;
       const std::size_t end = (run.page_count + block_pages - 1) / block_pages * block_pages;
       page += blocks * block_pages;
       ahead = page >= end && run.next_strip != nullptr
@@ -112,7 +112,7 @@ class FarPrefetcher {
   template <std::size_t Lines>
   MORPHOGEN_FN void advance() {
     for (std::size_t i = 0; i < Lines; ++i)
-      __builtin_prefetch(reinterpret_cast<const void*>(row_ + column_ + i * kCacheLine), 0, 2);
+      __builtin_prefetch(reinterpret_cast<const void*>(row_ + column_ + i * kCacheLine), 0, 4 - Level);
     column_ += Lines * kCacheLine;
     if (column_ >= row_bytes_) {
       column_ = 0;
@@ -125,12 +125,18 @@ class FarPrefetcher {
   std::size_t row_bytes_, row_step_, column_ = 0;
 };
 
+// Far enough to cover a memory access at full rate, and near enough that the line is still in the
+// second-level cache (1 MiB) when it is used (measured on Zen 4, and the other on Zen 5).
+typedef FarPrefetcher<2, std::size_t{128} << 10> SecondLevelPrefetcher;
+typedef FarPrefetcher<1, std::size_t{64} << 10> FirstLevelPrefetcher;
+
 // Prefetches the same rows a few columns ahead, into the cache of a level. Hardware that follows
 // each row by itself thereby stays ahead of the arithmetic. Rows of wide pages share too few cache
 // sets to be held in advance (Distance 0).
 template <std::size_t Distance, int Level>
 class NearPrefetcher {
  public:
+  static constexpr bool kInMemoryOrder = false;
   static constexpr std::size_t kDistance = Distance;
 
   MORPHOGEN_FN NearPrefetcher(const PageRun& run, std::size_t, std::size_t)
@@ -160,29 +166,23 @@ typedef NearPrefetcher<4, 2> RowPrefetcher;
 typedef NearPrefetcher<8, 1> StreamPrefetcher;
 typedef NearPrefetcher<0, 1> NoPrefetcher;
 
-// Scans one strip of pages whose selection has Layout::octets, in blocks of `BlockTiles` tiles. A
-// column of all tiles of a block is added before the next column, so that its sums stay in the
-// first-level cache. That suits methods that take up a tile's selection at no cost.
-template <class Method, class Prefetcher, std::size_t BlockTiles = 1>
+// Scans one strip of pages whose selection has Layout::octets, tile by tile.
+template <class Method, class Prefetcher>
 inline void scan_run(const PageRun& run) {
   constexpr std::size_t kTilePages = Method::kOctets * kOctet;
-  constexpr std::size_t kBlockPages = BlockTiles * kTilePages;
-  static_assert(BlockTiles == 1 || Prefetcher::kDistance == 0, "rows ahead are those of one tile");
   Method method(run.key_count);
   const Columns& columns = *run.columns;
   const std::size_t page_size = columns.page_size;
   const std::size_t first = run.first_column, end = run.end_column;
   const Rows rows{page_size, kOctet * page_size};
   const std::size_t inner = end == columns.count ? end - 1 : end;  // the last may overlap
-  const auto select = [&](std::size_t tile) {
+  for (std::size_t tile = 0; tile < run.page_count; tile += kTilePages) {
+    const std::uint8_t* pages = run.pages + tile * page_size;
+    const std::size_t left = run.page_count - tile;
+    const std::size_t count = left < kTilePages ? left : kTilePages;
     method.select(run.selection + tile / kOctet * run.key_stride, run.key_stride);
-  };
-  for (std::size_t block = 0; block < run.page_count; block += kBlockPages) {
-    const std::uint8_t* pages = run.pages + block * page_size;
-    const std::size_t block_left = run.page_count - block;
-    const std::size_t block_pages = block_left < kBlockPages ? block_left : kBlockPages;
-    if (BlockTiles == 1) select(block);
-    Prefetcher prefetcher(run, block, kBlockPages);
+    Prefetcher prefetcher(run, tile, kTilePages);
+    std::uint8_t* sums = run.sums;
     for (std::size_t column = first; column < end; ++column) {
       if (Prefetcher::kDistance != 0) {
         // After the last column comes the next tile's first.
@@ -191,13 +191,39 @@ inline void scan_run(const PageRun& run) {
                                              : pages + kTilePages * page_size +
                                                    columns.offset(first + (ahead - inner)));
       }
-      const std::uint8_t* at = pages + columns.offset(column);
-      std::uint8_t* sums = run.sums + (column - first) * run.sum_stride * Method::kColumnBytes;
-      for (std::size_t tile = 0; tile < block_pages; tile += kTilePages) {
-        const std::size_t left = block_pages - tile;
-        if (BlockTiles > 1) select(block + tile);
-        method.add_column(at + tile * page_size, rows, left < kTilePages ? left : kTilePages,
-                          prefetcher, sums);
+      method.add_column(pages + columns.offset(column), rows, count, prefetcher, sums);
+      sums += run.sum_stride * Method::kColumnBytes;
+    }
+  }
+}
+
+// Scans one strip like scan_run(), but in panels of `width` columns of the pages of a block. The sums
+// of a panel stay in the first-level cache from tile to tile.
+template <class Method, class Prefetcher>
+inline void scan_panels(const PageRun& run, std::size_t block_pages, std::size_t width) {
+  constexpr std::size_t kTilePages = Method::kOctets * kOctet;
+  static_assert(Prefetcher::kDistance == 0, "rows ahead are those of one tile");
+  Method method(run.key_count);
+  const Columns& columns = *run.columns;
+  const std::size_t page_size = columns.page_size;
+  const Rows rows{page_size, kOctet * page_size};
+  for (std::size_t block = 0; block < run.page_count; block += block_pages) {
+    const std::size_t left = run.page_count - block;
+    const std::size_t end = block + (left < block_pages ? left : block_pages);
+    Prefetcher prefetcher(run, block, block_pages);
+    for (std::size_t first = run.first_column; first < run.end_column; first += width) {
+      const std::size_t columns_left = run.end_column - first;
+      const std::size_t last = first + (columns_left < width ? columns_left : width);
+      for (std::size_t tile = block; tile < end; tile += kTilePages) {
+        const std::size_t count = end - tile < kTilePages ? end - tile : kTilePages;
+        const std::uint8_t* pages = run.pages + tile * page_size;
+        method.select(run.selection + tile / kOctet * run.key_stride, run.key_stride);
+        std::uint8_t* sums =
+            run.sums + (first - run.first_column) * run.sum_stride * Method::kColumnBytes;
+        for (std::size_t column = first; column < last; ++column) {
+          method.add_column(pages + columns.offset(column), rows, count, prefetcher, sums);
+          sums += run.sum_stride * Method::kColumnBytes;
+        }
       }
     }
   }

@@ -58,8 +58,15 @@ class GfniMethod {
       for (std::size_t octet = 0; octet < Octets; ++octet) {
         prefetcher.template advance<kOctet * kColumnBytes / kCacheLine>();
         const std::uint8_t* first = column + octet * rows.octet_bytes;
-        transpose([&](std::size_t row) { return _mm512_loadu_si512(first + row * rows.row_bytes); },
-                  data[octet]);
+        // Two bases and two distances leave the compiler registers.
+        const std::uint8_t* second = first + 4 * rows.row_bytes;
+        const std::size_t three = 3 * rows.row_bytes;
+        transpose(
+            [&](std::size_t row) {
+              const std::uint8_t* base = row < 4 ? first : second;
+              return _mm512_loadu_si512(base + (row % 4 == 3 ? three : row % 4 * rows.row_bytes));
+            },
+            data[octet]);
       }
       add_groups<Octets>(data, selection_, sums);
     } else {
@@ -104,7 +111,11 @@ class GfniMethod {
   static MORPHOGEN_FN void transpose(Load&& load, __m512i (&out)[kGfniVectors]) {
     __m512i v[kGfniVectors], w[kGfniVectors];
     // The instruction numbers matrix rows from the last byte on, so take the pages backwards.
-    for (std::size_t i = 0; i < kGfniVectors; ++i) v[i] = load(kGfniVectors - 1 - i);
+    for (std::size_t i = 0; i < kGfniVectors; ++i) {
+      v[i] = load(kGfniVectors - 1 - i);
+      // Keep the compiler from loading a row again for its second use.
+      __asm__("" : "+v"(v[i]));
+    }
     unpack_level<4>(v, w);
     unpack_level<2>(w, v);
     unpack_level<1>(v, w);

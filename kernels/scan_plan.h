@@ -62,12 +62,43 @@ constexpr std::size_t kStripSumBytes = 384 << 10;
 constexpr std::size_t kFewKeys = 8;
 constexpr std::size_t kManyKeys = 48;
 
+// Panels of 1 KiB, half as wide for more keys, so that their sums take at most 24 KiB of the
+// first-level cache. The pages of a block, 256 KiB of a strip, stay in the second-level cache from
+// one panel to the next, while the next block arrives (measured on Zen 5, docs/experiments.md).
+constexpr std::size_t kPanelColumns = 16, kPanelPages = 64;
+// With more keys two octets a step save trips to the sums; in pages narrower than a panel from fewer
+// keys on.
+constexpr std::size_t kPanelKeys = 24, kNarrowPanelKeys = 16;
+
+// From this size on 6 keys take panels, not buckets, if columns share no lines.
+constexpr std::size_t kLeastPanelBytes = 64 << 10;
+
+// Tells whether bit matrices are taken panel by panel.
+MORPHOGEN_FN bool takes_panels(const ScanJob& job) {
+  return job.whole_vectors && job.read_order == ReadOrder::memory && job.key_count <= kManyKeys;
+}
+
 // Tells whether sums are held in registers: pages read in memory order then cost less than buckets
 // and bit matrices (measured on Zen 5, docs/experiments.md).
 MORPHOGEN_FN bool holds_sums(const ScanJob& job) {
   return kHasHeld && job.whole_vectors && job.read_order == ReadOrder::memory &&
          job.key_count <= kTwoQueryKeys && job.page_size >= kNarrowBytes &&
          job.page_size <= kDirectColumns * kCacheLine;
+}
+
+// Tells whether pages are added to buckets one by one in memory order.
+MORPHOGEN_FN bool adds_in_order(const ScanJob& job) {
+  return job.whole_vectors && job.read_order == ReadOrder::memory &&
+         job.key_count <= kMaxBucketKeys && job.page_size > kDirectColumns * kCacheLine &&
+         job.page_size <= kOrderedBytes[job.key_count] &&
+         job.page_count >= kBucketPages * pattern_count(job.key_count);
+}
+
+// Returns the least size of pages whose columns lie on cache lines. Pages that are added one by one
+// cost less if columns begin with the page: a line that two columns share is read again at once.
+MORPHOGEN_FN std::size_t least_aligned_bytes(const ScanJob& job) {
+  if (job.read_order == ReadOrder::rows || holds_sums(job)) return kLeastAlignedBytes;
+  return adds_in_order(job) ? ~std::size_t{0} : kCacheLine;
 }
 
 // Tells whether the rows of a tile share few sets of a cache, and their columns share lines, which
@@ -85,14 +116,14 @@ MORPHOGEN_FN bool takes_blocks(std::size_t page_size, std::size_t key_count) {
 struct Plan {
   Columns columns;
   Method method;
+  bool in_order;
   Layout layout = Layout::octets;
   std::size_t key_count, key_stride, sum_stride, strips, strip_columns;
 
   explicit Plan(const ScanJob& job)
-      : columns(job.body, job.page_size,
-                job.read_order == ReadOrder::rows || holds_sums(job) ? kLeastAlignedBytes
-                                                                     : kCacheLine),
+      : columns(job.body, job.page_size, least_aligned_bytes(job)),
         method(choose(job)),
+        in_order(adds_in_order(job)),
         key_count(job.key_count),
         key_stride(round_up(job.key_count, kKeyAlign)),
         sum_stride(job.key_count) {
@@ -100,7 +131,7 @@ struct Plan {
     switch (method) {
       case Method::buckets:
         layout = Layout::patterns;
-        cut_strips(bucket_strip_columns(job.key_count, columns));
+        cut_strips(in_order ? columns.count : bucket_strip_columns(job.key_count, columns));
         return;
       case Method::gfni:
         sum_stride = key_stride;
@@ -125,7 +156,7 @@ struct Plan {
     }
     // A block of many rows must stay in the second-level cache.
     const bool blocks = method == Method::gfni && job.read_order == ReadOrder::memory &&
-                        takes_blocks(job.page_size, job.key_count);
+                        (takes_panels(job) || takes_blocks(job.page_size, job.key_count));
     while (!blocks && 2 * strip_bytes * sum_stride <= kStripSumBytes) strip_bytes *= 2;
     cut_strips(strip_bytes / columns.bytes);
   }
@@ -154,7 +185,7 @@ struct Plan {
   // pages out of the second-level cache. But the fewer leaves there are, the more of the work is
   // the walk to them, which slows small pages: narrow pages may take more than their share.
   std::size_t batch_leaves() const {
-    const std::size_t most_bytes = (is_narrow() ? 2048 : 512) << 10;
+    const std::size_t most_bytes = (is_narrow() ? 4096 : 512) << 10;
     constexpr std::size_t kBatchPageBytes = 4 << 20;
     std::size_t leaves = 64;
     while (leaves < kSubtreeLeaves && leaves * kLeafBits * columns.page_size < kBatchPageBytes)
@@ -213,7 +244,10 @@ struct Plan {
   static std::size_t bucket_keys(const ScanJob& job) {
     if (job.read_order == ReadOrder::rows || kVectorBytes < 64) return kMaxBucketKeys;
     if (job.page_size <= 512) return 4;
-    if (job.whole_vectors) return kMaxBucketKeys;
+    if (job.whole_vectors) {
+      const bool panels = job.page_size >= kLeastPanelBytes && job.page_size % kCacheLine == 0;
+      return panels ? 5 : kMaxBucketKeys;
+    }
     if (job.page_size >= kWidePageBytes) return 4;
     return job.page_size >= kRowBytes ? 2 : 0;
   }
@@ -231,7 +265,8 @@ struct Plan {
     // themselves, down to columns of 16 bytes. Those of a second query pay if a page has many
     // columns and registers are wide (measured on Zen 4, docs/experiments.md).
     constexpr std::size_t kManyColumns = 16;
-    const bool two_queries = kVectorBytes > 16 && columns.count >= kManyColumns;
+    const bool two_queries =
+        kVectorBytes > 16 && columns.count >= kManyColumns && !(kHasGfni && takes_panels(job));
     if (job.key_count <= (two_queries ? kTwoQueryKeys : kOneQueryKeys) &&
         columns.bytes >= kMinMaskBytes)
       return Method::masks;
