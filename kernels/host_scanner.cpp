@@ -52,13 +52,14 @@ void leave_core(int core) {
   if (sched_setaffinity(0, sizeof(others), &others) == 0) sched_setaffinity(0, sizeof(own), &own);
 }
 
-// The cut of a pass into pieces, each some pages of one strip. Strips are disjoint columns of the
-// answers. Pieces are numbered in the order that reads pages nearly as they lie in memory and
-// leaves a thread with the same strip for as long as there is some of it.
+// The cut of a pass into pieces, each some pages of one strip, or all pages of some strips side by
+// side. Strips are disjoint columns of the answers. Pieces are numbered in the order that reads
+// pages nearly as they lie in memory and leaves a thread with the same strip for as long as there
+// is some of it.
 class Cut {
  public:
   struct Piece {
-    std::size_t strip;
+    std::size_t first_strip, last_strip;
     std::uint64_t first, last;
   };
 
@@ -87,10 +88,15 @@ class Cut {
     std::uint64_t pages = std::max(divide_up(block_pages_, wanted), least);
     pages = std::min(pages, std::max(kMostPieceBytes / strip_bytes, least));
     run_pages_ = std::min(divide_up(pages, granule) * granule, block_pages_);
+    // A thread asks for the lines of the next strip while it ends one, so it should be the one that
+    // takes it.
+    if (runs() == 1)
+      piece_strips_ = std::max<std::uint64_t>(blocks_ * strips / (kPiecesPerThread * threads), 1);
   }
 
   std::uint64_t runs() const { return divide_up(block_pages_, run_pages_); }
-  std::uint64_t pieces() const { return blocks_ * strips_ * runs(); }
+  std::uint64_t groups() const { return divide_up(strips_, piece_strips_); }
+  std::uint64_t pieces() const { return blocks_ * groups() * runs(); }
 
   // Tells whether several pieces add to the same bytes of the answers.
   bool shares_strips() const { return blocks_ > 1 || runs() > 1; }
@@ -104,15 +110,17 @@ class Cut {
   // A piece of the last block may have no pages.
   Piece piece(std::uint64_t number) const {
     const std::uint64_t run = number % runs();
-    const std::uint64_t block = number / runs() / strips_;
+    const std::uint64_t group = number / runs() % groups();
+    const std::uint64_t block = number / runs() / groups();
     const std::uint64_t first = block * block_pages_ + run * run_pages_;
     const std::uint64_t end = std::min((block + 1) * block_pages_, page_count_);
-    return {static_cast<std::size_t>(number / runs() % strips_), first,
-            std::min(first + run_pages_, end)};
+    const std::uint64_t last_strip = std::min((group + 1) * piece_strips_, strips_);
+    return {static_cast<std::size_t>(group * piece_strips_), static_cast<std::size_t>(last_strip),
+            first, std::min(first + run_pages_, end)};
   }
 
  private:
-  std::uint64_t page_count_, strips_, blocks_ = 1, block_pages_, run_pages_ = 0;
+  std::uint64_t page_count_, strips_, piece_strips_ = 1, blocks_ = 1, block_pages_, run_pages_ = 0;
 };
 
 }  // namespace
@@ -243,10 +251,12 @@ void HostScanner::answer(const ScanJob& job, std::uint8_t* out) {
       const Cut::Piece piece = cut.piece(number);
       if (piece.first >= piece.last) continue;
       ahead.reach(cut.end_of_need(piece) * job.page_size);
-      const bool fresh = piece.strip != strip;
-      if (fresh) finish();
-      strip = piece.strip;
-      kernels_.scan(job, strip, piece.first, piece.last, fresh, scratch);
+      for (std::size_t next_strip = piece.first_strip; next_strip < piece.last_strip; ++next_strip) {
+        const bool fresh = next_strip != strip;
+        if (fresh) finish();
+        strip = next_strip;
+        kernels_.scan(job, strip, piece.first, piece.last, fresh, scratch);
+      }
     }
     finish();
   });

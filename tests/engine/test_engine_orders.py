@@ -48,6 +48,7 @@ SHAPES = {
     "rows a byte more than 4 KiB apart": (330, 4_097),
     "rows a byte less than 8 KiB apart": (170, 8_191),
     "wide, in strips": (300, 66_000),
+    "so wide that a thread takes strips side by side": (9, 300_000),
     "too few pages for buckets": (100, 4_096),
     "one page": (1, 4_096),
     "a leaf and a page": (513, 256),
