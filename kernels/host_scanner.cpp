@@ -24,7 +24,7 @@ constexpr std::size_t kScratchAlign = 4096;
 
 // A thread that is late, since another program has its core, keeps the others waiting for one piece
 // at most.
-constexpr std::uint64_t kPiecesPerThread = 16;
+constexpr std::uint64_t kPiecesPerThread = 10;
 constexpr std::uint64_t kLeastPieceBytes = 128 << 10, kMostPieceBytes = 32 << 20;
 // The pages of a piece for each key, if the threads that share a strip add up their sums: each then
 // adds less than a tenth of what it scans.
