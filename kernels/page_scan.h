@@ -112,7 +112,8 @@ class FarPrefetcher {
   template <std::size_t Lines>
   MORPHOGEN_FN void advance() {
     for (std::size_t i = 0; i < Lines; ++i)
-      __builtin_prefetch(reinterpret_cast<const void*>(row_ + column_ + i * kCacheLine), 0, 4 - Level);
+      __builtin_prefetch(reinterpret_cast<const void*>(row_ + column_ + i * kCacheLine), 0,
+                         4 - Level);
     column_ += Lines * kCacheLine;
     if (column_ >= row_bytes_) {
       column_ = 0;
@@ -197,8 +198,8 @@ inline void scan_run(const PageRun& run) {
   }
 }
 
-// Scans one strip like scan_run(), but in panels of `width` columns of the pages of a block. The sums
-// of a panel stay in the first-level cache from tile to tile.
+// Scans one strip like scan_run(), but in panels of `width` columns of the pages of a block. The
+// sums of a panel stay in the first-level cache from tile to tile.
 template <class Method, class Prefetcher>
 inline void scan_panels(const PageRun& run, std::size_t block_pages, std::size_t width) {
   constexpr std::size_t kTilePages = Method::kOctets * kOctet;

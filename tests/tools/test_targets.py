@@ -92,7 +92,10 @@ def test_a_tiny_run_of_every_section(
         "Passes are not judged: their targets are for 256 MiB.",
         "Host time to a launch was not measured: no compiler",
     ]
-    assert all(row["value"] > 0 for row in result["rows"] if row["unit"] != "bytes")
+    check = "of it, the check of its pages"  # a difference: of one round it may be below zero
+    measured = [row for row in result["rows"] if row["unit"] != "bytes" and row["what"] != check]
+    assert len(measured) > 30
+    assert all(row["value"] > 0 for row in measured)
     assert not any(row["limit"] for row in result["rows"] if "Pages of" in row["section"])
 
 
