@@ -95,7 +95,6 @@ HeldLeaves& held_leaves(const Plan& plan, std::uint8_t* scratch) {
 PageRun strip_run(const ScanJob& job, const Plan& plan, std::size_t strip, std::uint8_t* scratch) {
   PageRun run = {};
   run.layout = plan.layout;
-  run.whole_vectors = job.whole_vectors;
   run.in_streams = job.read_order == ReadOrder::rows;
   run.in_order = plan.in_order;
   run.key_count = job.key_count;

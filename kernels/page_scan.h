@@ -53,7 +53,6 @@ struct PageRun {
   std::size_t page_count;
   const std::uint8_t* selection;  // rows of `layout`, from the first page on
   Layout layout;
-  bool whole_vectors;  // of the job
   bool in_streams;  // whether narrow pages are read in several streams
   bool in_order;  // whether pages are added to their buckets one by one in memory order
   std::size_t key_count;
@@ -77,7 +76,6 @@ struct Rows {
 template <int Level, std::size_t AheadBytes>
 class FarPrefetcher {
  public:
-  static constexpr bool kInMemoryOrder = true;
   static constexpr std::size_t kDistance = 0;  // in columns of the same rows
 
   // If there is one strip, all its pages are one contiguous stretch. Otherwise only the rows of a
@@ -137,7 +135,6 @@ typedef FarPrefetcher<1, std::size_t{64} << 10> FirstLevelPrefetcher;
 template <std::size_t Distance, int Level>
 class NearPrefetcher {
  public:
-  static constexpr bool kInMemoryOrder = false;
   static constexpr std::size_t kDistance = Distance;
 
   MORPHOGEN_FN NearPrefetcher(const PageRun& run, std::size_t, std::size_t)

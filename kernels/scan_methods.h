@@ -1,6 +1,8 @@
 // The scan of a run of pages by the method of its plan, as that method's compiled cases.
 #pragma once
 
+#include <type_traits>
+
 #include "scan_plan.h"
 
 namespace morphogen {
@@ -23,17 +25,20 @@ void scan_with_tables(const PageRun& run) {
 }
 
 #if defined(__AVX512BW__) && defined(__GFNI__)
-// Scans pages in memory order by bit matrices.
-template <class Prefetcher>
-void scan_blocks(const PageRun& run) {
+// For processors that take whole vectors, whose prefetcher tells them.
+inline void scan_in_panels(const PageRun& run) {
+  typedef FirstLevelPrefetcher Prefetcher;
+  if (run.key_count > kManyKeys) return scan_run<GfniMethod<4>, Prefetcher>(run);
+  const bool narrow = run.columns->page_size < kPanelColumns * kCacheLine;
+  if (run.key_count > (narrow ? kNarrowPanelKeys : kPanelKeys))
+    return scan_panels<GfniMethod<2>, Prefetcher>(run, kPanelPages, kPanelColumns / 2);
+  scan_panels<GfniMethod<1>, Prefetcher>(run, kPanelPages, kPanelColumns);
+}
+
+inline void scan_in_blocks(const PageRun& run) {
+  typedef SecondLevelPrefetcher Prefetcher;
   const std::size_t size = run.columns->page_size;
   const bool many = run.key_count > kManyKeys;
-  if (run.whole_vectors) {
-    if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
-    if (run.key_count > (size < kPanelColumns * kCacheLine ? kNarrowPanelKeys : kPanelKeys))
-      return scan_panels<GfniMethod<2>, Prefetcher>(run, kPanelPages, kPanelColumns / 2);
-    return scan_panels<GfniMethod<1>, Prefetcher>(run, kPanelPages, kPanelColumns);
-  }
   if (takes_blocks(size, run.key_count)) {
     if (size % kCacheLine != 0) return scan_copies<GfniMethod<4>, Prefetcher>(run);
     if (many) return scan_run<GfniMethod<4>, Prefetcher>(run);
@@ -48,10 +53,12 @@ void scan_blocks(const PageRun& run) {
 
 template <class Prefetcher>
 void scan_with_gfni(const PageRun& run) {
-  if (run.layout == Layout::streams) return scan_streams<GfniMethod<2>>(run);
-  if constexpr (Prefetcher::kInMemoryOrder) {
-    scan_blocks<Prefetcher>(run);
+  if constexpr (std::is_same<Prefetcher, FirstLevelPrefetcher>::value) {
+    scan_in_panels(run);
+  } else if constexpr (std::is_same<Prefetcher, SecondLevelPrefetcher>::value) {
+    scan_in_blocks(run);
   } else {
+    if (run.layout == Layout::streams) return scan_streams<GfniMethod<2>>(run);
     if (run.key_count <= kFewKeys) return scan_run<GfniMethod<1>, Prefetcher>(run);
     // 32 rows of wide pages would share too few cache sets.
     if (run.key_count > kManyKeys && run.columns->page_size < kWidePageBytes)
