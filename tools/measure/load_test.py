@@ -124,8 +124,10 @@ class Load:
                 )
                 self.latencies.append(perf_counter() - started)
                 self.queries += size
-                if any(response.status_code != 200 for response in responses):
+                refused = [response for response in responses if response.status_code != 200]
+                if refused:
                     self.failed += 1
+                    print(f"{refused[0].status_code}: {refused[0].text}", file=sys.stderr)
                     continue
                 pages = [
                     wire.decode_response(response.content, self.content_type, info, size).pages
@@ -247,6 +249,9 @@ def main() -> int:
         path = Path(folder, "pages.bin")
         table.tofile(path)
         options = ["--page-size", str(args.page_size)]
+        # All clients have one address: its share of the queue must hold all they ask for at once.
+        room = str(max(wire.MAX_QUERIES, *(n * max(sizes) for _, n, sizes in loads)))
+        options += ["--max-queued", room, "--max-queued-per-client", room]
         if args.max_micro_batch:
             options += ["--max-micro-batch", str(args.max_micro_batch)]
         with ExitStack() as stack:
