@@ -102,6 +102,11 @@ def test_version(capsys):
     [
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 2, "out of memory"),
+        (
+            RuntimeError("can't start new thread"),
+            2,
+            "the system starts no more threads: memory or threads are at their limit",
+        ),
         (OverflowError("too large"), 2, "too large"),
         (morphogen.DeviceError("it broke"), 2, "it broke"),
         (OSError("odd"), 2, "odd"),

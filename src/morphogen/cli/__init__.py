@@ -32,6 +32,7 @@ from morphogen.cli.signals import EndedBySignal, cleaning_up
 from morphogen.errors import IntegrityError, MorphogenError
 
 COMMANDS = ("demo", "bench", "serve", "get", "table", "tune", "doctor")  # in the order of --help
+_NO_THREAD = "can't start new thread"  # what CPython says, in a RuntimeError
 
 
 class _UsageError(Exception):
@@ -110,6 +111,12 @@ def _outcome(argv: Sequence[str] | None) -> int:
         return _complain(str(error), USAGE)
     except MemoryError as error:
         return _complain(str(error) or "out of memory", USAGE)
+    except RuntimeError as error:
+        if str(error) != _NO_THREAD:
+            raise
+        return _complain(
+            "the system starts no more threads: memory or threads are at their limit", USAGE
+        )
 
 
 def _complain(message: str, code: int) -> int:
