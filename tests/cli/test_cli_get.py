@@ -218,7 +218,6 @@ def test_without_servers_both_ways_to_give_them_are_named(
         (["--lookup-file", "/dev/null"], "/dev/null has no key"),
         (["1", "-o", "-", "--json"], "both write to the standard output"),
         ([str(LAST + 1)], f"a page's index must be in 0..{LAST}, not {LAST + 1}"),
-        (["--", "-1"], f"a page's index must be in 0..{LAST}, not -1"),
         (["one"], "invalid int value"),
         (["1", "--server", "https://third.example"], "of 2 servers, not of 3"),
         (["1", "--timeout", "0"], "timeout must be above 0"),
@@ -231,6 +230,16 @@ def test_wrong_usage_is_one_clear_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("index", [-1, 2**40, 2**64])
+def test_a_page_that_no_table_has_is_refused_before_a_server_is_asked(
+    index: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unreachable = ["--server", "https://one.invalid", "--server", "https://two.invalid"]
+    assert main(["get", *unreachable, "--", "0", str(index)]) == USAGE
+    error = capsys.readouterr().err
+    assert error.startswith(f"morphogen: a page's index must be in 0..2**40 - 1, not {index}")
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,9 @@ def _servers(args: argparse.Namespace) -> list[str]:
 def _connect(args: argparse.Namespace, servers: list[str]) -> Client:
     with needs_extra("client", "get"):
         from morphogen.client import Client
+        from morphogen.client.rules import check_indices
+        from morphogen.dpf import MAX_PAGES
+    check_indices(args.pages, MAX_PAGES)  # what no table has, before a server is asked
     return Client(
         servers,
         timeout=args.timeout,
