@@ -103,7 +103,8 @@ def plan_shards(
     pages, parts = as_int("num_pages", num_pages), as_int("shards", shards)
     check_range("num_pages", pages, 1, MAX_PAGES)
     leaves = -(-pages // PAGES_PER_LEAF)
-    check_range(f"shards of a table of {pages} pages", parts, 1, leaves)
+    leaves_text = f"{leaves} {'leaf' if leaves == 1 else 'leaves'} of {PAGES_PER_LEAF}"
+    check_range(f"shards of a table of {pages} pages, {leaves_text},", parts, 1, leaves)
     shares = [1] * parts if weights is None else [as_int("a weight", one) for one in weights]
     if len(shares) != parts:
         raise ValueError(f"weights must be as many as shards, {parts}, not {len(shares)}")

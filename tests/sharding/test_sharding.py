@@ -61,7 +61,18 @@ def test_the_largest_table_is_cut_too() -> None:
 
 
 REFUSED_PLANS: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
-    ((1024, 3), {}, ValueError, r"^shards of a table of 1024 pages must be in 1\.\.2, not 3$"),
+    (
+        (1024, 3),
+        {},
+        ValueError,
+        r"^shards of a table of 1024 pages, 2 leaves of 512, must be in 1\.\.2, not 3$",
+    ),
+    (
+        (100, 2),
+        {},
+        ValueError,
+        r"^shards of a table of 100 pages, 1 leaf of 512, must be in 1\.\.1, not 2$",
+    ),
     ((1, 2), {}, ValueError, r"1\.\.1, not 2$"),
     ((1024, 0), {}, ValueError, r"1\.\.2, not 0$"),
     ((0, 1), {}, ValueError, r"^num_pages must be in 1\.\."),
