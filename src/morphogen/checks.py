@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -228,6 +229,63 @@ class OwnerProcess:
                 f"this {self._owned} belongs to process {self._pid}, not to its fork {current}: "
                 f"{self._advice}"
             )
+
+
+def named_path(name: str, given: str | os.PathLike[str], kind: str = "file") -> Path:
+    """Take the path of a file or a folder.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    given : path-like
+        The path.
+    kind : str, optional
+        What is there, for the message.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    TypeError
+        If it is no path.
+    ValueError
+        If it is empty, which pathlib takes for the current folder.
+    """
+    if not os.fspath(given):
+        raise ValueError(f"{name} must name a {kind}, not ''")
+    return Path(given)
+
+
+def from_hexadecimal(name: str, text: str, size: int) -> bytes:
+    """Take bytes that are written as hexadecimal digits, and nothing else.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    text : str
+        The digits.
+    size : int
+        The number of bytes.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ValueError
+        If it is anything else. The error does not repeat it: somebody may have mistaken a private
+        key for a public one.
+    """
+    other = re.search("[^0-9a-fA-F]", text)
+    if other or len(text) != 2 * size:
+        among = f" characters with {other[0]!r} among them" if other else ""
+        raise ValueError(f"{name} must be {2 * size} hexadecimal digits, not {len(text)}{among}")
+    return bytes.fromhex(text)
 
 
 def is_loopback(host: str) -> bool:

@@ -321,7 +321,9 @@ def test_what_is_no_header_is_not_repeated(
             ["--client-cert", "a", "--client-cert", ""],
             "a certificate is shown to a server by https",
         ),
-        (["--ca-file", ""] * 3, "ca_file must have 2 members, one for each server, not 3"),
+        (["--ca-file", "a"] * 3, "ca_file must have 2 members, one for each server, not 3"),
+        (["--ca-file", ""], "--ca-file must name a file, not ''"),
+        (["--ca-file", ""] * 2, "--ca-file must name a file, not ''"),
     ],
 )
 def test_credentials_that_do_not_fit_are_one_clear_line(

@@ -92,8 +92,8 @@ def test_a_wrong_page_fails_a_check_and_nothing_is_written(
     ("options", "said"),
     [
         (["--root", "00" * 32], "another root than the one that was asked for"),
-        (["--root", "00"], "root must be 64 hexadecimal digits"),
-        (["--root", ""], "root must be 64 hexadecimal digits"),
+        (["--root", "00"], "root must be 64 hexadecimal digits, not 2\n"),
+        (["--root", ""], "root must be 64 hexadecimal digits, not 0\n"),
     ],
 )
 def test_another_root_is_refused_before_a_key_is_sent(

@@ -250,13 +250,21 @@ def test_options_of_epochs_and_tables_reach_the_server(monkeypatch: pytest.Monke
     [
         ([], "give one table's path, or tables"),
         (["pages", "--table", "a=b"], "give one table's path, or tables"),
-        (["--table", "a=b", "--table", "a=c"], "each --table must have a name of its own"),
+        (
+            ["--table", "a=b", "--table", "a=c"],
+            "each --table must have a name of its own, not 'a' twice",
+        ),
         (["--table", "a"], "must be NAME=PATH, not 'a'"),
         (["--table", "=b"], "must be NAME=PATH"),
         (["--table", "a/b=c"], "a table's name must be"),
         (["pages", "--watch", "0"], "watch must be"),
-        (["pages", "--owner", "xy"], "must be 64 hexadecimal digits"),
-        (["pages", "--owner", "ab" * 31], "an owner's key has 32 bytes, not 31"),
+        (
+            ["pages", "--owner", "xy"],
+            "owner must be 64 hexadecimal digits, not 2 characters with 'x' among them",
+        ),
+        (["pages", "--owner", "ab" * 31], "owner must be 64 hexadecimal digits, not 62"),
+        (["pages", "--owner", "ab " * 32], "owner must be 64 hexadecimal digits, not 96"),
+        (["pages", "--owner", ""], "owner must be 64 hexadecimal digits, not 0"),
         (["pages", "--epoch", "-1"], "epoch must be in"),
     ],
 )

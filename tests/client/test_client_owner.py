@@ -245,8 +245,12 @@ def test_both_clients_take_an_owner() -> None:
     [
         ({"owner": 5}, TypeError, "^owner must be bytes or a str, not int$"),
         ({"owner": bytes(31)}, ValueError, "^owner must have 32 bytes, not 31$"),
-        ({"owner": "00" * 31}, ValueError, "^owner must be 64 hexadecimal digits$"),
-        ({"owner": "0x" + "00" * 31}, ValueError, "^owner must be 64 hexadecimal digits$"),
+        ({"owner": "00" * 31}, ValueError, "^owner must be 64 hexadecimal digits, not 62$"),
+        (
+            {"owner": "0x" + "00" * 31},
+            ValueError,
+            "^owner must be 64 hexadecimal digits, not 64 characters with 'x' among them$",
+        ),
         (
             {"owner": OWNER, "verify": False},
             ValueError,

@@ -126,14 +126,19 @@ def test_what_is_checked_is_not_known_before_the_servers_were_asked() -> None:
         ({"root": bytearray(32)}, TypeError, "^root must be bytes or a str, not bytearray$"),
         ({"root": bytes(31)}, ValueError, "^root must have 32 bytes, not 31$"),
         ({"root": b""}, ValueError, "^root must have 32 bytes, not 0$"),
-        ({"root": "00" * 31}, ValueError, "^root must be 64 hexadecimal digits$"),
-        ({"root": "0x" + "00" * 31}, ValueError, "^root must be 64 hexadecimal digits$"),
+        ({"root": "00" * 31}, ValueError, "^root must be 64 hexadecimal digits, not 62$"),
+        (
+            {"root": "0x" + "00" * 31},
+            ValueError,
+            "^root must be 64 hexadecimal digits, not 64 characters with 'x' among them$",
+        ),
         ({"root": "\N{DIGIT ONE}\N{FULLWIDTH DIGIT ONE}" * 32}, ValueError, "64 hexadecimal"),
-        ({"root": "00" * 32 + "\n"}, ValueError, "^root must be 64 hexadecimal digits$"),
+        ({"root": "00" * 32 + "\n"}, ValueError, r", not 65 characters with '\\n' among them$"),
         ({"verify": 1}, TypeError, "^verify must be a bool or None, not int$"),
         ({"verify": "yes"}, TypeError, "^verify must be a bool or None, not str$"),
         ({"root": ROOT, "verify": False}, ValueError, "^verify=False checks no page"),
         ({"cache_dir": 5}, TypeError, "not '?int'?$"),
+        ({"cache_dir": ""}, ValueError, "^cache_dir must name a folder, not ''$"),
     ],
 )
 def test_demands_that_are_none_are_refused(

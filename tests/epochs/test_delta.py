@@ -273,8 +273,16 @@ def test_hostile_files_are_refused_before_anything_large_is_allocated(path: Path
         ({"root_before": "00"}, TypeError, "root_before must be bytes, not str"),
         ({"root_after": bytes(31)}, ValueError, "root_after must have 32 bytes, not 31"),
         ({"num_pages": 20}, ValueError, "layout must have num_pages 20, not 19"),
-        ({"indices": [0, 5, 6, 18]}, TypeError, "indices must be a numpy.ndarray of whole numbers"),
-        ({"indices": np.zeros(4)}, TypeError, "indices must be a numpy.ndarray of whole numbers"),
+        (
+            {"indices": [0, 5, 6, 18]},
+            TypeError,
+            "indices must be a numpy.ndarray of whole numbers, not a list",
+        ),
+        (
+            {"indices": np.zeros(4)},
+            TypeError,
+            "indices must be a numpy.ndarray of whole numbers, not of float64",
+        ),
         ({"indices": np.zeros((4, 1), int)}, ValueError, "indices must have 1 dimension, not 2"),
         (
             {"indices": np.array([0, 5, 5, 6])},

@@ -189,7 +189,7 @@ def test_what_the_root_vouches_for() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 3}, "version must be 1 or 2: "),
+        ({"version": 3}, "version must be 1 or 2, not 3: "),
         ({"version": 1}, "version must be 2 for a table of more than one fragment or of proof"),
         ({"version": 1, "fragments": 1}, "version must be 2 for a table of more than one"),
         ({"fragments": 0}, "fragments must be in 1..32, not 0"),

@@ -20,7 +20,8 @@ def add_credential_options(parser: argparse.ArgumentParser) -> None:
         "--ca-file",
         action="append",
         metavar="FILE",
-        help="certificates of authorities to trust, PEM; once for both servers, or once for each",
+        help="certificates of authorities to trust, PEM; once for both servers, or once for each "
+        "('' for a server that the usual ones vouch for)",
     )
     parser.add_argument(
         "--header-file",
@@ -52,13 +53,16 @@ def read_credentials(args: argparse.Namespace) -> dict[str, Any]:
     ------
     OSError, ValueError
         If a file cannot be read, or has something other than headers. The error names it, and
-        repeats nothing.
+        repeats nothing. Or if no file of authorities is named.
     """
     authorities: list[str] | None = args.ca_file
     headers: list[str] | None = args.header_file
     certificates: list[str] | None = args.client_cert
-    if authorities is not None and len(authorities) == 1:
-        authorities = authorities * 2
+    if authorities is not None:
+        if not any(authorities):  # the usual ones are trusted where none are named
+            raise ValueError("--ca-file must name a file, not ''")
+        if len(authorities) == 1:
+            authorities = authorities * 2
     return {
         "ca_file": authorities and [_file(path) for path in authorities],
         "headers": headers and [_read_headers(Path(path)) if path else None for path in headers],

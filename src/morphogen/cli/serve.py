@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from morphogen.checks import needs_extra
+from morphogen.checks import from_hexadecimal, needs_extra
 from morphogen.cli.arguments import byte_size
 from morphogen.cli.output import OK, PrintResult
 from morphogen.cli.streams import STANDARD, input_file
@@ -86,7 +86,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--owner",
-        type=_owner,
         metavar="HEX",
         help="public key: serve only what manifests by this owner are about (default: whatever is "
         "there)",
@@ -212,13 +211,6 @@ def _named_path(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _owner(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("must be 64 hexadecimal digits") from None
-
-
 def run(args: argparse.Namespace, progress: StagedProgress, print_result: PrintResult) -> int:
     """Serve until a signal ends the process."""
     with _hangups_kept():
@@ -239,10 +231,12 @@ def _hangups_kept() -> Iterator[None]:
 
 def _serve(args: argparse.Namespace, progress: StagedProgress) -> None:
     with needs_extra("server"):
+        from morphogen.epochs.manifest import KEY_BYTES
         from morphogen.service.config import ClusterConfig
         from morphogen.service.limits import MAX_CONNECTIONS, Limits
         from morphogen.service.run import ServerConfig, serve
 
+    owner = None if args.owner is None else from_hexadecimal("owner", args.owner, KEY_BYTES)
     cluster = _cluster_options(args)
     config = ServerConfig(
         path=args.pages,
@@ -263,7 +257,7 @@ def _serve(args: argparse.Namespace, progress: StagedProgress) -> None:
         max_queued_per_client=args.max_queued_per_client,
         max_wait=args.max_wait,
         watch=args.watch,
-        owner=args.owner,
+        owner=owner,
         log_level=args.log_level,
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
@@ -317,7 +311,9 @@ def _cluster_options(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _tables(named: list[tuple[str, Path]]) -> dict[str, Path]:
-    tables = dict(named)
-    if len(tables) < len(named):
-        raise ValueError("each --table must have a name of its own")
+    tables: dict[str, Path] = {}
+    for name, path in named:
+        if name in tables:
+            raise ValueError(f"each --table must have a name of its own, not {name!r} twice")
+        tables[name] = path
     return tables

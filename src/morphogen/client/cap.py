@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from morphogen.authentication import num_cap_nodes, root_of_cap
 from morphogen.authentication.hashing import HASH_BYTES
+from morphogen.checks import named_path
 from morphogen.client.rules import table_layout
 from morphogen.errors import ServerError, TableMismatchError
 from morphogen.wire import TableInfo
@@ -46,10 +47,12 @@ class Caps:
     ------
     OSError
         If the folder cannot be made.
+    TypeError, ValueError
+        If folder is no path, or an empty one.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None) -> None:
-        self._folder = None if folder is None else Path(folder)
+        self._folder = None if folder is None else named_path("cache_dir", folder, "folder")
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
         self._last: tuple[_Claim, Bytes] | None = None

@@ -7,11 +7,13 @@ import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import certifi
 
+from morphogen.checks import named_path
 from morphogen.client.addresses import PARTIES, ServerAddress
 from morphogen.wire.certificates import check_certificates, load_certificate
 
@@ -93,7 +95,7 @@ def make_credentials(
         addresses,
         _for_each("headers", headers, _check_headers),
         _for_each("certificates", certificates, _check_certificate),
-        _for_each("ca_file", ca_file, _check_path),
+        _for_each("ca_file", ca_file, partial(named_path, "ca_file")),
         strict=True,
     )
     made = []
@@ -189,8 +191,4 @@ def _check_certificate(given: StrPath | tuple[StrPath, StrPath]) -> tuple[Path, 
             "a certificate must be a path, or a tuple of the paths of it and of its key, not "
             f"{type(given).__name__}"
         )
-    return _check_path(given[0]), _check_path(given[1])
-
-
-def _check_path(given: StrPath) -> Path:
-    return Path(given)
+    return named_path("certificates", given[0]), named_path("certificates", given[1])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from morphogen.authentication.hashing import HASH_BYTES
+from morphogen.checks import from_hexadecimal
 from morphogen.client.owner import Owner
 from morphogen.errors import TableMismatchError
 from morphogen.wire import TableInfo
@@ -76,9 +76,7 @@ class Demands:
 def _as_bytes(name: str, given: bytes | str | None) -> bytes | None:
     """Take 32 bytes that a user gave, or their hexadecimal digits."""
     if isinstance(given, str):
-        if not re.fullmatch(f"[0-9a-fA-F]{{{2 * HASH_BYTES}}}", given):
-            raise ValueError(f"{name} must be {2 * HASH_BYTES} hexadecimal digits")
-        return bytes.fromhex(given)
+        return from_hexadecimal(name, given, HASH_BYTES)
     if given is not None and not isinstance(given, bytes):
         raise TypeError(f"{name} must be bytes or a str, not {type(given).__name__}")
     if given is not None and len(given) != HASH_BYTES:

@@ -120,8 +120,11 @@ def check_header(header: DeltaHeader) -> None:
 
 def check_indices(indices: npt.NDArray[np.integer[Any]], header: DeltaHeader) -> None:
     """Refuse numbers of pages that are not ascending, or not those of the header's table."""
-    if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu":
-        raise TypeError("indices must be a numpy.ndarray of whole numbers")
+    wanted = "indices must be a numpy.ndarray of whole numbers"
+    if not isinstance(indices, np.ndarray):
+        raise TypeError(f"{wanted}, not a {type(indices).__name__}")
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"{wanted}, not of {indices.dtype}")
     if indices.ndim != 1:
         raise ValueError(f"indices must have 1 dimension, not {indices.ndim}")
     for start in range(0, len(indices), _CHECKED):

@@ -317,7 +317,9 @@ def check_version(version: object) -> None:
         If it is not 1 or 2.
     """
     if type(version) is not int or version not in VERSIONS:
-        raise ValueError("version must be 1 or 2: this table's layout is of another")
+        # A server may have sent it: anything else could be as long as a key, and be one.
+        given = f", not {version}" if type(version) is int and abs(version) < 2**32 else ""
+        raise ValueError(f"version must be 1 or 2{given}: this table's layout is of another")
 
 
 def _names(version: int) -> list[str]:
