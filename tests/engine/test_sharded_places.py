@@ -186,9 +186,10 @@ def interrupted(call: Callable[[], object], names: set[str], at: int) -> bool:
 
     def in_function(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal left
-        before, lasti[frame] = lasti.get(frame), frame.f_lasti
-        if event == "opcode" and before is not None:
-            left -= dis.opname[frame.f_code.co_code[before]] in HANDLED_AFTER
+        if event == "opcode":
+            before, lasti[frame] = lasti.get(frame), frame.f_lasti
+            if before is not None:
+                left -= dis.opname[frame.f_code.co_code[before]] in HANDLED_AFTER
             if left == 0:
                 raise KeyboardInterrupt
         return in_function
@@ -196,11 +197,13 @@ def interrupted(call: Callable[[], object], names: set[str], at: int) -> bool:
     def at_call(frame: FrameType, event: str, argument: object) -> Any:
         if frame.f_code.co_name not in names or left <= 0:
             return None
+        frame.f_trace = in_function  # CPython 3.13 begins to tell of instructions if it is there
         frame.f_trace_opcodes = True
         return in_function
 
     lasti: dict[FrameType, int] = {}
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # else 3.12 tells of no frame's instructions
     sys.settrace(at_call)
     try:
         call()
