@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ import pytest
 
 import morphogen.service.run as serving
 import morphogen.wire as wire
-from morphogen.cli import USAGE, main
+from morphogen.cli import main
 from morphogen.service.config import ClusterConfig
 from morphogen.service.process import ServerProcess
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH, SINGLE_PATH
 from naive import random_pages
+from refusal import refusal
 from served_table import (
     PAGE_SIZE,
     PAGES,
@@ -159,9 +159,8 @@ def test_a_number_of_threads_that_cannot_be_is_refused(
 ) -> None:
     path = tmp_path / "pages.bin"
     path.write_bytes(bytes(1000))
-    options = ("--party", "0", "--port", "0", "--device", "cpu", "--threads", "0")
-    assert main(["serve", str(path), *options]) == USAGE
-    assert "threads must be in 1..1024, not 0" in capsys.readouterr().err
+    told = refusal(capsys, path, "--party", 0, "--device", "cpu", "--threads", 0)
+    assert told == "threads must be in 1..1024, not 0"
 
 
 # The OpenAPI document
@@ -271,9 +270,7 @@ def test_options_of_epochs_and_tables_reach_the_server(monkeypatch: pytest.Monke
 def test_options_of_epochs_and_tables_that_do_not_fit_are_refused(
     options: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with suppress(SystemExit):
-        assert main(["serve", "--party", "0", "--port", "0", *options]) == USAGE
-    assert words in capsys.readouterr().err
+    assert words in refusal(capsys, "--party", 0, *options)
 
 
 def test_options_of_a_cluster_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,9 +312,7 @@ def test_options_of_a_cluster_reach_the_server(monkeypatch: pytest.MonkeyPatch) 
 def test_options_of_a_cluster_that_do_not_fit_are_refused(
     options: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with suppress(SystemExit):
-        assert main(["serve", "--party", "0", "--port", "0", *options]) == USAGE
-    assert words in capsys.readouterr().err
+    assert words in refusal(capsys, "--party", 0, *options)
 
 
 def test_a_level_that_the_log_does_not_have_is_refused() -> None:

@@ -15,8 +15,8 @@ import pytest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from crowd import LoggedServer, get
-from morphogen.cli import USAGE, main
 from morphogen.service.process import ServerProcess
+from refusal import refusal
 from served_table import OPTIONS, SECONDS, file, http, servers, table
 
 __all__ = ["file", "http", "servers", "table"]
@@ -54,17 +54,16 @@ def test_there_are_no_metrics_where_none_are_asked_for(file: Path) -> None:
 
 
 def test_metrics_beyond_loopback_need_tls(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--party", "0", "--port", "0", "--metrics-host", "0.0.0.0")
-    assert main(["serve", str(file), *options]) == USAGE
-    assert "0.0.0.0 is not loopback: whoever sees the metrics" in capsys.readouterr().err
+    told = refusal(capsys, file, "--party", 0, "--metrics-host", "0.0.0.0")
+    assert "0.0.0.0 is not loopback: whoever sees the metrics" in told
 
 
 def test_a_metrics_port_that_is_taken_is_named(
     file: Path, servers: list[ServerProcess], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port = str(httpx.URL(servers[0].metrics_url).port)
-    assert main(["serve", str(file), "--party", "0", "--port", "0", "--metrics-port", port]) == 2
-    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+    port = httpx.URL(servers[0].metrics_url).port
+    told = refusal(capsys, file, "--party", 0, "--metrics-port", port)
+    assert f"cannot listen on 127.0.0.1:{port}" in told
 
 
 # Requests

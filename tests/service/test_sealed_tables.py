@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import ssl
 from dataclasses import replace
 from hashlib import sha256
@@ -22,7 +21,7 @@ import morphogen.wire as wire
 from keyword_tables import plain
 from morphogen.authentication import Seal, check_pages, root_of_cap, seal_pages
 from morphogen.cli import main
-from morphogen.cli.output import OK, USAGE
+from morphogen.cli.output import OK
 from morphogen.keyword import TableLayout
 from morphogen.keyword.file import is_table, read_header, write_table
 from morphogen.keyword.header import pack_header
@@ -30,6 +29,7 @@ from morphogen.keyword.sealing import seal_file
 from morphogen.service import describe_table
 from morphogen.service.process import ServerProcess
 from naive import random_pages
+from refusal import refusal
 from served_table import SECONDS, http
 from standin_driver import StandIn
 
@@ -72,11 +72,7 @@ def words(tmp_path: Path) -> tuple[Path, Seal]:
 
 
 def refused(path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    """Return the line of a server that does not start."""
-    assert main(["serve", str(path), "--party", "0", "--port", "0", *OPTIONS, *options]) == USAGE
-    told = capsys.readouterr().err
-    assert re.fullmatch(r"morphogen: [^\n]+\n", told)
-    return told
+    return refusal(capsys, path, "--party", 0, *OPTIONS, *options)
 
 
 def alter(path: Path, *places: int) -> None:

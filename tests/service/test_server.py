@@ -26,6 +26,7 @@ from morphogen.service.listener import bind, listen
 from morphogen.service.process import ServerProcess
 from morphogen.wire import JSON, MSGPACK, QUERY_PATH
 from naive import Bytes, naive_answers
+from refusal import refusal
 from served_table import (
     OPTIONS,
     PAGE_SIZE,
@@ -157,11 +158,14 @@ def run_serve(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_what_is_refused_before_anything_is_served(
     file: Path, arguments: list[object], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["serve", file, "--page-size", PAGE_SIZE, *arguments]
-    assert main([*map(str, command)]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.count("\n") == 1
+    assert words in refusal(capsys, file, "--page-size", PAGE_SIZE, *arguments)
+
+
+def test_a_server_that_starts_instead_of_refusing_fails_the_test(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(pytest.fail.Exception, match=r"^the server started$"):
+        refusal(capsys, file, "--party", 0, *OPTIONS)
 
 
 def test_a_port_that_is_taken(file: Path, servers: list[ServerProcess]) -> None:
@@ -232,17 +236,13 @@ def test_options_that_do_not_fit_a_keyword_table_are_refused(
     path = tmp_path / "words.table"
     pages, layout = build([(b"one", b"1")], page_size=128)
     write_table(path, pages, layout)
-    assert main(["serve", str(path), "--party", "0", "--port", "0", "--page-size", "128"]) == 2
-    assert capsys.readouterr().err == (
-        f"morphogen: {path} is a keyword table, which says its page size itself: give none, not 128"
-        "\n"
+    assert refusal(capsys, path, "--party", 0, "--page-size", 128) == (
+        f"{path} is a keyword table, which says its page size itself: give none, not 128"
     )
     # This is refused before the pages are read: they were altered.
     path.write_bytes(path.read_bytes()[:-1] + b"!")
-    assert main(["serve", str(path), "--party", "0", "--port", "0", "--keys-per-query", "2"]) == 2
-    assert capsys.readouterr().err == (
-        "morphogen: keys_per_query must be 3 for a keyword table, not 2\n"
-    )
+    told = refusal(capsys, path, "--party", 0, "--keys-per-query", 2)
+    assert told == "keys_per_query must be 3 for a keyword table, not 2"
 
 
 @pytest.mark.parametrize(
@@ -266,8 +266,7 @@ def test_what_cannot_be_served_is_refused_before_the_pages_are_read(
         raise AssertionError("the pages were read")
 
     monkeypatch.setattr(reading, "digest_pages", read)
-    assert main(["serve", str(file), "--party", "0", "--port", "0", *options]) == 2
-    assert words in capsys.readouterr().err
+    assert words in refusal(capsys, file, "--party", 0, *options)
 
 
 def test_a_port_that_is_taken_is_refused_before_the_pages_are_read(
@@ -277,9 +276,9 @@ def test_a_port_that_is_taken_is_refused_before_the_pages_are_read(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(reading, "digest_pages", lambda *_: pytest.fail("the pages were read"))
-    port = str(httpx.URL(servers[0].url).port)
-    assert main(["serve", str(file), "--party", "0", "--port", port]) == 2
-    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+    port = httpx.URL(servers[0].url).port
+    told = refusal(capsys, file, "--party", 0, "--port", port)
+    assert f"cannot listen on 127.0.0.1:{port}" in told
 
 
 def test_extras_that_are_missing_are_named(

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 import morphogen.service.run as serving
 from morphogen.cli import USAGE, main
 from morphogen.client import Client
+from refusal import refusal
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +74,7 @@ def test_a_server_names_the_file_that_it_cannot_use(
     cert: str, key: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = ("--tls-cert", cert, "--tls-key", key)
-    assert main(["serve", "pages", "--party", "0", "--port", "0", *files]) == USAGE
-    assert capsys.readouterr().err == f"morphogen: {message}\n"
+    assert refusal(capsys, "pages", "--party", 0, *files) == message
 
 
 def test_an_encrypted_key_asks_no_terminal_for_its_password() -> None:
