@@ -3,57 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import math
 import threading
-from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
 import morphogen as mg
-import morphogen.batcher.worker as worker
+from held_batcher import PAGE_SIZE, PAGES, Busy, engine, result, some_queries, table
 from held_engine import SECONDS, HeldEngine
-from naive import Bytes, naive_answers, open_engine, random_pages, random_rows
+from naive import Bytes, naive_answers, open_engine
 
-PAGES, PAGE_SIZE = 700, 48
-
-
-@pytest.fixture(scope="module")
-def table() -> Bytes:
-    return random_pages(PAGES, PAGE_SIZE)
-
-
-@pytest.fixture
-def engine(table: Bytes) -> Iterator[HeldEngine]:
-    with HeldEngine(open_engine(table, threads=1), 4) as held:
-        yield held
-        held.held.set()
-
-
-def some_queries(total: int, seed: int = 0, keys: int = 3) -> list[mg.Query]:
-    return mg.make_queries(random_rows(total, keys, PAGES, seed), PAGES)[0]
-
-
-def result(future: Future[mg.Answer]) -> Bytes:
-    return future.result(SECONDS).pages
-
-
-class Busy:
-    """An engine that is held within a first chunk while a test fills the queue behind it."""
-
-    def __init__(self, engine: HeldEngine, batcher: mg.MicroBatcher) -> None:
-        self.engine = engine
-        engine.held.clear()
-        self.first = batcher.submit_many(some_queries(1, seed=99))[0]
-        assert engine.begun.acquire(timeout=SECONDS)
-
-    def release(self) -> None:
-        self.engine.held.set()
-        self.first.result(SECONDS)
-
+__all__ = ["engine", "table"]
 
 # A lone query
 
@@ -181,108 +143,6 @@ def test_many_threads_and_tasks_each_get_their_own_pages(table: Bytes) -> None:
     assert max(statistics.chunk_sizes) <= width
 
 
-# Bounds
-
-
-def test_more_than_may_wait_is_refused(engine: HeldEngine) -> None:
-    with mg.MicroBatcher(engine, max_queued=3) as batcher:
-        busy = Busy(engine, batcher)
-        futures = batcher.submit_many(some_queries(2))
-        with pytest.raises(mg.OverloadedError, match=r"^2 queries wait, and at most 3 may: 2 more"):
-            batcher.submit_many(some_queries(2))
-        futures.append(batcher.submit(some_queries(1)[0]))
-        with pytest.raises(mg.OverloadedError, match=r"^3 queries wait"):
-            batcher.submit(some_queries(1)[0])
-        with pytest.raises(mg.OverloadedError):
-            asyncio.run(batcher.answer(some_queries(1)[0]))
-        statistics = batcher.statistics()
-        assert (statistics.queued, statistics.refused) == (3, 4)
-        busy.release()
-        assert not wait(futures, SECONDS).not_done
-        assert batcher.statistics().answered == 4
-
-
-def test_a_cancelled_query_leaves_its_place_to_another(engine: HeldEngine) -> None:
-    with mg.MicroBatcher(engine, max_queued=2) as batcher:
-        busy = Busy(engine, batcher)
-        first, second = batcher.submit_many(some_queries(2))
-        assert first.cancel()
-        third = batcher.submit(some_queries(1)[0])
-        assert batcher.statistics().queued == 2
-        busy.release()
-        assert result(second).shape == result(third).shape
-        with pytest.raises(CancelledError):
-            first.result(SECONDS)
-        assert engine.chunks == [1, 2]
-        assert batcher.statistics().cancelled == 1
-
-
-def test_a_chunk_that_runs_cannot_be_cancelled(engine: HeldEngine) -> None:
-    with mg.MicroBatcher(engine) as batcher:
-        busy = Busy(engine, batcher)
-        assert not busy.first.cancel()
-        busy.release()
-
-
-def test_a_cancelled_task_takes_its_queries_out(engine: HeldEngine) -> None:
-    async def ask(batcher: mg.MicroBatcher) -> None:
-        task = asyncio.create_task(batcher.answer_many(some_queries(3)))
-        while batcher.statistics().queued < 3:
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    with mg.MicroBatcher(engine) as batcher:
-        busy = Busy(engine, batcher)
-        asyncio.run(ask(batcher))
-        assert batcher.statistics().queued == 0
-        assert batcher.statistics().cancelled == 3
-        busy.release()
-    assert engine.chunks == [1]
-
-
-# Deadlines
-
-
-def test_a_query_that_waited_too_long_is_not_answered(engine: HeldEngine) -> None:
-    with mg.MicroBatcher(engine) as batcher:
-        busy = Busy(engine, batcher)
-        late = batcher.submit(some_queries(1)[0], timeout=0)
-        patient = batcher.submit(some_queries(1)[0], timeout=SECONDS)
-        busy.release()
-        with pytest.raises(mg.DeadlineError, match=r"^the query waited longer than its time-out$"):
-            late.result(SECONDS)
-        assert result(patient).shape == (1, 3, PAGE_SIZE)
-        assert engine.chunks == [1, 1]
-        assert batcher.statistics().expired == 1
-    assert issubclass(mg.DeadlineError, TimeoutError)
-
-
-def test_a_task_hears_of_its_deadline_while_a_chunk_still_runs(engine: HeldEngine) -> None:
-    with mg.MicroBatcher(engine) as batcher:
-        busy = Busy(engine, batcher)
-        with pytest.raises(mg.DeadlineError):
-            asyncio.run(batcher.answer(some_queries(1)[0], timeout=0.01))
-        statistics = batcher.statistics()
-        assert (statistics.expired, statistics.queued, statistics.running) == (1, 0, 1)
-        busy.release()
-    assert engine.chunks == [1]
-
-
-def test_a_query_that_begins_in_time_is_answered(engine: HeldEngine) -> None:
-    with mg.MicroBatcher(engine) as batcher:
-        assert result(batcher.submit(some_queries(1)[0], timeout=0)).shape == (1, 3, PAGE_SIZE)
-
-
-@pytest.mark.parametrize("timeout", [-1, -math.inf, math.nan])
-def test_impossible_deadlines(engine: HeldEngine, timeout: float) -> None:
-    with mg.MicroBatcher(engine) as batcher:
-        with pytest.raises(ValueError, match=r"^timeout must be 0 or more seconds, not "):
-            batcher.submit(some_queries(1)[0], timeout=timeout)
-        assert batcher.statistics().answered == 0
-
-
 # Bad input, before anything is queued
 
 
@@ -380,94 +240,3 @@ def test_a_callback_may_submit(engine: HeldEngine) -> None:
         busy.release()
         assert done.wait(SECONDS)
         assert result(followers[0]).shape == (1, 3, PAGE_SIZE)
-
-
-# The end
-
-
-def test_closing_answers_what_was_taken_and_takes_no_more(engine: HeldEngine) -> None:
-    batcher = mg.MicroBatcher(engine)
-    busy = Busy(engine, batcher)
-    futures = batcher.submit_many(some_queries(9))
-    assert not batcher.close(timeout=0)
-    assert batcher.closed
-    for call in (batcher.submit, lambda query: batcher.submit_many([query])):
-        with pytest.raises(mg.BatcherClosedError, match=r"^this batcher is closed$"):
-            call(some_queries(1)[0])
-    assert not any(future.done() for future in futures)
-    engine.held.set()
-    assert batcher.close()
-    assert all(future.done() and future.result().pages.any() for future in [*futures, busy.first])
-    assert "morphogen-batcher" not in {thread.name for thread in threading.enumerate()}
-    assert batcher.close()
-    assert not engine.closed
-
-
-def test_closing_waits_for_a_lone_query_on_another_thread(engine: HeldEngine) -> None:
-    batcher = mg.MicroBatcher(engine)
-    engine.held.clear()
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(lambda: result(batcher.submit(some_queries(1)[0])))
-        assert engine.begun.acquire(timeout=SECONDS)
-        assert not batcher.close(timeout=0)
-        engine.held.set()
-        assert batcher.close(SECONDS)
-        assert asked.result(SECONDS).any()
-
-
-def test_closing_ends_where_all_that_waits_is_too_late(engine: HeldEngine) -> None:
-    batcher = mg.MicroBatcher(engine)
-    busy = Busy(engine, batcher)
-    late = batcher.submit(some_queries(1)[0], timeout=0)
-    with ThreadPoolExecutor(1) as pool:
-        closing = pool.submit(batcher.close)
-        while not batcher.closed:
-            threading.Event().wait(0.001)
-        busy.release()
-        assert closing.result(SECONDS)
-    assert isinstance(late.exception(), mg.DeadlineError)
-
-
-def test_no_memory_for_an_answer_fails_that_answer_alone(
-    engine: HeldEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, made = worker.Answer, []
-
-    def short_of_memory(*parts: Any) -> mg.Answer:
-        made.append(parts)
-        if len(made) == 2:
-            raise MemoryError
-        return real(*parts)
-
-    with mg.MicroBatcher(engine) as batcher:
-        monkeypatch.setattr(worker, "Answer", short_of_memory)
-        outcomes = [future.exception(SECONDS) for future in batcher.submit_many(some_queries(3))]
-        assert [type(outcome) for outcome in outcomes] == [type(None), MemoryError, type(None)]
-        assert result(batcher.submit_many(some_queries(1))[0]).any()
-
-
-def test_closing_from_a_callback_does_not_wait_for_itself(engine: HeldEngine) -> None:
-    batcher = mg.MicroBatcher(engine)
-    busy = Busy(engine, batcher)
-    first, *others = batcher.submit_many(some_queries(6))
-    first.add_done_callback(lambda _: batcher.close())
-    busy.release()
-    assert not wait([first, *others], SECONDS).not_done
-    assert batcher.close(SECONDS)
-
-
-def test_a_batcher_of_a_closed_engine_passes_its_error_on(table: Bytes) -> None:
-    engine = open_engine(table, threads=1)
-    with mg.MicroBatcher(engine) as batcher:
-        engine.close()
-        for future in (batcher.submit(some_queries(1)[0]), *batcher.submit_many(some_queries(2))):
-            assert isinstance(future.exception(SECONDS), mg.EngineClosedError)
-
-
-def test_representations_show_no_keys(engine: HeldEngine) -> None:
-    with mg.MicroBatcher(engine) as batcher:
-        assert repr(batcher).startswith("MicroBatcher(HeldEngine(")
-        assert repr(batcher).endswith("chunks of at most 4)")
-    assert repr(batcher).endswith(", closed)")
-    assert (batcher.engine, batcher.max_micro_batch, batcher.max_queued) == (engine, 4, 1024)
-    gc.collect()

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import morphogen.wire as wire
-from fake_server import FakeServer, keyword_table, two_servers, xored_pages
+from fake_server import FakeServer, keyword_table, two_servers
 from morphogen.cli import main
 from morphogen.cli.output import FAILED, NOT_FOUND, OK, USAGE
 from morphogen.client import Client
 from morphogen.epochs.manifest import sign_manifest
 from sealed_tables import numbered_items, sealed_table
+from server_faults import xored_pages
 
 Pair = tuple[FakeServer, FakeServer]
 TABLE = sealed_table(numbered_items())

@@ -14,11 +14,12 @@ import pytest
 import trustme
 
 import morphogen.wire as wire
-from fake_server import PATIENCE, FakeServer, client, keyword_table, stuck, two_servers
+from fake_server import PATIENCE, FakeServer, client, keyword_table, two_servers
 from morphogen.client import AsyncClient, Client
 from morphogen.errors import MorphogenError, ServerError, TableMismatchError
 from morphogen.keyword import TableLayout
 from naive import random_pages
+from server_faults import stuck
 
 URLS = ["https://one.example", "https://two.example"]
 

@@ -13,21 +13,7 @@ import pytest
 import morphogen.client.cap as caps
 import morphogen.client.rules as rules
 import morphogen.wire as wire
-from fake_server import (
-    PATIENCE,
-    FakeServer,
-    Reply,
-    client,
-    dropped,
-    flipped_byte,
-    half,
-    instead,
-    problem,
-    sealed_pages,
-    stuck,
-    two_servers,
-    xored_pages,
-)
+from fake_server import PATIENCE, FakeServer, client, sealed_pages, two_servers
 from morphogen.client import AsyncClient, Client
 from morphogen.errors import (
     DeadlineError,
@@ -37,6 +23,7 @@ from morphogen.errors import (
     TableMismatchError,
 )
 from served_table import LiveApp
+from server_faults import Reply, dropped, flipped_byte, half, instead, problem, stuck, xored_pages
 
 Pair = tuple[FakeServer, FakeServer]
 SEAL = sealed_pages()

@@ -8,20 +8,7 @@ from typing import Any
 import pytest
 
 import morphogen.wire as wire
-from fake_server import (
-    Fault,
-    Reply,
-    altered_answer,
-    altered_pages,
-    client,
-    dropped,
-    half,
-    instead,
-    keyword_table,
-    problem,
-    stuck,
-    two_servers,
-)
+from fake_server import client, keyword_table, two_servers
 from morphogen.client.rules import EPOCH_TRIES, MAX_WAIT_SECONDS, RetryPolicy
 from morphogen.errors import (
     DeadlineError,
@@ -31,6 +18,17 @@ from morphogen.errors import (
     TableMismatchError,
 )
 from naive import random_pages
+from server_faults import (
+    Fault,
+    Reply,
+    altered_answer,
+    altered_pages,
+    dropped,
+    half,
+    instead,
+    problem,
+    stuck,
+)
 
 BUSY = problem(429, Retry_After="0")
 

@@ -10,10 +10,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from fake_server import PATIENCE, FakeServer, client, two_servers, xored_pages
+from fake_server import PATIENCE, FakeServer, client, two_servers
 from morphogen.client import AsyncClient
 from morphogen.errors import IntegrityError
 from sealed_tables import SealedTable, sealed_table
+from server_faults import xored_pages
 
 Pair = tuple[FakeServer, FakeServer]
 

@@ -16,19 +16,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from fake_server import (
-    PATIENCE,
-    FakeServer,
-    client,
-    sealed_pages,
-    two_servers,
-    xored_pages,
-)
+from fake_server import PATIENCE, FakeServer, client, sealed_pages, two_servers
 from morphogen.authentication import Seal, seal_pages
 from morphogen.client import AsyncClient, Client
 from morphogen.errors import IntegrityError, MorphogenError, ServerError
 from naive import Bytes
 from sealed_tables import SealedTable, numbered_items, sealed_table
+from server_faults import xored_pages
 
 Pair = tuple[FakeServer, FakeServer]
 TABLE = sealed_table(numbered_items())

@@ -9,9 +9,10 @@ import os
 import pytest
 
 import morphogen.wire as wire
-from fake_server import PATIENCE, FakeServer, keyword_table, stuck, two_servers
+from fake_server import PATIENCE, FakeServer, keyword_table, two_servers
 from morphogen.client import AsyncClient
 from morphogen.errors import MorphogenError
+from server_faults import stuck
 
 TABLE, LAYOUT, ITEMS = keyword_table()
 KEY = b"key 7"

@@ -11,19 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from fake_server import (
-    PATIENCE,
-    FakeServer,
-    Reply,
-    client,
-    instead,
-    keyword_table,
-    problem,
-    two_servers,
-)
+from fake_server import PATIENCE, FakeServer, client, keyword_table, two_servers
 from morphogen.client import AsyncClient
 from morphogen.errors import MorphogenError, ServerError
 from naive import random_pages
+from server_faults import Reply, instead, problem
 
 Pair = tuple[FakeServer, FakeServer]
 TABLE, LAYOUT, ITEMS = keyword_table()

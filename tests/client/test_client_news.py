@@ -9,20 +9,10 @@ from dataclasses import replace
 import pytest
 
 import morphogen.wire as wire
-from fake_server import (
-    PATIENCE,
-    FakeServer,
-    Fault,
-    Reply,
-    client,
-    dropped,
-    instead,
-    problem,
-    stuck,
-    two_servers,
-)
+from fake_server import PATIENCE, FakeServer, client, two_servers
 from morphogen.client import AsyncClient
 from naive import random_pages
+from server_faults import Fault, Reply, dropped, instead, problem, stuck
 
 Pair = tuple[FakeServer, FakeServer]
 OLD, NEW = (random_pages(50, 96, seed=seed) for seed in (7, 8))

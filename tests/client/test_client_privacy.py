@@ -13,20 +13,10 @@ import msgspec
 import pytest
 
 import morphogen.wire as wire
-from fake_server import (
-    PATIENCE,
-    FakeServer,
-    altered_pages,
-    client,
-    dropped,
-    half,
-    instead,
-    keyword_table,
-    problem,
-    two_servers,
-)
+from fake_server import PATIENCE, FakeServer, client, keyword_table, two_servers
 from morphogen.client import AsyncClient, Client
 from morphogen.errors import MorphogenError, ServerError
+from server_faults import altered_pages, dropped, half, instead, problem
 
 Pair = tuple[FakeServer, FakeServer]
 TABLE, LAYOUT, ITEMS = keyword_table()

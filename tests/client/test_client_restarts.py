@@ -10,20 +10,10 @@ from typing import Any
 import pytest
 
 import morphogen.wire as wire
-from fake_server import (
-    FakeServer,
-    Fault,
-    Reply,
-    client,
-    dropped,
-    half,
-    instead,
-    keyword_table,
-    problem,
-    two_servers,
-)
+from fake_server import FakeServer, client, keyword_table, two_servers
 from morphogen.client.rules import RETRIES, RetryPolicy
 from morphogen.errors import MorphogenError
+from server_faults import Fault, Reply, dropped, half, instead, problem
 
 TABLE, LAYOUT, ITEMS = keyword_table()
 RESTART_SECONDS = 3.0

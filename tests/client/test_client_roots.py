@@ -12,18 +12,7 @@ import pytest
 
 import morphogen as mg
 import morphogen.wire as wire
-from fake_server import (
-    PATIENCE,
-    FakeServer,
-    altered_answer,
-    client,
-    instead,
-    keyword_table,
-    problem,
-    sealed_pages,
-    two_servers,
-    xored_pages,
-)
+from fake_server import PATIENCE, FakeServer, client, keyword_table, sealed_pages, two_servers
 from morphogen.authentication import seal_pages
 from morphogen.client import AsyncClient, Client
 from morphogen.client.rules import EPOCH_TRIES
@@ -35,6 +24,7 @@ from morphogen.errors import (
     TableMismatchError,
 )
 from sealed_tables import numbered_items, sealed_table
+from server_faults import altered_answer, instead, problem, xored_pages
 
 ROOT_FOLDER = Path(__file__).resolve().parents[2]
 TABLE = sealed_table(numbered_items())

@@ -12,9 +12,10 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from fake_server import PATIENCE, client, instead, problem, two_servers
+from fake_server import PATIENCE, client, two_servers
 from morphogen.client import AsyncClient, Client
 from morphogen.errors import MorphogenError, ServerError
+from server_faults import instead, problem
 
 URLS = ["https://one.example", "https://two.example"]
 SECRET = "s3cr3t"
