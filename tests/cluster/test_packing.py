@@ -1,15 +1,13 @@
-"""What the router and a shard's process send each other comes out as it went in."""
+"""Passes, parts and errors arrive at the other end as they were."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings, strategies as st
 
-from morphogen.cluster.host_shard import Rows
-from morphogen.cluster.packing import pack_call, pack_result, unpack_call, unpack_result
-from morphogen.cluster.source import Source
+from morphogen.cluster.packing import pack_outcome, pack_pass, unpack_outcome, unpack_pass
 from morphogen.engine.shards.transport import Part, Pass
+from morphogen.errors import ShardMismatchError, ShardUnavailableError
 from morphogen.sharding import ShardRange
 
 NUMBERS = st.integers(0, 2**63 - 1)
@@ -25,7 +23,7 @@ RANGES = st.builds(
     RANGES,
 )
 def test_a_pass_arrives_as_it_was(job: Pass, held: ShardRange) -> None:
-    assert unpack_call(pack_call("answer", (job, held))) == ("answer", (job, held))
+    assert unpack_pass(*pack_pass(job, held)) == (job, held)
 
 
 @settings(deadline=None)
@@ -40,7 +38,7 @@ def test_a_part_arrives_as_it_was(
     size: int,
 ) -> None:
     pages = np.arange(queries * keys * size, dtype=np.uint8).reshape(queries, keys, size)
-    part = unpack_result(pack_result(Part(number, held, epoch, root, pages)))
+    part = arrived(Part(number, held, epoch, root, pages))
     assert isinstance(part, Part)
     assert (part.number, part.range, part.epoch, part.root) == (number, held, epoch, root)
     assert np.array_equal(part.pages, pages)
@@ -49,20 +47,27 @@ def test_a_part_arrives_as_it_was(
 
 def test_a_part_of_a_view_arrives_in_its_own_order() -> None:
     pages = np.arange(48, dtype=np.uint8).reshape(4, 2, 6)[::-1, :, ::2]
-    part = unpack_result(pack_result(Part(1, ShardRange(0, 4), 0, None, pages)))
+    part = arrived(Part(1, ShardRange(0, 4), 0, None, pages))
+    assert isinstance(part, Part)
     assert np.array_equal(part.pages, pages)
 
 
-@pytest.mark.parametrize("result", [None, 7, (1, 2), [], {"a": b"b"}, ((3, None), (4, b"r"))])
-def test_any_other_result_arrives_as_it_was(result: object) -> None:
-    assert unpack_result(pack_result(result)) == result
+def test_an_error_arrives_with_its_class() -> None:
+    error = arrived(ShardMismatchError("this shard answers for others"))
+    assert type(error) is ShardMismatchError
+    assert str(error) == "this shard answers for others"
 
 
-def test_any_other_call_arrives_as_it_was() -> None:
-    source, held = Source("pages", 70, 7), ShardRange(512, 512)
-    rows = Rows(np.array([3]), np.ones((1, 70), np.uint8))
-    method, arguments = unpack_call(pack_call("open", (source, held, (7, None), True, rows)))
-    assert method == "open"
-    assert arguments[:4] == (source, held, (7, None), True)
-    for name in ("indices", "pages"):
-        assert np.array_equal(getattr(arguments[4], name), getattr(rows, name))
+class UnsendableError(Exception):
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def test_an_error_that_cannot_be_sent_arrives_with_its_text() -> None:
+    error = arrived(UnsendableError("a", "b"))
+    assert type(error) is ShardUnavailableError
+    assert str(error) == "UnsendableError: a and b"
+
+
+def arrived(outcome: Part | Exception) -> Part | Exception:
+    return unpack_outcome(*pack_outcome(outcome))

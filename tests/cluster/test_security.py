@@ -14,7 +14,6 @@ from morphogen.cluster.security import check_exposed, environment_of_ray
 from morphogen.errors import MorphogenError
 
 SET_BY_US = (
-    "GRPC_POLL_STRATEGY",
     "RAY_AUTH_TOKEN",
     "RAY_DEDUP_LOGS_SKIP_REGEX",
     "RAY_ENABLE_AUTO_CONNECT",
@@ -115,7 +114,6 @@ def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
     [
         ("RAY_USAGE_STATS_ENABLED", "0", "1"),  # whether Ray tells its makers of a cluster
         ("RAY_worker_niceness", "0", "15"),
-        ("GRPC_POLL_STRATEGY", "poll", "epoll1"),
         ("RAY_DEDUP_LOGS_SKIP_REGEX", "^A worker died or was killed ", "^anything"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import queue
 import threading
 from collections.abc import Callable
@@ -9,10 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from morphogen.cluster.host_shard import HostShard, ShardFacts
-from morphogen.cluster.packing import pack_call, pack_result, unpack_call, unpack_result
+from morphogen.cluster.packing import pack_outcome, pack_pass, unpack_outcome, unpack_pass
 from morphogen.cluster.placement import Host
 from morphogen.cluster.process import ProcessGoneError, Tell
+from morphogen.engine.shards.transport import Part
 from morphogen.errors import MorphogenError
+
+_Job = tuple[str, tuple[Any, ...], Tell]
 
 
 class FakeProcess:
@@ -25,7 +29,9 @@ class FakeProcess:
         self.killed = False
         self.on_call: Callable[[str], None] = lambda method: None
         self._shard = HostShard(device, threads)
-        self._jobs: queue.SimpleQueue[tuple[bytes, Tell] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[str, tuple[Any, ...], Tell] | None] = (
+            queue.SimpleQueue()
+        )
         self._going = threading.Event()
         self._going.set()
         self._waiting: list[Tell] = []
@@ -39,7 +45,7 @@ class FakeProcess:
             if not self.killed:
                 self.calls.append(method)
                 self._waiting.append(tell)
-                self._jobs.put((pack_call(method, arguments), tell))
+                self._jobs.put((method, arrived_call(method, arguments), tell))
                 return
         tell(self._gone())
 
@@ -81,9 +87,8 @@ class FakeProcess:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._going.wait()
-            packed, tell = job
+            method, arguments, tell = job
             try:
-                method, arguments = unpack_call(packed)
                 result = getattr(self._shard, method)(*arguments)
                 if isinstance(result, ShardFacts):
                     result = replace(result, host=self.name, pid=id(self))
@@ -93,8 +98,22 @@ class FakeProcess:
                 if tell not in self._waiting:
                     continue  # it was told of the end
                 self._waiting.remove(tell)
-            tell(unpack_result(pack_result(result)))
+            tell(arrived_result(result))
         self._shard.close()
+
+
+def arrived_call(method: str, arguments: tuple[Any, ...]) -> Any:
+    """The arguments of a call, as they come out of the way to a process."""
+    if method == "answer":
+        return unpack_pass(*pack_pass(*arguments))
+    return pickle.loads(pickle.dumps(arguments))
+
+
+def arrived_result(result: Any) -> Any:
+    """The result of a call, or its error, as it comes out of the way back."""
+    if isinstance(result, Part | Exception):
+        return unpack_outcome(*pack_outcome(result))
+    return pickle.loads(pickle.dumps(result))
 
 
 class FakeCluster:

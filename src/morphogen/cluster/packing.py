@@ -1,101 +1,108 @@
-"""What the router and a shard's process send each other, as bytes.
+"""Passes, their parts and errors as bytes, for the way between the router and a shard's process.
 
-Ray takes bytes as they are, which spares the router much of its time. Nearly all calls are passes:
-these and their parts are sent as numbers and bytes, for which pickle takes a tenth of the time that
-it takes for objects.
+Passes and parts are sent as numbers and bytes, for which pickle takes a tenth of the time that it
+takes for objects. Both ends run code that the other sends: each has proved that it has the secret
+that the shard told the router through Ray, which does the same.
 """
 
 from __future__ import annotations
 
 import pickle
-from typing import Any
 
 import numpy as np
 
 from morphogen.engine.shards.transport import Part, Pass
+from morphogen.errors import ShardUnavailableError
 from morphogen.sharding import ShardRange
 
-_ANSWER = "answer"
+Bytes = bytes | memoryview
+Packed = tuple[bytes, Bytes]  # a head, and the bytes that it tells of
 
 
-def pack_call(method: str, arguments: tuple[Any, ...]) -> bytes:
-    """Pack a call of a method of `morphogen.cluster.host_shard.HostShard`.
-
-    Parameters
-    ----------
-    method : str
-        Its name.
-    arguments : tuple
-        Its arguments.
-
-    Returns
-    -------
-    bytes
-        For `unpack_call`.
-    """
-    if method == _ANSWER:
-        job, held = arguments
-        plain = (job.number, job.epoch, job.root, job.keys, job.queries, job.keys_per_query)
-        arguments = (plain, held.first, held.count)
-    return pickle.dumps((method, arguments), pickle.HIGHEST_PROTOCOL)
-
-
-def unpack_call(packed: bytes) -> tuple[str, tuple[Any, ...]]:
-    """The name of a method, and its arguments.
+def pack_pass(job: Pass, held: ShardRange) -> Packed:
+    """Pack a call of `morphogen.cluster.host_shard.HostShard.answer`.
 
     Parameters
     ----------
-    packed : bytes
-        As `pack_call` made them.
+    job : Pass
+        The pass.
+    held : ShardRange
+        The pages that must answer.
 
     Returns
     -------
-    method : str
-    arguments : tuple
+    head : bytes
+    keys : bytes
+        Those of the pass.
     """
-    method, arguments = pickle.loads(packed)
-    if method == _ANSWER:
-        job, first, count = arguments
-        arguments = (Pass(*job), ShardRange(first, count))
-    return method, arguments
+    plain = (job.number, job.epoch, job.root, job.queries, job.keys_per_query)
+    return pickle.dumps((*plain, held.first, held.count), pickle.HIGHEST_PROTOCOL), job.keys
 
 
-def pack_result(result: object) -> bytes:
-    """Pack what a method returned.
+def unpack_pass(head: Bytes, keys: Bytes) -> tuple[Pass, ShardRange]:
+    """The pass, and the pages that must answer.
 
     Parameters
     ----------
-    result : object
-        The result.
+    head, keys : bytes-like
+        As `pack_pass` made them.
 
     Returns
     -------
-    bytes
-        For `unpack_result`.
+    job : Pass
+    held : ShardRange
     """
-    if not isinstance(result, Part):
-        return pickle.dumps((result,), pickle.HIGHEST_PROTOCOL)
-    held, pages = result.range, result.pages
-    plain = (result.number, result.epoch, result.root, held.first, held.count, pages.shape)
-    return pickle.dumps((*plain, pages.tobytes()), pickle.HIGHEST_PROTOCOL)
+    number, epoch, root, queries, keys_per_query, first, count = pickle.loads(head)
+    job = Pass(number, epoch, root, bytes(keys), queries, keys_per_query)
+    return job, ShardRange(first, count)
 
 
-def unpack_result(packed: bytes) -> Any:
-    """What a method returned.
+def pack_outcome(outcome: Part | Exception) -> Packed:
+    """Pack what came of a pass.
 
     Parameters
     ----------
-    packed : bytes
-        As `pack_result` made them.
+    outcome : Part or Exception
+        The part, or what went wrong.
 
     Returns
     -------
-    object
-        The result. The array of a part is read-only.
+    head : bytes
+    pages : memoryview
+        Those of the part, as one row of bytes; none of an error.
     """
-    first, *others = pickle.loads(packed)
-    if not others:
-        return first
-    epoch, root, *held, shape, pages = others
+    if isinstance(outcome, Exception):
+        return _pack_error(outcome), b""
+    held, pages = outcome.range, np.ascontiguousarray(outcome.pages)
+    plain = (outcome.number, outcome.epoch, outcome.root, held.first, held.count, pages.shape)
+    return pickle.dumps(plain, pickle.HIGHEST_PROTOCOL), pages.reshape(-1).data
+
+
+def unpack_outcome(head: Bytes, pages: Bytes) -> Part | Exception:
+    """What came of a pass.
+
+    Parameters
+    ----------
+    head, pages : bytes-like
+        As `pack_outcome` made them.
+
+    Returns
+    -------
+    Part or Exception
+        A part's array lies on the bytes that were given.
+    """
+    told = pickle.loads(head)
+    if isinstance(told, Exception):
+        return told
+    number, epoch, root, first, count, shape = told
     array = np.frombuffer(pages, np.uint8).reshape(shape)
-    return Part(first, ShardRange(*held), epoch, root, array)
+    return Part(number, ShardRange(first, count), epoch, root, array)
+
+
+def _pack_error(error: Exception) -> bytes:
+    try:
+        packed = pickle.dumps(error, pickle.HIGHEST_PROTOCOL)
+        pickle.loads(packed)
+    except Exception:  # an error of a library's may be of a class that cannot be sent
+        packed = pickle.dumps(ShardUnavailableError(f"{type(error).__name__}: {error}"))
+    return packed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import shutil
 import signal
 import tempfile
@@ -13,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from morphogen.checks import OwnerProcess, as_int, check_range, is_loopback, needs_extra
+from morphogen.cluster.channel import Address, Channel
 from morphogen.cluster.host_shard import HostShard
-from morphogen.cluster.packing import pack_call, pack_result, unpack_call, unpack_result
+from morphogen.cluster.pass_server import PassServer
 from morphogen.cluster.placement import Host
 from morphogen.cluster.process import ProcessGoneError, ShardProcess, Tell
 from morphogen.cluster.security import OTHER_HOSTS, check_exposed, environment_of_ray
 from morphogen.errors import EngineClosedError, MorphogenError
 
-_STORE_BYTES = 256 << 20  # of shared memory, for parts that are on their way
-# A pass waits neither for an epoch that is opened nor, as the sign of life must not, for passes.
-_GROUPS = {"answer": 4, "control": 1, "health": 1}
-_GROUP_OF = {"answer": "answer", "ping": "health"}
+_STORE_BYTES = 256 << 20  # of shared memory, for changed pages that are on their way
+_GROUPS = {"control": 1, "health": 1}  # a sign of life does not wait for an epoch that is opened
 
 
 class RayCluster:
@@ -39,7 +39,7 @@ class RayCluster:
         else: it listens on the loopback, and asks for a token that is nowhere written down.
         "HOST:PORT" joins the one that Ray started there, of which this host must be a part.
     object_store_bytes : int, optional
-        Of a cluster that is started: shared memory for answers on their way.
+        Of a cluster that is started: shared memory for changed pages on their way.
 
     Raises
     ------
@@ -56,8 +56,6 @@ class RayCluster:
     Ray takes the token and TLS from the variables ``RAY_AUTH_MODE``, ``RAY_AUTH_TOKEN`` or
     ``RAY_AUTH_TOKEN_PATH``, ``RAY_USE_TLS``, ``RAY_TLS_SERVER_CERT``, ``RAY_TLS_SERVER_KEY`` and
     ``RAY_TLS_CA_CERT``, on every host alike.
-
-    ``GRPC_POLL_STRATEGY`` becomes "poll" in this process, unless it is set.
     """
 
     def __init__(self, address: str = "local", *, object_store_bytes: int = _STORE_BYTES) -> None:
@@ -161,7 +159,7 @@ class RayCluster:
                 enable_task_events=False,
                 scheduling_strategy=affinity(node_id=host.id, soft=False),
             )
-            .remote(device, threads)
+            .remote(device, threads, host.address)
         )
         return RayProcess(self, ray, actor, host)
 
@@ -230,16 +228,28 @@ class RayCluster:
 
 
 class HostActor:
-    """What Ray runs in a process: a `HostShard`, whose calls and results are packed.
+    """What Ray runs in a process: a `HostShard`, and what takes passes for it.
 
     Parameters
     ----------
     device, threads : str, int
         As `HostShard` takes them.
+    host : str
+        The host's address.
     """
 
-    def __init__(self, device: str, threads: int | None) -> None:
+    def __init__(self, device: str, threads: int | None, host: str) -> None:
         self._shard = HostShard(device, threads)
+        self._server = PassServer(self._shard, host)
+
+    def address(self) -> Address:
+        """Where it takes passes.
+
+        Returns
+        -------
+        Address
+        """
+        return self._server.address
 
     def call(self, packed: bytes) -> bytes:
         """Call a method of the shard.
@@ -247,15 +257,16 @@ class HostActor:
         Parameters
         ----------
         packed : bytes
-            Its name and its arguments, by `pack_call`.
+            Its name and its arguments, pickled: arrays that Ray sends are views of its shared
+            memory, which an epoch would keep.
 
         Returns
         -------
         bytes
-            The method's result, by `pack_result`.
+            The method's result, pickled.
         """
-        method, arguments = unpack_call(packed)
-        return pack_result(getattr(self._shard, method)(*arguments))
+        method, arguments = pickle.loads(packed)
+        return pickle.dumps(getattr(self._shard, method)(*arguments), pickle.HIGHEST_PROTOCOL)
 
 
 class RayProcess:
@@ -269,6 +280,9 @@ class RayProcess:
         self.host: str = host.id
         self._groups = {group: actor.call.options(concurrency_group=group) for group in _GROUPS}
         self._killed = False
+        self._channel = Channel(self.name)
+        address = actor.address.options(concurrency_group="health")
+        self._ask(address, (), self._connect)
 
     def call(self, method: str, arguments: tuple[Any, ...], tell: Tell) -> None:
         """Have a method called."""
@@ -276,22 +290,40 @@ class RayProcess:
         if self._killed or not self._cluster.usable:
             why = "it was ended" if self._killed else "its cluster is closed"
             tell(ProcessGoneError(f"{self.name} is gone: {why}"))
-            return
-        remote = self._groups[_GROUP_OF.get(method, "control")]
+        elif method == "answer":
+            job, held = arguments
+            self._channel.call(job, held, tell)
+        else:
+            packed = pickle.dumps((method, arguments), pickle.HIGHEST_PROTOCOL)
+            remote = self._groups["health" if method == "ping" else "control"]
+
+            def told(result: Any) -> None:
+                tell(pickle.loads(result) if isinstance(result, bytes) else result)
+
+            self._ask(remote, (packed,), told)
+
+    def _ask(self, remote: Any, arguments: tuple[Any, ...], tell: Tell) -> None:
         try:
-            future = remote.remote(pack_call(method, arguments)).future()
+            future = remote.remote(*arguments).future()
         except self._ray.exceptions.RayError as error:
             tell(self._explained(error))
             return
 
         def told(done: Any) -> None:
             error = done.exception()
-            tell(unpack_result(done.result()) if error is None else self._explained(error))
+            tell(done.result() if error is None else self._explained(error))
 
         future.add_done_callback(told)
 
+    def _connect(self, address: Any) -> None:
+        if isinstance(address, Address):
+            self._channel.connect(address)
+        else:
+            self._channel.close(str(address))
+
     def kill(self) -> None:
         """End the process, stopped or not. With the cluster it has ended."""
+        self._channel.close()
         if self._cluster.usable:
             self._killed = True
             with suppress(self._ray.exceptions.RayError, ValueError):

@@ -25,7 +25,6 @@ AUTO_CONNECT = "RAY_ENABLE_AUTO_CONNECT"
 USAGE = "RAY_USAGE_STATS_ENABLED"
 UNPRINTED = "RAY_DEDUP_LOGS_SKIP_REGEX"
 NICENESS = "RAY_worker_niceness"
-POLLING = "GRPC_POLL_STRATEGY"
 # Where it is off, Ray's processes listen on the loopback, and else on every interface. It is named
 # for the systems where that is the default.
 OTHER_HOSTS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -75,6 +74,21 @@ def faults_of_token(environment: Mapping[str, str]) -> list[str]:
     return faults
 
 
+def uses_tls(environment: Mapping[str, str]) -> bool:
+    """Whether Ray uses TLS.
+
+    Parameters
+    ----------
+    environment : mapping
+        As `os.environ`.
+
+    Returns
+    -------
+    bool
+    """
+    return environment.get(TLS, "0").lower() in ("1", "true")
+
+
 def faults_of_tls(environment: Mapping[str, str]) -> list[str]:
     """What is missing for Ray to use TLS.
 
@@ -89,7 +103,7 @@ def faults_of_tls(environment: Mapping[str, str]) -> list[str]:
         Empty if nothing is.
     """
     faults = []
-    if environment.get(TLS, "0").lower() not in ("1", "true"):
+    if not uses_tls(environment):
         faults.append(f"{TLS} must be 1")
     for name in TLS_FILES:
         path = environment.get(name)
@@ -170,9 +184,6 @@ def environment_of_ray(host: str | None) -> Iterator[None]:
     os.environ[AUTO_CONNECT] = "0"  # a call must not start a cluster
     os.environ.setdefault(USAGE, "0")  # else Ray tells its makers of each cluster
     os.environ.setdefault(NICENESS, "0")  # else shards give way to all other programs of a host
-    # By gRPC's default any thread of Ray's may be woken for a connection, and has to wake the one
-    # that waits for the answer: a seventh of the router's processor time.
-    os.environ.setdefault(POLLING, "poll")
     # Ray prints this to the standard output; the log has it from `morphogen.cluster.replica`.
     os.environ.setdefault(UNPRINTED, "^A worker died or was killed ")
     before = os.environ.get(OTHER_HOSTS)

@@ -1,0 +1,118 @@
+"""A shard's end of the way between it and the router: passes come, and their parts go back."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+from contextlib import suppress
+
+from morphogen.cluster.channel import Address
+from morphogen.cluster.connection import Connection
+from morphogen.cluster.host_shard import HostShard
+from morphogen.cluster.packing import pack_outcome, unpack_pass
+from morphogen.cluster.tls import tls_of_shard
+from morphogen.engine.shards.transport import Part
+
+_SECRET_BYTES = 32
+_PATIENCE_SECONDS = 10.0  # for a step of who has not proved yet that it has the secret
+_STRANGERS = 32  # connections that have not: more are closed at once
+_THREADS = 4  # of a connection: a GPU has a pass in each of its lanes, and a small epoch goes on
+
+
+class PassServer:
+    """Answers passes over connections to those that have a secret.
+
+    Parameters
+    ----------
+    shard : HostShard
+        Answers.
+    host : str
+        The address to listen on.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot listen there, or Ray's certificates cannot be read.
+    """
+
+    def __init__(self, shard: HostShard, host: str) -> None:
+        self._shard = shard
+        self._tls = tls_of_shard()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, 0), family=family)
+        port = self._socket.getsockname()[1]
+        self.address: Address = Address(host, port, secrets.token_bytes(_SECRET_BYTES))
+        self._strangers = threading.BoundedSemaphore(_STRANGERS)
+        self._connections: set[Connection] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        threading.Thread(target=self._accept, name="morphogen-accept", daemon=True).start()
+
+    def close(self) -> None:
+        """End all connections, and take no more. May be called again."""
+        with self._lock:
+            self._closed = True
+            connections = tuple(self._connections)
+        with suppress(OSError):  # it was closed before
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        for connection in connections:
+            connection.close()
+
+    def _accept(self) -> None:
+        with self._socket:
+            while not self._closed:
+                try:
+                    accepted, _ = self._socket.accept()
+                except OSError:
+                    if self._closed:
+                        return
+                    threading.Event().wait(0.1)  # such as no descriptor left: others may close
+                    continue
+                if not self._strangers.acquire(blocking=False):
+                    accepted.close()
+                    continue
+                threading.Thread(
+                    target=self._greet, args=(accepted,), name="morphogen-greet", daemon=True
+                ).start()
+
+    def _greet(self, accepted: socket.socket) -> None:
+        try:
+            connection = Connection.of(accepted, self.address.secret, self._tls, _PATIENCE_SECONDS)
+        except (OSError, ValueError):
+            return
+        finally:
+            self._strangers.release()
+        with self._lock:
+            if self._closed:
+                connection.close()
+            self._connections.add(connection)
+        reading = threading.Lock()
+        others = [
+            threading.Thread(target=self._serve, args=(connection, reading), daemon=True)
+            for _ in range(_THREADS - 1)
+        ]
+        for thread in others:
+            thread.start()
+        self._serve(connection, reading)
+        for thread in others:
+            thread.join()
+        with self._lock:
+            self._connections.discard(connection)
+        connection.release()
+
+    def _serve(self, connection: Connection, reading: threading.Lock) -> None:
+        """Answer what comes. Who has a pass lets another thread read: none hands one over."""
+        try:
+            while True:
+                with reading:
+                    number, head, keys = connection.receive()
+                connection.send(number, *pack_outcome(self._answer(head, keys)))
+        except OSError:
+            connection.close()
+
+    def _answer(self, head: memoryview, keys: memoryview) -> Part | Exception:
+        try:
+            return self._shard.answer(*unpack_pass(head, keys))
+        except Exception as error:
+            return error

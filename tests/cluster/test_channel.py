@@ -1,0 +1,334 @@
+"""Passes go to a shard's process and parts come back, between ends that know a secret."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import pytest
+import trustme
+
+from morphogen.cluster.channel import Address, Channel
+from morphogen.cluster.connection import Connection
+from morphogen.cluster.host_shard import HostShard
+from morphogen.cluster.pass_server import PassServer
+from morphogen.cluster.process import ProcessGoneError
+from morphogen.cluster.tls import Tls, tls_of_router, tls_of_shard
+from morphogen.engine.shards.transport import Part, Pass
+from morphogen.errors import ShardMismatchError
+from morphogen.sharding import ShardRange
+
+HELD = ShardRange(512, 512)
+SECRET = bytes(range(32))
+TLS_NAMES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
+
+
+class Shard(HostShard):
+    """Answers with the keys of a pass, as pages of one byte; or as a test has it answer."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.reply: Callable[[Pass], Any] = lambda job: np.frombuffer(job.keys, np.uint8)
+
+    def answer(self, job: Pass, held: ShardRange) -> Part:
+        pages = self.reply(job).reshape(1, 1, -1)
+        return Part(job.number, held, job.epoch, job.root, pages)
+
+
+@pytest.fixture
+def closing() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(params=["plain", "tls"])
+def tls(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """What Ray takes from the environment, of this process, too."""
+    for name in ("RAY_USE_TLS", *TLS_NAMES):
+        monkeypatch.delenv(name, raising=False)
+    if request.param == "plain":
+        return {}
+    environment = certificates(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return environment
+
+
+def certificates(folder: Path) -> dict[str, str]:
+    folder.mkdir(exist_ok=True)
+    authority = trustme.CA()
+    issued = authority.issue_cert("10.9.8.7")  # where nobody is: the secret tells who a shard is
+    paths = [folder / name for name in ("cert", "key", "ca")]
+    issued.cert_chain_pems[0].write_to_path(paths[0])
+    issued.private_key_pem.write_to_path(paths[1])
+    authority.cert_pem.write_to_path(paths[2])
+    return {"RAY_USE_TLS": "1"} | dict(zip(TLS_NAMES, map(str, paths), strict=True))
+
+
+@pytest.fixture
+def shard() -> Shard:
+    return Shard()
+
+
+@pytest.fixture
+def server(shard: Shard, tls: dict[str, str], closing: ExitStack) -> PassServer:
+    server = PassServer(shard, "127.0.0.1")
+    closing.callback(server.close)
+    return server
+
+
+@pytest.fixture
+def channel(server: PassServer, closing: ExitStack) -> Channel:
+    channel = Channel("host-7")
+    closing.callback(channel.close)
+    channel.connect(server.address)
+    return channel
+
+
+def job_of(keys: bytes, number: int = 1) -> Pass:
+    return Pass(number, 7, b"r" * 32, keys, 1, 1)
+
+
+def ask(channel: Channel, keys: bytes) -> Any:
+    told: SimpleQueue[Any] = SimpleQueue()
+    channel.call(job_of(keys), HELD, told.put)
+    return told.get()
+
+
+# Passes and parts
+
+
+@pytest.mark.parametrize("size", [0, 1, 98_304, (1 << 20) + 1, 9 << 20])
+def test_a_part_comes_back_whole(channel: Channel, size: int) -> None:
+    keys = np.random.default_rng(size).bytes(size)
+    part = ask(channel, keys)
+    assert (part.number, part.range, part.epoch, part.root) == (1, HELD, 7, b"r" * 32)
+    assert part.pages.tobytes() == keys
+
+
+def test_passes_that_come_before_the_connection_wait_for_it(
+    server: PassServer, closing: ExitStack
+) -> None:
+    channel = Channel("host-7")
+    closing.callback(channel.close)
+    told: SimpleQueue[Any] = SimpleQueue()
+    for number in range(3):
+        channel.call(job_of(bytes([number]), number), HELD, told.put)
+    assert told.empty()
+    channel.connect(server.address)
+    assert sorted(told.get().pages.item() for _ in range(3)) == [0, 1, 2]
+
+
+def test_a_pass_does_not_wait_for_the_one_before(channel: Channel, shard: Shard) -> None:
+    held = threading.Event()
+
+    def reply(job: Pass) -> Any:
+        if job.keys == b"slow":
+            held.wait()
+        return np.frombuffer(job.keys, np.uint8)
+
+    shard.reply = reply
+    slow: SimpleQueue[Any] = SimpleQueue()
+    channel.call(job_of(b"slow"), HELD, slow.put)
+    assert ask(channel, b"fast").pages.tobytes() == b"fast"
+    assert slow.empty()
+    held.set()
+    assert slow.get().pages.tobytes() == b"slow"
+
+
+def test_each_of_many_callers_gets_its_own_part(channel: Channel) -> None:
+    wrong: list[int] = []
+
+    def call(number: int) -> None:
+        for size in (1, 70_000):
+            keys = bytes([number]) * size
+            if ask(channel, keys).pages.tobytes() != keys:
+                wrong.append(number)
+
+    callers = [threading.Thread(target=call, args=(number,)) for number in range(16)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert wrong == []
+
+
+def test_an_error_of_the_shard_is_that_pass_s_alone(channel: Channel, shard: Shard) -> None:
+    def refuse(job: Pass) -> Any:
+        raise ShardMismatchError("this shard has epoch 6")
+
+    answering, shard.reply = shard.reply, refuse
+    error = ask(channel, b"keys")
+    assert type(error) is ShardMismatchError
+    assert str(error) == "this shard has epoch 6"
+    shard.reply = answering
+    assert ask(channel, b"keys").pages.tobytes() == b"keys"
+
+
+# Ends
+
+
+def test_all_that_wait_are_told_of_the_end_of_the_process(
+    channel: Channel, server: PassServer, shard: Shard
+) -> None:
+    begun, held = threading.Semaphore(0), threading.Event()
+
+    def reply(job: Pass) -> Any:
+        begun.release()
+        held.wait()
+        return np.zeros(1, np.uint8)
+
+    shard.reply = reply
+    told: SimpleQueue[Any] = SimpleQueue()
+    for number in range(2):
+        channel.call(job_of(b"k", number), HELD, told.put)
+        begun.acquire()
+    server.close()
+    for error in (told.get(), told.get(), ask(channel, b"k")):
+        assert type(error) is ProcessGoneError
+        assert str(error) == "host-7 is gone: the connection has ended"
+    held.set()
+
+
+def test_who_waits_is_told_when_the_router_ends_the_process(channel: Channel, shard: Shard) -> None:
+    begun, held = threading.Semaphore(0), threading.Event()
+
+    def reply(job: Pass) -> Any:
+        begun.release()
+        held.wait()
+        return np.zeros(1, np.uint8)
+
+    shard.reply = reply
+    told: SimpleQueue[Any] = SimpleQueue()
+    channel.call(job_of(b"k"), HELD, told.put)
+    begun.acquire()
+    channel.close()
+    channel.close("again")
+    held.set()
+    for error in (told.get(), ask(channel, b"k")):
+        assert str(error) == "host-7 is gone: it was ended"
+    assert told.empty()
+
+
+def test_a_process_that_cannot_be_reached_is_gone(tls: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    channel = Channel("host-7")
+    told: SimpleQueue[Any] = SimpleQueue()
+    channel.call(job_of(b"k"), HELD, told.put)
+    channel.connect(Address("127.0.0.1", port, SECRET))
+    assert str(told.get()).startswith(f"host-7 is gone: it cannot be reached at 127.0.0.1:{port}: ")
+
+
+def test_a_send_fails_when_the_other_end_takes_nothing(tls: dict[str, str]) -> None:
+    router, shard = pair(tls)
+    with pytest.raises(TimeoutError, match=r"nothing came or went for 0\.01 s"):
+        router.send(1, b"", bytes(64 << 20), patience=0.01)
+    router.release()
+    shard.release()
+
+
+# Who gets in
+
+
+def pair(environment: dict[str, str]) -> tuple[Connection, Connection]:
+    """Both ends of a connection."""
+    taken: SimpleQueue[Connection] = SimpleQueue()
+    tls = tls_of_shard(environment)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def take() -> None:
+            taken.put(Connection.of(listening.accept()[0], SECRET, tls, 10.0))
+
+        threading.Thread(target=take).start()
+        port = listening.getsockname()[1]
+        router = Connection.to("127.0.0.1", port, SECRET, tls_of_router(environment), 10.0)
+        return router, taken.get()
+
+
+def test_a_router_without_the_secret_is_refused(server: PassServer, tls: dict[str, str]) -> None:
+    address = server.address
+    with pytest.raises(ConnectionError):
+        Connection.to(address.host, address.port, bytes(32), tls_of_router(tls), 10.0)
+
+
+def test_a_router_refuses_a_shard_without_the_secret(tls: dict[str, str]) -> None:
+    # It says what a shard says, and sends back the router's own proof.
+    channel = Channel("host-7")
+    told: SimpleQueue[Any] = SimpleQueue()
+    channel.call(job_of(b"keys of clients"), HELD, told.put)
+    shard_tls = tls_of_shard(tls)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        channel.connect(Address("127.0.0.1", listening.getsockname()[1], SECRET))
+        accepted = listening.accept()[0]
+        if shard_tls is not None:
+            accepted = shard_tls.context.wrap_socket(accepted, server_side=True)
+        with accepted:
+            accepted.sendall(bytes(32))
+            said = b""
+            while len(said) < 64:
+                said += accepted.recv(64 - len(said))
+            accepted.sendall(said[32:])
+            assert accepted.recv(1) == b""
+    assert "the other end does not have this cluster's secret" in str(told.get())
+
+
+def test_who_stands_between_cannot_pass_proofs_on(tmp_path: Path) -> None:
+    """The authority has signed another's certificate, who speaks TLS with both ends."""
+    environment = certificates(tmp_path / "shard")
+    shard_tls, router_tls = tls_of_shard(environment), tls_of_router(environment)
+    assert shard_tls is not None
+    other = Tls(shard_tls.context, b"the certificate that the router does not see", True)
+    faults = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def take() -> None:
+            try:
+                Connection.of(listening.accept()[0], SECRET, other, 10.0)
+            except OSError as error:
+                faults.append(error)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        with pytest.raises(ConnectionError):
+            Connection.to("127.0.0.1", listening.getsockname()[1], SECRET, router_tls, 10.0)
+        thread.join()
+    assert isinstance(faults[0], ConnectionRefusedError)
+
+
+@pytest.mark.parametrize("tls", ["tls"], indirect=True)
+@pytest.mark.parametrize("stranger", ["plain", "of another authority"])
+def test_who_has_no_certificate_of_the_authority_is_refused(
+    server: PassServer, tmp_path: Path, stranger: str
+) -> None:
+    environment = {} if stranger == "plain" else certificates(tmp_path / "other")
+    address = server.address
+    with pytest.raises((ConnectionError, TimeoutError, ssl.SSLError)):
+        Connection.to(address.host, address.port, address.secret, tls_of_router(environment), 0.1)
+
+
+def test_strangers_do_not_keep_a_router_out(
+    server: PassServer, closing: ExitStack, channel: Channel
+) -> None:
+    assert ask(channel, b"1").pages.tobytes() == b"1"
+    host, port = server.address.host, server.address.port
+    for sent in (b"", b"GET / HTTP/1.1\r\n\r\n", bytes(4096)):
+        for _ in range(20):
+            stranger = closing.enter_context(socket.create_connection((host, port)))
+            stranger.sendall(sent)
+    assert ask(channel, b"2").pages.tobytes() == b"2"
+
+
+def test_no_secret_is_shown(server: PassServer) -> None:
+    assert server.address.secret not in (b"", SECRET)
+    assert len(server.address.secret) == 32
+    assert repr(server.address) == f"Address(host='127.0.0.1', port={server.address.port})"
