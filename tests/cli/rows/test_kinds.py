@@ -11,6 +11,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,11 @@ def as_stream(_: bytes) -> bytes:
 
 
 def as_database(_: bytes) -> bytes:
-    database = sqlite3.connect(":memory:")
-    database.execute("CREATE TABLE rows(key, value)")
-    database.executemany("INSERT INTO rows VALUES(?, ?)", [("a", "1"), ("b", "2")])
-    database.commit()
-    return database.serialize()
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.execute("CREATE TABLE rows(key, value)")
+        database.executemany("INSERT INTO rows VALUES(?, ?)", [("a", "1"), ("b", "2")])
+        database.commit()
+        return database.serialize()
 
 
 def as_lines(_: bytes) -> bytes:

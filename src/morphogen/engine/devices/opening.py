@@ -59,7 +59,7 @@ def open_side_by_side(
             except RuntimeError as error:
                 raise DeviceError(f"cannot start {len(openers)} threads: {error}") from None
         opening.wait(openers, total, progress)
-        return [outcome for outcome in opening.outcomes if isinstance(outcome, Engine)]
+        return opening.engines()
     except BaseException:
         opening.undo()
         raise
@@ -113,11 +113,14 @@ class _Opening:
                 if isinstance(outcome, BaseException):
                     raise named_error(name, outcome)
 
+    def engines(self) -> list[Engine]:
+        """What was opened, in order."""
+        return [outcome for outcome in self.outcomes if isinstance(outcome, Engine)]
+
     def undo(self) -> None:
         """Stop the threads that run, wait for them, and close what they opened."""
         self._stop.set()
         while any(self.outcomes[at] is None for at in self._begun):
             self._news.get()
-        for outcome in self.outcomes:
-            if isinstance(outcome, Engine):
-                outcome.close()
+        for engine in self.engines():
+            engine.close()

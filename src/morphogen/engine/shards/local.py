@@ -207,9 +207,12 @@ class _Worker:
         if self._thread == threading.get_ident():
             return
         with self._running:
-            while not self.queue.empty():
-                if (item := self.queue.get()) is not None:
-                    item[1](_closed_early())
+            self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        while not self.queue.empty():
+            if (item := self.queue.get()) is not None:
+                item[1](_closed_early())
 
     def _work(self, engine: Engine, held: ShardRange, root: bytes | None, name: str) -> None:
         while (item := self.queue.get()) is not None:

@@ -121,18 +121,7 @@ class Replicas:
         ]
         now = self._now()
         with self._lock:
-            chosen = None
-            lowest: tuple[int, bool, int] | None = None
-            for replica in usable:
-                if replica.replaced:  # since it was found usable
-                    continue
-                self._forget(replica, now)
-                late = self._hedge is not None and now >= self._late_at(replica)
-                rank = (failures.get(replica, 0), late, len(replica.outstanding))
-                if kind == "hedges" and (rank[0] or late):
-                    continue
-                if lowest is None or rank < lowest:
-                    chosen, lowest = replica, rank
+            chosen = self._choose(usable, failures, kind, now)
             if chosen is None:
                 if kind != "hedges":
                     self.tally.gap_begins(shard, now)
@@ -194,6 +183,24 @@ class Replicas:
         shards = self.shards
         usable = [sum(replica.usable for replica in replicas) for replicas in shards]
         return self.tally.statistics(self._now(), list(map(len, shards)), usable)
+
+    def _choose(
+        self, usable: Collection[Replica], failures: Mapping[Replica, int], kind: str, now: float
+    ) -> Replica | None:
+        # In a function of its own, as all loops under a lock: see `morphogen.engine.locks`.
+        chosen = None
+        lowest: tuple[int, bool, int] | None = None
+        for replica in usable:
+            if replica.replaced:  # since it was found usable
+                continue
+            self._forget(replica, now)
+            late = self._hedge is not None and now >= self._late_at(replica)
+            rank = (failures.get(replica, 0), late, len(replica.outstanding))
+            if kind == "hedges" and (rank[0] or late):
+                continue
+            if lowest is None or rank < lowest:
+                chosen, lowest = replica, rank
+        return chosen
 
     def _late_at(self, replica: Replica) -> float:
         if self._hedge is None or not replica.outstanding:

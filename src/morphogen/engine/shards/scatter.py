@@ -101,21 +101,10 @@ class Scatter:
         ShardUnavailableError
             If a shard has no part of one in time.
         """
-        waiting = deque(jobs)
-        running = self._running
         try:
-            while waiting or running:
-                while waiting and len(running) < max_in_flight:
-                    running.append(self._begin(*waiting.popleft()))
-                self._news = False
-                self._wait(self._look())
-                for chunk in [one for one in running if one.coverage.complete]:
-                    chunk.ended = True
-                    # Parts are added up apart from this array, and none is added any more.
-                    fold(chunk.coverage, chunk.out)
-                    running.remove(chunk)
+            self._run(deque(jobs), max_in_flight)
         finally:
-            for chunk in running:
+            for chunk in self._running:
                 chunk.ended = True
 
     def wake(self) -> None:
@@ -126,6 +115,19 @@ class Scatter:
                     slot.look_at = NEVER_BEFORE
             self._news = True
             self._condition.notify_all()
+
+    def _run(self, waiting: deque[tuple[Pass, npt.NDArray[np.uint8]]], max_in_flight: int) -> None:
+        running = self._running
+        while waiting or running:
+            while waiting and len(running) < max_in_flight:
+                running.append(self._begin(*waiting.popleft()))
+            self._news = False
+            self._wait(self._look())
+            for chunk in [one for one in running if one.coverage.complete]:
+                chunk.ended = True
+                # Parts are added up apart from this array, and none is added any more.
+                fold(chunk.coverage, chunk.out)
+                running.remove(chunk)
 
     def _begin(self, job: Pass, out: npt.NDArray[np.uint8]) -> Chunk:
         self._replicas.tally.count("passes")
