@@ -259,17 +259,16 @@ def test_without_a_thread_nothing_is_queued(
     engine: HeldEngine, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     """Two are started, one by the other: see morphogen.engine.threads."""
-    real = _thread.start_new_thread
 
     def refuse(*arguments: Any) -> int:
-        if refused == "first" or threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("can't start new thread")
-        return real(*arguments)
+        raise RuntimeError("can't start new thread")
 
     with mg.MicroBatcher(engine) as batcher:
         with monkeypatch.context() as patch:
-            patch.setattr(_thread, "start_new_thread", refuse)
-            patch.setattr(threading, "_start_new_thread", refuse)
+            if refused == "first":
+                patch.setattr(_thread, "start_new_thread", refuse)
+            else:
+                patch.setattr(threading.Thread, "start", refuse)
             message = r"^no query can wait, since the batcher has no thread: can't start new thread"
             with pytest.raises(mg.OverloadedError, match=message):
                 batcher.submit_many(QUERIES)
