@@ -197,10 +197,10 @@ def test_the_package_reads_the_environment_variables_that_the_reference_names() 
     reads = re.compile(r"\benviron\b|\bgetenvb?\b|\bsecure_getenv\b")
     readers = [path for path in sources if reads.search(path.read_text(encoding="utf-8"))]
     # Ray takes its settings from nowhere else.
-    rays = SOURCE / "cluster" / "security.py"
+    rays = [SOURCE / "cluster" / "security.py", SOURCE / "cluster" / "tls.py"]
     engine = SOURCE / "engine"
     own = [engine / "cores.py", engine / "cuda" / "tuning.py"]
-    assert sorted(readers) == [SOURCE / "cli" / "get.py", rays, *own]
+    assert sorted(readers) == [SOURCE / "cli" / "get.py", *rays, *own]
 
 
 def test_the_package_says_that_it_is_typed() -> None:
