@@ -8,9 +8,13 @@
 namespace morphogen {
 namespace {
 
-// Returns the number of keys for which the method is compiled, at least `key_count`.
+// Narrower pages have no whole line of their own.
+constexpr std::size_t kLeastHeldBytes = 64;
+
+// Returns the number of keys for which the method is compiled, at least `key_count`. One key takes
+// the code of one query: with less to do between lines, more of those that are asked for are dropped
+// (measured on Zen 5, docs/experiments.md).
 MORPHOGEN_FN std::size_t held_keys(std::size_t key_count) {
-  if (key_count == 1) return 1;
   return key_count <= kOneQueryKeys ? kOneQueryKeys : kTwoQueryKeys;
 }
 
@@ -20,8 +24,8 @@ MORPHOGEN_FN std::size_t held_keys(std::size_t key_count) {
 constexpr std::size_t kHeldAheadBytes = 8 << 10;
 // A block of pages stays in the first-level cache from one group of lines to the next.
 constexpr std::size_t kHeldBlockBytes = 8 << 10;
-constexpr std::size_t kHeldBlockPages = 32;  // of the least pages that are not narrow
-constexpr std::size_t kHeldSums = 24;        // the registers that are not masks or a page's line
+constexpr std::size_t kHeldBlockPages = 32;
+constexpr std::size_t kHeldSums = 24;  // the registers that are not masks or a page's line
 
 template <std::size_t Keys>
 class HeldScan {
@@ -48,7 +52,7 @@ class HeldScan {
   typedef Mask OctetMasks __attribute__((vector_size(kOctet * sizeof(Mask))));
   typedef Mask SplatMask __attribute__((vector_size(kCacheLine)));
   typedef std::uint8_t Bytes __attribute__((vector_size(kCacheLine)));
-  static constexpr std::size_t kMostLines = Keys == 1 ? 16 : Keys <= 3 ? 8 : 4;
+  static constexpr std::size_t kMostLines = Keys <= kOneQueryKeys ? 8 : 4;
   static_assert(Keys * kMostLines <= kHeldSums, "sums stay in registers");
 
   void make_masks(const std::uint8_t* selection, std::size_t count) {
@@ -114,14 +118,8 @@ class HeldScan {
 
 inline void scan_with_held_sums([[maybe_unused]] const PageRun& run) {
 #if defined(__AVX512F__)
-  switch (held_keys(run.key_count)) {
-    case 1:
-      return HeldScan<1>(run).run();
-    case kOneQueryKeys:
-      return HeldScan<kOneQueryKeys>(run).run();
-    default:
-      HeldScan<kTwoQueryKeys>(run).run();
-  }
+  if (held_keys(run.key_count) == kOneQueryKeys) return HeldScan<kOneQueryKeys>(run).run();
+  HeldScan<kTwoQueryKeys>(run).run();
 #endif
 }
 

@@ -79,10 +79,10 @@ MORPHOGEN_FN bool takes_panels(const ScanJob& job) {
 }
 
 // Tells whether sums are held in registers: pages read in memory order then cost less than buckets
-// and bit matrices (measured on Zen 5, docs/experiments.md).
+// and products (measured on Zen 5, docs/experiments.md).
 MORPHOGEN_FN bool holds_sums(const ScanJob& job) {
   return kHasHeld && job.whole_vectors && job.read_order == ReadOrder::memory &&
-         job.key_count <= kTwoQueryKeys && job.page_size >= kNarrowBytes &&
+         job.key_count <= kTwoQueryKeys && job.page_size >= kLeastHeldBytes &&
          job.page_size <= kDirectColumns * kCacheLine;
 }
 
@@ -253,11 +253,11 @@ struct Plan {
   }
 
   Method choose(const ScanJob& job) const {
+    if (holds_sums(job)) return Method::held;
     if (job.page_size < kNarrowBytes) {
       if (kHasFlat && job.key_count <= flat_keys(job.page_size)) return Method::flat;
       if (kHasOctets) return Method::octets;
     }
-    if (holds_sums(job)) return Method::held;
     if (job.key_count <= bucket_keys(job) && columns.bytes >= kMinBucketBytes &&
         job.page_count >= kBucketPages * pattern_count(job.key_count))
       return Method::buckets;
