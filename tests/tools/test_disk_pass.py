@@ -25,21 +25,13 @@ def path(tmp_path: Path) -> Path:
 def test_without_a_limit_it_shows_each_kind_of_pass(path: Path) -> None:
     options = ["--page-sizes", "4096", "--threads", "1", "2", "--batches", "1x1", "2x3"]
     command = [sys.executable, str(SCRIPT), "--file", str(path), "--no-limit", "--rounds", "1"]
-    run = subprocess.run([*command, *options, "--json"], capture_output=True, text=True)
+    run = subprocess.run([*command, *options], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     figures = json.loads(run.stdout)
     assert figures["read_megabytes_per_second"] > 0
     kinds = [(row["threads"], row["queries"], row["keys"]) for row in figures["rows"]]
     assert kinds == [(1, 1, 1), (1, 2, 3), (2, 1, 1), (2, 2, 3)]
     assert all(row["ratio"] > 0 for row in figures["rows"])
-
-
-def test_it_prints_a_table_for_people(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--no-limit", "--rounds", "1", "--page-sizes", "1000", "--threads", "1"]
-    assert disk_pass.main(["--file", str(path), *options]) == 0
-    output = capsys.readouterr().out
-    assert "1,000" in output
-    assert "The plain read reached" in output
 
 
 def test_a_file_too_small_for_the_limit_is_refused(
@@ -68,4 +60,4 @@ def test_the_exit_code_tells_whether_a_pass_was_slower(
 ) -> None:
     rows = [disk_pass.Row(4096, 1, 1, 1, 1000.0, 0.5 if missed else 0.95)]
     monkeypatch.setattr(disk_pass, "run", lambda args: (2000.0, rows))
-    assert disk_pass.main(["--file", str(path), "--json"]) == missed
+    assert disk_pass.main(["--file", str(path)]) == missed

@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "measure" / "switches.py"
-SMALL = ["--seconds", "8", "--entries", "2000", "--clients", "6", "--processes", "2", "--json"]
+SMALL = ["--seconds", "8", "--entries", "2000", "--clients", "6", "--processes", "2"]
 
 
 def test_a_short_run_reads_each_epoch_right_and_loses_no_lookup() -> None:

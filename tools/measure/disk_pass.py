@@ -8,9 +8,9 @@ after the system has dropped the file from memory. Each pass is compared with a 
 since a disk that others share has fast and slow minutes. --no-limit leaves
 the cgroup out: then the figures tell of memory as well as of the disk. The file is not changed.
 
-The exit code is 1 if a pass reached less than 90% of the speed of the plain read, and 2 if nothing
-was measured: where no cgroup can be made (it takes the rights to make one, usually root's), or the
-file is not at least three times the limit.
+It prints JSON. The exit code is 1 if a pass reached less than 90% of the speed of the plain read,
+and 2 if nothing was measured: where no cgroup can be made (it takes the rights to make one, usually
+root's), or the file is not at least three times the limit.
 """
 
 from __future__ import annotations
@@ -28,11 +28,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from rich.console import Console
-from rich.table import Table
-
 from morphogen.cli.signals import cleaning_up
-from morphogen.cli.tables import print_table
 
 MIB = 1 << 20
 LEAST_RATIO = 0.9
@@ -197,7 +193,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, nargs="+", default=[1, 2])
     parser.add_argument("--batches", type=batch, nargs="+", default=[(1, 1), (2, 3)])
     parser.add_argument("--rounds", type=positive, default=3)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     if not args.file.is_file():
         parser.error(f"--file: there is no file {args.file}")
@@ -218,25 +213,6 @@ def run(args: argparse.Namespace) -> tuple[float, list[Row]]:
         return measure(args, group)
 
 
-def show(read: float, rows: Sequence[Row]) -> None:
-    """Print the figures for people."""
-    table = Table(box=None)
-    for heading in ("page, bytes", "threads", "queries x keys", "MB/s", "/ plain read"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(
-            f"{row.page_size:,}",
-            str(row.threads),
-            f"{row.queries} x {row.keys}",
-            f"{row.megabytes_per_second:,.0f}",
-            f"{row.ratio:.2f}",
-            style=None if row.ratio >= LEAST_RATIO else "bold red",
-        )
-    console = Console()
-    print_table(table, console)
-    console.print(f"The plain read reached {read:,.0f} MB/s.")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and return the exit code."""
     args = parse(argv)
@@ -246,11 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (NotMeasuredError, subprocess.TimeoutExpired) as error:
         print(error, file=sys.stderr)
         return 2
-    if args.json:
-        figures = {"read_megabytes_per_second": read, "rows": [asdict(row) for row in rows]}
-        print(json.dumps(figures, indent=2))
-    else:
-        show(read, rows)
+    figures = {"read_megabytes_per_second": read, "rows": [asdict(row) for row in rows]}
+    print(json.dumps(figures, indent=2))
     return int(not args.no_limit and any(row.ratio < LEAST_RATIO for row in rows))
 
 

@@ -1,13 +1,12 @@
 """Load two real servers with concurrent clients, and check every page that comes back.
 
     python tools/measure/load_test.py            64 clients, mixed batch sizes, 60 seconds
-    python tools/measure/load_test.py --table    p50, p99, throughput for 1 to 64 clients
     python tools/measure/load_test.py --lone     a lone caller's latency beside a direct call
 
-Both servers and all clients share this machine. The exit code is 1 if a page was wrong or lost, if
-memory grew by 5% or more after the warm-up (in a load of 30 seconds or more), if chunks were
-smaller than 1.8 on average at a width of 2, or if, with --lone, the batcher took more than 5%
-longer than a direct call.
+Both servers and all clients share this machine. It prints JSON. The exit code is 1 if a page was
+wrong or lost, if memory grew by 5% or more after the warm-up (in a load of 30 seconds or more), if
+chunks were smaller than 1.8 on average at a width of 2, or if, with --lone, the batcher took more
+than 5% longer than a direct call.
 """
 
 from __future__ import annotations
@@ -28,14 +27,10 @@ from time import perf_counter
 import httpx
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 import morphogen as mg
 import morphogen.wire as wire
 from morphogen.cli.signals import cleaning_up
-from morphogen.cli.tables import print_table
 from morphogen.service.process import ServerProcess
 
 Bytes = npt.NDArray[np.uint8]
@@ -47,12 +42,10 @@ MAX_GROWTH, MIN_MEAN_CHUNK, MAX_LONE_RATIO = 1.05, 1.8, 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """The figures of one load. Latencies are in milliseconds, with both servers asked at once."""
+class Figures:
+    """The figures of a load. Latencies are in milliseconds, with both servers asked at once."""
 
-    content_type: str
     clients: int
-    batch: str
     seconds: float
     requests: int
     queries: int
@@ -79,14 +72,13 @@ def resident(process: int) -> int:
 class Load:
     """Clients that each send one batch after the other and check the pages."""
 
-    def __init__(self, servers: Sequence[ServerProcess], table: Bytes, content_type: str) -> None:
+    def __init__(self, servers: Sequence[ServerProcess], table: Bytes) -> None:
         self.servers = servers
         self.table = table
-        self.content_type = content_type
         self.latencies: list[float] = []
         self.queries = self.wrong = self.failed = 0
 
-    async def client(self, number: int, until: float, sizes: Sequence[int]) -> None:
+    async def client(self, number: int, until: float) -> None:
         choice = random.Random(number)
         async with httpx.AsyncClient(trust_env=False, timeout=120) as http:
             infos = [
@@ -94,7 +86,7 @@ class Load:
                 for server in self.servers
             ]
             while perf_counter() < until:
-                size = choice.choice(sizes)
+                size = choice.choice(BATCH_SIZES)
                 rows = [
                     [choice.randrange(len(self.table)) for _ in range(KEYS)] for _ in range(size)
                 ]
@@ -104,7 +96,7 @@ class Load:
                         half,
                         epoch_id=info.epoch_id,
                         num_pages=info.num_pages,
-                        content_type=self.content_type,
+                        content_type=wire.MSGPACK,
                     )
                     for half, info in zip(halves, infos, strict=True)
                 ]
@@ -114,10 +106,7 @@ class Load:
                         http.post(
                             server.url + wire.QUERY_PATH,
                             content=body,
-                            headers={
-                                "Content-Type": self.content_type,
-                                "Accept": self.content_type,
-                            },
+                            headers={"Content-Type": wire.MSGPACK, "Accept": wire.MSGPACK},
                         )
                         for server, body in zip(self.servers, bodies, strict=True)
                     )
@@ -130,29 +119,22 @@ class Load:
                     print(f"{refused[0].status_code}: {refused[0].text}", file=sys.stderr)
                     continue
                 pages = [
-                    wire.decode_response(response.content, self.content_type, info, size).pages
+                    wire.decode_response(response.content, wire.MSGPACK, info, size).pages
                     for response, info in zip(responses, infos, strict=True)
                 ]
                 self.wrong += not np.array_equal(pages[0] ^ pages[1], self.table[rows])
 
 
-def run(
-    servers: Sequence[ServerProcess],
-    table: Bytes,
-    content_type: str,
-    clients: int,
-    seconds: float,
-    sizes: Sequence[int],
-) -> Row:
+def run(servers: Sequence[ServerProcess], table: Bytes, clients: int, seconds: float) -> Figures:
     """Warm up for a fifth of the time, then measure."""
 
     async def everyone(load: Load, duration: float) -> None:
         until = perf_counter() + duration
-        await asyncio.gather(*(load.client(at, until, sizes) for at in range(clients)))
+        await asyncio.gather(*(load.client(at, until) for at in range(clients)))
 
-    asyncio.run(everyone(Load(servers, table, content_type), seconds / 5))
+    asyncio.run(everyone(Load(servers, table), seconds / 5))
     before = [(resident(server.process.pid), server.chunk_sizes()) for server in servers]
-    load = Load(servers, table, content_type)
+    load = Load(servers, table)
     started = perf_counter()
     asyncio.run(everyone(load, seconds))
     elapsed = perf_counter() - started
@@ -163,10 +145,8 @@ def run(
         ran = {size: count - sizes_before.get(size, 0) for size, count in after.items()}
         means.append(sum(size * n for size, n in ran.items()) / sum(ran.values()))
     milliseconds = [1e3 * latency for latency in load.latencies]
-    return Row(
-        content_type=content_type,
+    return Figures(
         clients=clients,
-        batch=f"{min(sizes)}..{max(sizes)}" if len(set(sizes)) > 1 else str(sizes[0]),
         seconds=elapsed,
         requests=len(milliseconds),
         queries=load.queries,
@@ -206,67 +186,37 @@ def lone(table: Bytes, rounds: int) -> dict[str, float]:
     }
 
 
-def show(rows: Sequence[Row]) -> None:
-    table = Table()
-    for heading in ("encoding", "clients", "batch", "requests", "p50 ms", "p99 ms", "queries / s"):
-        table.add_column(heading, justify="right")
-    for heading in ("mean chunk", "memory", "wrong", "failed"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(
-            row.content_type.removeprefix("application/"),
-            *(str(value) for value in (row.clients, row.batch, row.requests)),
-            *(f"{value:,.1f}" for value in (row.p50_ms, row.p99_ms, row.queries_per_second)),
-            f"{row.mean_chunk:.2f}",
-            f"{row.memory_growth:.3f}x",
-            *(str(value) for value in (row.wrong, row.failed)),
-        )
-    print_table(table, Console(width=None if sys.stdout.isatty() else 120))
-
-
 def main() -> int:
     """Run the load that the arguments name, and tell by the exit code whether it passed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--table", action="store_true", help="1 to 64 clients, both encodings")
     parser.add_argument("--lone", action="store_true", help="a lone caller beside a direct call")
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=60.0, help="a load")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the load")
     parser.add_argument("--pages", type=int, default=65536)
     parser.add_argument("--page-size", type=int, default=4096)
     parser.add_argument("--max-micro-batch", type=int, default=2, help="0: the engine's own width")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     table = make_table(args.pages, args.page_size)
     if args.lone:
         figures = lone(table, 200)
         print(json.dumps(figures, indent=2))
         return int(figures["ratio"] > MAX_LONE_RATIO or figures["mean_chunk"] != 1.0)
-    loads: list[tuple[str, int, tuple[int, ...]]] = [(wire.MSGPACK, args.clients, BATCH_SIZES)]
-    if args.table:
-        loads = [(kind, n, (1,)) for kind in (wire.MSGPACK, wire.JSON) for n in (1, 2, 8, 32, 64)]
-    rows = []
-    with tempfile.TemporaryDirectory() as folder, Progress(console=Console(stderr=True)) as bar:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         path = Path(folder, "pages.bin")
         table.tofile(path)
         options = ["--page-size", str(args.page_size)]
         # All clients have one address: its share of the queue must hold all they ask for at once.
-        room = str(max(wire.MAX_QUERIES, *(n * max(sizes) for _, n, sizes in loads)))
+        room = str(args.clients * max(BATCH_SIZES))
         options += ["--max-queued", room, "--max-queued-per-client", room]
         if args.max_micro_batch:
             options += ["--max-micro-batch", str(args.max_micro_batch)]
-        with ExitStack() as stack:
-            servers = [stack.enter_context(ServerProcess(path, at, options)) for at in (0, 1)]
-            for load in bar.track(loads, description="loading"):
-                rows.append(run(servers, table, load[0], load[1], args.seconds, load[2]))
-    if args.json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
-    else:
-        show(rows)
-    bad = any(row.wrong or row.failed for row in rows)
-    if not args.table:
-        # After a short warm-up the buffers may still grow.
-        bad |= args.seconds >= SETTLED_SECONDS and rows[0].memory_growth >= MAX_GROWTH
-        bad |= args.max_micro_batch == 2 and rows[0].mean_chunk < MIN_MEAN_CHUNK
+        servers = [stack.enter_context(ServerProcess(path, at, options)) for at in (0, 1)]
+        load = run(servers, table, args.clients, args.seconds)
+    print(json.dumps(asdict(load), indent=2))
+    bad = load.wrong > 0 or load.failed > 0
+    # After a short warm-up the buffers may still grow.
+    bad |= args.seconds >= SETTLED_SECONDS and load.memory_growth >= MAX_GROWTH
+    bad |= args.max_micro_batch == 2 and load.mean_chunk < MIN_MEAN_CHUNK
     return int(bad)
 
 

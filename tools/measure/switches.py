@@ -9,10 +9,10 @@ owner's manifest, and a SIGHUP: now the one and now the other is first, and the 
 a second later. In the middle one server is killed, and started again. Before, epochs follow each
 other faster, to warm up.
 
-The exit code is 1 if a value was not that of the epoch that answered, if a client went back to an
-earlier epoch or did not reach the last one, if a lookup failed, or if a server refused an epoch. In
-a run of 30 seconds or more it is also 1 if the memory of a process that nobody killed grew by 5% or
-more after the warm-up.
+It prints JSON. The exit code is 1 if a value was not that of the epoch that answered, if a client
+went back to an earlier epoch or did not reach the last one, if a lookup failed, or if a server
+refused an epoch. In a run of 30 seconds or more it is also 1 if the memory of a process that nobody
+killed grew by 5% or more after the warm-up.
 """
 
 from __future__ import annotations
@@ -29,14 +29,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from load_test import MAX_GROWTH, SETTLED_SECONDS, resident
 from morphogen.cli.signals import cleaning_up
@@ -224,20 +222,6 @@ def judge(
     return faults
 
 
-def show(figures: dict[str, Any]) -> None:
-    table = Table("what", "figure", show_header=False)
-    for name, figure in figures.items():
-        if name == "memory":
-            figure = ", ".join(f"{process} {by:.3f}x" for process, by in figure.items())
-        elif name in ("failed", "faults"):
-            figure = ", ".join(map(str, figure.items() if name == "failed" else figure)) or "none"
-        elif isinstance(figure, float):
-            figure = f"{figure:,.1f}"
-        table.add_row(name, str(figure))
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(table)
-
-
 def main() -> int:
     """Run, and tell by the exit code whether all was right."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -245,7 +229,6 @@ def main() -> int:
     parser.add_argument("--entries", type=int, default=5_000, help="of the table")
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--processes", type=int, default=4, help="that the clients are in")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     private_key = make_private_key()
     switches = warm_epochs(args.seconds) + max(1, int(args.seconds / INTERVAL))
@@ -269,10 +252,7 @@ def main() -> int:
         "memory": growth,
         "faults": judge(read, numbers[-1], refused, growth, args.seconds),
     }
-    if args.json:
-        print(json.dumps(figures, indent=2))
-    else:
-        show(figures)
+    print(json.dumps(figures, indent=2))
     return int(bool(figures["faults"]))
 
 

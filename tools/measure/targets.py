@@ -106,7 +106,7 @@ def host_rows(options: argparse.Namespace) -> Iterator[Row]:
     NotMeasuredError
         If there is no compiler or no GPU engine to measure it with.
     """
-    command = [sys.executable, str(ROOT / "tools" / "measure" / "host_time.py"), "--json"]
+    command = [sys.executable, str(ROOT / "tools" / "measure" / "host_time.py")]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
         why = (run.stderr.strip() or f"exit code {run.returncode}").splitlines()[-1]
@@ -186,6 +186,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     found = parser.parse_args(arguments)
     if min(found.rounds, found.mib, found.build_rows) < 1:
         parser.error("--rounds, --mib and --build-rows must be 1 or more")
+    if not {"passes", "sweep", "busy"} & set(found.only):
+        return found
     largest = max(found.page_sizes or SIZES)
     if largest > found.mib * MIB:
         parser.error(f"a table of {found.mib} MiB holds no page of {largest} bytes")
