@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import trustme
 
+from connections import SECRET, certificates
 from morphogen.cluster.channel import Address, Channel
 from morphogen.cluster.connection import Connection
 from morphogen.cluster.host_shard import HostShard
@@ -26,8 +26,6 @@ from morphogen.errors import ShardMismatchError
 from morphogen.sharding import ShardRange
 
 HELD = ShardRange(512, 512)
-SECRET = bytes(range(32))
-TLS_NAMES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 
 
 class Shard(HostShard):
@@ -40,38 +38,6 @@ class Shard(HostShard):
     def answer(self, job: Pass, held: ShardRange) -> Part:
         pages = self.reply(job).reshape(1, 1, -1)
         return Part(job.number, held, job.epoch, job.root, pages)
-
-
-@pytest.fixture
-def closing() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture(params=["plain", "tls"])
-def tls(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, str]:
-    """What Ray takes from the environment, of this process, too."""
-    for name in ("RAY_USE_TLS", *TLS_NAMES):
-        monkeypatch.delenv(name, raising=False)
-    if request.param == "plain":
-        return {}
-    environment = certificates(tmp_path)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    return environment
-
-
-def certificates(folder: Path) -> dict[str, str]:
-    folder.mkdir(exist_ok=True)
-    authority = trustme.CA()
-    issued = authority.issue_cert("10.9.8.7")  # where nobody is: the secret tells who a shard is
-    paths = [folder / name for name in ("cert", "key", "ca")]
-    issued.cert_chain_pems[0].write_to_path(paths[0])
-    issued.private_key_pem.write_to_path(paths[1])
-    authority.cert_pem.write_to_path(paths[2])
-    return {"RAY_USE_TLS": "1"} | dict(zip(TLS_NAMES, map(str, paths), strict=True))
 
 
 @pytest.fixture
@@ -229,30 +195,7 @@ def test_a_process_that_cannot_be_reached_is_gone(tls: dict[str, str]) -> None:
     assert str(told.get()).startswith(f"host-7 is gone: it cannot be reached at 127.0.0.1:{port}: ")
 
 
-def test_a_send_fails_when_the_other_end_takes_nothing(tls: dict[str, str]) -> None:
-    router, shard = pair(tls)
-    with pytest.raises(TimeoutError, match=r"nothing came or went for 0\.01 s"):
-        router.send(1, b"", bytes(64 << 20), patience=0.01)
-    router.release()
-    shard.release()
-
-
 # Who gets in
-
-
-def pair(environment: dict[str, str]) -> tuple[Connection, Connection]:
-    """Both ends of a connection."""
-    taken: SimpleQueue[Connection] = SimpleQueue()
-    tls = tls_of_shard(environment)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def take() -> None:
-            taken.put(Connection.of(listening.accept()[0], SECRET, tls, 10.0))
-
-        threading.Thread(target=take).start()
-        port = listening.getsockname()[1]
-        router = Connection.to("127.0.0.1", port, SECRET, tls_of_router(environment), 10.0)
-        return router, taken.get()
 
 
 def test_a_router_without_the_secret_is_refused(server: PassServer, tls: dict[str, str]) -> None:

@@ -1,0 +1,42 @@
+"""Connections of a cluster, with Ray's certificates or without."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+from queue import SimpleQueue
+
+import trustme
+
+from morphogen.cluster.connection import Connection
+from morphogen.cluster.tls import tls_of_router, tls_of_shard
+
+SECRET = bytes(range(32))
+TLS_NAMES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
+
+
+def certificates(folder: Path) -> dict[str, str]:
+    folder.mkdir(exist_ok=True)
+    authority = trustme.CA()
+    issued = authority.issue_cert("10.9.8.7")  # where nobody is: the secret tells who a shard is
+    paths = [folder / name for name in ("cert", "key", "ca")]
+    issued.cert_chain_pems[0].write_to_path(paths[0])
+    issued.private_key_pem.write_to_path(paths[1])
+    authority.cert_pem.write_to_path(paths[2])
+    return {"RAY_USE_TLS": "1"} | dict(zip(TLS_NAMES, map(str, paths), strict=True))
+
+
+def pair(environment: dict[str, str]) -> tuple[Connection, Connection]:
+    """Both ends of a connection."""
+    taken: SimpleQueue[Connection] = SimpleQueue()
+    tls = tls_of_shard(environment)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def take() -> None:
+            taken.put(Connection.of(listening.accept()[0], SECRET, tls, 10.0))
+
+        threading.Thread(target=take).start()
+        port = listening.getsockname()[1]
+        router = Connection.to("127.0.0.1", port, SECRET, tls_of_router(environment), 10.0)
+        return router, taken.get()
