@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
+import signal
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
 import pytest
 
 from connections import pair
+from morphogen.cluster.connection import Connection
+
+MORE_THAN_FITS = bytes(64 << 20)  # into the buffers of both ends
 
 
-def test_a_send_fails_when_the_other_end_takes_nothing(tls: dict[str, str]) -> None:
+@pytest.fixture
+def ends(tls: dict[str, str], closing: ExitStack) -> Iterator[tuple[Connection, Connection]]:
     router, shard = pair(tls)
-    with pytest.raises(TimeoutError, match=r"nothing came or went for 0\.01 s"):
-        router.send(1, b"", bytes(64 << 20), patience=0.01)
+    yield router, shard
     router.release()
     shard.release()
+
+
+def test_a_send_fails_when_the_other_end_takes_nothing(ends: tuple[Connection, Connection]) -> None:
+    with pytest.raises(TimeoutError, match=r"nothing came or went for 0\.01 s"):
+        ends[0].send(1, b"", MORE_THAN_FITS, patience=0.01)
+
+
+def test_no_frame_follows_one_that_was_cut(ends: tuple[Connection, Connection]) -> None:
+    with pytest.raises(TimeoutError):
+        ends[0].send(1, b"", MORE_THAN_FITS, patience=0.01)
+    with pytest.raises(ConnectionAbortedError, match="the frame before was cut"):
+        ends[0].send(2, b"", b"keys", patience=0.01)
+
+
+def test_no_frame_follows_one_whose_sender_was_interrupted(
+    ends: tuple[Connection, Connection],
+) -> None:
+    router, shard = ends
+    sender = threading.get_ident()
+
+    def interrupt() -> None:
+        shard._receive(24)
+        signal.pthread_kill(sender, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        router.send(1, b"", MORE_THAN_FITS)
+    thread.join()
+    with pytest.raises(ConnectionAbortedError, match="the frame before was cut"):
+        router.send(2, b"", b"keys", patience=0.01)
+
+
+def test_no_frame_is_taken_from_the_middle_of_another(ends: tuple[Connection, Connection]) -> None:
+    router, shard = ends
+    router._send(struct.pack("<QQQ", 1, 0, 1 << 62), 1.0)
+    router.send(2, b"", b"keys")
+    with pytest.raises((MemoryError, ValueError)):  # there is no such memory
+        shard.receive()
+    with pytest.raises(ConnectionAbortedError):
+        shard.receive()

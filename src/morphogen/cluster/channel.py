@@ -114,8 +114,10 @@ class Channel:
     def _send(self, connection: Connection, number: int, packed: Packed) -> None:
         try:
             connection.send(number, *packed, patience=_SEND_SECONDS)
-        except OSError as error:
-            self.close(str(error))
+        except BaseException as error:
+            self.close(str(error))  # Ctrl-C may have cut the frame, too
+            if not isinstance(error, OSError):
+                raise
 
     def _run(self, address: Address) -> None:
         try:

@@ -44,6 +44,7 @@ class Connection:
         self._socket = connected
         self._turn = threading.Lock()  # OpenSSL's object is for one thread at a time
         self._sending = threading.Lock()  # a frame stays whole
+        self._cut = False  # a frame is sent, or was in part
         self._closed = False
 
     @classmethod
@@ -127,11 +128,17 @@ class Connection:
         """
         prefix = _PREFIX.pack(number, len(head), len(body))
         with self._sending:
+            if self._cut:
+                raise ConnectionAbortedError("the frame before was cut")
+            # It stays so after any error, and Ctrl-C: what follows would be taken for this frame's
+            # rest, and the keys in it for a head, which is unpickled.
+            self._cut = True
             if len(body) <= _COPIED_BYTES:
                 self._send(b"".join((prefix, head, body)), patience)
             else:
                 self._send(prefix + head, patience)
                 self._send(body, patience)
+            self._cut = False
 
     def receive(self) -> tuple[int, memoryview, memoryview]:
         """Wait for a frame. One thread at a time may.
@@ -145,10 +152,14 @@ class Connection:
         Raises
         ------
         OSError
-            If the connection has ended.
+            If the connection has ended. It is of no use after any error.
         """
-        number, head, body = _PREFIX.unpack(self._receive(_PREFIX.size))
-        return number, self._receive(head), self._receive(body)
+        try:
+            number, head, body = _PREFIX.unpack(self._receive(_PREFIX.size))
+            return number, self._receive(head), self._receive(body)
+        except BaseException:  # such as of memory: the next would begin within this frame
+            self.close()
+            raise
 
     def close(self) -> None:
         """End it, also for threads that wait. May be called again, from any thread."""
