@@ -22,7 +22,7 @@ from morphogen.cluster.pass_server import PassServer
 from morphogen.cluster.process import ProcessGoneError
 from morphogen.cluster.tls import Tls, tls_of_router, tls_of_shard
 from morphogen.engine.shards.transport import Part, Pass
-from morphogen.errors import ShardMismatchError
+from morphogen.errors import ShardMismatchError, ShardUnavailableError
 from morphogen.sharding import ShardRange
 
 HELD = ShardRange(512, 512)
@@ -140,7 +140,69 @@ def test_an_error_of_the_shard_is_that_pass_s_alone(channel: Channel, shard: Sha
     assert ask(channel, b"keys").pages.tobytes() == b"keys"
 
 
+class OddError(Exception):
+    """Like one of a library that the router's host does not have."""
+
+    times = 0
+
+    def __reduce__(self) -> Any:
+        return unpickle_odd, ()
+
+
+def unpickle_odd() -> OddError:
+    OddError.times += 1
+    if OddError.times % 2 == 0:  # at the router, after the shard has tried it
+        raise ModuleNotFoundError("No module named 'odd'")
+    return OddError()
+
+
+def test_an_error_that_the_router_cannot_read_is_that_pass_s_alone(
+    channel: Channel, shard: Shard
+) -> None:
+    def refuse(job: Pass) -> Any:
+        raise OddError
+
+    answering, shard.reply = shard.reply, refuse
+    error = ask(channel, b"keys")
+    assert type(error) is ShardUnavailableError
+    assert str(error) == (
+        "host-7 told what cannot be read here: ModuleNotFoundError: No module named 'odd'"
+    )
+    shard.reply = answering
+    assert ask(channel, b"keys").pages.tobytes() == b"keys"
+
+
+def fail(told: Any) -> None:
+    raise RuntimeError("who waited cannot take this")
+
+
+def test_who_fails_at_being_told_harms_nobody_else(
+    channel: Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel.call(job_of(b"1"), HELD, fail)
+    assert ask(channel, b"2").pages.tobytes() == b"2"
+    waiting, told = Channel("host-8"), SimpleQueue[Any]()
+    for tell in (fail, told.put):
+        waiting.call(job_of(b"k"), HELD, tell)
+    waiting.close()
+    assert type(told.get_nowait()) is ProcessGoneError
+    assert [record.message for record in caplog.records] == [
+        f"{name} told who waited, who failed: who waited cannot take this"
+        for name in ("host-7", "host-8")
+    ]
+
+
 # Ends
+
+
+def test_each_gets_an_error_of_its_own(closing: ExitStack) -> None:
+    # What is raised keeps the frames that it went through, in which are keys.
+    channel, told = Channel("host-7"), SimpleQueue[Any]()
+    for number in range(2):
+        channel.call(job_of(b"k", number), HELD, told.put)
+    channel.close()
+    errors = [told.get(), told.get(), ask(channel, b"k"), ask(channel, b"k")]
+    assert len(set(map(id, errors))) == 4
 
 
 def test_all_that_wait_are_told_of_the_end_of_the_process(

@@ -7,6 +7,7 @@ scan nothing of Ray is in a processor's caches, and its way there and back takes
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from dataclasses import dataclass, field
 
@@ -15,7 +16,10 @@ from morphogen.cluster.packing import Packed, pack_pass, unpack_outcome
 from morphogen.cluster.process import ProcessGoneError, Tell
 from morphogen.cluster.tls import tls_of_router
 from morphogen.engine.shards.transport import Pass
+from morphogen.errors import ShardUnavailableError
 from morphogen.sharding import ShardRange
+
+_log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 10.0
 _SEND_SECONDS = 1.0  # that a process may take nothing of a pass's keys: it is stopped then
@@ -53,7 +57,7 @@ class Channel:
         self._waiting: dict[int, Tell] = {}
         self._early: list[tuple[int, Packed]] = []
         self._connection: Connection | None = None
-        self._error: ProcessGoneError | None = None
+        self._ended: str | None = None  # why
         self._lock = threading.Lock()
 
     def connect(self, address: Address) -> None:
@@ -82,13 +86,13 @@ class Channel:
         """
         number, packed = next(self._numbers), pack_pass(job, held)
         with self._lock:
-            error, connection = self._error, self._connection
-            if error is None:
+            ended, connection = self._ended, self._connection
+            if ended is None:
                 self._waiting[number] = tell
                 if connection is None:
                     self._early.append((number, packed))
-        if error is not None:
-            tell(error)
+        if ended is not None:
+            self._tell(tell, self._gone(ended))
         elif connection is not None:
             self._send(connection, number, packed)
 
@@ -101,15 +105,15 @@ class Channel:
             For the message.
         """
         with self._lock:
-            if self._error is not None:
+            if self._ended is not None:
                 return
-            self._error = error = ProcessGoneError(f"{self._name} is gone: {why}")
+            self._ended = why
             waiting, self._waiting, self._early = self._waiting, {}, []
             connection = self._connection
         if connection is not None:
             connection.close()
         for tell in waiting.values():
-            tell(error)
+            self._tell(tell, self._gone(why))
 
     def _send(self, connection: Connection, number: int, packed: Packed) -> None:
         try:
@@ -130,7 +134,7 @@ class Channel:
         with self._lock:
             self._connection = connection
             early, self._early = self._early, []
-            if self._error is not None:
+            if self._ended is not None:
                 connection.close()
         try:
             for number, packed in early:
@@ -145,5 +149,22 @@ class Channel:
     def _take(self, number: int, head: memoryview, pages: memoryview) -> None:
         with self._lock:
             tell = self._waiting.pop(number, None)
-        if tell is not None:
-            tell(unpack_outcome(head, pages))
+        if tell is None:
+            return
+        try:
+            outcome = unpack_outcome(head, pages)
+        except Exception as error:  # such as of a class of a library that only the shard's host has
+            outcome = ShardUnavailableError(
+                f"{self._name} told what cannot be read here: {type(error).__name__}: {error}"
+            )
+        self._tell(tell, outcome)
+
+    def _tell(self, tell: Tell, outcome: object) -> None:
+        try:
+            tell(outcome)
+        except Exception as error:  # it is the caller's, and others wait
+            _log.error("%s told who waited, who failed: %s", self._name, error)
+
+    def _gone(self, why: str) -> ProcessGoneError:
+        # Another for each: what is raised keeps the frames that it went through, with their keys.
+        return ProcessGoneError(f"{self._name} is gone: {why}")
