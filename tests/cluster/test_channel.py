@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from connections import SECRET, certificates
+from morphogen.cluster import pass_server
 from morphogen.cluster.channel import Address, Channel
 from morphogen.cluster.connection import Connection
 from morphogen.cluster.host_shard import HostShard
@@ -109,6 +110,29 @@ def test_a_pass_does_not_wait_for_the_one_before(channel: Channel, shard: Shard)
     assert slow.empty()
     held.set()
     assert slow.get().pages.tobytes() == b"slow"
+
+
+def test_a_process_takes_passes_in_that_wait_for_those_that_run(
+    channel: Channel, shard: Shard
+) -> None:
+    """Else the router could not send them, and would take the process for a stopped one."""
+    begun, held = threading.Semaphore(0), threading.Event()
+
+    def reply(job: Pass) -> Any:
+        begun.release()
+        held.wait()
+        return np.frombuffer(job.keys[:1], np.uint8)
+
+    shard.reply = reply
+    told: SimpleQueue[Any] = SimpleQueue()
+    for number in range(64):  # of more bytes than fit between the two
+        channel.call(job_of(bytes([number]) * (1 << 20), number), HELD, told.put)
+    for _ in range(4):
+        begun.acquire()
+    assert told.empty()
+    assert not begun.acquire(blocking=False)  # four run at a time
+    held.set()
+    assert sorted(told.get().pages.item() for _ in range(64)) == list(range(64))
 
 
 def test_each_of_many_callers_gets_its_own_part(channel: Channel) -> None:
@@ -255,6 +279,60 @@ def test_a_process_that_cannot_be_reached_is_gone(tls: dict[str, str]) -> None:
     channel.call(job_of(b"k"), HELD, told.put)
     channel.connect(Address("127.0.0.1", port, SECRET))
     assert str(told.get()).startswith(f"host-7 is gone: it cannot be reached at 127.0.0.1:{port}: ")
+
+
+def test_a_process_that_cannot_answer_ends_the_connection(
+    server: PassServer, shard: Shard, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(channel, b"k").pages.tobytes() == b"k"
+
+    def fail(*unused: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pass_server, "pack_outcome", fail)
+        assert str(ask(channel, b"k")) == "host-7 is gone: the connection has ended"
+    another = Channel("host-7")
+    another.connect(server.address)
+    assert ask(another, b"k").pages.tobytes() == b"k"
+    another.close()
+
+
+@pytest.mark.parametrize("refused", ["morphogen-greet", "morphogen-pass"])
+def test_a_process_without_threads_takes_connections_when_it_has_some_again(
+    server: PassServer, closing: ExitStack, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == refused:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        first = Channel("host-7")
+        first.connect(server.address)
+        assert str(ask(first, b"k")).startswith("host-7 is gone: ")
+    second = Channel("host-7")
+    closing.callback(second.close)
+    second.connect(server.address)
+    assert ask(second, b"k").pages.tobytes() == b"k"
+
+
+def test_a_router_without_threads_tells_who_waits(
+    server: PassServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    channel, told = Channel("host-7"), SimpleQueue[Any]()
+    channel.call(job_of(b"k"), HELD, told.put)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    channel.connect(server.address)
+    assert str(told.get_nowait()) == (
+        "host-7 is gone: no thread can take its answers: can't start new thread"
+    )
 
 
 # Who gets in

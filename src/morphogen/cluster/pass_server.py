@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
+from collections import deque
 from contextlib import suppress
 
 from morphogen.cluster.channel import Address
@@ -17,7 +18,9 @@ from morphogen.engine.shards.transport import Part
 _SECRET_BYTES = 32
 _PATIENCE_SECONDS = 10.0  # for a step of who has not proved yet that it has the secret
 _STRANGERS = 32  # connections that have not: more are closed at once
-_THREADS = 4  # of a connection: a GPU has a pass in each of its lanes, and a small epoch goes on
+_AT_A_TIME = 4  # passes of a connection: a GPU has one in each lane, and a small epoch goes on
+
+Frame = tuple[int, memoryview, memoryview]
 
 
 class PassServer:
@@ -72,9 +75,14 @@ class PassServer:
                 if not self._strangers.acquire(blocking=False):
                     accepted.close()
                     continue
-                threading.Thread(
+                greeting = threading.Thread(
                     target=self._greet, args=(accepted,), name="morphogen-greet", daemon=True
-                ).start()
+                )
+                try:
+                    greeting.start()
+                except RuntimeError:  # no thread left: others may end
+                    self._strangers.release()
+                    accepted.close()
 
     def _greet(self, accepted: socket.socket) -> None:
         try:
@@ -87,28 +95,36 @@ class PassServer:
             if self._closed:
                 connection.close()
             self._connections.add(connection)
-        reading = threading.Lock()
-        others = [
-            threading.Thread(target=self._serve, args=(connection, reading), daemon=True)
-            for _ in range(_THREADS - 1)
-        ]
-        for thread in others:
-            thread.start()
-        self._serve(connection, reading)
-        for thread in others:
+        passes = _Passes(connection)
+        threads: list[threading.Thread] = []
+        try:
+            for _ in range(_AT_A_TIME):
+                thread = threading.Thread(
+                    target=self._serve,
+                    args=(connection, passes),
+                    name="morphogen-pass",
+                    daemon=True,
+                )
+                thread.start()
+                threads.append(thread)
+        except RuntimeError:  # no thread left: the router is to find another process
+            connection.close()
+        self._serve(connection, passes)
+        for thread in threads:
             thread.join()
         with self._lock:
             self._connections.discard(connection)
         connection.release()
 
-    def _serve(self, connection: Connection, reading: threading.Lock) -> None:
-        """Answer what comes. Who has a pass lets another thread read: none hands one over."""
+    def _serve(self, connection: Connection, passes: _Passes) -> None:
         try:
+            number, head, keys = passes.first()
             while True:
-                with reading:
-                    number, head, keys = connection.receive()
                 connection.send(number, *pack_outcome(self._answer(head, keys)))
-        except OSError:
+                number, head, keys = passes.next()
+        except (OSError, MemoryError):
+            pass  # the router is to find another process
+        finally:
             connection.close()
 
     def _answer(self, head: memoryview, keys: memoryview) -> Part | Exception:
@@ -116,3 +132,37 @@ class PassServer:
             return self._shard.answer(*unpack_pass(head, keys))
         except Exception as error:
             return error
+
+
+class _Passes:
+    """The passes of a connection. It is read at all times, or its router would wait to send.
+
+    Who has read a pass answers it, and lets another thread read: none hands one over. Only when
+    enough threads answer, the reader keeps what comes for the one that ends first.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._reading = threading.Lock()
+        self._waiting: deque[Frame] = deque()
+        self._answering = 0
+        self._lock = threading.Lock()
+
+    def first(self) -> Frame:
+        """A thread's first pass, or the next after some time without one."""
+        with self._reading:
+            while True:
+                frame = self._connection.receive()
+                with self._lock:
+                    if self._answering < _AT_A_TIME:
+                        self._answering += 1
+                        return frame
+                    self._waiting.append(frame)
+
+    def next(self) -> Frame:
+        """The next pass of a thread that has answered one."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._answering -= 1
+        return self.first()
