@@ -69,7 +69,10 @@ class Channel:
             From the process.
         """
         name = f"morphogen-channel-{address.port}"
-        threading.Thread(target=self._run, args=(address,), name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(address,), name=name, daemon=True).start()
+        except RuntimeError as error:
+            self.close(f"no thread can take its answers: {error}")
 
     def call(self, job: Pass, held: ShardRange, tell: Tell) -> None:
         """Have a pass answered. This does not wait for the answer.
