@@ -202,7 +202,7 @@ def test_the_unit_starts_a_server_with_the_options_that_it_names() -> None:
     (options,) = re.findall(r"^#   OPTIONS=(.*)$", UNIT, re.MULTILINE)
     command = start.replace("$OPTIONS", options).replace("HEX", "00" * 32)
     args = _parser().parse_args(shlex.split(command))
-    assert (args.party, args.host, args.owner) == (0, "0.0.0.0", bytes(32))
+    assert (args.party, args.host, args.owner) == (0, "0.0.0.0", "00" * 32)
     loaded = re.findall(r"^LoadCredential=(\S+):", UNIT, re.MULTILINE)
     assert {str(args.tls_cert), str(args.tls_key)} == {
         f"${{CREDENTIALS_DIRECTORY}}/{name}" for name in loaded
