@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from connections import TLS_NAMES, certificates
+from connections import TLS_NAMES, Shard, certificates
+from morphogen.cluster.channel import Channel
+from morphogen.cluster.pass_server import PassServer
 
 
 @pytest.fixture
@@ -30,3 +32,23 @@ def tls(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return environment
+
+
+@pytest.fixture
+def shard() -> Shard:
+    return Shard()
+
+
+@pytest.fixture
+def server(shard: Shard, tls: dict[str, str], closing: ExitStack) -> PassServer:
+    server = PassServer(shard, "127.0.0.1")
+    closing.callback(server.close)
+    return server
+
+
+@pytest.fixture
+def channel(server: PassServer, closing: ExitStack) -> Channel:
+    channel = Channel("host-7")
+    closing.callback(channel.close)
+    channel.connect(server.address)
+    return channel

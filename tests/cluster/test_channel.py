@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,62 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from connections import SECRET, certificates
-from morphogen.cluster import pass_server
+from connections import HELD, SECRET, Shard, ask, certificates, job_of
 from morphogen.cluster.channel import Address, Channel
 from morphogen.cluster.connection import Connection
-from morphogen.cluster.host_shard import HostShard
 from morphogen.cluster.pass_server import PassServer
 from morphogen.cluster.process import ProcessGoneError
 from morphogen.cluster.tls import Tls, tls_of_router, tls_of_shard
-from morphogen.engine.shards.transport import Part, Pass
+from morphogen.engine.shards.transport import Pass
 from morphogen.errors import ShardMismatchError, ShardUnavailableError
-from morphogen.sharding import ShardRange
-
-HELD = ShardRange(512, 512)
-
-
-class Shard(HostShard):
-    """Answers with the keys of a pass, as pages of one byte; or as a test has it answer."""
-
-    def __init__(self) -> None:
-        super().__init__("cpu")
-        self.reply: Callable[[Pass], Any] = lambda job: np.frombuffer(job.keys, np.uint8)
-
-    def answer(self, job: Pass, held: ShardRange) -> Part:
-        pages = self.reply(job).reshape(1, 1, -1)
-        return Part(job.number, held, job.epoch, job.root, pages)
-
-
-@pytest.fixture
-def shard() -> Shard:
-    return Shard()
-
-
-@pytest.fixture
-def server(shard: Shard, tls: dict[str, str], closing: ExitStack) -> PassServer:
-    server = PassServer(shard, "127.0.0.1")
-    closing.callback(server.close)
-    return server
-
-
-@pytest.fixture
-def channel(server: PassServer, closing: ExitStack) -> Channel:
-    channel = Channel("host-7")
-    closing.callback(channel.close)
-    channel.connect(server.address)
-    return channel
-
-
-def job_of(keys: bytes, number: int = 1) -> Pass:
-    return Pass(number, 7, b"r" * 32, keys, 1, 1)
-
-
-def ask(channel: Channel, keys: bytes) -> Any:
-    told: SimpleQueue[Any] = SimpleQueue()
-    channel.call(job_of(keys), HELD, told.put)
-    return told.get()
-
 
 # Passes and parts
 
@@ -110,29 +61,6 @@ def test_a_pass_does_not_wait_for_the_one_before(channel: Channel, shard: Shard)
     assert slow.empty()
     held.set()
     assert slow.get().pages.tobytes() == b"slow"
-
-
-def test_a_process_takes_passes_in_that_wait_for_those_that_run(
-    channel: Channel, shard: Shard
-) -> None:
-    """Else the router could not send them, and would take the process for a stopped one."""
-    begun, held = threading.Semaphore(0), threading.Event()
-
-    def reply(job: Pass) -> Any:
-        begun.release()
-        held.wait()
-        return np.frombuffer(job.keys[:1], np.uint8)
-
-    shard.reply = reply
-    told: SimpleQueue[Any] = SimpleQueue()
-    for number in range(64):  # of more bytes than fit between the two
-        channel.call(job_of(bytes([number]) * (1 << 20), number), HELD, told.put)
-    for _ in range(4):
-        begun.acquire()
-    assert told.empty()
-    assert not begun.acquire(blocking=False)  # four run at a time
-    held.set()
-    assert sorted(told.get().pages.item() for _ in range(64)) == list(range(64))
 
 
 def test_each_of_many_callers_gets_its_own_part(channel: Channel) -> None:
@@ -281,45 +209,6 @@ def test_a_process_that_cannot_be_reached_is_gone(tls: dict[str, str]) -> None:
     assert str(told.get()).startswith(f"host-7 is gone: it cannot be reached at 127.0.0.1:{port}: ")
 
 
-def test_a_process_that_cannot_answer_ends_the_connection(
-    server: PassServer, shard: Shard, channel: Channel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert ask(channel, b"k").pages.tobytes() == b"k"
-
-    def fail(*unused: Any) -> Any:
-        raise MemoryError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pass_server, "pack_outcome", fail)
-        assert str(ask(channel, b"k")) == "host-7 is gone: the connection has ended"
-    another = Channel("host-7")
-    another.connect(server.address)
-    assert ask(another, b"k").pages.tobytes() == b"k"
-    another.close()
-
-
-@pytest.mark.parametrize("refused", ["morphogen-greet", "morphogen-pass"])
-def test_a_process_without_threads_takes_connections_when_it_has_some_again(
-    server: PassServer, closing: ExitStack, monkeypatch: pytest.MonkeyPatch, refused: str
-) -> None:
-    start = threading.Thread.start
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name == refused:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        first = Channel("host-7")
-        first.connect(server.address)
-        assert str(ask(first, b"k")).startswith("host-7 is gone: ")
-    second = Channel("host-7")
-    closing.callback(second.close)
-    second.connect(server.address)
-    assert ask(second, b"k").pages.tobytes() == b"k"
-
-
 def test_a_router_without_threads_tells_who_waits(
     server: PassServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,18 +286,6 @@ def test_who_has_no_certificate_of_the_authority_is_refused(
     address = server.address
     with pytest.raises((ConnectionError, TimeoutError, ssl.SSLError)):
         Connection.to(address.host, address.port, address.secret, tls_of_router(environment), 0.1)
-
-
-def test_strangers_do_not_keep_a_router_out(
-    server: PassServer, closing: ExitStack, channel: Channel
-) -> None:
-    assert ask(channel, b"1").pages.tobytes() == b"1"
-    host, port = server.address.host, server.address.port
-    for sent in (b"", b"GET / HTTP/1.1\r\n\r\n", bytes(4096)):
-        for _ in range(20):
-            stranger = closing.enter_context(socket.create_connection((host, port)))
-            stranger.sendall(sent)
-    assert ask(channel, b"2").pages.tobytes() == b"2"
 
 
 def test_no_secret_is_shown(server: PassServer) -> None:

@@ -1,17 +1,25 @@
-"""Connections of a cluster, with Ray's certificates or without."""
+"""Connections of a cluster, with Ray's certificates or without, and a shard to be asked by them."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
+import numpy as np
 import trustme
 
+from morphogen.cluster.channel import Channel
 from morphogen.cluster.connection import Connection
+from morphogen.cluster.host_shard import HostShard
 from morphogen.cluster.tls import tls_of_router, tls_of_shard
+from morphogen.engine.shards.transport import Part, Pass
+from morphogen.sharding import ShardRange
 
+HELD = ShardRange(512, 512)
 SECRET = bytes(range(32))
 TLS_NAMES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 
@@ -40,3 +48,25 @@ def pair(environment: dict[str, str]) -> tuple[Connection, Connection]:
         port = listening.getsockname()[1]
         router = Connection.to("127.0.0.1", port, SECRET, tls_of_router(environment), 10.0)
         return router, taken.get()
+
+
+class Shard(HostShard):
+    """Answers with the keys of a pass, as pages of one byte; or as a test has it answer."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.reply: Callable[[Pass], Any] = lambda job: np.frombuffer(job.keys, np.uint8)
+
+    def answer(self, job: Pass, held: ShardRange) -> Part:
+        pages = self.reply(job).reshape(1, 1, -1)
+        return Part(job.number, held, job.epoch, job.root, pages)
+
+
+def job_of(keys: bytes, number: int = 1) -> Pass:
+    return Pass(number, 7, b"r" * 32, keys, 1, 1)
+
+
+def ask(channel: Channel, keys: bytes) -> Any:
+    told: SimpleQueue[Any] = SimpleQueue()
+    channel.call(job_of(keys), HELD, told.put)
+    return told.get()
