@@ -63,3 +63,27 @@ def test_no_frame_is_taken_from_the_middle_of_another(ends: tuple[Connection, Co
         shard.receive()
     with pytest.raises(ConnectionAbortedError):
         shard.receive()
+
+
+class Watched:
+    """In the place of a lock: notes whether a connection's socket is open when it is held."""
+
+    def __init__(self, connection: Connection, seen: list[bool]) -> None:
+        self._connection, self._seen = connection, seen
+
+    def __enter__(self) -> None:
+        self._seen.append(self._connection._socket.fileno() >= 0)
+
+    def __exit__(self, *unused: object) -> None:
+        self._seen.append(self._connection._socket.fileno() >= 0)
+
+
+@pytest.mark.parametrize("lock", ["_sending", "_turn"])
+def test_the_socket_is_closed_while_no_thread_uses_it(
+    ends: tuple[Connection, Connection], lock: str
+) -> None:
+    """Its number may be another connection's at once, which would get the keys that are sent."""
+    seen: list[bool] = []
+    setattr(ends[0], lock, Watched(ends[0], seen))
+    ends[0].release()
+    assert seen[-2:] == [True, False]

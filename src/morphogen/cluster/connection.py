@@ -164,14 +164,16 @@ class Connection:
     def close(self) -> None:
         """End it, also for threads that wait. May be called again, from any thread."""
         self._closed = True
-        with suppress(OSError):  # the other end was first
+        with suppress(OSError), self._turn:  # the other end was first
             # Not the method of ssl's class, after which others would read what is encrypted.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """Close the socket. No thread may use this any more."""
+        """Close the socket, once no thread sends. None may receive any more."""
         self.close()
-        self._socket.close()
+        # Else what is sent might go to another connection, which has the number of the socket next.
+        with self._sending, self._turn:
+            self._socket.close()
 
     @classmethod
     def _greet(
