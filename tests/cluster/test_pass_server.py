@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from contextlib import ExitStack
@@ -37,6 +38,9 @@ def test_a_process_takes_passes_in_that_wait_for_those_that_run(
         begun.acquire()
     assert told.empty()
     assert not begun.acquire(blocking=False)  # four run at a time
+    life: SimpleQueue[Any] = SimpleQueue()
+    channel.ping(life.put)
+    assert life.get() == os.getpid()  # a sign of life waits for none of them
     held.set()
     assert sorted(told.get().pages.item() for _ in range(64)) == list(range(64))
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 import morphogen as mg
 from listening import listening_addresses
 from morphogen.cluster import Fleet, RayCluster, open_cluster_engine
+from morphogen.cluster.channel import Channel
 from morphogen.cluster.process import ask
 from morphogen.errors import EngineClosedError, MorphogenError, ShardUnavailableError
 from morphogen.keyword.sealing import seal_file
@@ -259,6 +261,18 @@ def test_a_process_that_finds_another_root_is_not_put_in_place(
         assert "must have the root" in caplog.text
         assert replica.process is before
         assert not replica.usable
+
+
+def test_a_process_that_no_pass_can_reach_is_refused_at_once(
+    cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as behind a firewall that knows Ray's ports alone."""
+    connect = Channel.connect
+    monkeypatch.setattr(
+        Channel, "connect", lambda channel, address: connect(channel, replace(address, port=1))
+    )
+    with pytest.raises(ShardUnavailableError, match=r"cannot be reached at 127\.0\.0\.1:1: "):
+        Fleet(cluster, shards=1, device="cpu")
 
 
 # Who reaches it

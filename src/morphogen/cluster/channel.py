@@ -1,7 +1,8 @@
 """The router's end of the way to a shard's process: passes go there, and their parts come back.
 
-Ray starts the process and tells whether it lives. Passes take a connection of their own: after a
-scan nothing of Ray is in a processor's caches, and its way there and back takes 3 ms then.
+Ray starts the process, and has it open epochs. Passes take a connection of their own: after a scan
+nothing of Ray is in a processor's caches, and its way there and back takes 3 ms then. So do signs
+of life, which show that passes can.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from dataclasses import dataclass, field
 
 from morphogen.cluster.connection import Connection
-from morphogen.cluster.packing import Packed, pack_pass, unpack_outcome
+from morphogen.cluster.packing import PING, Packed, pack_pass, unpack_outcome
 from morphogen.cluster.process import ProcessGoneError, Tell
 from morphogen.cluster.tls import tls_of_router
 from morphogen.engine.shards.transport import Pass
@@ -87,17 +88,17 @@ class Channel:
             Called once with the part, or with what went wrong: `ProcessGoneError` if the connection
             ends before that.
         """
-        number, packed = next(self._numbers), pack_pass(job, held)
-        with self._lock:
-            ended, connection = self._ended, self._connection
-            if ended is None:
-                self._waiting[number] = tell
-                if connection is None:
-                    self._early.append((number, packed))
-        if ended is not None:
-            self._tell(tell, self._gone(ended))
-        elif connection is not None:
-            self._send(connection, number, packed)
+        self._ask(pack_pass(job, held), tell)
+
+    def ping(self, tell: Tell) -> None:
+        """Ask for a sign of life. It waits for no pass.
+
+        Parameters
+        ----------
+        tell : callable
+            Called once with the number of the process, or with `ProcessGoneError`.
+        """
+        self._ask(PING, tell)
 
     def close(self, why: str = "it was ended") -> None:
         """End the connection, and tell all that wait. May be called again.
@@ -117,6 +118,19 @@ class Channel:
             connection.close()
         for tell in waiting.values():
             self._tell(tell, self._gone(why))
+
+    def _ask(self, packed: Packed, tell: Tell) -> None:
+        number = next(self._numbers)
+        with self._lock:
+            ended, connection = self._ended, self._connection
+            if ended is None:
+                self._waiting[number] = tell
+                if connection is None:
+                    self._early.append((number, packed))
+        if ended is not None:
+            self._tell(tell, self._gone(ended))
+        elif connection is not None:
+            self._send(connection, number, packed)
 
     def _send(self, connection: Connection, number: int, packed: Packed) -> None:
         try:

@@ -1,8 +1,8 @@
 """The keeper of a cluster's processes: it replaces those that ended, and those that are stopped.
 
-Ray reports a process that ended, at once. One that is stopped, or a host that hangs, is reported by
-nobody: the keeper asks all of them, and ends one that does not answer. Ray's own restarts are off,
-since calls learn of them seconds later.
+A process that ended is known at once, by the end of its connection. One that is stopped, or a host
+that hangs, is reported by nobody: the keeper asks all of them, and ends one that does not answer.
+Ray's own restarts are off, since calls learn of them seconds later.
 """
 
 from __future__ import annotations

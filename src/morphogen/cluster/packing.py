@@ -17,6 +17,7 @@ from morphogen.sharding import ShardRange
 
 Bytes = bytes | memoryview
 Packed = tuple[bytes, Bytes]  # a head, and the bytes that it tells of
+PING: Packed = b"", b""  # asks for a sign of life
 
 
 def pack_pass(job: Pass, held: ShardRange) -> Packed:
@@ -78,21 +79,37 @@ def pack_outcome(outcome: Part | Exception) -> Packed:
     return pickle.dumps(plain, pickle.HIGHEST_PROTOCOL), pages.reshape(-1).data
 
 
-def unpack_outcome(head: Bytes, pages: Bytes) -> Part | Exception:
-    """What came of a pass.
+def pack_life(process: int) -> Packed:
+    """Pack a sign of life.
+
+    Parameters
+    ----------
+    process : int
+        The number of the process.
+
+    Returns
+    -------
+    head : bytes
+    nothing : bytes
+    """
+    return pickle.dumps(process, pickle.HIGHEST_PROTOCOL), b""
+
+
+def unpack_outcome(head: Bytes, pages: Bytes) -> Part | Exception | int:
+    """What came of a pass, or a sign of life.
 
     Parameters
     ----------
     head, pages : bytes-like
-        As `pack_outcome` made them.
+        As `pack_outcome` or `pack_life` made them.
 
     Returns
     -------
-    Part or Exception
+    Part, Exception or int
         A part's array lies on the bytes that were given.
     """
     told = pickle.loads(head)
-    if isinstance(told, Exception):
+    if isinstance(told, Exception | int):
         return told
     number, epoch, root, first, count, shape = told
     array = np.frombuffer(pages, np.uint8).reshape(shape)

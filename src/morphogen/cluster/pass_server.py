@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import threading
@@ -11,7 +12,7 @@ from contextlib import suppress
 from morphogen.cluster.channel import Address
 from morphogen.cluster.connection import Connection
 from morphogen.cluster.host_shard import HostShard
-from morphogen.cluster.packing import pack_outcome, unpack_pass
+from morphogen.cluster.packing import pack_life, pack_outcome, unpack_pass
 from morphogen.cluster.tls import tls_of_shard
 from morphogen.engine.shards.transport import Part
 
@@ -138,7 +139,8 @@ class _Passes:
     """The passes of a connection. It is read at all times, or its router would wait to send.
 
     Who has read a pass answers it, and lets another thread read: none hands one over. Only when
-    enough threads answer, the reader keeps what comes for the one that ends first.
+    enough threads answer, the reader keeps what comes for the one that ends first. Signs of life it
+    gives itself.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -152,7 +154,10 @@ class _Passes:
         """A thread's first pass, or the next after some time without one."""
         with self._reading:
             while True:
-                frame = self._connection.receive()
+                number, head, _ = frame = self._connection.receive()
+                if not head:
+                    self._connection.send(number, *pack_life(os.getpid()))
+                    continue
                 with self._lock:
                     if self._answering < _AT_A_TIME:
                         self._answering += 1

@@ -23,7 +23,7 @@ from morphogen.cluster.security import OTHER_HOSTS, check_exposed, environment_o
 from morphogen.errors import EngineClosedError, MorphogenError
 
 _STORE_BYTES = 256 << 20  # of shared memory, for changed pages that are on their way
-_GROUPS = {"control": 1, "health": 1}  # a sign of life does not wait for an epoch that is opened
+_GROUPS = {"control": 1}  # one call at a time
 
 
 class RayCluster:
@@ -278,10 +278,10 @@ class RayProcess:
         self._actor = actor
         self.name: str = host.address
         self.host: str = host.id
-        self._groups = {group: actor.call.options(concurrency_group=group) for group in _GROUPS}
+        self._remote = actor.call.options(concurrency_group="control")
         self._killed = False
         self._channel = Channel(self.name)
-        address = actor.address.options(concurrency_group="health")
+        address = actor.address.options(concurrency_group="control")
         self._ask(address, (), self._connect)
 
     def call(self, method: str, arguments: tuple[Any, ...], tell: Tell) -> None:
@@ -293,14 +293,15 @@ class RayProcess:
         elif method == "answer":
             job, held = arguments
             self._channel.call(job, held, tell)
+        elif method == "ping":
+            self._channel.ping(tell)
         else:
             packed = pickle.dumps((method, arguments), pickle.HIGHEST_PROTOCOL)
-            remote = self._groups["health" if method == "ping" else "control"]
 
             def told(result: Any) -> None:
                 tell(pickle.loads(result) if isinstance(result, bytes) else result)
 
-            self._ask(remote, (packed,), told)
+            self._ask(self._remote, (packed,), told)
 
     def _ask(self, remote: Any, arguments: tuple[Any, ...], tell: Tell) -> None:
         try:
@@ -319,7 +320,7 @@ class RayProcess:
         if isinstance(address, Address):
             self._channel.connect(address)
         else:
-            self._channel.close(str(address))
+            self._channel.close(str(address).removeprefix(f"{self.name} is gone: "))
 
     def kill(self) -> None:
         """End the process, stopped or not. With the cluster it has ended."""
