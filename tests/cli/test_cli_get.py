@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fake_server import FakeServer, keyword_table, two_servers
-from morphogen.cli import main
+from morphogen.cli import lookup, main
 from morphogen.cli.output import NOT_FOUND, OK, USAGE
 from morphogen.client import Client
 
@@ -257,6 +257,16 @@ def test_an_output_that_cannot_be_is_refused_before_a_server_is_asked(
         server.close()
     assert main([*get, "1", "-o", output]) == USAGE
     assert capsys.readouterr().err == f"morphogen: {output}: {reason}\n"
+
+
+def test_a_file_without_end_is_read_up_to_a_bound(
+    get: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*get, "1", "--header-file", "/dev/zero", "--header-file", ""]) == USAGE
+    assert capsys.readouterr().err == "morphogen: /dev/zero has more than 1 MiB\n"
+    monkeypatch.setattr(lookup, "MOST_OF_KEYS", 3 << 20)
+    assert main([*get, "--lookup-file", "/dev/zero"]) == USAGE
+    assert capsys.readouterr().err == "morphogen: /dev/zero has more than 3 MiB\n"
 
 
 def test_a_server_that_fails_is_one_clear_line(

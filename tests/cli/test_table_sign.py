@@ -179,7 +179,8 @@ def test_a_time_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture
         ),
         (["fruit-7.table", "--epoch", "-1"], "epoch must be in 0..2**63 - 1, not -1"),
         (["damaged-7.table"], "damaged-7.table was altered: "),
-        (["fruit-7.table", "--key", "pages"], "a private key is PEM (PKCS#8) or 32 bytes"),
+        (["fruit-7.table", "--key", "pages"], "pages: a private key is PEM (PKCS#8) or 32 bytes"),
+        (["fruit-7.table", "--key", "/dev/zero"], "/dev/zero has more than 1 MiB"),
         (["fruit-7.table", "--key", "none"], "none: No such file or directory"),
     ],
 )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+MOST_OF_KEYS = 256 << 20  # bytes of a file of keys
+
 
 def add_lookup_options(parser: argparse.ArgumentParser, what: str) -> None:
     """Add the options for keys in a file and for a file of the bytes that were found.
@@ -74,13 +76,15 @@ def read_keys(args: argparse.Namespace, texts: Sequence[str]) -> list[bytes]:
     return keys
 
 
-def read_input(path: Path) -> bytes:
-    """Read a file.
+def read_input(path: Path, most: int = 1 << 20) -> bytes:
+    """Read a small file.
 
     Parameters
     ----------
     path : pathlib.Path
         `STANDARD` for the standard input.
+    most : int, optional
+        The bytes that it may have. A device may have no end.
 
     Returns
     -------
@@ -90,16 +94,24 @@ def read_input(path: Path) -> bytes:
     ------
     OSError
         If it cannot be read. It names the file.
+    ValueError
+        If it has more bytes.
     """
     if path == STANDARD:
         check_input()
-        return sys.stdin.buffer.read()
-    with names_file(path):
-        return path.read_bytes()
+        content = sys.stdin.buffer.read(most + 1)
+    else:
+        with names_file(path), path.open("rb") as file:
+            content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{path} has more than {most >> 20} MiB")
+    return content
 
 
 def _keys_of_file(path: Path) -> list[bytes]:
-    text = read_input(path).removeprefix(BOM_UTF8)  # which some editors put before a text
+    text = read_input(path, MOST_OF_KEYS).removeprefix(
+        BOM_UTF8
+    )  # which some editors put before a text
     lines = (line.removesuffix(b"\r") for line in text.split(b"\n"))
     return [line for line in lines if line]  # as in a CSV file, empty lines are none
 

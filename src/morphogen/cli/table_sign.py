@@ -14,6 +14,7 @@ from morphogen.cli.output import OK, PrintResult
 from morphogen.cli.show_manifest import print_manifest
 from morphogen.cli.streams import STANDARD, check_inputs, check_output_file, input_file, output_file
 from morphogen.cli.table_read import without_root
+from morphogen.errors import ManifestError
 from morphogen.progress import Progress, StagedProgress, stage
 
 if TYPE_CHECKING:
@@ -172,7 +173,10 @@ def sign(args: argparse.Namespace, progress: StagedProgress, print_result: Print
     check_output_file(output, args.key, force=args.force)
     check_inputs({"--key": args.key, "--previous": args.previous})
     private = read_input(args.key)
-    owner = public_key(private)
+    try:
+        owner = public_key(private)
+    except ManifestError as error:
+        raise ManifestError(f"{args.key}: {error}") from None
     root, epoch = _look(table, args.epoch)
     previous = None if args.previous is None else read_manifest(input_file(args.previous))
     if previous is not None:

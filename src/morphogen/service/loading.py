@@ -125,6 +125,9 @@ class Loader:
         for offer in offers:
             try:
                 generation = self.first(offer, progress)
+            except ManifestError as error:
+                errors.append(ManifestError(f"{offer.path}: {error}"))
+                faults.append(Fault(offer.path, str(error)))
             except (MorphogenError, OSError, ValueError) as error:
                 errors.append(error)
                 faults.append(Fault(offer.path, str(error)))
