@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from morphogen.bench.describe import describe_chunks, describe_kernels, describe_size
 from morphogen.cli.diagnosis import Diagnosis, KernelChoice
+from morphogen.cli.served_shards import ServedShards
 from morphogen.cli.tables import print_table
 from morphogen.demo import KEYS_PER_QUERY, DemoResult, first_words
 from morphogen.engine.cores import LIMITS
@@ -201,6 +203,40 @@ def show_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         console.print("All well.", style="green")
     else:
         console.print("This installation gives wrong results here. Do not use it.", style="red")
+
+
+def show_shards(tables: Sequence[ServedShards], console: Console) -> None:
+    """Print how the shards of a server are.
+
+    Parameters
+    ----------
+    tables : sequence of ServedShards
+    console : rich.console.Console
+    """
+    if not tables:
+        console.print("The server has no shards.")
+    for one in tables:
+        name = f"shards of {one.table}" if one.table else "shards"
+        pairs = zip(one.usable, one.replicas, strict=True)
+        counts = one.counts
+        rows = Table.grid(padding=(0, 2))
+        for label, value in (
+            (name, str(len(one.replicas))),
+            ("replicas that answer", ", ".join(f"{usable} of {every}" for usable, every in pairs)),
+            ("passes", f"{counts['passes']:,.0f}, and {counts['retries']:,.0f} retries"),
+            ("hedges", f"{counts['hedges']:,.0f}, of which {counts['hedges_won']:,.0f} came first"),
+            (
+                "gaps",
+                f"{counts['gaps']:,.0f}, {counts['gap_seconds']:.3f} s in all, the longest "
+                f"{counts['longest_gap_seconds']:.3f} s",
+            ),
+            ("processes replaced", f"{counts['replaced']:,.0f}"),
+            ("of another version", f"{counts['mismatches']:,.0f} parts and errors"),
+        ):
+            rows.add_row(label, value)
+        console.print(rows)
+        if not one.ok:
+            console.print("A shard has no replica that answers: 503 until it has.", style="red")
 
 
 def _describe_kernels(choice: KernelChoice) -> str:
