@@ -305,9 +305,12 @@ class Generations:
     def _claim(self) -> list[Generation]:
         """Those that fell out, and that nobody ends yet."""
         with self._changed:
-            fallen = [one for one, claimed in self._retiring.items() if not claimed]
+            fallen = self._unclaimed()
             self._retiring.update(dict.fromkeys(fallen, True))
             return fallen
+
+    def _unclaimed(self) -> list[Generation]:
+        return [one for one, claimed in self._retiring.items() if not claimed]
 
     def _end(self, fallen: list[Generation]) -> None:
         with ExitStack() as ending:

@@ -17,7 +17,7 @@ import morphogen
 PACKAGE = Path(morphogen.__file__).parent
 SOURCES = sorted(
     path
-    for folder in ("batcher", "client", "engine", "pages")
+    for folder in ("batcher", "client", "engine", "pages", "service")
     for path in (PACKAGE / folder).rglob("*.py")
 )
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.GeneratorExp)
