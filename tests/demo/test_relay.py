@@ -52,6 +52,22 @@ def ask(connection: http.client.HTTPConnection) -> bytes:
     return connection.getresponse().read()
 
 
+def test_a_connection_for_which_there_is_no_thread_is_ended(
+    relay: Relay, connection: http.client.HTTPConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            Relay(relay.url)
+        with pytest.raises(ConnectionError):
+            ask(connection)
+    connection.close()
+    assert ask(connection) == BODY
+
+
 def test_a_relay_passes_all_on_and_counts_it(
     relay: Relay, connection: http.client.HTTPConnection
 ) -> None:

@@ -44,12 +44,20 @@ class Relay:
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url: str = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._start(self._accept)
+        try:
+            self._start(self._accept)
+        except RuntimeError:
+            self._listener.close()
+            raise
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
         self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system starts no more
+            self._threads.remove(thread)
+            raise
 
     def _accept(self) -> None:
         with suppress(OSError):  # closed
@@ -61,8 +69,12 @@ class Relay:
                 with self._lock:
                     self._sockets += [client, server]
                 fresh = threading.Event()  # the next bytes from the server begin an answer
-                self._start(self._ask, client, server, fresh)
-                self._start(self._answer, server, client, fresh)
+                try:
+                    self._start(self._ask, client, server, fresh)
+                    self._start(self._answer, server, client, fresh)
+                except RuntimeError:  # this connection ends, and its client is told
+                    for side in (client, server):
+                        _end(side)
 
     def _ask(self, client: socket.socket, server: socket.socket, fresh: threading.Event) -> None:
         with suppress(OSError):
