@@ -7,10 +7,12 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+import trustme
 
-from connections import pair
+from connections import certificates, pair
 from morphogen.cluster.connection import Connection
 
 MORE_THAN_FITS = bytes(64 << 20)  # into the buffers of both ends
@@ -87,3 +89,13 @@ def test_the_socket_is_closed_while_no_thread_uses_it(
     setattr(ends[0], lock, Watched(ends[0], seen))
     ends[0].release()
     assert seen[-2:] == [True, False]
+
+
+def test_an_authority_below_another_may_be_the_one_that_is_trusted(tmp_path: Path) -> None:
+    """As with Ray, which takes the same files: gRPC asks for no chain to a root."""
+    environment = certificates(tmp_path, trustme.CA().create_child_ca())
+    router, shard = pair(environment)
+    router.send(1, b"", b"keys")
+    assert shard.receive()[2] == b"keys"
+    router.release()
+    shard.release()

@@ -24,9 +24,9 @@ SECRET = bytes(range(32))
 TLS_NAMES = ("RAY_TLS_SERVER_CERT", "RAY_TLS_SERVER_KEY", "RAY_TLS_CA_CERT")
 
 
-def certificates(folder: Path) -> dict[str, str]:
+def certificates(folder: Path, authority: trustme.CA | None = None) -> dict[str, str]:
     folder.mkdir(exist_ok=True)
-    authority = trustme.CA()
+    authority = authority or trustme.CA()
     issued = authority.issue_cert("10.9.8.7")  # where nobody is: the secret tells who a shard is
     paths = [folder / name for name in ("cert", "key", "ca")]
     issued.cert_chain_pems[0].write_to_path(paths[0])

@@ -81,6 +81,7 @@ def _tls(environment: Mapping[str, str], *, of_shard: bool) -> Tls | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # who has the shard's secret and certificate is the shard
     context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as gRPC has it, for Ray
     context.load_cert_chain(certificate, key)
     context.load_verify_locations(authority)
     text = Path(certificate).read_text(encoding="ascii", errors="replace")
