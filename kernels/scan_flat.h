@@ -110,7 +110,7 @@ class FlatMethod {
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < Streams; ++i) {
       vector[i] = C::load(bytes + i * stream_bytes).part[0];
-      if (Streams > 1) __builtin_prefetch(bytes + i * stream_bytes + ahead_);
+      if (Streams > 1) __builtin_prefetch(bytes + ahead<Streams>(i, stream_bytes, at));
     }
     std::uint8_t* sums = run_.sums + at * run_.key_count;
     for (std::size_t key = 0; key < run_.key_count; ++key, sums += kVectorBytes) {
@@ -121,6 +121,14 @@ class FlatMethod {
         sum.part[0] ^= select_bytes(vector[i], own + i * stream_selection, place, bit);
       sum.store(sums);
     }
+  }
+
+  // Returns the bytes from a vector of the first period to what is asked for with that of stream i.
+  // In memory order the periods follow each other, and their lines are asked for one after the other.
+  template <std::size_t Streams>
+  MORPHOGEN_FN std::size_t ahead(std::size_t i, std::size_t stream_bytes, std::size_t at) const {
+    if (run_.in_streams) return ahead_ + i * stream_bytes;
+    return ahead_ + (Streams - 1) * at + i * kVectorBytes;
   }
 
   // A period of odd pages has as many pages as a vector has bytes.
