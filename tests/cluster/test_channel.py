@@ -13,7 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from connections import HELD, SECRET, Shard, ask, certificates, job_of
+from connections import (
+    HELD,
+    SECRET,
+    Shard,
+    ask,
+    certificates,
+    channel,
+    closing,
+    job_of,
+    server,
+    shard,
+    tls,
+)
 from morphogen.cluster.channel import Address, Channel
 from morphogen.cluster.connection import Connection
 from morphogen.cluster.pass_server import PassServer
@@ -21,6 +33,8 @@ from morphogen.cluster.process import ProcessGoneError
 from morphogen.cluster.tls import Tls, tls_of_router, tls_of_shard
 from morphogen.engine.shards.transport import Pass
 from morphogen.errors import ShardMismatchError, ShardUnavailableError
+
+__all__ = ["channel", "closing", "server", "shard", "tls"]
 
 # Passes and parts
 

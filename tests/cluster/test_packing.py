@@ -69,5 +69,5 @@ def test_an_error_that_cannot_be_sent_arrives_with_its_text() -> None:
     assert str(error) == "UnsendableError: a and b"
 
 
-def arrived(outcome: Part | Exception) -> Part | Exception:
+def arrived(outcome: Part | Exception) -> Part | Exception | int:
     return unpack_outcome(*pack_outcome(outcome))

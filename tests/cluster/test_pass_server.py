@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from connections import HELD, Shard, ask, job_of
+from connections import HELD, Shard, ask, channel, closing, job_of, server, shard, tls
 from morphogen.cluster import pass_server
 from morphogen.cluster.channel import Channel
 from morphogen.cluster.pass_server import PassServer
 from morphogen.engine.shards.transport import Pass
+
+__all__ = ["channel", "closing", "server", "shard", "tls"]
 
 
 def test_a_process_takes_passes_in_that_wait_for_those_that_run(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+import pytest
 import trustme
 
 from morphogen.cluster.channel import Channel
 from morphogen.cluster.connection import Connection
 from morphogen.cluster.host_shard import HostShard
+from morphogen.cluster.pass_server import PassServer
 from morphogen.cluster.tls import tls_of_router, tls_of_shard
 from morphogen.engine.shards.transport import Part, Pass
 from morphogen.sharding import ShardRange
@@ -70,3 +73,44 @@ def ask(channel: Channel, keys: bytes) -> Any:
     told: SimpleQueue[Any] = SimpleQueue()
     channel.call(job_of(keys), HELD, told.put)
     return told.get()
+
+
+@pytest.fixture
+def closing() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(params=["plain", "tls"])
+def tls(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """What Ray takes from the environment, of this process, too."""
+    for name in ("RAY_USE_TLS", *TLS_NAMES):
+        monkeypatch.delenv(name, raising=False)
+    if request.param == "plain":
+        return {}
+    environment = certificates(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return environment
+
+
+@pytest.fixture
+def shard() -> Shard:
+    return Shard()
+
+
+@pytest.fixture
+def server(shard: Shard, tls: dict[str, str], closing: ExitStack) -> PassServer:
+    server = PassServer(shard, "127.0.0.1")
+    closing.callback(server.close)
+    return server
+
+
+@pytest.fixture
+def channel(server: PassServer, closing: ExitStack) -> Channel:
+    channel = Channel("host-7")
+    closing.callback(channel.close)
+    channel.connect(server.address)
+    return channel

@@ -5,6 +5,10 @@ A signal handler may raise between any two steps of Python code, as that of Ctrl
 a lock was taken and before the ``try`` that gives it back, or within an ``__enter__`` written in
 Python, as `threading.Condition` has one. Compiled code has no such steps, and neither has ``with``
 around it.
+
+A loop in that ``with`` has one: from CPython 3.12 on, a jump back to a loop's begin, to which a
+condition leads, belongs to no ``with`` or ``try`` around the loop (python/cpython#108214). So such
+a loop has a function of its own.
 """
 
 from collections.abc import Callable

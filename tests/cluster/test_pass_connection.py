@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from connections import certificates, pair
+from connections import certificates, closing, pair, tls
 from morphogen.cluster.connection import Connection
+
+__all__ = ["closing", "tls"]
 
 MORE_THAN_FITS = bytes(64 << 20)  # into the buffers of both ends
 
@@ -96,6 +98,6 @@ def test_an_authority_below_another_may_be_the_one_that_is_trusted(tmp_path: Pat
     environment = certificates(tmp_path, trustme.CA().create_child_ca())
     router, shard = pair(environment)
     router.send(1, b"", b"keys")
-    assert shard.receive()[2] == b"keys"
+    assert shard.receive()[2].tobytes() == b"keys"
     router.release()
     shard.release()
