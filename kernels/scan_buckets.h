@@ -34,8 +34,11 @@ MORPHOGEN_FN std::size_t pattern_count(std::size_t key_count) { return std::size
 // The widest pages that are added in memory order if a processor takes whole vectors, in bytes by
 // the number of keys. The fewer the keys, the more pages a queue leaves unread (measured on Zen 5,
 // docs/experiments.md).
-constexpr std::size_t kOrderedBytes[kMaxBucketKeys + 1] = {0, 0, 1536, 4096, 4096, 8192, 8192};
+constexpr std::size_t kOrderedBytes[kMaxBucketKeys + 1] = {0, 0, 1536, 4096, 4096, 8192, 32 << 10};
 constexpr std::size_t kOrderedAheadBytes = 8 << 10;
+// Wider pages than this have no strips then, and each thread adds up to 2 MiB of buckets at its end: so
+// they need more pages a bucket.
+constexpr std::size_t kOrderedStripBytes = 8 << 10, kWideBucketPages = 128;
 
 // Returns the most columns of a strip: as many as all buckets can hold.
 inline std::size_t bucket_strip_columns(std::size_t key_count, const Columns& columns) {

@@ -91,7 +91,8 @@ MORPHOGEN_FN bool adds_in_order(const ScanJob& job) {
   return job.whole_vectors && job.read_order == ReadOrder::memory &&
          job.key_count <= kMaxBucketKeys && job.page_size > kDirectColumns * kCacheLine &&
          job.page_size <= kOrderedBytes[job.key_count] &&
-         job.page_count >= kBucketPages * pattern_count(job.key_count);
+         job.page_count >= (job.page_size > kOrderedStripBytes ? kWideBucketPages : kBucketPages) *
+                               pattern_count(job.key_count);
 }
 
 // Returns the least size of pages whose columns lie on cache lines. Pages that are added one by one

@@ -104,10 +104,12 @@ def test_a_pass_takes_under_64_mib_whatever_the_page_and_threads(
             assert 0 < engine._scratch_bytes() < 64 * MIB
 
 
-@pytest.mark.parametrize("page_size", [1, 9, 16, 64, 255, 1_501, 4_096, 8_192, 4 * MIB])
+@pytest.mark.parametrize("page_size", [1, 9, 16, 64, 255, 1_501, 4_096, 8_192, 32_768, 4 * MIB])
 def test_twenty_threads_can_share_any_pass(instruction_set: str, page_size: int) -> None:
     # Narrow pages of more leaves than a thread expands at a time, or enough pages for buckets.
     num_pages = (1 << 20) + 1 if page_size < 16 else 2_100 if page_size <= 8_192 else 2
+    if page_size == 32_768:
+        num_pages = 8_200  # in memory's order without strips
     pages = mg.PageMatrix(np.zeros((num_pages, page_size), dtype=np.uint8))
     for queries in (2, 10, 21, 32):
         batch = mg.make_queries(random_rows(queries, 3, num_pages), num_pages)[0]
