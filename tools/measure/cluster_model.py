@@ -74,7 +74,7 @@ HOSTS = (GPU_HOST, CPU_HOST)
 class Router:
     """What the router spends, in seconds. It asks up to 64 hosts itself, more by a tree."""
 
-    call: float = 0.1e-3  # of a processor, a host and pass: measured 0.07 to 0.11 ms
+    call: float = 0.1e-3  # of a processor, a host and pass: measured 0.07 to 0.13 ms
     fold: float = 0.11e-9  # a byte: 98 KB took 0.011 ms
     round_trip: float = 0.2e-3  # in a rack, assumed
     flat: int = 64
