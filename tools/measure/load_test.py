@@ -206,7 +206,7 @@ def main() -> int:
         table.tofile(path)
         options = ["--page-size", str(args.page_size)]
         # All clients have one address: its share of the queue must hold all they ask for at once.
-        room = str(args.clients * max(BATCH_SIZES))
+        room = str(max(wire.MAX_QUERIES, args.clients * max(BATCH_SIZES)))
         options += ["--max-queued", room, "--max-queued-per-client", room]
         if args.max_micro_batch:
             options += ["--max-micro-batch", str(args.max_micro_batch)]
