@@ -130,6 +130,13 @@ def test_what_are_no_metrics_of_a_server_is_refused(
     assert f"{url} must show the metrics of a server, and does not: " in capsys.readouterr().err
 
 
+def test_metrics_without_one_of_the_counts_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    text = metrics_of({"": DID}).replace(b"morphogen_shard_gaps", b"morphogen_gaps")
+    with showing(text) as url:
+        assert main(["doctor", "--metrics", url]) == 2
+    assert "there is no morphogen_shard_gaps" in capsys.readouterr().err
+
+
 def test_another_address_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--metrics", "file:///etc/passwd"]) == 2
     assert "--metrics must be a URL such as" in capsys.readouterr().err

@@ -126,6 +126,9 @@ def parse_shards(text: str, url: str) -> tuple[ServedShards, ...]:
                 numbers[table][name, int(one.labels["shard"])] = int(one.value)
             elif name in _COUNTS:
                 counts[table][name] = one.value
+        for table in numbers:
+            if missing := sorted(set(_COUNTS) - counts[table].keys()):
+                raise ValueError(f"there is no {_PREFIX}{missing[0]}")
     except ValueError as error:
         raise ValueError(
             f"{url} must show the metrics of a server, and does not: {error}"
