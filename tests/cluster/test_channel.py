@@ -30,7 +30,7 @@ from morphogen.cluster.channel import Address, Channel
 from morphogen.cluster.connection import Connection
 from morphogen.cluster.pass_server import PassServer
 from morphogen.cluster.process import ProcessGoneError
-from morphogen.cluster.tls import Tls, tls_of_router, tls_of_shard
+from morphogen.cluster.tls import Tls, tls_of_ray
 from morphogen.engine.shards.transport import Pass
 from morphogen.errors import ShardMismatchError, ShardUnavailableError
 
@@ -247,7 +247,7 @@ def test_a_router_without_threads_tells_who_waits(
 def test_a_router_without_the_secret_is_refused(server: PassServer, tls: dict[str, str]) -> None:
     address = server.address
     with pytest.raises(ConnectionError):
-        Connection.to(address.host, address.port, bytes(32), tls_of_router(tls), 10.0)
+        Connection.to(address.host, address.port, bytes(32), tls_of_ray(tls, of_shard=False), 10.0)
 
 
 def test_a_router_refuses_a_shard_without_the_secret(tls: dict[str, str]) -> None:
@@ -255,7 +255,7 @@ def test_a_router_refuses_a_shard_without_the_secret(tls: dict[str, str]) -> Non
     channel = Channel("host-7")
     told: SimpleQueue[Any] = SimpleQueue()
     channel.call(job_of(b"keys of clients"), HELD, told.put)
-    shard_tls = tls_of_shard(tls)
+    shard_tls = tls_of_ray(tls, of_shard=True)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         channel.connect(Address("127.0.0.1", listening.getsockname()[1], SECRET))
         accepted = listening.accept()[0]
@@ -274,7 +274,10 @@ def test_a_router_refuses_a_shard_without_the_secret(tls: dict[str, str]) -> Non
 def test_who_stands_between_cannot_pass_proofs_on(tmp_path: Path) -> None:
     """The authority has signed another's certificate, who speaks TLS with both ends."""
     environment = certificates(tmp_path / "shard")
-    shard_tls, router_tls = tls_of_shard(environment), tls_of_router(environment)
+    shard_tls, router_tls = (
+        tls_of_ray(environment, of_shard=True),
+        tls_of_ray(environment, of_shard=False),
+    )
     assert shard_tls is not None
     other = Tls(shard_tls.context, b"the certificate that the router does not see", True)
     faults = []
@@ -302,7 +305,9 @@ def test_who_has_no_certificate_of_the_authority_is_refused(
     environment = {} if stranger == "plain" else certificates(tmp_path / "other")
     address = server.address
     with pytest.raises((ConnectionError, TimeoutError, ssl.SSLError)):
-        Connection.to(address.host, address.port, address.secret, tls_of_router(environment), 0.1)
+        Connection.to(
+            address.host, address.port, address.secret, tls_of_ray(environment, of_shard=False), 0.1
+        )
 
 
 def test_no_secret_is_shown(server: PassServer) -> None:

@@ -18,7 +18,7 @@ from morphogen.cluster.channel import Channel
 from morphogen.cluster.connection import Connection
 from morphogen.cluster.host_shard import HostShard
 from morphogen.cluster.pass_server import PassServer
-from morphogen.cluster.tls import tls_of_router, tls_of_shard
+from morphogen.cluster.tls import tls_of_ray
 from morphogen.engine.shards.transport import Part, Pass
 from morphogen.sharding import ShardRange
 
@@ -41,7 +41,7 @@ def certificates(folder: Path, authority: trustme.CA | None = None) -> dict[str,
 def pair(environment: dict[str, str]) -> tuple[Connection, Connection]:
     """Both ends of a connection."""
     taken: SimpleQueue[Connection] = SimpleQueue()
-    tls = tls_of_shard(environment)
+    tls = tls_of_ray(environment, of_shard=True)
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def take() -> None:
@@ -49,7 +49,9 @@ def pair(environment: dict[str, str]) -> tuple[Connection, Connection]:
 
         threading.Thread(target=take).start()
         port = listening.getsockname()[1]
-        router = Connection.to("127.0.0.1", port, SECRET, tls_of_router(environment), 10.0)
+        router = Connection.to(
+            "127.0.0.1", port, SECRET, tls_of_ray(environment, of_shard=False), 10.0
+        )
         return router, taken.get()
 
 

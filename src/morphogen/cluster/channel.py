@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from morphogen.cluster.connection import Connection
 from morphogen.cluster.packing import PING, Packed, pack_pass, unpack_outcome
 from morphogen.cluster.process import ProcessGoneError, Tell
-from morphogen.cluster.tls import tls_of_router
+from morphogen.cluster.tls import tls_of_ray
 from morphogen.engine.shards.transport import Pass
 from morphogen.errors import ShardUnavailableError
 from morphogen.sharding import ShardRange
@@ -143,7 +143,11 @@ class Channel:
     def _run(self, address: Address) -> None:
         try:
             connection = Connection.to(
-                address.host, address.port, address.secret, tls_of_router(), _CONNECT_SECONDS
+                address.host,
+                address.port,
+                address.secret,
+                tls_of_ray(of_shard=False),
+                _CONNECT_SECONDS,
             )
         except Exception as error:
             self.close(f"it cannot be reached at {address.host}:{address.port}: {error}")

@@ -60,7 +60,7 @@ class Connection:
         secret : bytes
             What it told.
         tls : Tls or None
-            By `tls_of_router`.
+            By `tls_of_ray`.
         patience : float
             Seconds to wait for each step.
 
@@ -91,7 +91,7 @@ class Connection:
         secret : bytes
             What the other end must have.
         tls : Tls or None
-            By `tls_of_shard`.
+            By `tls_of_ray`.
         patience : float
             Seconds to wait for each step.
 

@@ -13,7 +13,7 @@ from morphogen.cluster.channel import Address
 from morphogen.cluster.connection import Connection
 from morphogen.cluster.host_shard import HostShard
 from morphogen.cluster.packing import pack_life, pack_outcome, unpack_pass
-from morphogen.cluster.tls import tls_of_shard
+from morphogen.cluster.tls import tls_of_ray
 from morphogen.engine.shards.transport import Part
 
 _SECRET_BYTES = 32
@@ -42,7 +42,7 @@ class PassServer:
 
     def __init__(self, shard: HostShard, host: str) -> None:
         self._shard = shard
-        self._tls = tls_of_shard()
+        self._tls = tls_of_ray(of_shard=True)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, 0), family=family)
         port = self._socket.getsockname()[1]

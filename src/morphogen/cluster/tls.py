@@ -30,13 +30,15 @@ class Tls:
     of_shard: bool
 
 
-def tls_of_router(environment: Mapping[str, str] = os.environ) -> Tls | None:
-    """The router's TLS.
+def tls_of_ray(environment: Mapping[str, str] = os.environ, *, of_shard: bool) -> Tls | None:
+    """The TLS of the router, or of a shard's process.
 
     Parameters
     ----------
     environment : mapping, optional
         By default this process's own, from which Ray takes its settings.
+    of_shard : bool
+        Whether it is that of a shard's process, which takes routers with a certificate alone.
 
     Returns
     -------
@@ -48,31 +50,6 @@ def tls_of_router(environment: Mapping[str, str] = os.environ) -> Tls | None:
     OSError, ValueError
         If a file cannot be read, or is no certificate.
     """
-    return _tls(environment, of_shard=False)
-
-
-def tls_of_shard(environment: Mapping[str, str] = os.environ) -> Tls | None:
-    """The TLS of a shard's process.
-
-    Parameters
-    ----------
-    environment : mapping, optional
-        By default this process's own, from which Ray takes its settings.
-
-    Returns
-    -------
-    Tls or None
-        With Ray's own certificates, and for routers with one alone; None if it uses no TLS.
-
-    Raises
-    ------
-    OSError, ValueError
-        If a file cannot be read, or is no certificate.
-    """
-    return _tls(environment, of_shard=True)
-
-
-def _tls(environment: Mapping[str, str], *, of_shard: bool) -> Tls | None:
     if not uses_tls(environment):
         return None
     certificate, key, authority = (environment[name] for name in TLS_FILES)
