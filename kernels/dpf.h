@@ -95,12 +95,17 @@ struct Children {
   Node<Word> left, right;
 };
 
-// The PRG: the ChaCha20 block under the key seed | salt.
 template <class Word>
-MORPHOGEN_FN void expand_seed(const Word (&seed)[kSeedWords], const std::uint8_t* key,
-                              std::uint32_t counter, Word (&block)[kChaChaWords]) {
+struct State {
+  Word word[kChaChaWords];
+};
+
+// Returns the state of ChaCha20 under the key seed | salt.
+template <class Word>
+MORPHOGEN_FN State<Word> make_state(const Word (&seed)[kSeedWords], const std::uint8_t* key,
+                                    std::uint32_t counter) {
   const Word zero{};
-  const Word state[kChaChaWords] = {
+  return {{
       zero + kChaChaConstant0,
       zero + kChaChaConstant1,
       zero + kChaChaConstant2,
@@ -117,23 +122,15 @@ MORPHOGEN_FN void expand_seed(const Word (&seed)[kSeedWords], const std::uint8_t
       zero + kNonceWord0,
       zero + kNonceWord1,
       zero + kNonceWord2,
-  };
-  chacha20_block(state, block);
+  }};
 }
 
-// Expands an inner node's seed to its children, without corrections.
+// The PRG: the ChaCha20 block of that state.
 template <class Word>
-MORPHOGEN_FN Children<Word> split_seed(const Word (&seed)[kSeedWords], const std::uint8_t* key) {
-  Word block[kChaChaWords];
-  expand_seed(seed, key, kCounterInner, block);
-  Children<Word> children;
-  for (int i = 0; i < kSeedWords; ++i) {
-    children.left.seed[i] = block[i];
-    children.right.seed[i] = block[kSeedWords + i];
-  }
-  children.left.control = block[8] & 1u;          // bit 0 of byte 32
-  children.right.control = (block[8] >> 8) & 1u;  // bit 0 of byte 33
-  return children;
+MORPHOGEN_FN void expand_seed(const Word (&seed)[kSeedWords], const std::uint8_t* key,
+                              std::uint32_t counter, Word (&block)[kChaChaWords]) {
+  const State<Word> state = make_state(seed, key, counter);
+  chacha20_block(state.word, block);
 }
 
 template <class Word>
@@ -145,14 +142,38 @@ MORPHOGEN_FN void correct_node(Node<Word>& child, Word parent_control, const std
   child.control ^= parent_control & ((load_word(key + control_offset) >> level) & 1u);
 }
 
+// Makes both children of a node at `level` from the block of its seed and from its control bit.
+template <class Word>
+MORPHOGEN_FN Children<Word> make_children(const Word (&block)[kChaChaWords], Word control,
+                                          const std::uint8_t* key, int level) {
+  Children<Word> children;
+  for (int i = 0; i < kSeedWords; ++i) {
+    children.left.seed[i] = block[i];
+    children.right.seed[i] = block[kSeedWords + i];
+  }
+  children.left.control = block[8] & 1u;          // bit 0 of byte 32
+  children.right.control = (block[8] >> 8) & 1u;  // bit 0 of byte 33
+  correct_node(children.left, control, key, level, kControlLeftOffset);
+  correct_node(children.right, control, key, level, kControlRightOffset);
+  return children;
+}
+
 // Returns both children of a node at `level`, as the key's party sees them.
 template <class Word>
 MORPHOGEN_FN Children<Word> expand_node(const Node<Word>& node, const std::uint8_t* key,
                                         int level) {
-  Children<Word> children = split_seed(node.seed, key);
-  correct_node(children.left, node.control, key, level, kControlLeftOffset);
-  correct_node(children.right, node.control, key, level, kControlRightOffset);
-  return children;
+  Word block[kChaChaWords];
+  expand_seed(node.seed, key, kCounterInner, block);
+  return make_children(block, node.control, key, level);
+}
+
+// Corrects the 512 selection bits below a node at full depth.
+template <class Word>
+MORPHOGEN_FN void correct_leaf(Word (&leaf)[kLeafWords], Word control, const std::uint8_t* key,
+                               int depth) {
+  const Word mask = Word{} - control;
+  const std::uint8_t* correction = key + leaf_correction_offset(depth);
+  for (int i = 0; i < kLeafWords; ++i) leaf[i] ^= mask & load_word(correction + 4 * i);
 }
 
 // Writes the 512 selection bits below a node at full depth.
@@ -160,9 +181,7 @@ template <class Word>
 MORPHOGEN_FN void expand_leaf(const Node<Word>& node, const std::uint8_t* key, int depth,
                               Word (&leaf)[kLeafWords]) {
   expand_seed(node.seed, key, kCounterLeaf, leaf);
-  const Word mask = Word{} - node.control;
-  const std::uint8_t* correction = key + leaf_correction_offset(depth);
-  for (int i = 0; i < kLeafWords; ++i) leaf[i] ^= mask & load_word(correction + 4 * i);
+  correct_leaf(leaf, node.control, key, depth);
 }
 
 MORPHOGEN_FN Node<std::uint32_t> root_node(const std::uint8_t* key) {

@@ -5,6 +5,7 @@
 // them every level is expanded breadth first, in place, one node a lane.
 #pragma once
 
+#include "dpf_blocks.h"
 #include "dpf_rows.h"
 #include "simd.h"
 
@@ -16,64 +17,60 @@ namespace {
 constexpr int kSubtreeLevels = 10;
 constexpr int kSubtreeLeaves = 1 << kSubtreeLevels;
 
-// Vectors of nodes that are expanded side by side. A step of ChaCha20 waits for the one before, for
-// two clocks on Zen 5, in which it can start twice as many as one state has (docs/experiments.md).
-// Two states fill 32 registers. The test of constant time sets two for valgrind, which knows no
-// AVX-512.
-#if defined(MORPHOGEN_NODE_VECTORS)
-constexpr int kNodeVectors = MORPHOGEN_NODE_VECTORS;
-#elif defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kNodeVectors = 2;
-#else
-constexpr int kNodeVectors = 1;
-#endif
-
 // One level of a subtree, word by word. It is padded because the last vector of a level may be part
 // full.
 struct NodeLevel {
   alignas(64) std::uint32_t seed[kSeedWords][kSubtreeLeaves + kWordLanes];
   alignas(64) std::uint32_t control[kSubtreeLeaves + kWordLanes];
 
+  MORPHOGEN_FN WordVector load_control(int first) const { return load_vector(control + first); }
+
+  // Writes the blocks of `Count` vectors of nodes; `start` has the words of a state but the seed.
   template <int Count>
-  MORPHOGEN_FN Node<Vectors<Count>> load(int first) const {
-    Node<Vectors<Count>> node;
-    for (int i = 0; i < kSeedWords; ++i) node.seed[i] = load_vectors<Count>(seed[i] + first);
-    node.control = load_vectors<Count>(control + first);
-    return node;
+  MORPHOGEN_FN void expand(int first, const State<WordVector>& start,
+                           WordVector (&blocks)[Count][kChaChaWords]) const {
+    expand_seeds(seed[0] + first, sizeof seed[0] / 4, start, blocks);
   }
 };
 
 // Stores left and right words so that the children stand in tree order.
+MORPHOGEN_FN void store_interleaved(std::uint32_t* words, WordVector left, WordVector right) {
+  store_vector(words, shuffle_words<Interleaved<0>>(left, right));
+  store_vector(words + kWordLanes, shuffle_words<Interleaved<1>>(left, right));
+}
+
+// Writes the children of `Count` vectors of nodes of a level.
 template <int Count>
-MORPHOGEN_FN void store_interleaved(std::uint32_t* words, const Vectors<Count>& left,
-                                    const Vectors<Count>& right) {
-  for (int i = 0; i < Count; ++i) {
-    const WordVector a = get_part(left, i), b = get_part(right, i);
-    store_vector(words + 2 * i * kWordLanes, shuffle_words<Interleaved<0>>(a, b));
-    store_vector(words + (2 * i + 1) * kWordLanes, shuffle_words<Interleaved<1>>(a, b));
+MORPHOGEN_FN void expand_nodes(NodeLevel& nodes, int first, const State<WordVector>& start,
+                               const std::uint8_t* key, int level) {
+  WordVector blocks[Count][kChaChaWords];
+  nodes.expand(first, start, blocks);
+#pragma GCC unroll 2
+  for (int i = Count - 1; i >= 0; --i) {  // children never overwrite nodes that are still read
+    const int at = first + i * kWordLanes;
+    const Children<WordVector> children =
+        make_children(blocks[i], nodes.load_control(at), key, level);
+    for (int word = 0; word < kSeedWords; ++word)
+      store_interleaved(nodes.seed[word] + 2 * at, children.left.seed[word],
+                        children.right.seed[word]);
+    store_interleaved(nodes.control + 2 * at, children.left.control, children.right.control);
   }
 }
 
-// Writes the children of vectors of nodes of a level.
-template <int Count>
-MORPHOGEN_FN void expand_nodes(NodeLevel& nodes, int first, const std::uint8_t* key, int level) {
-  const Children<Vectors<Count>> children = expand_node(nodes.load<Count>(first), key, level);
-  for (int i = 0; i < kSeedWords; ++i)
-    store_interleaved<Count>(nodes.seed[i] + 2 * first, children.left.seed[i],
-                             children.right.seed[i]);
-  store_interleaved<Count>(nodes.control + 2 * first, children.left.control,
-                           children.right.control);
+MORPHOGEN_FN State<WordVector> make_start(const std::uint8_t* key, std::uint32_t counter) {
+  const WordVector no_seed[kSeedWords] = {};
+  return make_state(no_seed, key, counter);
 }
 
 // Replaces `parents` nodes of a level by their 2 * parents children. It goes from the last vector
 // to the first, so that the children of a vector never overwrite parents that are still to be read.
 inline void expand_level(NodeLevel& nodes, int parents, const std::uint8_t* key, int level) {
-  constexpr int kStep = kNodeVectors * kWordLanes;
+  const State<WordVector> start = make_start(key, kCounterInner);
   int end = (parents + kWordLanes - 1) / kWordLanes * kWordLanes;
-  if (kNodeVectors > 1)
-    for (; end % kStep != 0; end -= kWordLanes)
-      expand_nodes<1>(nodes, end - kWordLanes, key, level);
-  for (; end > 0; end -= kStep) expand_nodes<kNodeVectors>(nodes, end - kStep, key, level);
+  for_vectors(end / kWordLanes, [&](auto count) {
+    end -= count.value * kWordLanes;
+    expand_nodes<count.value>(nodes, end, start, key, level);
+  });
 }
 
 // Stores few nodes word by word, so that they fill the first vector of a level.
@@ -152,28 +149,31 @@ MORPHOGEN_FN void store_few_leaves(const RowBlocks<WordVector, Count>& leaves,
   }
 }
 
-// Calls finish(lane, words) for each leaf below vectors of nodes at full depth; `lane` counts them
-// from the level's first.
+// Calls finish(lane, words) for each leaf below `Count` vectors of nodes at full depth; `lane` counts
+// them from the level's first.
 template <int Count, class Finish>
-MORPHOGEN_FN void finish_leaves(const NodeLevel& nodes, int first, const std::uint8_t* key,
-                                int depth, Finish&& finish) {
-  Vectors<Count> leaf_words[kLeafWords];
-  expand_leaf(nodes.load<Count>(first), key, depth, leaf_words);
+MORPHOGEN_FN void finish_leaves(const NodeLevel& nodes, int first,
+                                const State<WordVector>& start, const std::uint8_t* key, int depth,
+                                Finish&& finish) {
+  WordVector leaves[Count][kLeafWords];
+  nodes.expand(first, start, leaves);
+#pragma GCC unroll 2
   for (int part = 0; part < Count; ++part) {
+    const int at = first + part * kWordLanes;
+    correct_leaf(leaves[part], nodes.load_control(at), key, depth);
     alignas(64) std::uint32_t words[kLeafWords * kWordLanes];
     for (int row = 0; row < kBlockRows; row += kRowLanes) {
       WordVector rows[4][kRowLanes];
       for (int i = 0; i < kRowLanes; ++i) {
         WordVector in[4], out[4];
-        for (int j = 0; j < 4; ++j) in[j] = get_part(leaf_words[4 * (row + i) + j], part);
+        for (int j = 0; j < 4; ++j) in[j] = leaves[part][4 * (row + i) + j];
         transpose_fours(in, out);
         for (int j = 0; j < 4; ++j) rows[j][i] = out[j];
       }
       for (int j = 0; j < 4; ++j)
         store_leaf_rows(rows[j], words + j * kLeafWords + row * kRowWords, 4 * kLeafWords);
     }
-    for (int lane = 0; lane < kWordLanes; ++lane)
-      finish(first + part * kWordLanes + lane, words + lane * kLeafWords);
+    for (int lane = 0; lane < kWordLanes; ++lane) finish(at + lane, words + lane * kLeafWords);
   }
 }
 
@@ -226,12 +226,12 @@ inline void expand_leaves(const std::uint8_t* key, std::uint64_t first_leaf, std
     const auto finish = [&](int lane, const std::uint32_t* of_lane) {
       if (lane >= skipped && lane < needed) sink(base + static_cast<std::uint64_t>(lane), of_lane);
     };
+    const State<WordVector> start = make_start(key, kCounterLeaf);
     int first = skipped / kWordLanes * kWordLanes;
-    for (; needed - first > (kNodeVectors - 1) * kWordLanes; first += kNodeVectors * kWordLanes)
-      finish_leaves<kNodeVectors>(nodes, first, key, depth, finish);
-    if (kNodeVectors > 1)
-      for (; first < needed; first += kWordLanes)
-        finish_leaves<1>(nodes, first, key, depth, finish);
+    for_vectors((needed - first + kWordLanes - 1) / kWordLanes, [&](auto count) {
+      finish_leaves<count.value>(nodes, first, start, key, depth, finish);
+      first += count.value * kWordLanes;
+    });
     leaf = stop;
   }
 }

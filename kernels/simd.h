@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 #include <utility>
 
 #include "chacha20.h"
@@ -38,48 +37,6 @@ MORPHOGEN_FN WordVector load_vector(const std::uint32_t* words) {
 MORPHOGEN_FN void store_vector(std::uint32_t* words, WordVector vector) {
   reinterpret_cast<UnalignedWords*>(words)->vector = vector;
 }
-
-// Two vectors that take each step in turn, as one word of twice as many lanes.
-struct VectorPair {
-  WordVector part[2];
-};
-
-#define MORPHOGEN_PAIR_STEP(step)                                     \
-  MORPHOGEN_FN VectorPair operator step(VectorPair a, VectorPair b) { \
-    return {{a.part[0] step b.part[0], a.part[1] step b.part[1]}};    \
-  }                                                                   \
-  MORPHOGEN_FN VectorPair operator step(VectorPair a, unsigned b) {   \
-    return {{a.part[0] step b, a.part[1] step b}};                    \
-  }
-MORPHOGEN_PAIR_STEP(+)
-MORPHOGEN_PAIR_STEP(-)
-MORPHOGEN_PAIR_STEP(^)
-MORPHOGEN_PAIR_STEP(&)
-MORPHOGEN_PAIR_STEP(>>)
-#undef MORPHOGEN_PAIR_STEP
-
-MORPHOGEN_FN VectorPair& operator+=(VectorPair& a, VectorPair b) { return a = a + b; }
-MORPHOGEN_FN VectorPair& operator^=(VectorPair& a, VectorPair b) { return a = a ^ b; }
-
-template <int Bits>
-MORPHOGEN_FN VectorPair rotate_left(VectorPair x) {
-  return {{rotate_left<Bits>(x.part[0]), rotate_left<Bits>(x.part[1])}};
-}
-
-// A word of one vector, or of two.
-template <int Count>
-using Vectors = std::conditional_t<Count == 1, WordVector, VectorPair>;
-
-template <int Count>
-MORPHOGEN_FN Vectors<Count> load_vectors(const std::uint32_t* words) {
-  if constexpr (Count == 1)
-    return load_vector(words);
-  else
-    return {{load_vector(words), load_vector(words + kWordLanes)}};
-}
-
-MORPHOGEN_FN WordVector get_part(WordVector vector, int) { return vector; }
-MORPHOGEN_FN WordVector get_part(const VectorPair& pair, int part) { return pair.part[part]; }
 
 // Returns a vector whose element i is element Index::at(i) of `a` followed by `b`.
 template <class Index, class Vector, std::size_t... I>
