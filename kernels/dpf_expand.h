@@ -1,8 +1,8 @@
-// EvalFull on the host: expands a run of leaves of one key, many nodes side by side in SIMD lanes.
+// Levels of a key's tree on the host, many nodes side by side in SIMD lanes.
 //
-// The run is cut into subtrees of at most 2^kSubtreeLevels leaves. The path to each subtree's root
-// is walked alone, and the first levels below the root are expanded as few nodes (dpf_rows.h). Below
-// them every level is expanded breadth first, in place, one node a lane.
+// The path to a subtree's root is walked alone, and the first levels below the root are expanded as
+// few nodes (dpf_rows.h). Below them every level is expanded breadth first, in place, one node a
+// lane.
 #pragma once
 
 #include "dpf_blocks.h"
@@ -12,16 +12,24 @@
 namespace morphogen {
 namespace {
 
-// With 1,024 leaves the walk to a subtree costs under 3% of its expansion, and the nodes (20 KiB)
-// stay in the first-level cache.
+// The nodes of so many leaves (20 KiB) stay in the first-level cache.
 constexpr int kSubtreeLevels = 10;
 constexpr int kSubtreeLeaves = 1 << kSubtreeLevels;
 
-// One level of a subtree, word by word. It is padded because the last vector of a level may be part
-// full.
-struct NodeLevel {
-  alignas(64) std::uint32_t seed[kSeedWords][kSubtreeLeaves + kWordLanes];
-  alignas(64) std::uint32_t control[kSubtreeLeaves + kWordLanes];
+// Nodes of one level, at most so many, word by word. It is padded because the last vector of a level
+// may be part full.
+template <int Most>
+struct Nodes {
+  alignas(64) std::uint32_t seed[kSeedWords][Most + kWordLanes];
+  alignas(64) std::uint32_t control[Most + kWordLanes];
+
+  // Takes `count` nodes of another level as the first of this.
+  template <class Other>
+  void copy(const Other& other, int first, int count) {
+    const std::size_t bytes = sizeof control[0] * static_cast<std::size_t>(count);
+    for (int i = 0; i < kSeedWords; ++i) std::memcpy(seed[i], other.seed[i] + first, bytes);
+    std::memcpy(control, other.control + first, bytes);
+  }
 
   MORPHOGEN_FN WordVector load_control(int first) const { return load_vector(control + first); }
 
@@ -33,6 +41,9 @@ struct NodeLevel {
   }
 };
 
+// The nodes of a subtree's leaves.
+typedef Nodes<kSubtreeLeaves> NodeLevel;
+
 // Stores left and right words so that the children stand in tree order.
 MORPHOGEN_FN void store_interleaved(std::uint32_t* words, WordVector left, WordVector right) {
   store_vector(words, shuffle_words<Interleaved<0>>(left, right));
@@ -40,8 +51,8 @@ MORPHOGEN_FN void store_interleaved(std::uint32_t* words, WordVector left, WordV
 }
 
 // Writes the children of `Count` vectors of nodes of a level.
-template <int Count>
-MORPHOGEN_FN void expand_nodes(NodeLevel& nodes, int first, const State<WordVector>& start,
+template <int Count, class Level>
+MORPHOGEN_FN void expand_nodes(Level& nodes, int first, const State<WordVector>& start,
                                const std::uint8_t* key, int level) {
   WordVector blocks[Count][kChaChaWords];
   nodes.expand(first, start, blocks);
@@ -57,24 +68,30 @@ MORPHOGEN_FN void expand_nodes(NodeLevel& nodes, int first, const State<WordVect
   }
 }
 
+// Returns a state without its seed.
 MORPHOGEN_FN State<WordVector> make_start(const std::uint8_t* key, std::uint32_t counter) {
   const WordVector no_seed[kSeedWords] = {};
   return make_state(no_seed, key, counter);
 }
 
-// Replaces `parents` nodes of a level by their 2 * parents children. It goes from the last vector
-// to the first, so that the children of a vector never overwrite parents that are still to be read.
-inline void expand_level(NodeLevel& nodes, int parents, const std::uint8_t* key, int level) {
+// Replaces the nodes [first, end) of a level by their children, from node 2 * first on. It goes from
+// the last vector to the first, so that the children of a vector never overwrite parents that are
+// still to be read.
+template <class Level>
+void expand_level(Level& nodes, int first, int end, const std::uint8_t* key, int level) {
   const State<WordVector> start = make_start(key, kCounterInner);
-  int end = (parents + kWordLanes - 1) / kWordLanes * kWordLanes;
-  for_vectors(end / kWordLanes, [&](auto count) {
-    end -= count.value * kWordLanes;
-    expand_nodes<count.value>(nodes, end, start, key, level);
+  first = first / kWordLanes * kWordLanes;
+  const int vectors = (end - first + kWordLanes - 1) / kWordLanes;
+  int at = first + vectors * kWordLanes;
+  for_vectors(vectors, [&](auto count) {
+    at -= count.value * kWordLanes;
+    expand_nodes<count.value>(nodes, at, start, key, level);
   });
 }
 
 // Stores few nodes word by word, so that they fill the first vector of a level.
-MORPHOGEN_FN void store_by_words(const FewNodes& few, NodeLevel& nodes) {
+template <class Level>
+MORPHOGEN_FN void store_by_words(const FewNodes& few, Level& nodes) {
   WordVector seed[kSeedWords], control[kRowWords];
   transpose_fours(few.seed, seed);
   transpose_fours(few.control, control);
@@ -130,111 +147,6 @@ class Path {
   int known_ = 0;  // the deepest level that path holds
   Level levels_[kMaxLogPages - kLeafLogBits + 1];
 };
-
-// Stores some words of leaves, one leaf every `step` words, from their rows in the lanes of vectors.
-MORPHOGEN_FN void store_leaf_rows(WordVector (&rows)[kRowLanes], std::uint32_t* words, int step) {
-  transpose_rows(rows);
-  for (int i = 0; i < kRowLanes; ++i) store_vector(words + i * step, rows[i]);
-}
-
-template <int Count>
-MORPHOGEN_FN void store_few_leaves(const RowBlocks<WordVector, Count>& leaves,
-                                   std::uint32_t* words) {
-  for (int v = 0; v < Count; ++v) {
-    for (int row = 0; row < kBlockRows; row += kRowLanes) {
-      WordVector rows[kRowLanes];
-      for (int i = 0; i < kRowLanes; ++i) rows[i] = leaves.row[row + i][v];
-      store_leaf_rows(rows, words + v * kRowLanes * kLeafWords + row * kRowWords, kLeafWords);
-    }
-  }
-}
-
-// Calls finish(lane, words) for each leaf below `Count` vectors of nodes at full depth; `lane` counts
-// them from the level's first.
-template <int Count, class Finish>
-MORPHOGEN_FN void finish_leaves(const NodeLevel& nodes, int first,
-                                const State<WordVector>& start, const std::uint8_t* key, int depth,
-                                Finish&& finish) {
-  WordVector leaves[Count][kLeafWords];
-  nodes.expand(first, start, leaves);
-#pragma GCC unroll 2
-  for (int part = 0; part < Count; ++part) {
-    const int at = first + part * kWordLanes;
-    correct_leaf(leaves[part], nodes.load_control(at), key, depth);
-    alignas(64) std::uint32_t words[kLeafWords * kWordLanes];
-    for (int row = 0; row < kBlockRows; row += kRowLanes) {
-      WordVector rows[4][kRowLanes];
-      for (int i = 0; i < kRowLanes; ++i) {
-        WordVector in[4], out[4];
-        for (int j = 0; j < 4; ++j) in[j] = leaves[part][4 * (row + i) + j];
-        transpose_fours(in, out);
-        for (int j = 0; j < 4; ++j) rows[j][i] = out[j];
-      }
-      for (int j = 0; j < 4; ++j)
-        store_leaf_rows(rows[j], words + j * kLeafWords + row * kRowWords, 4 * kLeafWords);
-    }
-    for (int lane = 0; lane < kWordLanes; ++lane) finish(at + lane, words + lane * kLeafWords);
-  }
-}
-
-// Expands leaves [first_leaf, first_leaf + count) of a valid key; `path` is a path of the same key.
-// For each leaf, in any order, it calls sink(leaf - first_leaf, words) with the kLeafWords words of
-// its selection bits.
-template <class Sink>
-inline void expand_leaves(const std::uint8_t* key, std::uint64_t first_leaf, std::uint64_t count,
-                          Path& path, NodeLevel& nodes, Sink&& sink) {
-  const int depth = tree_depth(key[kLogPagesOffset]);
-  const int levels = depth < kSubtreeLevels ? depth : kSubtreeLevels;
-  const std::uint64_t end = first_leaf + count;
-  for (std::uint64_t leaf = first_leaf; leaf < end;) {
-    const std::uint64_t subtree = leaf >> levels;
-    const std::uint64_t subtree_end = (subtree + 1) << levels;
-    const std::uint64_t stop = end < subtree_end ? end : subtree_end;
-    // A short run starts at the deepest level where one node still covers the run.
-    int below = levels;
-    while (below > 0 && (leaf >> (below - 1)) == ((stop - 1) >> (below - 1))) --below;
-    const std::uint64_t top = leaf >> below;
-    const int skipped = static_cast<int>(leaf - (top << below));
-    const int needed = static_cast<int>(stop - (top << below));
-    const std::uint64_t base = (top << below) - first_leaf;  // may wrap around, and back again
-    alignas(64) std::uint32_t words[kLeafWords * kWordLanes];
-
-    FewNodes few = path.walk(depth - below, top);
-    int remaining = below;
-    for (; remaining > 0; --remaining) {
-      const int parents = ((needed - 1) >> remaining) + 1;
-      if (parents > kFewNodes) break;
-      if (parents <= kRowLanes)
-        expand_few<1>(few, key, depth - remaining);
-      else
-        expand_few<2>(few, key, depth - remaining);
-    }
-    if (remaining == 0 && needed <= kFewNodes) {
-      if (needed <= kRowLanes)
-        store_few_leaves(expand_few_leaves<1>(few, key, depth), words);
-      else
-        store_few_leaves(expand_few_leaves<2>(few, key, depth), words);
-      for (int at = skipped; at < needed; ++at)
-        sink(base + static_cast<std::uint64_t>(at), words + at * kLeafWords);
-      leaf = stop;
-      continue;
-    }
-
-    store_by_words(few, nodes);
-    for (; remaining > 0; --remaining)
-      expand_level(nodes, ((needed - 1) >> remaining) + 1, key, depth - remaining);
-    const auto finish = [&](int lane, const std::uint32_t* of_lane) {
-      if (lane >= skipped && lane < needed) sink(base + static_cast<std::uint64_t>(lane), of_lane);
-    };
-    const State<WordVector> start = make_start(key, kCounterLeaf);
-    int first = skipped / kWordLanes * kWordLanes;
-    for_vectors((needed - first + kWordLanes - 1) / kWordLanes, [&](auto count) {
-      finish_leaves<count.value>(nodes, first, start, key, depth, finish);
-      first += count.value * kWordLanes;
-    });
-    leaf = stop;
-  }
-}
 
 }  // namespace
 }  // namespace morphogen

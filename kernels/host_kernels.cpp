@@ -6,7 +6,7 @@
 
 #include <new>
 
-#include "dpf_expand.h"
+#include "dpf_leaves.h"
 #include "dpf_generate.h"
 #include "scan_methods.h"
 
@@ -20,11 +20,8 @@ namespace {
 void expand(const std::uint8_t* key, std::uint64_t first_leaf, std::uint64_t count,
             std::uint8_t* out) {
   NodeLevel nodes;
-  Path path(key);
-  expand_leaves(key, first_leaf, count, path, nodes,
-                [out](std::uint64_t leaf, const std::uint32_t* words) {
-                  std::memcpy(out + leaf * kLeafBytes, words, kLeafBytes);
-                });
+  KeyTree tree(key);
+  expand_leaves(tree, first_leaf, count, first_leaf + count, nodes, out);
 }
 
 ScanShape shape(const ScanJob& job) {
@@ -109,9 +106,9 @@ PageRun strip_run(const ScanJob& job, const Plan& plan, std::size_t strip, std::
 
 void begin(const ScanJob& job, std::uint8_t* scratch) {
   const Plan plan(job);
-  Path* paths = reinterpret_cast<Path*>(scratch + plan.paths_offset());
+  KeyTree* trees = reinterpret_cast<KeyTree*>(scratch + plan.trees_offset());
   for (std::size_t key = 0; key < job.key_count; ++key)
-    new (paths + key) Path(job.keys + key * job.key_bytes);
+    new (trees + key) KeyTree(job.keys + key * job.key_bytes);
   held_leaves(plan, scratch) = {0, 0};
 }
 
@@ -121,8 +118,8 @@ void scan(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint6
   const std::size_t stride = plan.key_stride;
   std::uint8_t* selection = scratch + plan.selection_offset();
   std::uint8_t* staging = scratch + plan.staging_offset();
-  NodeLevel& nodes = *reinterpret_cast<NodeLevel*>(scratch + plan.nodes_offset());
-  Path* paths = reinterpret_cast<Path*>(scratch + plan.paths_offset());
+  NodeLevel* nodes = reinterpret_cast<NodeLevel*>(scratch + plan.nodes_offset());
+  KeyTree* trees = reinterpret_cast<KeyTree*>(scratch + plan.trees_offset());
   HeldLeaves& held = held_leaves(plan, scratch);
 
   PageRun run = strip_run(job, plan, strip, scratch);
@@ -148,6 +145,7 @@ void scan(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint6
   const std::uint64_t batch_pages = plan.batch_leaves() * kLeafBits;
   // The pages before the job's own from the last multiple of batch_leaves on.
   const std::uint64_t skipped = job.first_leaf * kLeafBits % batch_pages;
+  const std::uint64_t end_leaf = (last - 1) / kLeafBits + 1;
   for (std::uint64_t page = first; page < last;) {
     // Batches start at multiples of batch_leaves of the tree, so each batch is one subtree.
     const std::uint64_t batch_end = ((skipped + page) / batch_pages + 1) * batch_pages - skipped;
@@ -156,9 +154,9 @@ void scan(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint6
     const std::uint64_t leaves = (stop - 1) / kLeafBits + 1 - first_leaf;
     // The strips of a table of few pages share one selection.
     if (held.first != first_leaf || held.count != leaves) {
-      expand_selection(job.keys, job.key_bytes, job.key_count, job.first_leaf + first_leaf,
-                       static_cast<std::size_t>(leaves), plan.layout, stride, paths, nodes,
-                       staging, selection);
+      expand_selection(trees, job.key_count, job.first_leaf + first_leaf,
+                       static_cast<std::size_t>(leaves), job.first_leaf + end_leaf, plan.layout,
+                       stride, nodes, staging, selection);
       held = {first_leaf, leaves};
     }
     run.plane_bytes = plane_size(plan.layout, static_cast<std::size_t>(leaves), stride);

@@ -183,10 +183,10 @@ struct Plan {
   }
 
   // Returns the number of leaves whose selection is held at a time. The selection should not push
-  // pages out of the second-level cache. But the fewer leaves there are, the more of the work is
-  // the walk to them, which slows small pages: narrow pages may take more than their share.
+  // pages out of the second-level cache. But the fewer leaves there are, the more of the work has
+  // few nodes, which slows small pages: narrow pages may take more than their share.
   std::size_t batch_leaves() const {
-    const std::size_t most_bytes = (is_narrow() ? 2048 : 512) << 10;
+    const std::size_t most_bytes = (is_narrow() ? 1536 : 512) << 10;
     constexpr std::size_t kBatchPageBytes = 4 << 20;
     std::size_t leaves = 64;
     while (leaves < kSubtreeLeaves && leaves * kLeafBits * columns.page_size < kBatchPageBytes)
@@ -219,13 +219,13 @@ struct Plan {
     return single_offset() + round_up(key_stride, kCacheLine) + kCacheLine;
   }
   std::size_t nodes_offset() const {
-    return staging_offset() + staging_size(batch_leaves());
+    return staging_offset() + kStagingBytes;
   }
-  std::size_t paths_offset() const {
-    return nodes_offset() + round_up(sizeof(NodeLevel), kCacheLine);
+  std::size_t trees_offset() const {
+    return nodes_offset() + (key_count < kKeyAlign ? key_count : kKeyAlign) * sizeof(NodeLevel);
   }
   std::size_t held_offset() const {
-    return paths_offset() + round_up(key_count * sizeof(Path), kCacheLine);
+    return trees_offset() + round_up(key_count * sizeof(KeyTree), kCacheLine);
   }
   std::size_t scratch_bytes() const { return held_offset() + kCacheLine; }
 

@@ -6,7 +6,7 @@
 // across pages, in registers of 16 bytes on every instruction set.
 #pragma once
 
-#include "dpf_expand.h"
+#include "dpf_leaves.h"
 
 namespace morphogen {
 namespace {
@@ -123,32 +123,20 @@ MORPHOGEN_FN void order_by_streams(std::uint8_t* leaf) {
   transpose_all_bits(leaf, kLeafBytes);
 }
 
-// Writes rows of 8 keys, `row_bytes` apart, from the leaves of the keys, which lie `step` bytes
-// apart.
-MORPHOGEN_FN void write_rows(const std::uint8_t* leaves, std::size_t step, std::size_t bytes,
-                             std::size_t row_bytes, std::uint8_t* out) {
-#if defined(__AVX512BW__)
-  if (row_bytes == kKeyAlign) {
-    for (std::size_t at = 0; at < bytes; at += kLeafBytes) {
-      Bytes64 rows[8], words[8];
-      for (std::size_t i = 0; i < 8; ++i)
-        std::memcpy(&rows[i], leaves + i * step + at, sizeof rows[i]);
-      transpose_bytes(rows, words);
-      // Each has two words of every 16 bytes of a leaf: bring these together, 8 words of 4 registers.
-      for (std::size_t four = 0; four < 8; four += 4) {
-        WordVector quarters[kRowLanes];
-        for (std::size_t i = 0; i < kRowLanes; ++i) quarters[i] = (WordVector)words[four + i];
-        transpose_rows(quarters);
-        for (std::size_t i = 0; i < kRowLanes; ++i)
-          std::memcpy(out + (at + i * 16 + four * 2) * kKeyAlign, &quarters[i], kVectorBytes);
-      }
-    }
-    return;
-  }
-#endif
-  for (std::size_t at = 0; at < bytes; at += sizeof(Bytes16)) {
+// Leaves of 8 keys that are expanded at a time: they stay in the first-level cache until their rows
+// are written.
+constexpr std::size_t kStagedLeaves = kNodeVectors * kWordLanes;
+// From one key's leaves to those of the next. The line more keeps them out of each other's cache sets.
+constexpr std::size_t kStagedBytes = (kStagedLeaves + 1) * kLeafBytes;
+constexpr std::size_t kStagingBytes = kKeyAlign * kStagedBytes;
+
+// Writes the rows of `leaves` leaves of 8 keys, `row_bytes` apart.
+MORPHOGEN_FN void write_rows(const std::uint8_t* staging, std::size_t leaves, std::size_t row_bytes,
+                             std::uint8_t* out) {
+  for (std::size_t at = 0; at < leaves * kLeafBytes; at += sizeof(Bytes16)) {
     Bytes16 rows[8], words[8];
-    for (std::size_t i = 0; i < 8; ++i) std::memcpy(&rows[i], leaves + i * step + at, sizeof rows[i]);
+    for (std::size_t i = 0; i < 8; ++i)
+      std::memcpy(&rows[i], staging + i * kStagedBytes + at, sizeof rows[i]);
     transpose_bytes(rows, words);
     for (const Bytes16& two : words) {
       std::uint64_t word[2];
@@ -161,46 +149,99 @@ MORPHOGEN_FN void write_rows(const std::uint8_t* leaves, std::size_t step, std::
   }
 }
 
-// Returns the bytes of the staging memory of expand_selection(): 8 keys' leaves.
-MORPHOGEN_FN std::size_t staging_size(std::size_t leaves) {
-  return plane_size(Layout::keys, leaves, 1) * kKeyAlign;
+#if defined(__AVX512BW__)
+MORPHOGEN_FN bool stages_words(Layout layout) { return layout == Layout::groups; }
+
+// Writes the rows of leaves [first, last) of 8 keys, side by side, from the words of `vectors` vectors
+// of leaves. The words need not be turned into leaves for that: it would be undone here.
+MORPHOGEN_FN void write_groups(const std::uint8_t* staging, int vectors, int first, int last,
+                               std::uint8_t* out) {
+  constexpr int kWordRows = 4 * kKeyAlign;  // the bytes of a word's rows
+  for (int at = 0; at < vectors * kLeafWords; at += 2) {
+    Bytes64 halves[2][8];
+    for (int i = 0; i < 2; ++i) {
+      Bytes64 keys[8];
+      for (int key = 0; key < 8; ++key)
+        std::memcpy(&keys[key], staging + key * kStagedBytes + (at + i) * kVectorBytes,
+                    sizeof keys[key]);
+      transpose_bytes(keys, halves[i]);
+    }
+    // Every 16 bytes of these have two rows of a leaf: bring its 8 rows of two words together.
+    for (int lane = 0; lane < kRowWords; ++lane) {
+      WordVector rows[kRowLanes];
+      for (int i = 0; i < kRowLanes; ++i) rows[i] = (WordVector)halves[i / 2][2 * lane + i % 2];
+      transpose_rows(rows);
+      for (int i = 0; i < kRowLanes; ++i) {
+        const int leaf = at / kLeafWords * kWordLanes + i * kRowWords + lane;
+        if (leaf >= first && leaf < last)
+          std::memcpy(out + ((leaf - first) * kLeafWords + at % kLeafWords) * kWordRows, &rows[i],
+                      kVectorBytes);
+      }
+    }
+  }
+}
+#else
+MORPHOGEN_FN bool stages_words(Layout) { return false; }
+MORPHOGEN_FN void write_groups(const std::uint8_t*, int, int, int, std::uint8_t*) {}
+#endif
+
+// Writes the rows of the leaves of up to 8 keys below nodes [first, end) of each.
+inline void write_selection(const KeyTree* trees, const NodeLevel* nodes, std::size_t key_count,
+                            int first, int end, Layout layout, std::size_t row_bytes,
+                            std::uint8_t* staging, std::uint8_t* out) {
+  if (key_count < kKeyAlign) std::memset(staging, 0, kStagingBytes);
+  for_leaves(first, end, [&](auto vectors, int at, int from, int to) {
+    for (std::size_t key = 0; key < key_count; ++key) {
+      WordVector leaves[vectors.value][kLeafWords];
+      trees[key].finish(nodes[key], at, leaves);
+      std::uint8_t* const own = staging + key * kStagedBytes;
+#pragma GCC unroll 2
+      for (int i = 0; i < vectors.value; ++i)
+        if (stages_words(layout))
+          store_words(leaves[i], own + i * kWordLanes * kLeafBytes);
+        else
+          store_leaves(leaves[i], own + i * kWordLanes * kLeafBytes);
+      if (layout == Layout::streams)
+        for (int leaf = from; leaf < to; ++leaf) order_by_streams(own + leaf * kLeafBytes);
+    }
+    const std::size_t leaves = static_cast<std::size_t>(to - from);
+    if (stages_words(layout))
+      write_groups(staging, vectors.value, from, to, out);
+    else
+      write_rows(staging + from * kLeafBytes, leaves, row_bytes, out);
+    out += leaves * kLeafRows * row_bytes;
+  });
 }
 
 // Writes the rows of leaves [first_leaf, first_leaf + leaves) for all keys. Rows with all keys lie
-// `stride` bytes apart.
-inline void expand_selection(const std::uint8_t* keys, std::size_t key_bytes, std::size_t key_count,
-                             std::uint64_t first_leaf, std::size_t leaves, Layout layout,
-                             std::size_t stride, Path* paths, NodeLevel& nodes, std::uint8_t* staging,
+// `stride` bytes apart. The next calls are for leaves until `end`. There is a level of nodes for
+// each of 8 keys.
+inline void expand_selection(KeyTree* trees, std::size_t key_count, std::uint64_t first_leaf,
+                             std::size_t leaves, std::uint64_t end, Layout layout,
+                             std::size_t stride, NodeLevel* nodes, std::uint8_t* staging,
                              std::uint8_t* selection) {
   const std::size_t plane = plane_size(layout, leaves, stride);
   if (layout == Layout::keys) {
-    for (std::size_t key = 0; key < key_count; ++key) {
-      std::uint8_t* own = selection + key * plane;
-      expand_leaves(keys + key * key_bytes, first_leaf, leaves, paths[key], nodes,
-                    [own](std::uint64_t leaf, const std::uint32_t* words) {
-                      std::memcpy(own + leaf * kLeafBytes, words, kLeafBytes);
-                    });
-    }
+    for (std::size_t key = 0; key < key_count; ++key)
+      expand_leaves(trees[key], first_leaf, leaves, end, *nodes, selection + key * plane);
     return;
   }
-  const std::size_t step = plane_size(Layout::keys, leaves, stride);
+  const std::size_t row_bytes = octet_bytes(layout, stride);
+  const std::uint64_t last = first_leaf + leaves;
   for (std::size_t group = 0; group < key_count; group += kKeyAlign) {
-    for (std::size_t i = 0; i < kKeyAlign; ++i) {
-      std::uint8_t* own = staging + i * step;
-      if (group + i >= key_count) {
-        std::memset(own, 0, leaves * kLeafBytes);
-        continue;
-      }
-      expand_leaves(keys + (group + i) * key_bytes, first_leaf, leaves,
-                    paths[group + i], nodes,
-                    [own, layout](std::uint64_t leaf, const std::uint32_t* words) {
-                      std::uint8_t* out = own + leaf * kLeafBytes;
-                      std::memcpy(out, words, kLeafBytes);
-                      if (layout == Layout::streams) order_by_streams(out);
-                    });
+    const std::size_t keys = key_count - group < kKeyAlign ? key_count - group : kKeyAlign;
+    std::uint8_t* out = selection + (layout == Layout::groups ? group / kKeyAlign * plane : group);
+    for (std::uint64_t leaf = first_leaf; leaf < last;) {
+      const std::uint64_t stop = end_of_run(leaf, last);
+      const int run = static_cast<int>(stop - leaf);
+      int first = 0;  // the same for each key
+      for (std::size_t key = 0; key < keys; ++key)
+        first = trees[group + key].expand(leaf, run, end, nodes[key]);
+      write_selection(trees + group, nodes, keys, first, first + run, layout, row_bytes, staging,
+                      out);
+      out += static_cast<std::size_t>(run) * kLeafRows * row_bytes;
+      leaf = stop;
     }
-    write_rows(staging, step, leaves * kLeafBytes, octet_bytes(layout, stride),
-               selection + (layout == Layout::groups ? group / kKeyAlign * plane : group));
   }
   if (layout == Layout::patterns) transpose_all_bits(selection, leaves * kLeafRows * stride);
 }

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "dpf.h"
-#include "dpf_expand.h"
 #include "dpf_generate.h"
+#include "dpf_leaves.h"
 #include "dpf_restrict.h"
 
 using namespace morphogen;
@@ -70,12 +70,9 @@ void leak(const Bytes&) {}
 // Returns the selection bits of leaves [first, first + count).
 Bytes expand(const Bytes& key, std::uint64_t first, std::uint64_t count) {
   static NodeLevel nodes;
-  Path path(key.data());
+  KeyTree tree(key.data());
   Bytes bits(count * kLeafBytes);
-  expand_leaves(key.data(), first, count, path, nodes,
-                [&bits](std::uint64_t leaf, const std::uint32_t* words) {
-                  std::memcpy(bits.data() + leaf * kLeafBytes, words, kLeafBytes);
-                });
+  expand_leaves(tree, first, count, first + count, nodes, bits.data());
   return bits;
 }
 

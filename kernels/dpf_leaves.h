@@ -1,0 +1,161 @@
+// EvalFull on the host: the leaves of one key from any to any, run by run.
+//
+// Few nodes leave most lanes of a vector empty, so that the levels near a root take as long as some
+// that have many. A key's tree therefore holds a stretch of nodes a few levels above the leaves, from
+// which the runs are expanded one after the other.
+#pragma once
+
+#include "dpf_expand.h"
+
+namespace morphogen {
+namespace {
+
+// The levels from the nodes that are held to the leaves, and how many of these nodes there are: the
+// fewer levels, the more nodes a run starts with.
+constexpr int kHeldLevels = 3;
+constexpr int kHeldNodes = 256;
+
+class KeyTree {
+ public:
+  explicit KeyTree(const std::uint8_t* key)
+      : start_(make_start(key, kCounterLeaf)),
+        key_(key),
+        path_(key),
+        depth_(tree_depth(key[kLogPagesOffset])),
+        below_(depth_ < kHeldLevels ? depth_ : kHeldLevels) {}
+
+  // Writes the nodes of leaves [first, first + count), and returns where the first stands. A run
+  // does not go across a multiple of kSubtreeLeaves. The caller expects to ask for all until `end`,
+  // run by run.
+  int expand(std::uint64_t first, int count, std::uint64_t end, NodeLevel& nodes) {
+    const std::uint64_t top = first >> below_;
+    const int needed = static_cast<int>(((first + count - 1) >> below_) - top) + 1;
+    if (top < held_first_ || top + needed > held_end_) hold(top, ((end - 1) >> below_) + 1);
+    nodes.copy(held_, static_cast<int>(top - held_first_) + held_at_, needed);
+    const int skipped = static_cast<int>(first - (top << below_));
+    expand_levels(nodes, skipped, skipped + count, depth_, below_);
+    return skipped;
+  }
+
+  // Writes the leaves below `Count` vectors of nodes, a leaf a lane.
+  template <int Count>
+  MORPHOGEN_FN void finish(const NodeLevel& nodes, int at,
+                           WordVector (&leaves)[Count][kLeafWords]) const {
+    nodes.expand(at, start_, leaves);
+#pragma GCC unroll 2
+    for (int i = 0; i < Count; ++i)
+      correct_leaf(leaves[i], nodes.load_control(at + i * kWordLanes), key_, depth_);
+  }
+
+ private:
+  // Holds nodes from `first` on, until `end` if there is place for them: a stretch ends at a multiple
+  // of kHeldNodes, as all runs do.
+  void hold(std::uint64_t first, std::uint64_t end) {
+    const std::uint64_t most = (first / kHeldNodes + 1) * kHeldNodes;
+    if (end > most) end = most;
+    // Start at the deepest node that is above all of them.
+    const int level = depth_ - below_;
+    int down = 0;
+    while ((first >> down) != ((end - 1) >> down)) ++down;
+    held_first_ = first;
+    held_end_ = end;
+    held_at_ = static_cast<int>(first - (first >> down << down));
+    const int needed = held_at_ + static_cast<int>(end - first);
+
+    FewNodes few = path_.walk(level - down, first >> down);
+    for (; down > 0; --down) {
+      const int parents = ((needed - 1) >> down) + 1;
+      if (parents > kFewNodes) break;
+      if (parents <= kRowLanes)
+        expand_few<1>(few, key_, level - down);
+      else
+        expand_few<2>(few, key_, level - down);
+    }
+    store_by_words(few, held_);
+    expand_levels(held_, held_at_, needed, level, down);
+  }
+
+  // Replaces the nodes that are `below` levels above those of a level by these, [first, end).
+  template <class Level>
+  void expand_levels(Level& nodes, int first, int end, int level, int below) const {
+    for (; below > 0; --below)
+      expand_level(nodes, first >> below, ((end - 1) >> below) + 1, key_, level - below);
+  }
+
+  const State<WordVector> start_;
+  const std::uint8_t* const key_;
+  Path path_;
+  const int depth_, below_;
+  std::uint64_t held_first_ = 0, held_end_ = 0;
+  int held_at_ = 0;  // where the first stands
+  Nodes<kHeldNodes> held_;
+};
+
+// Stores the words of a vector's leaves as they are.
+MORPHOGEN_FN void store_words(const WordVector (&leaves)[kLeafWords], std::uint8_t* out) {
+  std::uint32_t* const words = reinterpret_cast<std::uint32_t*>(out);
+  for (int word = 0; word < kLeafWords; ++word)
+    store_vector(words + word * kWordLanes, leaves[word]);
+}
+
+// Writes the leaves in the lanes of a vector, one after the other.
+MORPHOGEN_FN void store_leaves(const WordVector (&leaves)[kLeafWords], std::uint8_t* out) {
+  std::uint32_t* const words = reinterpret_cast<std::uint32_t*>(out);
+  for (int row = 0; row < kBlockRows; row += kRowLanes) {
+    WordVector rows[4][kRowLanes];
+    for (int i = 0; i < kRowLanes; ++i) {
+      WordVector in[4], turned[4];
+      for (int j = 0; j < 4; ++j) in[j] = leaves[4 * (row + i) + j];
+      transpose_fours(in, turned);
+      for (int j = 0; j < 4; ++j) rows[j][i] = turned[j];
+    }
+    for (int j = 0; j < 4; ++j) {
+      transpose_rows(rows[j]);
+      for (int i = 0; i < kRowLanes; ++i)
+        store_vector(words + (4 * i + j) * kLeafWords + row * kRowWords, rows[j][i]);
+    }
+  }
+}
+
+// Calls write(constant, at, first, last) for the vectors of nodes [first, last) of a level, so many
+// from `at` on at a time: those from at + first to at + last are among them.
+template <class Write>
+MORPHOGEN_FN void for_leaves(int first, int end, Write&& write) {
+  int at = first / kWordLanes * kWordLanes;
+  for_vectors((end - at + kWordLanes - 1) / kWordLanes, [&](auto count) {
+    const int size = count.value * kWordLanes;
+    write(count, at, first > at ? first - at : 0, end - at < size ? end - at : size);
+    at += size;
+  });
+}
+
+// Returns the end of a run of leaves that begins with `first`.
+MORPHOGEN_FN std::uint64_t end_of_run(std::uint64_t first, std::uint64_t end) {
+  const std::uint64_t subtree_end = (first / kSubtreeLeaves + 1) * kSubtreeLeaves;
+  return subtree_end < end ? subtree_end : end;
+}
+
+// Writes kLeafBytes of selection bits for each of the leaves [first, first + count) of a valid key.
+// The caller expects to ask for those until `end` next.
+inline void expand_leaves(KeyTree& tree, std::uint64_t first, std::uint64_t count,
+                          std::uint64_t end, NodeLevel& nodes, std::uint8_t* out) {
+  for (const std::uint64_t last = first + count; first < last;) {
+    const std::uint64_t stop = end_of_run(first, last);
+    const int run = static_cast<int>(stop - first), skipped = tree.expand(first, run, end, nodes);
+    for_leaves(skipped, skipped + run, [&](auto vectors, int at, int from, int to) {
+      WordVector leaves[vectors.value][kLeafWords];
+      tree.finish(nodes, at, leaves);
+      alignas(64) std::uint8_t part[vectors.value * kWordLanes * kLeafBytes];
+      const bool whole = to - from == vectors.value * kWordLanes;
+      for (int i = 0; i < vectors.value; ++i)
+        store_leaves(leaves[i], (whole ? out : part) + i * kWordLanes * kLeafBytes);
+      const std::size_t bytes = static_cast<std::size_t>(to - from) * kLeafBytes;
+      if (!whole) std::memcpy(out, part + from * kLeafBytes, bytes);
+      out += bytes;
+    });
+    first = stop;
+  }
+}
+
+}  // namespace
+}  // namespace morphogen
