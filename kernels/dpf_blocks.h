@@ -46,28 +46,28 @@ MORPHOGEN_FN void step_rounds(WordVector (&states)[Count][kChaChaWords], int x, 
   }
 }
 
-// Writes the blocks of vectors of seeds, as expand_seed() does. Word w of the seeds is at
-// seeds + w * step; `start` has the other words of a state.
-template <int Count>
+// Calls put(i, word, value) for each word of the blocks of `Count` vectors of seeds, as expand_seed()
+// makes them. Word w of the seeds is at seeds + w * step; `start` has the other words of a state.
+template <int Count, class Put>
 MORPHOGEN_FN void expand_seeds(const std::uint32_t* seeds, std::size_t step,
-                               const State<WordVector>& start,
-                               WordVector (&blocks)[Count][kChaChaWords]) {
+                               const State<WordVector>& start, Put&& put) {
   const auto first = [&](int state, int word) {
     return word / 4 == 1 ? load_vector(seeds + (word - 4) * step + state * kWordLanes)
                          : start.word[word];
   };
+  WordVector states[Count][kChaChaWords];
 #pragma GCC unroll 2
   for (int i = 0; i < Count; ++i) {
 #pragma GCC unroll 16
-    for (int word = 0; word < kChaChaWords; ++word) blocks[i][word] = first(i, word);
+    for (int word = 0; word < kChaChaWords; ++word) states[i][word] = first(i, word);
   }
   for (int round = 0; round < kChaChaDoubleRounds; ++round) {
 #pragma GCC unroll 2
     for (int diagonal = 0; diagonal < 2; ++diagonal) {
-      step_rounds<16>(blocks, 0, 1, 3, diagonal);
-      step_rounds<12>(blocks, 2, 3, 1, diagonal);
-      step_rounds<8>(blocks, 0, 1, 3, diagonal);
-      step_rounds<7>(blocks, 2, 3, 1, diagonal);
+      step_rounds<16>(states, 0, 1, 3, diagonal);
+      step_rounds<12>(states, 2, 3, 1, diagonal);
+      step_rounds<8>(states, 0, 1, 3, diagonal);
+      step_rounds<7>(states, 2, 3, 1, diagonal);
     }
   }
   // Load the first words again: they would take registers from the rounds.
@@ -75,7 +75,7 @@ MORPHOGEN_FN void expand_seeds(const std::uint32_t* seeds, std::size_t step,
 #pragma GCC unroll 2
   for (int i = 0; i < Count; ++i) {
 #pragma GCC unroll 16
-    for (int word = 0; word < kChaChaWords; ++word) blocks[i][word] += first(i, word);
+    for (int word = 0; word < kChaChaWords; ++word) put(i, word, states[i][word] + first(i, word));
   }
 }
 

@@ -33,11 +33,11 @@ struct Nodes {
 
   MORPHOGEN_FN WordVector load_control(int first) const { return load_vector(control + first); }
 
-  // Writes the blocks of `Count` vectors of nodes; `start` has the words of a state but the seed.
-  template <int Count>
-  MORPHOGEN_FN void expand(int first, const State<WordVector>& start,
-                           WordVector (&blocks)[Count][kChaChaWords]) const {
-    expand_seeds(seed[0] + first, sizeof seed[0] / 4, start, blocks);
+  // Calls put(i, word, value) for the blocks of `Count` vectors of nodes; `start` has the words of a
+  // state but the seed.
+  template <int Count, class Put>
+  MORPHOGEN_FN void expand(int first, const State<WordVector>& start, Put&& put) const {
+    expand_seeds<Count>(seed[0] + first, sizeof seed[0] / 4, start, put);
   }
 };
 
@@ -55,7 +55,8 @@ template <int Count, class Level>
 MORPHOGEN_FN void expand_nodes(Level& nodes, int first, const State<WordVector>& start,
                                const std::uint8_t* key, int level) {
   WordVector blocks[Count][kChaChaWords];
-  nodes.expand(first, start, blocks);
+  nodes.template expand<Count>(
+      first, start, [&](int i, int word, WordVector value) { blocks[i][word] = value; });
 #pragma GCC unroll 2
   for (int i = Count - 1; i >= 0; --i) {  // children never overwrite nodes that are still read
     const int at = first + i * kWordLanes;

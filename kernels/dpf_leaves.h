@@ -37,14 +37,17 @@ class KeyTree {
     return skipped;
   }
 
-  // Writes the leaves below `Count` vectors of nodes, a leaf a lane.
+  // Writes the leaves below `Count` vectors of nodes, as the words of each vector. This is not
+  // inlined, so that the rounds get the same registers whoever calls.
   template <int Count>
-  MORPHOGEN_FN void finish(const NodeLevel& nodes, int at,
-                           WordVector (&leaves)[Count][kLeafWords]) const {
-    nodes.expand(at, start_, leaves);
-#pragma GCC unroll 2
-    for (int i = 0; i < Count; ++i)
-      correct_leaf(leaves[i], nodes.load_control(at + i * kWordLanes), key_, depth_);
+  __attribute__((noinline)) void finish(const NodeLevel& nodes, int at, std::uint32_t* words) const {
+    const std::uint8_t* const correction = key_ + leaf_correction_offset(depth_);
+    WordVector mask;
+    nodes.expand<Count>(at, start_, [&](int i, int word, WordVector value) {
+      if (word == 0) mask = WordVector{} - nodes.load_control(at + i * kWordLanes);
+      store_vector(words + (i * kLeafWords + word) * kWordLanes,
+                   value ^ (mask & load_word(correction + 4 * word)));
+    });
   }
 
  private:
@@ -91,28 +94,21 @@ class KeyTree {
   Nodes<kHeldNodes> held_;
 };
 
-// Stores the words of a vector's leaves as they are.
-MORPHOGEN_FN void store_words(const WordVector (&leaves)[kLeafWords], std::uint8_t* out) {
-  std::uint32_t* const words = reinterpret_cast<std::uint32_t*>(out);
-  for (int word = 0; word < kLeafWords; ++word)
-    store_vector(words + word * kWordLanes, leaves[word]);
-}
-
-// Writes the leaves in the lanes of a vector, one after the other.
-MORPHOGEN_FN void store_leaves(const WordVector (&leaves)[kLeafWords], std::uint8_t* out) {
-  std::uint32_t* const words = reinterpret_cast<std::uint32_t*>(out);
+// Writes leaves one after the other, from the words of a vector of them.
+MORPHOGEN_FN void store_leaves(const std::uint32_t* words, std::uint8_t* out) {
+  std::uint32_t* const leaves = reinterpret_cast<std::uint32_t*>(out);
   for (int row = 0; row < kBlockRows; row += kRowLanes) {
     WordVector rows[4][kRowLanes];
     for (int i = 0; i < kRowLanes; ++i) {
       WordVector in[4], turned[4];
-      for (int j = 0; j < 4; ++j) in[j] = leaves[4 * (row + i) + j];
+      for (int j = 0; j < 4; ++j) in[j] = load_vector(words + (4 * (row + i) + j) * kWordLanes);
       transpose_fours(in, turned);
       for (int j = 0; j < 4; ++j) rows[j][i] = turned[j];
     }
     for (int j = 0; j < 4; ++j) {
       transpose_rows(rows[j]);
       for (int i = 0; i < kRowLanes; ++i)
-        store_vector(words + (4 * i + j) * kLeafWords + row * kRowWords, rows[j][i]);
+        store_vector(leaves + (4 * i + j) * kLeafWords + row * kRowWords, rows[j][i]);
     }
   }
 }
@@ -143,12 +139,13 @@ inline void expand_leaves(KeyTree& tree, std::uint64_t first, std::uint64_t coun
     const std::uint64_t stop = end_of_run(first, last);
     const int run = static_cast<int>(stop - first), skipped = tree.expand(first, run, end, nodes);
     for_leaves(skipped, skipped + run, [&](auto vectors, int at, int from, int to) {
-      WordVector leaves[vectors.value][kLeafWords];
-      tree.finish(nodes, at, leaves);
-      alignas(64) std::uint8_t part[vectors.value * kWordLanes * kLeafBytes];
+      constexpr int kBytes = kWordLanes * kLeafBytes;  // of a vector's leaves
+      alignas(64) std::uint32_t words[vectors.value * kBytes / 4];
+      alignas(64) std::uint8_t part[vectors.value * kBytes];
+      tree.finish<vectors.value>(nodes, at, words);
       const bool whole = to - from == vectors.value * kWordLanes;
       for (int i = 0; i < vectors.value; ++i)
-        store_leaves(leaves[i], (whole ? out : part) + i * kWordLanes * kLeafBytes);
+        store_leaves(words + i * kBytes / 4, (whole ? out : part) + i * kBytes);
       const std::size_t bytes = static_cast<std::size_t>(to - from) * kLeafBytes;
       if (!whole) std::memcpy(out, part + from * kLeafBytes, bytes);
       out += bytes;

@@ -192,15 +192,16 @@ inline void write_selection(const KeyTree* trees, const NodeLevel* nodes, std::s
   if (key_count < kKeyAlign) std::memset(staging, 0, kStagingBytes);
   for_leaves(first, end, [&](auto vectors, int at, int from, int to) {
     for (std::size_t key = 0; key < key_count; ++key) {
-      WordVector leaves[vectors.value][kLeafWords];
-      trees[key].finish(nodes[key], at, leaves);
       std::uint8_t* const own = staging + key * kStagedBytes;
-#pragma GCC unroll 2
+      if (stages_words(layout)) {
+        trees[key].finish<vectors.value>(nodes[key], at, reinterpret_cast<std::uint32_t*>(own));
+        continue;
+      }
+      constexpr int kBytes = kWordLanes * kLeafBytes;  // of a vector's leaves
+      alignas(64) std::uint32_t words[vectors.value * kBytes / 4];
+      trees[key].finish<vectors.value>(nodes[key], at, words);
       for (int i = 0; i < vectors.value; ++i)
-        if (stages_words(layout))
-          store_words(leaves[i], own + i * kWordLanes * kLeafBytes);
-        else
-          store_leaves(leaves[i], own + i * kWordLanes * kLeafBytes);
+        store_leaves(words + i * kBytes / 4, own + i * kBytes);
       if (layout == Layout::streams)
         for (int leaf = from; leaf < to; ++leaf) order_by_streams(own + leaf * kLeafBytes);
     }
