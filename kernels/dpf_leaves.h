@@ -15,11 +15,25 @@ namespace {
 constexpr int kHeldLevels = 3;
 constexpr int kHeldNodes = 256;
 
+// Writes leaves one after the other, from the rows of their blocks.
+template <int Count>
+MORPHOGEN_FN void store_few_leaves(const RowBlocks<WordVector, Count>& leaves, std::uint8_t* out) {
+  std::uint32_t* const words = reinterpret_cast<std::uint32_t*>(out);
+  for (int v = 0; v < Count; ++v) {
+    for (int row = 0; row < kBlockRows; row += kRowLanes) {
+      WordVector rows[kRowLanes];
+      for (int i = 0; i < kRowLanes; ++i) rows[i] = leaves.row[row + i][v];
+      transpose_rows(rows);
+      for (int i = 0; i < kRowLanes; ++i)
+        store_vector(words + (v * kRowLanes + i) * kLeafWords + row * kRowWords, rows[i]);
+    }
+  }
+}
+
 class KeyTree {
  public:
   explicit KeyTree(const std::uint8_t* key)
-      : start_(make_start(key, kCounterLeaf)),
-        key_(key),
+      : key_(key),
         path_(key),
         depth_(tree_depth(key[kLogPagesOffset])),
         below_(depth_ < kHeldLevels ? depth_ : kHeldLevels) {}
@@ -37,13 +51,31 @@ class KeyTree {
     return skipped;
   }
 
+  // Tells whether the key has no more leaves than few nodes.
+  bool is_small() const { return kFewNodes >> depth_ > 0; }
+
+  // Writes all leaves of a small tree, and up to kFewNodes in all.
+  void expand_small(std::uint8_t* out) {
+    FewNodes few = path_.walk(0, 0);
+    for (int level = 0; level < depth_; ++level) expand_few_at(few, level, 1 << level);
+    if (kRowLanes >> depth_ > 0)
+      store_few_leaves(expand_few_leaves<1>(few, key_, depth_), out);
+    else
+      store_few_leaves(expand_few_leaves<2>(few, key_, depth_), out);
+  }
+
+  // Returns what the states of leaves begin with.
+  MORPHOGEN_FN State<WordVector> leaf_start() const { return make_start(key_, kCounterLeaf); }
+
   // Writes the leaves below `Count` vectors of nodes, as the words of each vector. This is not
   // inlined, so that the rounds get the same registers whoever calls.
   template <int Count>
-  __attribute__((noinline)) void finish(const NodeLevel& nodes, int at, std::uint32_t* words) const {
+  __attribute__((noinline)) void finish(const NodeLevel& nodes, int at,
+                                        const State<WordVector>& start,
+                                        std::uint32_t* words) const {
     const std::uint8_t* const correction = key_ + leaf_correction_offset(depth_);
     WordVector mask;
-    nodes.expand<Count>(at, start_, [&](int i, int word, WordVector value) {
+    nodes.expand<Count>(at, start, [&](int i, int word, WordVector value) {
       if (word == 0) mask = WordVector{} - nodes.load_control(at + i * kWordLanes);
       store_vector(words + (i * kLeafWords + word) * kWordLanes,
                    value ^ (mask & load_word(correction + 4 * word)));
@@ -69,13 +101,18 @@ class KeyTree {
     for (; down > 0; --down) {
       const int parents = ((needed - 1) >> down) + 1;
       if (parents > kFewNodes) break;
-      if (parents <= kRowLanes)
-        expand_few<1>(few, key_, level - down);
-      else
-        expand_few<2>(few, key_, level - down);
+      expand_few_at(few, level - down, parents);
     }
     store_by_words(few, held_);
     expand_levels(held_, held_at_, needed, level, down);
+  }
+
+  // Replaces few nodes, of which the first `parents` count, by their children.
+  MORPHOGEN_FN void expand_few_at(FewNodes& few, int level, int parents) const {
+    if (parents <= kRowLanes)
+      expand_few<1>(few, key_, level);
+    else
+      expand_few<2>(few, key_, level);
   }
 
   // Replaces the nodes that are `below` levels above those of a level by these, [first, end).
@@ -85,7 +122,6 @@ class KeyTree {
       expand_level(nodes, first >> below, ((end - 1) >> below) + 1, key_, level - below);
   }
 
-  const State<WordVector> start_;
   const std::uint8_t* const key_;
   Path path_;
   const int depth_, below_;
@@ -135,6 +171,13 @@ MORPHOGEN_FN std::uint64_t end_of_run(std::uint64_t first, std::uint64_t end) {
 // The caller expects to ask for those until `end` next.
 inline void expand_leaves(KeyTree& tree, std::uint64_t first, std::uint64_t count,
                           std::uint64_t end, NodeLevel& nodes, std::uint8_t* out) {
+  if (tree.is_small()) {
+    alignas(64) std::uint8_t all[kFewNodes * kLeafBytes];
+    tree.expand_small(all);
+    std::memcpy(out, all + first * kLeafBytes, count * kLeafBytes);
+    return;
+  }
+  const State<WordVector> start = tree.leaf_start();
   for (const std::uint64_t last = first + count; first < last;) {
     const std::uint64_t stop = end_of_run(first, last);
     const int run = static_cast<int>(stop - first), skipped = tree.expand(first, run, end, nodes);
@@ -142,7 +185,7 @@ inline void expand_leaves(KeyTree& tree, std::uint64_t first, std::uint64_t coun
       constexpr int kBytes = kWordLanes * kLeafBytes;  // of a vector's leaves
       alignas(64) std::uint32_t words[vectors.value * kBytes / 4];
       alignas(64) std::uint8_t part[vectors.value * kBytes];
-      tree.finish<vectors.value>(nodes, at, words);
+      tree.finish<vectors.value>(nodes, at, start, words);
       const bool whole = to - from == vectors.value * kWordLanes;
       for (int i = 0; i < vectors.value; ++i)
         store_leaves(words + i * kBytes / 4, (whole ? out : part) + i * kBytes);

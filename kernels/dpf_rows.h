@@ -198,5 +198,19 @@ MORPHOGEN_FN void expand_few(FewNodes& nodes, const std::uint8_t* key, int level
   }
 }
 
+// Returns the selection bits below the nodes of the first vectors at full depth.
+template <int Count>
+MORPHOGEN_FN RowBlocks<WordVector, Count> expand_few_leaves(const FewNodes& nodes,
+                                                              const std::uint8_t* key, int depth) {
+  RowBlocks<WordVector, Count> leaves = expand_rows<Count>(nodes, key, kCounterLeaf);
+  for (int row = 0; row < kBlockRows; ++row) {
+    const WordVector correction =
+        splat_row(key + leaf_correction_offset(depth) + 4 * kRowWords * row);
+    for (int v = 0; v < Count; ++v)
+      leaves.row[row][v] ^= (WordVector{} - nodes.control[v]) & correction;
+  }
+  return leaves;
+}
+
 }  // namespace
 }  // namespace morphogen

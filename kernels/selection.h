@@ -189,17 +189,19 @@ MORPHOGEN_FN void write_groups(const std::uint8_t*, int, int, int, std::uint8_t*
 inline void write_selection(const KeyTree* trees, const NodeLevel* nodes, std::size_t key_count,
                             int first, int end, Layout layout, std::size_t row_bytes,
                             std::uint8_t* staging, std::uint8_t* out) {
-  if (key_count < kKeyAlign) std::memset(staging, 0, kStagingBytes);
+  State<WordVector> starts[kKeyAlign];
+  for (std::size_t key = 0; key < key_count; ++key) starts[key] = trees[key].leaf_start();
   for_leaves(first, end, [&](auto vectors, int at, int from, int to) {
     for (std::size_t key = 0; key < key_count; ++key) {
       std::uint8_t* const own = staging + key * kStagedBytes;
       if (stages_words(layout)) {
-        trees[key].finish<vectors.value>(nodes[key], at, reinterpret_cast<std::uint32_t*>(own));
+        trees[key].finish<vectors.value>(nodes[key], at, starts[key],
+                                         reinterpret_cast<std::uint32_t*>(own));
         continue;
       }
       constexpr int kBytes = kWordLanes * kLeafBytes;  // of a vector's leaves
       alignas(64) std::uint32_t words[vectors.value * kBytes / 4];
-      trees[key].finish<vectors.value>(nodes[key], at, words);
+      trees[key].finish<vectors.value>(nodes[key], at, starts[key], words);
       for (int i = 0; i < vectors.value; ++i)
         store_leaves(words + i * kBytes / 4, own + i * kBytes);
       if (layout == Layout::streams)
@@ -232,6 +234,18 @@ inline void expand_selection(KeyTree* trees, std::size_t key_count, std::uint64_
   for (std::size_t group = 0; group < key_count; group += kKeyAlign) {
     const std::size_t keys = key_count - group < kKeyAlign ? key_count - group : kKeyAlign;
     std::uint8_t* out = selection + (layout == Layout::groups ? group / kKeyAlign * plane : group);
+    if (keys < kKeyAlign) std::memset(staging, 0, kStagingBytes);
+    if (trees->is_small()) {
+      for (std::size_t key = 0; key < keys; ++key) {
+        std::uint8_t* const own = staging + key * kStagedBytes;
+        expand_leaves(trees[group + key], first_leaf, leaves, end, *nodes, own);
+        if (layout == Layout::streams)
+          for (std::size_t leaf = 0; leaf < leaves; ++leaf)
+            order_by_streams(own + leaf * kLeafBytes);
+      }
+      write_rows(staging, leaves, row_bytes, out);
+      continue;
+    }
     for (std::uint64_t leaf = first_leaf; leaf < last;) {
       const std::uint64_t stop = end_of_run(leaf, last);
       const int run = static_cast<int>(stop - leaf);
