@@ -189,15 +189,20 @@ constexpr std::size_t kStreamedBytes = 16 << 20;
 
 enum class Put { copy, stream, add };
 
+typedef Column<kCacheLine> Line;
+
+template <Put How>
+MORPHOGEN_FN void put_line(std::uint8_t* to, const Line& line) {
+#if defined(__AVX512F__)
+  if (How == Put::stream && reinterpret_cast<std::uintptr_t>(to) % kCacheLine == 0)
+    return _mm512_stream_si512(reinterpret_cast<__m512i*>(to),
+                               reinterpret_cast<__m512i>(line.part[0]));
+#endif
+  (How == Put::add ? Line::load(to) ^ line : line).store(to);
+}
+
 template <Put How>
 MORPHOGEN_FN void put_bytes(std::uint8_t* to, const std::uint8_t* from, std::size_t bytes) {
-#if defined(__AVX512F__)
-  if (How == Put::stream && bytes == kCacheLine &&
-      reinterpret_cast<std::uintptr_t>(to) % kCacheLine == 0) {
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_loadu_si512(from));
-    return;
-  }
-#endif
   if constexpr (How == Put::add)
     for (std::size_t i = 0; i < bytes; ++i) to[i] = static_cast<std::uint8_t>(to[i] ^ from[i]);
   else
@@ -207,19 +212,25 @@ MORPHOGEN_FN void put_bytes(std::uint8_t* to, const std::uint8_t* from, std::siz
 template <Put How>
 void finish_strip(const ScanJob& job, const Plan& plan, const PageRun& run, std::uint8_t* out) {
   // A column that overlaps the one before it gives only the bytes of its own.
+  const auto own_bytes = [&](std::size_t column) {
+    return plan.columns.own_start(column + 1) - plan.columns.own_start(column);
+  };
   const auto put = [&](std::size_t key, std::size_t column, const std::uint8_t* sum) {
     const std::size_t start = plan.columns.own_start(column);
-    const std::size_t bytes = plan.columns.own_start(column + 1) - start;
-    const std::uint8_t* own = sum + (start - plan.columns.offset(column));
-    std::uint8_t* to = out + key * job.page_size + start;
-    if (bytes == kCacheLine)
-      put_bytes<How>(to, own, kCacheLine);
-    else
-      put_bytes<How>(to, own, bytes);
+    put_bytes<How>(out + key * job.page_size + start, sum + (start - plan.columns.offset(column)),
+                   own_bytes(column));
+  };
+  const auto put_column = [&](std::size_t key, std::size_t column, const Line& line) {
+    if (own_bytes(column) == kCacheLine)
+      return put_line<How>(out + key * job.page_size + plan.columns.own_start(column), line);
+    alignas(kCacheLine) std::uint8_t sum[kCacheLine];
+    line.store(sum);
+    put(key, column, sum);
   };
 #if defined(__AVX512BW__) && defined(__GFNI__)
   if (plan.method == Method::gfni) {
-    gather_sums(run.sums, run.first_column, run.end_column, job.key_count, plan.sum_stride, put);
+    gather_sums(run.sums, run.first_column, run.end_column, job.key_count, plan.sum_stride,
+                put_column);
     return;
   }
 #endif
@@ -227,7 +238,10 @@ void finish_strip(const ScanJob& job, const Plan& plan, const PageRun& run, std:
   for (std::size_t key = 0; key < job.key_count; ++key) {
     const std::uint8_t* from = run.sums + key * bytes;
     for (std::size_t column = run.first_column; column < run.end_column; ++column) {
-      put(key, column, from);
+      if (bytes == kCacheLine)
+        put_column(key, column, Line::load(from));
+      else
+        put(key, column, from);
       from += plan.sum_stride * bytes;
     }
   }
@@ -256,7 +270,6 @@ void finish(const ScanJob& job, std::size_t strip, bool add, std::uint8_t* scrat
 
 std::uint64_t read(const std::uint8_t* data, std::size_t bytes) {
   constexpr std::size_t kLines = 4;  // independent sums: no addition waits for another
-  typedef Column<64> Line;
   Line sums[kLines] = {};
   std::uint64_t total = 0;
   std::size_t at = 0;

@@ -266,11 +266,8 @@ MORPHOGEN_FN void gather_sums(const std::uint8_t* sums, std::size_t first, std::
     for (std::size_t column = first; column < end; ++column) {
       __m512i lines[kGfniVectors];
       gather_keys(sums + ((column - first) * key_stride + group) * kLine, lines);
-      for (std::size_t i = 0; i < kOctet && group + i < key_count; ++i) {
-        alignas(64) std::uint8_t line[kLine];
-        _mm512_store_si512(line, lines[i]);
-        put(group + i, column, line);
-      }
+      for (std::size_t i = 0; i < kOctet && group + i < key_count; ++i)
+        put(group + i, column, Column<kLine>{{(typename Column<kLine>::Part)lines[i]}});
     }
   }
 }
