@@ -8,11 +8,8 @@
 
 #include "dpf_leaves.h"
 #include "dpf_generate.h"
+#include "scan_answers.h"
 #include "scan_methods.h"
-
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
 
 namespace morphogen {
 namespace {
@@ -183,70 +180,6 @@ void scan(const ScanJob& job, std::size_t strip, std::uint64_t first, std::uint6
   }
 }
 
-// Answers so large leave the caches before anybody reads them. To write them past the caches saves
-// a read of what they overwrite.
-constexpr std::size_t kStreamedBytes = 16 << 20;
-
-enum class Put { copy, stream, add };
-
-typedef Column<kCacheLine> Line;
-
-template <Put How>
-MORPHOGEN_FN void put_line(std::uint8_t* to, const Line& line) {
-#if defined(__AVX512F__)
-  if (How == Put::stream && reinterpret_cast<std::uintptr_t>(to) % kCacheLine == 0)
-    return _mm512_stream_si512(reinterpret_cast<__m512i*>(to),
-                               reinterpret_cast<__m512i>(line.part[0]));
-#endif
-  (How == Put::add ? Line::load(to) ^ line : line).store(to);
-}
-
-template <Put How>
-MORPHOGEN_FN void put_bytes(std::uint8_t* to, const std::uint8_t* from, std::size_t bytes) {
-  if constexpr (How == Put::add)
-    for (std::size_t i = 0; i < bytes; ++i) to[i] = static_cast<std::uint8_t>(to[i] ^ from[i]);
-  else
-    std::memcpy(to, from, bytes);
-}
-
-template <Put How>
-void finish_strip(const ScanJob& job, const Plan& plan, const PageRun& run, std::uint8_t* out) {
-  // A column that overlaps the one before it gives only the bytes of its own.
-  const auto own_bytes = [&](std::size_t column) {
-    return plan.columns.own_start(column + 1) - plan.columns.own_start(column);
-  };
-  const auto put = [&](std::size_t key, std::size_t column, const std::uint8_t* sum) {
-    const std::size_t start = plan.columns.own_start(column);
-    put_bytes<How>(out + key * job.page_size + start, sum + (start - plan.columns.offset(column)),
-                   own_bytes(column));
-  };
-  const auto put_column = [&](std::size_t key, std::size_t column, const Line& line) {
-    if (own_bytes(column) == kCacheLine)
-      return put_line<How>(out + key * job.page_size + plan.columns.own_start(column), line);
-    alignas(kCacheLine) std::uint8_t sum[kCacheLine];
-    line.store(sum);
-    put(key, column, sum);
-  };
-#if defined(__AVX512BW__) && defined(__GFNI__)
-  if (plan.method == Method::gfni) {
-    gather_sums(run.sums, run.first_column, run.end_column, job.key_count, plan.sum_stride,
-                put_column);
-    return;
-  }
-#endif
-  const std::size_t bytes = plan.columns.bytes;
-  for (std::size_t key = 0; key < job.key_count; ++key) {
-    const std::uint8_t* from = run.sums + key * bytes;
-    for (std::size_t column = run.first_column; column < run.end_column; ++column) {
-      if (bytes == kCacheLine)
-        put_column(key, column, Line::load(from));
-      else
-        put(key, column, from);
-      from += plan.sum_stride * bytes;
-    }
-  }
-}
-
 void finish(const ScanJob& job, std::size_t strip, bool add, std::uint8_t* scratch,
             std::uint8_t* out) {
   const Plan plan(job);
@@ -256,19 +189,11 @@ void finish(const ScanJob& job, std::size_t strip, bool add, std::uint8_t* scrat
   if (plan.method == Method::octets)
     return gather_block_sums(run.sums, job.page_size, job.key_count, plan.key_stride, add, out);
   with_buckets(plan, run, scratch, [](auto&& buckets) { buckets.fold(); });
-  if (add) {
-    finish_strip<Put::add>(job, plan, run, out);
-  } else if (job.key_count * job.page_size >= kStreamedBytes) {
-    finish_strip<Put::stream>(job, plan, run, out);
-#if defined(__AVX512F__)
-    _mm_sfence();  // before another thread may read them
-#endif
-  } else {
-    finish_strip<Put::copy>(job, plan, run, out);
-  }
+  write_sums(job, plan, run, add, out);
 }
 
 std::uint64_t read(const std::uint8_t* data, std::size_t bytes) {
+  typedef Column<kCacheLine> Line;
   constexpr std::size_t kLines = 4;  // independent sums: no addition waits for another
   Line sums[kLines] = {};
   std::uint64_t total = 0;

@@ -75,15 +75,18 @@ def test_a_table_of_several_blocks_of_strips(threads: int) -> None:
     assert np.array_equal(mg.reconstruct(*answers), array[rows])
 
 
+@pytest.mark.parametrize("page_size", [3 * MIB, 2 * MIB + 64 * 61 + 13])
 @pytest.mark.parametrize("order", ["memory", "rows"])
-def test_many_answers_go_past_the_caches_to_any_address(instruction_set: str, order: str) -> None:
-    content = random_pages(5, 3 * MIB)
+def test_many_answers_go_past_the_caches_to_any_address(
+    instruction_set: str, order: str, page_size: int
+) -> None:
+    content = random_pages(5, page_size)
     batch = mg.make_queries(random_rows(3, 3, 5), 5)[0]
     naive = naive_answers(content, batch)
     pages = mg.PageMatrix(content)
     with CpuEngine(pages, threads=2, instruction_set=instruction_set, read_order=order) as engine:
         for offset in (0, 16, 33):
-            out, out_memory = guarded((3, 3, 3 * MIB), offset)
+            out, out_memory = guarded((3, 3, page_size), offset)
             engine.answer(batch, out=out)
             assert np.array_equal(out, naive)
             assert_guards(out, out_memory)
