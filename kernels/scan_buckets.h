@@ -24,12 +24,18 @@ constexpr std::size_t kQueuePages = 8;
 constexpr std::size_t kDirectColumns = 17;
 constexpr std::size_t kDirectStreams = 4;
 // With fewer pages a bucket, adding up the buckets costs more than it saves.
-constexpr std::size_t kBucketPages = 32;
+constexpr std::size_t kBucketPages = 8;
 // The bytes of all buckets' sums for one strip of wide pages. 6 keys and pages of 4 KiB, which lie
 // on up to 65 cache lines, need 260 KiB and should make one strip.
 constexpr std::size_t kBucketBytes = 320 << 10;
 
 MORPHOGEN_FN std::size_t pattern_count(std::size_t key_count) { return std::size_t{1} << key_count; }
+
+// Returns the least number of pages for which buckets pay. One key has one bucket that counts, which
+// is its sum.
+MORPHOGEN_FN std::size_t least_bucket_pages(std::size_t key_count) {
+  return kBucketPages * (pattern_count(key_count) - 2);
+}
 
 // The widest pages that are added in memory order if a processor takes whole vectors, in bytes by
 // the number of keys. The fewer the keys, the more pages a queue leaves unread (measured on Zen 5,

@@ -91,8 +91,9 @@ MORPHOGEN_FN bool adds_in_order(const ScanJob& job) {
   return job.whole_vectors && job.read_order == ReadOrder::memory &&
          job.key_count <= kMaxBucketKeys && job.page_size > kDirectColumns * kCacheLine &&
          job.page_size <= kOrderedBytes[job.key_count] &&
-         job.page_count >= (job.page_size > kOrderedStripBytes ? kWideBucketPages : kBucketPages) *
-                               pattern_count(job.key_count);
+         job.page_count >= (job.page_size > kOrderedStripBytes
+                                ? kWideBucketPages * pattern_count(job.key_count)
+                                : least_bucket_pages(job.key_count));
 }
 
 // Returns the least size of pages whose columns lie on cache lines. Pages that are added one by one
@@ -260,7 +261,7 @@ struct Plan {
       if (kHasOctets) return Method::octets;
     }
     if (job.key_count <= bucket_keys(job) && columns.bytes >= kMinBucketBytes &&
-        job.page_count >= kBucketPages * pattern_count(job.key_count))
+        job.page_count >= least_bucket_pages(job.key_count))
       return Method::buckets;
     // Masks are made anew for every tile of pages. The masks of one query always pay for
     // themselves, down to columns of 16 bytes. Those of a second query pay if a page has many
