@@ -38,11 +38,14 @@ constexpr bool kHasHeld = true;
 constexpr bool kHasHeld = false;
 #endif
 
-// Returns the most keys for the flat method: with more, products cost less where there are any
-// (measured on Zen 5, docs/experiments.md). Without them more keys were not measured.
-MORPHOGEN_FN std::size_t flat_keys(std::size_t page_size) {
-  if (!kHasOctets) return 6;
-  return page_size < 16 ? 3 : page_size < 32 ? 1 : 0;
+// Tells whether pages take the flat method: where there are products of octets, as long as these
+// cost more (measured on Zen 5, docs/experiments.md). Elsewhere tables are for wider columns: the
+// flat method takes all keys of pages that fill few of them, and few keys of others.
+MORPHOGEN_FN bool is_flat(std::size_t page_size, std::size_t key_count) {
+  if (!kHasFlat) return false;
+  if (kHasOctets) return key_count <= (page_size < 16 ? 3 : page_size < 32 ? 1 : 0);
+  constexpr std::size_t kAllKeysBytes = kVectorBytes == 64 ? 32 : 8;
+  return page_size < kAllKeysBytes || key_count <= kTwoQueryKeys;
 }
 
 // The narrowest columns that masks and buckets take.
@@ -257,7 +260,7 @@ struct Plan {
   Method choose(const ScanJob& job) const {
     if (holds_sums(job)) return Method::held;
     if (job.page_size < kNarrowBytes) {
-      if (kHasFlat && job.key_count <= flat_keys(job.page_size)) return Method::flat;
+      if (is_flat(job.page_size, job.key_count)) return Method::flat;
       if (kHasOctets) return Method::octets;
     }
     if (job.key_count <= bucket_keys(job) && columns.bytes >= kMinBucketBytes &&
