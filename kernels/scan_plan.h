@@ -40,12 +40,15 @@ constexpr bool kHasHeld = false;
 
 // Tells whether pages take the flat method: where there are products of octets, as long as these
 // cost more (measured on Zen 5, docs/experiments.md). Elsewhere tables are for wider columns: the
-// flat method takes all keys of pages that fill few of them, and few keys of others.
+// flat method takes all keys of pages that fill few of them. It takes few keys of others, if what it
+// holds for a period leaves the first-level cache to the pages.
 MORPHOGEN_FN bool is_flat(std::size_t page_size, std::size_t key_count) {
   if (!kHasFlat) return false;
   if (kHasOctets) return key_count <= (page_size < 16 ? 3 : page_size < 32 ? 1 : 0);
-  constexpr std::size_t kAllKeysBytes = kVectorBytes == 64 ? 32 : 8;
-  return page_size < kAllKeysBytes || key_count <= kTwoQueryKeys;
+  constexpr std::size_t kAllKeysBytes = kVectorBytes == 64 ? 32 : 8, kMostPeriodBytes = 3 << 10;
+  if (page_size < kAllKeysBytes) return true;
+  const bool many = kVectorBytes == 64 || page_size < kCacheLine;
+  return key_count <= (many ? kTwoQueryKeys : 1) && Period(page_size).bytes <= kMostPeriodBytes;
 }
 
 // The narrowest columns that masks and buckets take.
