@@ -193,7 +193,7 @@ struct Plan {
   // pages out of the second-level cache. But the fewer leaves there are, the more of the work has
   // few nodes, which slows small pages: narrow pages may take more than their share.
   std::size_t batch_leaves() const {
-    const std::size_t most_bytes = (is_narrow() ? 1536 : 512) << 10;
+    const std::size_t most_bytes = (is_narrow() ? 768 : 512) << 10;
     constexpr std::size_t kBatchPageBytes = 4 << 20;
     std::size_t leaves = 64;
     while (leaves < kSubtreeLeaves && leaves * kLeafBits * columns.page_size < kBatchPageBytes)
