@@ -79,29 +79,34 @@ class FarPrefetcher {
   static constexpr std::size_t kDistance = 0;  // in columns of the same rows
 
   // If there is one strip, all its pages are one contiguous stretch. Otherwise only the rows of a
-  // strip are. `page` is the first of a block of pages.
+  // strip are, and after the last row comes the first of the next strip. `page` is the first of a
+  // block of pages.
   MORPHOGEN_FN FarPrefetcher(const PageRun& run, std::size_t page, std::size_t block_pages) {
     const Columns& columns = *run.columns;
     const std::size_t width = run.end_column - run.first_column;
     const std::size_t strip_bytes = width * columns.bytes, block_bytes = block_pages * strip_bytes;
-    const std::uint8_t* ahead;
     if (width == columns.count) {
-      ahead = run.pages + page * columns.page_size;
-      ahead += block_bytes > AheadBytes ? block_bytes : AheadBytes;
+      row_ = address(run.pages + page * columns.page_size) +
+             (block_bytes > AheadBytes ? block_bytes : AheadBytes);
       row_bytes_ = ~std::size_t{0};
       row_step_ = 0;
     } else {
-      // The number of whole blocks that make up the distance, at least one.
-      const std::size_t blocks = (AheadBytes - 1) / block_bytes + 1;
-      const std::size_t end = (run.page_count + block_pages - 1) / block_pages * block_pages;
-      page += blocks * block_pages;
-      ahead = page >= end && run.next_strip != nullptr
-                  ? run.next_strip + (page - end) * columns.page_size
-                  : run.pages + page * columns.page_size + columns.offset(run.first_column);
+      // The number of whole blocks that make up the distance, at least one, but no more rows than
+      // there are.
+      const std::size_t rows = ((AheadBytes - 1) / block_bytes + 1) * block_pages;
+      page += rows < run.page_count ? rows : run.page_count;
+      const std::uint8_t* strip = run.pages + columns.offset(run.first_column);
+      if (run.next_strip != nullptr && page >= run.page_count) {
+        page -= run.page_count;
+        strip = run.next_strip;
+      } else if (run.next_strip != nullptr) {
+        last_row_ = address(strip + (run.page_count - 1) * columns.page_size);
+        next_strip_ = address(run.next_strip);
+      }
+      row_ = address(strip + page * columns.page_size);
       row_bytes_ = strip_bytes;
       row_step_ = columns.page_size;
     }
-    row_ = reinterpret_cast<std::uintptr_t>(ahead);
   }
 
   // This prefetcher knows the next column without being told.
@@ -115,12 +120,16 @@ class FarPrefetcher {
     column_ += Lines * kCacheLine;
     if (column_ >= row_bytes_) {
       column_ = 0;
-      row_ += row_step_;
+      row_ = row_ == last_row_ ? next_strip_ : row_ + row_step_;
     }
   }
 
  private:
-  std::uintptr_t row_;
+  static MORPHOGEN_FN std::uintptr_t address(const std::uint8_t* bytes) {
+    return reinterpret_cast<std::uintptr_t>(bytes);
+  }
+
+  std::uintptr_t row_, last_row_ = 0, next_strip_ = 0;
   std::size_t row_bytes_, row_step_, column_ = 0;
 };
 
