@@ -14,6 +14,7 @@ namespace {
 // fewer levels, the more nodes a run starts with.
 constexpr int kHeldLevels = 3;
 constexpr int kHeldNodes = 256;
+static_assert(kHeldNodes % (kSubtreeLeaves >> kHeldLevels) == 0, "a run lies in one stretch");
 
 // Writes leaves one after the other, from the rows of their blocks.
 template <int Count>
@@ -83,8 +84,8 @@ class KeyTree {
   }
 
  private:
-  // Holds nodes from `first` on, until `end` if there is place for them: a stretch ends at a multiple
-  // of kHeldNodes, as all runs do.
+  // Holds nodes from `first` on, until `end` if there is place for them. A stretch does not go across
+  // a multiple of kHeldNodes, nor does any run.
   void hold(std::uint64_t first, std::uint64_t end) {
     const std::uint64_t most = (first / kHeldNodes + 1) * kHeldNodes;
     if (end > most) end = most;
