@@ -94,6 +94,22 @@ def test_a_slice_of_large_pages(
     assert_answers(pages, few, threads=threads, instruction_set=instruction_set)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_strips_that_go_back_to_leaves_before_those_whose_nodes_are_held(
+    instruction_set: str, threads: int, tmp_path: Path
+) -> None:
+    """A key's tree holds nodes of up to 2,048 leaves, and each strip of pages begins anew."""
+    first, page_size = 2047 * LEAF, 8192
+    content = random_pages(LEAF + 77, page_size)
+    with (tmp_path / "pages").open("wb") as file:
+        file.seek(first * page_size)  # a hole, which takes no room
+        file.write(content.tobytes())
+    pages = mg.PageMatrix.open(tmp_path / "pages", page_size, first=first)
+    for read_order in READ_ORDERS:
+        options: dict[str, Any] = {"instruction_set": instruction_set, "read_order": read_order}
+        assert_answers(pages, [(2, 3), (32, 3)], content, threads=threads, **options)
+
+
 @pytest.mark.parametrize("first", [1, 301, 1024, 1499])
 def test_a_slice_that_begins_amid_a_batch_of_leaves(instruction_set: str, first: int) -> None:
     """A scan expands hundreds of leaves of narrow pages at a time."""
