@@ -13,7 +13,7 @@ namespace {
 // The levels from the nodes that are held to the leaves, and how many of these nodes there are: the
 // fewer levels, the more nodes a run starts with.
 constexpr int kHeldLevels = 3;
-constexpr int kHeldNodes = 256;
+constexpr int kHeldNodes = 128;
 static_assert(kHeldNodes % (kSubtreeLeaves >> kHeldLevels) == 0, "a run lies in one stretch");
 
 // Writes leaves one after the other, from the rows of their blocks.
