@@ -6,8 +6,8 @@
 
 #include <new>
 
-#include "dpf_leaves.h"
 #include "dpf_generate.h"
+#include "dpf_leaves.h"
 #include "scan_answers.h"
 #include "scan_methods.h"
 

@@ -121,7 +121,7 @@ def test_every_index_of_small_tables() -> None:
             assert differing_pages(dpf.gen(index, num_pages), num_pages) == [index]
 
 
-# kernels/dpf_leaves.h expands runs of 1,024 leaves, which are 524,288 pages, and two of a stretch.
+# kernels/dpf_leaves.h expands runs of 1,024 leaves, which are 524,288 pages.
 SUBTREE = 524_288
 
 

@@ -98,7 +98,7 @@ def test_a_slice_of_large_pages(
 def test_strips_that_go_back_to_leaves_before_those_whose_nodes_are_held(
     instruction_set: str, threads: int, tmp_path: Path
 ) -> None:
-    """A key's tree holds nodes of up to 2,048 leaves, and each strip of pages begins anew."""
+    """A key's tree holds nodes of up to 1,024 leaves, and each strip of pages begins anew."""
     first, page_size = 2047 * LEAF, 8192
     content = random_pages(LEAF + 77, page_size)
     with (tmp_path / "pages").open("wb") as file:
